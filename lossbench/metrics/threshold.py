@@ -1,0 +1,20 @@
+"""Thresholds: where to cut scores so that a decision serves its measure."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def best_f1_threshold(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
+    """The score from which calling an example positive gives the highest F1.
+
+    Shapes: scores [n], targets [n] of 0 and 1. Where nothing is positive, the threshold is the highest score.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    if not targets.any():
+        return float(scores.max())
+    precision, recall, thresholds = precision_recall_curve(targets, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[f1[:-1].argmax()])

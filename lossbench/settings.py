@@ -1,0 +1,190 @@
+"""Settings: where configurations lie, what may stand in them, and what is wrong with one, all without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from lossbench import catalogue
+from lossbench.core import KINDS, BadInput
+
+HERE = Path(__file__).resolve().parent
+CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"  # in a wheel, in a checkout
+
+
+@dataclass
+class Train:
+    steps: int = MISSING
+    batch_size: int = MISSING
+    eval_every: int | None = None
+    record_every: int = MISSING
+    schedule: str = MISSING
+    clip_norm: float | None = None
+
+
+@dataclass
+class Tracking:
+    uri: str = MISSING
+    artifacts: str | None = None
+
+
+@dataclass
+class Config:
+    """The settings of a run. Groups whose keys depend on what is chosen are open here and checked by `check`."""
+
+    seed: int = MISSING
+    device: str = MISSING
+    experiment_name: str = MISSING
+    dataset: Any = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    train: Train = field(default_factory=Train)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+def register() -> None:
+    """Make the types above known to Hydra, under the name that config.yaml starts from."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the parts of a run are called in its record: the chosen files, or the last word of a foreign `_target_`."""
+
+    dataset: str
+    model: str
+    loss: str
+    optimizer: str
+
+    @staticmethod
+    def of(hydra: Any) -> Names:
+        def name(group: str) -> str:
+            targets = [o.partition("=")[2] for o in hydra.overrides.task if o.startswith(f"{group}._target_=")]
+            return targets[-1].strip("'\"").rpartition(".")[2] if targets else str(hydra.runtime.choices[group])
+
+        return Names(name("dataset"), name("model"), name("loss"), name("optimizer"))
+
+
+def check_job(cfg: DictConfig, hydra: Any) -> Names:
+    """`check` for a configuration that Hydra composed; the names of the run."""
+    names = Names.of(hydra)
+    check(cfg, names, [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"])
+    return names
+
+
+def keys(arguments: list[str]) -> list[str]:
+    """The settings that exist under the groups that a command line chooses, as dotted keys."""
+    from hydra import compose, initialize_config_dir
+
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return list(_leaves(OmegaConf.to_container(compose("config", chosen), resolve=False)))
+    except Exception:  # a choice that is itself at fault: offer nothing
+        return []
+
+
+def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
+    """Refuse what cannot train, before anything is imported or recorded.
+
+    Raises: BadInput that names the setting, its value, and what would work.
+    """
+    train = cfg.train
+    _number("seed", cfg.seed, lambda v: v >= 0, "0 or above")
+    for key in ("steps", "batch_size", "record_every"):
+        _number(f"train.{key}", train[key], lambda v: v >= 1, "at least 1")
+    if train.eval_every is not None:
+        _number("train.eval_every", train.eval_every, lambda v: v >= 1, "at least 1, or null")
+    if train.clip_norm is not None:
+        _number("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
+    _choice("train.schedule", train.schedule, ("constant", "cosine"))
+    _choice("device", cfg.device.partition(":")[0], ("auto", "cpu", "cuda"))
+    if "lr" in cfg.optimizer:
+        _number("optimizer.lr", cfg.optimizer.lr, lambda v: v > 0, "above 0")
+    for key in ("weight_decay", "momentum"):
+        if key in cfg.optimizer:
+            _number(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
+    _choice("dataset.kind", cfg.dataset.kind, KINDS)
+    _prior(cfg.model.get("prior"), cfg.dataset.kind)
+    _keys("dataset", cfg.dataset, {"kind"})
+    _keys("model", cfg.model, {"prior"})
+    _keys("loss", cfg.loss, set())
+    kinds = _loss_kinds(cfg.loss._target_)
+    if cfg.dataset.kind not in kinds:
+        fitting = [entry.name for entry in catalogue.losses(folders) if cfg.dataset.kind in entry.kinds]
+        raise BadInput(
+            f"loss={names.loss}: fits {' and '.join(kinds)} problems, and dataset={names.dataset} is {cfg.dataset.kind}\n"
+            f"losses that fit: {', '.join(fitting)}"
+        )
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as dotted keys and plain values; lists stay whole."""
+
+    return _leaves(OmegaConf.to_container(cfg, resolve=True))
+
+
+def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {k: v for key, value in node.items() for k, v in _leaves(value, f"{prefix}.{key}".strip(".")).items()}
+
+
+def key(cfg: DictConfig) -> str:
+    """A hash of everything that decides a run's numbers: the configuration without where it is recorded."""
+    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(("tracking.", "experiment_name"))}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _number(name: str, value: Any, holds: Callable[[float], bool], what: str) -> None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise BadInput(f"{name}={value}: not a number; {what}") from None
+    if not math.isfinite(number) or not holds(number):
+        raise BadInput(f"{name}={value}: has to be {what}")
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadInput(f"{name}={value}: unknown; choose {', '.join(choices)}")
+
+
+def _prior(prior: Any, kind: str) -> None:
+    if prior is None or prior == "auto":
+        if prior and kind == "regression":
+            raise BadInput("model.prior=auto: a prior belongs to classes, and this is a regression; leave it null")
+        return
+    if kind != "binary":
+        raise BadInput(f"model.prior={prior}: one probability fits a binary problem, this is {kind}; auto or null")
+    _number("model.prior", prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
+
+
+def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
+    """Refuse keys that the target does not take; what its source does not tell is left to the call."""
+    target = str(settings.get("_target_", ""))
+    module = target.rpartition(".")[0]
+    if not module or catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None:
+        raise BadInput(f"{group}._target_={target}: no such module; a dotted path to something importable works")
+    described = catalogue.describe(target)
+    if described is None or described.takes_any:
+        return
+    unknown = sorted(set(settings) - {"_target_"} - ours - described.parameters)
+    if unknown:
+        takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"
+        raise BadInput(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}")
+
+
+def _loss_kinds(target: str) -> tuple[str, ...]:
+    described = catalogue.describe(target)
+    return tuple(described.card.get("kinds", KINDS)) if described else KINDS

@@ -1,0 +1,1 @@
+"""Sweeps: all runs of one multirun, and the comparison that they make."""

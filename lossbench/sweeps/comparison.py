@@ -1,0 +1,120 @@
+"""A comparison: one more MLflow run beside its runs, that holds their table and picture."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench import run as runs
+from lossbench import terminal, tracking
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lossbench.analysis import Records
+
+RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
+OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
+
+
+class Comparison(Callback):
+    """Hydra's hooks. A launcher other than ours does not say when its jobs were checked, so there it begins at once."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        os.environ.pop(RUNNING, None)
+        if config.hydra.launcher._target_ != OURS:
+            begin(config, config)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if RUNNING in os.environ:
+            conclude(config, "FINISHED")
+
+
+def begin(sweep: DictConfig, job: DictConfig) -> None:
+    """Open the store and a comparison in it; one that was interrupted under the same command goes on.
+
+    `sweep` is what was asked for, `job` the first run of it, in whose experiment the comparison lies.
+    """
+    if RUNNING in os.environ:  # a sweeper that launches batch after batch
+        return
+    HydraConfig.instance().set_config(job)
+    experiment = str(job.experiment_name)
+    store = _store(job)
+    asked = [list(sweep.hydra.overrides.task), OmegaConf.to_container(sweep.hydra.sweeper, resolve=False)]
+    key = hashlib.sha256(json.dumps([asked, runs.code()], default=str).encode()).hexdigest()[:16]
+    same = {"lossbench.kind": "comparison", "lossbench.key": key}
+    for found in store.find(same):
+        if found.info.status != "FINISHED":
+            os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
+            store.client.update_run(found.info.run_id, status="RUNNING")
+            terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
+            return
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{experiment}-{now}-{secrets.token_hex(2)}"
+    origin = {"lossbench.code": runs.code(), "lossbench.command": runs.command()}
+    store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **origin})
+    os.environ[RUNNING] = name
+
+
+def conclude(sweep: DictConfig, status: str) -> None:
+    """Read the runs back from the store; print and record their table and picture; end the comparison."""
+    from lossbench import analysis
+
+    store, name = _store(sweep), os.environ.pop(RUNNING)
+    (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": name})
+    recorder = tracking.Recorder(store, found.info.run_id)
+    records = analysis.read(store.client, name)
+    texts = []
+    with recorder.files() as folder:
+        records.runs.drop(columns="yardsticks", errors="ignore").to_csv(folder / "runs.csv", index=False)
+        for dataset, part in records.by_dataset():
+            names = [f"test/{yardstick}" for yardstick, _, _ in part.yardsticks]
+            table = analysis.summarise(part.runs, names, higher_is_better=part.yardsticks[0][1] == "↑")
+            terminal.out().print(terminal.comparison(table, part.yardsticks, f"{dataset}: test, mean ± SD over seeds"))
+            table.to_csv(folder / f"table_{dataset}.csv", index=False)
+            texts.append(analysis.markdown(table, part.yardsticks, dataset))
+            if table["n"].any():
+                _picture(store, part, dataset).savefig(folder / f"curves_{dataset}.png")
+        (folder / "table.md").write_text("\n\n".join(texts), encoding="utf-8")
+    recorder.tags({"mlflow.note.content": "\n\n".join(texts)})
+    recorder.end(status)
+    _say(records, name, store.uri, found.info.run_id)
+
+
+def _picture(store: tracking.Store, part: Records, dataset: str) -> Figure:
+    from lossbench import analysis
+
+    primary, arrow, _ = part.yardsticks[0]
+    done = part.runs[part.runs["outcome"] == "finished"]
+    curves = analysis.histories(store.client, done, f"val/{primary}").merge(
+        done[["run_id", "label", "colour"]], on="run_id"
+    )
+    tests = done.rename(columns={f"test/{primary}": "value"})[["label", "colour", "seed", "value"]]
+    title = f"{dataset}: {done['seed'].nunique()} paired seeds"
+    return analysis.comparison_picture(curves, tests, primary, arrow, title)
+
+
+def _say(records: Records, name: str, uri: str, run_id: str) -> None:
+    console = terminal.out()
+    outcomes = records.runs["outcome"].value_counts() if len(records.runs) else {}
+    troubled = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "finished"]
+    if troubled:
+        console.print(f"not in the means: {', '.join(troubled)}")
+    if len(records.runs) and records.runs["seed"].nunique() < 2:
+        console.print("one seed says nothing about the next one: add 'seed=range(5)'")
+    console.print(f"comparison {name}: table and picture in MLflow run {run_id}")
+    console.print(f"see it: {tracking.ui_command(uri)}")
+
+
+def _store(config: DictConfig) -> tracking.Store:
+    uri = tracking.resolve(config.tracking.uri)
+    tracking.reach(uri)
+    return runs.store(uri, config.tracking.artifacts)

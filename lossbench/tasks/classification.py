@@ -1,0 +1,222 @@
+"""Classification: binary with one logit, multi-class with one a class. Outputs are read as logits for every loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossbench.core import Facts, Split, Splits, Yardstick
+from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NLL = Yardstick("nll", "negative log-likelihood, nats", False)
+BRIER = Yardstick("brier", "Brier score", False)
+ECE = Yardstick("ece", "expected calibration error, 15 bins", False)
+TEMPERED = (
+    Yardstick("nll_tempered", "the same after temperature", False),
+    Yardstick("ece_tempered", "the same after temperature", False),
+)
+ACCURACY = Yardstick("accuracy", "share of right answers", True)
+MACRO_F1 = Yardstick("macro_f1", "mean F1 of the classes", True)
+BALANCED = Yardstick("balanced_accuracy", "mean recall of the classes", True)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One logit an example, targets 0 and 1. Area under precision–recall is primary: it ignores the threshold.
+
+    `signs`: the loss wants targets −1 and +1.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    facts: Facts
+    signs: bool = False
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        return (
+            Yardstick("auprc", "area under precision–recall (average precision)", True),
+            Yardstick("auroc", "area under the ROC curve", True),
+            Yardstick("f1", "F1 at probability .5", True),
+            Yardstick("f1_tuned", "F1 at the threshold tuned on validation", True),
+            ACCURACY,
+            MACRO_F1,
+            BALANCED,
+            Yardstick("balanced_accuracy_tuned", "at the threshold tuned on validation", True),
+            NLL,
+            BRIER,
+            ECE,
+            *TEMPERED,
+        )
+
+    def step(self, nets: Any, batch: Split, noise: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        logits = nets.model(batch.inputs).squeeze(-1)
+        yield "model", self.loss(logits, 2 * batch.targets - 1 if self.signs else batch.targets)
+
+    def predict(self, nets: Any, inputs: Tensor) -> Tensor:
+        return nets.model(inputs).squeeze(-1)
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        from sklearn import metrics
+
+        p, y = _array(torch.sigmoid(outputs.double())), _array(targets)
+        scores = _array(outputs)  # ranks beyond where probabilities round to 0 and 1
+        both = 0 < y.sum() < len(y)
+        return {
+            "auprc": metrics.average_precision_score(y, scores) if both else 0.0,
+            "auroc": metrics.roc_auc_score(y, scores) if both else 0.5,
+            "f1": metrics.f1_score(y, p > 0.5, zero_division=0),
+            **_decisions(y, (p > 0.5).astype(int)),
+            "nll": metrics.log_loss(y, p, labels=[0, 1]),
+            "brier": metrics.brier_score_loss(y, p, scale_by_half=True, labels=[0, 1]),
+            "ece": expected_calibration_error(*_confidence(p, y)),
+        }
+
+    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        scores, y = _array(outputs), _array(targets)
+        return {"threshold": best_f1_threshold(scores, y), "temperature": temperature(scores, y)}
+
+    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+        from sklearn import metrics
+
+        y, positive = _array(targets), _array(outputs) >= tuned["threshold"]
+        p = _array(torch.sigmoid(outputs.double() / tuned["temperature"]))
+        return {
+            **self.measure(outputs, targets),
+            "f1_tuned": metrics.f1_score(y, positive, zero_division=0),
+            "balanced_accuracy_tuned": _balanced_accuracy(y, positive.astype(int)),
+            "nll_tempered": metrics.log_loss(y, p, labels=[0, 1]),
+            "ece_tempered": expected_calibration_error(*_confidence(p, y)),
+        }
+
+    def pictures(self, outputs: Mapping[str, Tensor], splits: Splits, tuned: Mapping[str, float]) -> dict[str, Figure]:
+        from lossbench.tasks import pictures
+
+        y, scores = _array(splits.test.targets), _array(outputs["test"])
+        p, tempered = (_array(torch.sigmoid(outputs["test"].double() / t)) for t in (1.0, tuned["temperature"]))
+        return {
+            "confusion_matrix": pictures.confusion_matrix(y, (p > 0.5).astype(int), self.facts.classes),
+            "precision_recall": pictures.precision_recall({self.facts.classes[1]: (y, scores)}, tuned["threshold"]),
+            "reliability": pictures.reliability(
+                {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class Multiclass:
+    """One logit a class. Accuracy is primary."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    facts: Facts
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        return (
+            ACCURACY,
+            MACRO_F1,
+            BALANCED,
+            Yardstick("auprc", "area under precision–recall, mean of one against the rest", True),
+            Yardstick("auroc", "area under the ROC curve, mean of one against the rest", True),
+            NLL,
+            BRIER,
+            ECE,
+            *TEMPERED,
+        )
+
+    def step(self, nets: Any, batch: Split, noise: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        yield "model", self.loss(nets.model(batch.inputs), batch.targets)
+
+    def predict(self, nets: Any, inputs: Tensor) -> Tensor:
+        return nets.model(inputs)
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        from sklearn import metrics
+
+        p, y = _array(outputs.double().softmax(-1)), _array(targets)
+        classes = list(range(p.shape[1]))
+        guess = p.argmax(1)
+        return {
+            **_decisions(y, guess),
+            "nll": metrics.log_loss(y, p, labels=classes),
+            "brier": metrics.brier_score_loss(y, p, scale_by_half=False, labels=classes),
+            "ece": expected_calibration_error(p.max(1), guess == y),
+        }
+
+    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        return {"temperature": temperature(_array(outputs), _array(targets))}
+
+    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+        from sklearn import metrics
+
+        p, y = _array((outputs.double() / tuned["temperature"]).softmax(-1)), _array(targets)
+        classes = list(range(p.shape[1]))
+        logits = _array(outputs)
+        seen = [k for k in classes if 0 < (y == k).sum() < len(y)]  # one against the rest needs both
+        return {
+            **self.measure(outputs, targets),
+            "auprc": float(np.mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen])),
+            "auroc": float(np.mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen])),
+            "nll_tempered": metrics.log_loss(y, p, labels=classes),
+            "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
+        }
+
+    def pictures(self, outputs: Mapping[str, Tensor], splits: Splits, tuned: Mapping[str, float]) -> dict[str, Figure]:
+        from lossbench.tasks import pictures
+
+        y, logits = _array(splits.test.targets), _array(outputs["test"])
+        p, tempered = (_array((outputs["test"].double() / t).softmax(-1)) for t in (1.0, tuned["temperature"]))
+        one_against_rest = {
+            name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.facts.classes)
+        }
+        return {
+            "confusion_matrix": pictures.confusion_matrix(y, p.argmax(1), self.facts.classes),
+            "precision_recall": pictures.precision_recall(one_against_rest, None),
+            "reliability": pictures.reliability(
+                {
+                    "as trained": (p.max(1), p.argmax(1) == y),
+                    "after temperature": (tempered.max(1), tempered.argmax(1) == y),
+                }
+            ),
+        }
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.cpu().numpy()
+
+
+def _decisions(y: NDArray[Any], guess: NDArray[Any]) -> dict[str, float]:
+    from sklearn import metrics
+
+    return {
+        "accuracy": metrics.accuracy_score(y, guess),
+        "macro_f1": metrics.f1_score(y, guess, average="macro", zero_division=0),
+        "balanced_accuracy": _balanced_accuracy(y, guess),
+    }
+
+
+def _balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
+    """Mean recall of the classes that occur; scikit-learn's own function warns where a guess does not."""
+    from sklearn import metrics
+
+    return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
+
+
+def _confidence(p: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of a probability of the positive class: the confidence in the answer given, and whether it is right."""
+    return np.maximum(p, 1 - p), (p > 0.5) == (y == 1)
+
+
+def _log_odds(logits: NDArray[Any], k: int) -> NDArray[Any]:
+    """log p_k − log(1 − p_k): ranks like p_k, and still ranks where p_k rounds to 0 or 1."""
+    others = np.delete(logits.astype(np.float64), k, axis=1)
+    most = others.max(1, keepdims=True)
+    return logits[:, k] - (most[:, 0] + np.log(np.exp(others - most).sum(1)))

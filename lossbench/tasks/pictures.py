@@ -1,0 +1,87 @@
+"""Pictures of a run, drawn by matplotlib: PNG files of some 20 kB show in any viewer with no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+INK, QUIET, WARN = "#1f4e79", "#9aa5b1", "#c8553d"
+
+
+def prediction_against_truth(
+    truth: NDArray[Any], guess: NDArray[Any], outliers: NDArray[np.bool_] | None, unit: str
+) -> Figure:
+    """Each example of the test split, outliers marked; on the diagonal the two agree."""
+    figure, axes = _blank(f"truth{f' [{unit}]' if unit else ''}", f"prediction{f' [{unit}]' if unit else ''}")
+    inlier = np.ones(len(truth), bool) if outliers is None else ~outliers
+    axes.scatter(truth[inlier], guess[inlier], s=8, alpha=0.4, color=INK, linewidths=0, label="inlier")
+    if not inlier.all():
+        axes.scatter(truth[~inlier], guess[~inlier], s=14, color=WARN, marker="x", linewidths=0.8, label="outlier")
+        axes.legend(frameon=False)
+    ends = [min(guess.min(), truth[inlier].min()), max(guess.max(), truth[inlier].max())]
+    axes.plot(ends, ends, color=QUIET, linewidth=1)
+    return figure
+
+
+def confusion_matrix(y: NDArray[Any], guess: NDArray[Any], classes: Sequence[str]) -> Figure:
+    """Counts of the test split: rows are the truth, columns the answer; shades are shares of a row."""
+    n = len(classes)
+    counts = np.bincount(y * n + guess, minlength=n * n).reshape(n, n)
+    figure, axes = _blank("answer", "truth")
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(n, n):
+        ink = "white" if shares[row, column] > 0.6 else "black"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink, fontsize=8)
+    axes.set_xticks(range(n), classes)
+    axes.set_yticks(range(n), classes)
+    return figure
+
+
+def precision_recall(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], threshold: float | None) -> Figure:
+    """Precision over recall for each class (targets 0/1, scores), with the point of the tuned threshold."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, axes = _blank("recall", "precision")
+    for name, (y, scores) in curves.items():
+        if not y.any():
+            continue
+        precision, recall, thresholds = precision_recall_curve(y, scores)
+        area = average_precision_score(y, scores)
+        (line,) = axes.plot(recall, precision, linewidth=1.4, label=f"{name}, area {area:.3f}")
+        if threshold is not None:
+            at = min(int(np.searchsorted(thresholds, threshold)), len(thresholds) - 1)
+            axes.plot(recall[at], precision[at], "o", color=line.get_color(), label="threshold tuned on validation")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+def reliability(curves: Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]], bins: int = 15) -> Figure:
+    """Accuracy over confidence, (confidence, correct) for each curve; dots grow with the examples in their bin."""
+    figure, axes = _blank("confidence", "accuracy")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
+    for (name, (confidence, correct)), colour in zip(curves.items(), (WARN, INK), strict=False):
+        index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+        count = np.bincount(index, minlength=bins)
+        full = count > 0
+        x, y = (np.bincount(index, values, bins)[full] / count[full] for values in (confidence, correct.astype(float)))
+        axes.plot(x, y, color=colour, linewidth=1, label=name)
+        axes.scatter(x, y, s=10 + 90 * count[full] / count.max(), color=colour, linewidths=0)
+    low = min(float(confidence.min()) for confidence, _ in curves.values())
+    axes.set(xlim=(low, 1.01), ylim=(-0.02, 1.02))
+    axes.legend(frameon=False)
+    return figure
+
+
+def _blank(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5, 4.2), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x, ylabel=y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,122 @@
+"""What runs and comparisons look like in a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lossbench.analysis.tables import cell
+from lossbench.core import Result, Yardstick
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lossbench.catalogue import Entry
+
+WIDE = 160  # columns of a table that goes to a file
+SHOWN = 6  # yardsticks of a comparison; its files have all
+
+
+def out() -> Console:
+    """Standard output; a file gets the whole width rather than 80 columns."""
+    console = Console(highlight=False)
+    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(highlight=False, width=WIDE)
+
+
+class Bar:
+    """Progress of one run, on standard error; silent where that is no terminal."""
+
+    def __init__(self, progress: Progress, label: str, steps: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=steps, news="")
+        self._news: dict[str, str] = {}
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            if name == "train/loss" or name.startswith("val/"):
+                self._news.setdefault(name, "")
+                self._news[name] = f"{name} {value:.4g}"
+        shown = list(self._news.values())[:2]  # the loss, and the primary yardstick, which comes first
+        self._progress.update(self._task, completed=step, news="  ".join(shown))
+
+
+@contextmanager
+def bar(label: str, steps: int) -> Iterator[Bar]:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[news]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress, label, steps)
+
+
+def headline(result: Result) -> str:
+    """How a run ended, in one line."""
+    if result.outcome == "finished":
+        value = result.yardsticks.get("test", result.yardsticks["val"])[result.primary.name]
+        split = "test" if "test" in result.yardsticks else "validation"
+        return f"{split} {result.primary.name} {result.primary.arrow} {value:.4f}"
+    last = ", ".join(f"{name} {value:.4g}" for name, value in list(result.yardsticks.get("last", {}).items())[:3])
+    return f"{result.outcome} at step {result.steps}; last finite values: {last or 'none'}"
+
+
+def result(result: Result, yardsticks: Sequence[Yardstick], title: str) -> Table:
+    """The yardsticks of one run, a column a split."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("yardstick")
+    shown = [name for name in result.yardsticks if name != "val"]
+    for name in shown:
+        table.add_column({"test_last": "test, last step"}.get(name, name.replace("_", ", ", 1)), justify="right")
+    table.add_column("")
+    for yardstick in yardsticks:
+        values = [result.yardsticks[split].get(yardstick.name) for split in shown]
+        unit = f" [{yardstick.unit}]" if yardstick.unit else ""
+        mark = " (primary)" if yardstick.name == result.primary.name else ""
+        cells = ["–" if value is None else f"{value:.4f}" for value in values]
+        table.add_row(f"{yardstick.name} {yardstick.arrow}", *cells, f"{yardstick.meaning}{unit}{mark}", style="bold" if mark else "")
+    return table
+
+
+def comparison(table: pd.DataFrame, yardsticks: Sequence[tuple[str, str, str]], title: str) -> Table:
+    """A row a loss: how many runs, how many of them failed, and the first yardsticks as mean ± SD."""
+    shown = yardsticks[:SHOWN]
+    view = Table(title=title, title_justify="left")
+    view.add_column("loss")
+    view.add_column("runs", justify="right")
+    view.add_column("failed", justify="right")
+    for name, arrow, unit in shown:
+        view.add_column(f"{name} {arrow}{f' [{unit}]' if unit else ''}", justify="right")
+    for _, row in table.iterrows():
+        cells = [cell(row, name) for name, _, _ in shown]
+        view.add_row(f"[{row['colour']}]■[/] {escape(str(row['label']))}", str(row["n"]), str(row["failures"]), *cells)
+    return view
+
+
+def catalogue(entries: Sequence[Entry], title: str) -> Table:
+    """Losses with what they fit, their equation, their parameters and when to use them."""
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for column in ("loss", "fits", "equation", "parameters", "use it when", "beware"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        said = entry.described.sections
+        parameters = "\n".join(f"{name}={value}" for name, value in entry.parameters.items())
+        table.add_row(
+            f"[bold]{entry.name}[/bold]\n{entry.family}",
+            "\n".join(entry.kinds),
+            entry.described.equation,
+            parameters,
+            said.get("Use it when", ""),
+            said.get("Beware", ""),
+        )
+    return table
