@@ -28,6 +28,8 @@ def main() -> None:
         verb = VERBS.get(arguments[0]) if arguments else None
         if verb:
             verb(arguments[1:])
+        elif arguments and arguments[0].isidentifier():
+            raise BadInput(f"{arguments[0]}: neither a verb ({', '.join(VERBS)}) nor a setting (key=value)")
         else:
             train(arguments)
     except KeyboardInterrupt:

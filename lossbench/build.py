@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -47,8 +48,9 @@ def splits(cfg: DictConfig, batch_size: int) -> Splits:
 def loss(cfg: DictConfig) -> Loss:
     """The loss with its hyper-parameters bound; a class is made, a function waits for prediction and target."""
     try:
-        target = get_object(cfg._target_)
-    except Exception as error:
+        module, _, name = cfg._target_.rpartition(".")
+        target = getattr(import_module(module), name)
+    except Exception as error:  # whatever a foreign module does when it is imported
         raise BadInput(f"loss._target_={cfg._target_}: cannot be imported: {_last_line(error)}") from error
     return _call("loss", cfg) if isinstance(target, type) else _call("loss", cfg, _partial_=True)
 

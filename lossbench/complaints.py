@@ -27,6 +27,8 @@ def complaint(error: BaseException, arguments: list[str], keys: Iterable[str]) -
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = f"{error}\n{error.__cause__ or ''}"
+    if found := re.match(r"Error merging override (\S+)", text):
+        return f"{found[1]}: {_first(str(error.__cause__ or error))}"
     if found := re.search(r"Could not override '([^']+)'", text):
         return _unknown_or_mistyped(found[1], text, arguments, keys)
     if found := re.search(r"full_key: (\S+)", text):

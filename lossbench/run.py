@@ -47,6 +47,8 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
     recorder = opened.start(cfg.experiment_name, f"{names.loss} seed={cfg.seed}", tags)
     try:
         recorder.params(_params(cfg, names), trainee.splits.facts)
+        with recorder.files() as folder:
+            OmegaConf.save(_recorded(cfg), folder / "config.yaml", resolve=True)
         result = trainee.train(recorder, label=f"{names.loss} seed={cfg.seed}")
         recorder.tags({"lossbench.outcome": result.outcome, "lossbench.objective": result.objective})
         recorder.end("FINISHED")
@@ -155,7 +157,6 @@ class _Trainee:
         from safetensors.torch import save_file
 
         with recorder.files() as folder:
-            OmegaConf.save(self.cfg, folder / "config.yaml", resolve=True)
             save_file({k: v.contiguous().cpu() for k, v in self.nets.state_dict().items()}, folder / MODEL_FILE)
             (folder / "pictures").mkdir()
             for name, figure in self.task.pictures(outputs, self.splits, tuned).items():
@@ -165,7 +166,7 @@ class _Trainee:
 def _tags(cfg: DictConfig, names: Names, splits: Splits, task: Task, comparison: str) -> dict[str, str]:
     return {
         "lossbench.kind": "run",
-        "lossbench.comparison": comparison,
+        **({"lossbench.comparison": comparison} if comparison else {}),
         "lossbench.key": settings.key(cfg),
         "lossbench.data": splits.facts.fingerprint,
         "lossbench.code": code(),
@@ -180,9 +181,14 @@ def _tags(cfg: DictConfig, names: Names, splits: Splits, task: Task, comparison:
     }
 
 
+def _recorded(cfg: DictConfig) -> DictConfig:
+    """The configuration as it may be kept: without the password of the store."""
+    return OmegaConf.merge(cfg, {"tracking": {"uri": tracking.shown(cfg.tracking.uri)}})  # type: ignore[return-value]
+
+
 def _params(cfg: DictConfig, names: Names) -> dict[str, Any]:
     named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
-    return named | settings.flat(cfg)
+    return named | settings.flat(_recorded(cfg))
 
 
 def _earlier(opened: tracking.Store, cfg: DictConfig, comparison: str) -> Result | None:
@@ -238,7 +244,7 @@ def _git(*words: str) -> str:
 
 def command() -> str:
     """What was typed, ready to be typed again."""
-    return shlex.join(["python", "-m", "lossbench", *sys.argv[1:]])
+    return tracking.shown(shlex.join(["python", "-m", "lossbench", *sys.argv[1:]]))
 
 
 def _peak_mb(device: str) -> float:

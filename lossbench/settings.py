@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,8 @@ def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
 
     Raises: BadInput that names the setting, its value, and what would work.
     """
+    for group, schema in (("", Config), ("train", Train), ("tracking", Tracking)):
+        _fields(group, cfg[group] if group else cfg, schema)
     train = cfg.train
     _number("seed", cfg.seed, lambda v: v >= 0, "0 or above")
     for key in ("steps", "batch_size", "record_every"):
@@ -144,6 +146,14 @@ def key(cfg: DictConfig) -> str:
     """A hash of everything that decides a run's numbers: the configuration without where it is recorded."""
     deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(("tracking.", "experiment_name"))}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _fields(group: str, settings: DictConfig, schema: type) -> None:
+    """Refuse what `+` added to a group whose settings are fixed."""
+    known = {field.name for field in fields(schema)} | {"hydra"}
+    unknown = sorted(set(map(str, settings)) - known)
+    if unknown:
+        raise BadInput(f"{group}.{unknown[0]}".lstrip(".") + f": no such setting; there are {', '.join(sorted(known - {'hydra'}))}")
 
 
 def _number(name: str, value: Any, holds: Callable[[float], bool], what: str) -> None:

@@ -19,8 +19,8 @@ from lossbench.datasets.splits import assemble, fingerprint
 
 POSITIVE = 0.5  # IoU from which an anchor is labelled as an object
 NEAR = 0.2  # IoU from which a negative is a near miss
-HARD = 0.1  # share of near misses among the negatives
-PER_OBJECT = 3  # anchors at most that one object makes positive
+HARD = 0.03  # share of near misses among the negatives
+PER_OBJECT = 1  # anchors at most that one object makes positive
 NEAR_PER_OBJECT = 20
 STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
 VERSION = 1  # of what this file makes: part of the cache's key
@@ -40,7 +40,7 @@ def imbalanced(
     """Grey crops of dense anchors, labelled object where the IoU with one reaches .5, else background.
 
     Scenes are real digits pasted at varied size, contrast and place into real photographs; with `source=coco` they
-    are the images of a COCO folder. `ratio` negatives to a positive, a tenth of them near misses (.2 ≤ IoU < .5).
+    are the images of a COCO folder. `ratio` negatives to a positive, 3 % of them near misses (.2 ≤ IoU < .5).
     No digit, photograph region or image is in two splits. Crops are kept in the cache under a hash of all settings.
 
     Raises: BadInput for a ratio below 1, splits too small for the ratio, a COCO folder without enough objects.

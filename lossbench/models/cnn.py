@@ -28,7 +28,7 @@ class CNN(nn.Module):
         outputs: int,
         generator: torch.Generator,
         *,
-        widths: Sequence[int] = (16, 32),
+        widths: Sequence[int] = (16, 32, 64),
         norm: Literal["none", "group"] = "none",
     ) -> None:
         super().__init__()

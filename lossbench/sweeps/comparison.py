@@ -19,7 +19,7 @@ from lossbench import terminal, tracking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lossbench.analysis import Records
+    from lossbench.analysis.records import Records
 
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
@@ -66,21 +66,22 @@ def begin(sweep: DictConfig, job: DictConfig) -> None:
 
 def conclude(sweep: DictConfig, status: str) -> None:
     """Read the runs back from the store; print and record their table and picture; end the comparison."""
-    from lossbench import analysis
+    from lossbench.analysis import records as reading
+    from lossbench.analysis import stats, tables
 
     store, name = _store(sweep), os.environ.pop(RUNNING)
     (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": name})
     recorder = tracking.Recorder(store, found.info.run_id)
-    records = analysis.read(store.client, name)
+    records = reading.read(store.client, name)
     texts = []
     with recorder.files() as folder:
         records.runs.drop(columns="yardsticks", errors="ignore").to_csv(folder / "runs.csv", index=False)
         for dataset, part in records.by_dataset():
             names = [f"test/{yardstick}" for yardstick, _, _ in part.yardsticks]
-            table = analysis.summarise(part.runs, names, higher_is_better=part.yardsticks[0][1] == "↑")
+            table = stats.summarise(part.runs, names, higher_is_better=part.yardsticks[0][1] == "↑")
             terminal.out().print(terminal.comparison(table, part.yardsticks, f"{dataset}: test, mean ± SD over seeds"))
             table.to_csv(folder / f"table_{dataset}.csv", index=False)
-            texts.append(analysis.markdown(table, part.yardsticks, dataset))
+            texts.append(tables.markdown(table, part.yardsticks, dataset))
             if table["n"].any():
                 _picture(store, part, dataset).savefig(folder / f"curves_{dataset}.png")
         (folder / "table.md").write_text("\n\n".join(texts), encoding="utf-8")
@@ -90,16 +91,15 @@ def conclude(sweep: DictConfig, status: str) -> None:
 
 
 def _picture(store: tracking.Store, part: Records, dataset: str) -> Figure:
-    from lossbench import analysis
+    from lossbench.analysis.plots import comparison_picture
+    from lossbench.analysis.records import histories
 
     primary, arrow, _ = part.yardsticks[0]
     done = part.runs[part.runs["outcome"] == "finished"]
-    curves = analysis.histories(store.client, done, f"val/{primary}").merge(
-        done[["run_id", "label", "colour"]], on="run_id"
-    )
+    curves = histories(store.client, done, f"val/{primary}").merge(done[["run_id", "label", "colour"]], on="run_id")
     tests = done.rename(columns={f"test/{primary}": "value"})[["label", "colour", "seed", "value"]]
     title = f"{dataset}: {done['seed'].nunique()} paired seeds"
-    return analysis.comparison_picture(curves, tests, primary, arrow, title)
+    return comparison_picture(curves, tests, primary, arrow, title)
 
 
 def _say(records: Records, name: str, uri: str, run_id: str) -> None:
