@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ def main() -> None:
     """`python -m lossbench …` and `lossbench …`."""
     tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises rather than prints: what to say is decided here
-    if "" not in sys.path and os.getcwd() not in sys.path:  # the console script, too, finds a loss beside the user
-        sys.path.insert(0, os.getcwd())
+    if not {"", here := str(Path.cwd())} & set(sys.path):  # the console script, too, finds a loss beside the user
+        sys.path.insert(0, here)
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:]
     try:
@@ -94,7 +95,7 @@ def _run(cfg: DictConfig, alone: bool) -> float:
 
 
 def compare(arguments: list[str]) -> None:
-    """`compare dataset=X [losses=a,b] [seeds=10] …`: the multirun over these losses, every compatible one by default."""
+    """`compare dataset=X [losses=a,b] [seeds=10] …`: a multirun over these losses, by default all that fit."""
     from lossbench import catalogue, settings
 
     asked = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
@@ -138,7 +139,7 @@ def ui(arguments: list[str]) -> None:
         tracking.reach(uri)
         print(f"{uri.rstrip('/')}/?workflowType=machine_learning")
         return
-    if uri.startswith("sqlite:///") and not os.path.exists(uri.removeprefix("sqlite:///")):  # noqa: PTH110
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
     tracking.serve(uri, asked.get("port", "5000"))
 

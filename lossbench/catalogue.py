@@ -52,7 +52,10 @@ def losses(folders: Iterable[Path]) -> list[Entry]:
         settings = dict(OmegaConf.load(path))
         target = str(settings.pop("_target_", ""))
         entries[path.stem] = Entry(
-            path.stem, target.rpartition(".")[0].rpartition(".")[2], settings, describe(target) or Described(frozenset(), True)
+            path.stem,
+            target.rpartition(".")[0].rpartition(".")[2],
+            settings,
+            describe(target) or Described(frozenset(), True),
         )
     return sorted(entries.values(), key=lambda entry: (KINDS.index(entry.kinds[0]), entry.family, entry.name))
 

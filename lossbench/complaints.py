@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +23,8 @@ def complaint(error: BaseException, arguments: list[str], keys: Iterable[str]) -
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return missing(group, name, error.options or [])
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not understood: {error.message.splitlines()[0]}\nquote it for the shell; a list is 'key=[1,2]'"
+        why = error.message.splitlines()[0]
+        return f"{error.override}: not understood: {why}\nquote it for the shell; a list is 'key=[1,2]'"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = f"{error}\n{error.__cause__ or ''}"
@@ -36,7 +37,7 @@ def complaint(error: BaseException, arguments: list[str], keys: Iterable[str]) -
     return _first(text)
 
 
-def missing(group: str, name: str, options: list[str]) -> str:
+def missing(group: str, name: str, options: Sequence[str]) -> str:
     """A choice that a group does not have, with the nearest that it has."""
     kind = group.rpartition("/")[2]
     near = difflib.get_close_matches(name, options, n=3)

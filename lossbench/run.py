@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
 import resource
-import shlex
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from json import dumps, loads
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import __version__, catalogue, settings, terminal, tracking
+from lossbench import origin, settings, terminal, tracking
 from lossbench.core import Result, Splits, Task, Yardstick, stream
-from lossbench.settings import CONFIGS, HERE, Names
+from lossbench.settings import Names
+
+if TYPE_CHECKING:
+    from lossbench.engine import Fitted
 
 MODEL_FILE = "model.safetensors"
 
@@ -29,7 +28,7 @@ def store(uri: str, artifacts: str | None) -> tracking.Store:
     return tracking.Store(uri, artifacts)
 
 
-def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result, tuple[Yardstick, ...]]:
+def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result, Sequence[Yardstick]]:
     """Train once and record it. The configuration has passed `settings.check`.
 
     Raises: BadInput before anything is recorded. Whatever else ends the training early is recorded as FAILED, or
@@ -39,7 +38,7 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
     tracking.reach(uri)
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
         opening: Future[tracking.Store] = beside.submit(store, uri, cfg.tracking.artifacts)
-        trainee = _Trainee(cfg)
+        trainee = Trainee(cfg)
         opened = opening.result()
     if comparison and (earlier := _earlier(opened, cfg, comparison)):
         return earlier, trainee.task.yardsticks
@@ -57,10 +56,10 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
         recorder.tags({"lossbench.outcome": outcome, "lossbench.error": f"{type(error).__name__}: {error}"[:500]})
         recorder.end(outcome.upper())
         raise
-    return result, tuple(trainee.task.yardsticks)
+    return result, trainee.task.yardsticks
 
 
-class _Trainee:
+class Trainee:
     """The objects of one run, and what is done with them in order."""
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -81,66 +80,62 @@ class _Trainee:
         self.train_split = self.splits.train.to(self.device)
         build.probe(self.task, self.nets, self.train_split, cfg.train.batch_size)
 
-    def train(self, recorder: tracking.Recorder, label: str) -> Result:
+    def fit(self, recorder: tracking.Recorder, watch: Callable[[int, Mapping[str, float]], None]) -> Fitted:
+        """Train, recording every point; what was evaluated leaves for the store at once."""
         from lossbench.engine import fit
 
-        with terminal.bar(label, self.plan.steps) as bar:
+        def record(step: int, values: Mapping[str, float]) -> None:
+            recorder.metrics(step, values)
+            if any(name.startswith("val/") for name in values):
+                recorder.flush()
+            watch(step, values)
 
-            def record(step: int, values: Mapping[str, float]) -> None:
-                recorder.metrics(step, values)
-                if any(name.startswith("val/") for name in values):
-                    recorder.flush()
-                bar(step, values)
-
-            fitted = fit(
-                self.task,
-                self.nets,
-                self.optimizers,
-                self.train_split,
-                self.splits.validation.to(self.device),
-                self.plan,
-                order=stream(self.cfg.seed, "order"),
-                noise=stream(self.cfg.seed, "noise"),
-                record=record,
-            )
-        recorder.metrics(
-            fitted.steps,
-            {
-                "time/train_s": fitted.train_s,
-                "time/step_ms": 1000 * fitted.train_s / max(1, fitted.steps),
-                "memory/peak_mb": _peak_mb(self.device.type),
-            },
+        return fit(
+            self.task,
+            self.nets,
+            self.optimizers,
+            self.train_split,
+            self.splits.validation.to(self.device),
+            self.plan,
+            order=stream(self.cfg.seed, "order"),
+            noise=stream(self.cfg.seed, "noise"),
+            record=record,
         )
-        primary = self.task.yardsticks[0]
+
+    def train(self, recorder: tracking.Recorder, label: str) -> Result:
+        """Fit, then read the test splits once; or say where training diverged."""
+        with terminal.bar(label, self.plan.steps) as bar:
+            fitted = self.fit(recorder, bar)
+        step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
+        cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
+        recorder.metrics(fitted.steps, cost)
+        end = (recorder.run_id, fitted.steps, fitted.best_step, self.task.yardsticks[0])
         if fitted.diverged is not None:
             last = {f"lossbench.last.{name}": value for name, value in fitted.last.items()}
             recorder.tags({"lossbench.diverged_step": fitted.diverged, **last})
-            return Result(
-                "diverged", recorder.run_id, fitted.diverged, fitted.best_step, primary, {"last": fitted.last}, fitted.train_s
-            )
-        yardsticks = self._report(recorder, fitted.best, fitted.best_step, fitted.steps)
-        return Result("finished", recorder.run_id, fitted.steps, fitted.best_step, primary, yardsticks, fitted.train_s)
+            return Result("diverged", *end, {"last": fitted.last}, fitted.train_s)
+        return Result("finished", *end, self._report(recorder, fitted), fitted.train_s)
 
-    def _report(
-        self, recorder: tracking.Recorder, best: dict[str, Any] | None, best_step: int | None, steps: int
-    ) -> dict[str, dict[str, float]]:
-        """Yardsticks at the selected step and the last on every test split, pictures, weights. Test is read here only."""
-        assert best is not None
-        assert best_step is not None
+    def _report(self, recorder: tracking.Recorder, fitted: Fitted) -> dict[str, dict[str, float]]:
+        """Yardsticks on every test split at the selected step and at the last, pictures, weights."""
+        assert fitted.best is not None
+        assert fitted.best_step is not None
         _, last, _ = self._measure({"test_last": self.splits.test})
-        self.nets.load_state_dict(best)
+        self.nets.load_state_dict(fitted.best)
         tests = {"val": self.splits.validation, "test": self.splits.test, **self.splits.more}
         outputs, values, tuned = self._measure(tests)
         at_end = {f"test_last/{name}": value for name, value in last["test_last"].items()}
         fitted_on_val = {f"val/{name}": value for name, value in tuned.items()}
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
-        recorder.metrics(steps, at_end)
-        recorder.metrics(best_step, {**selected, **fitted_on_val})
-        recorder.tags({"lossbench.best_step": best_step})
+        recorder.metrics(fitted.steps, at_end)
+        recorder.metrics(fitted.best_step, {**selected, **fitted_on_val})
+        recorder.tags({"lossbench.best_step": fitted.best_step})
         self._files(recorder, outputs, tuned)
         return {**values, **last}
 
-    def _measure(self, splits: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, float]]:
+    def _measure(
+        self, splits: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, float]]:
         """Outputs, yardsticks, and what was tuned on validation, with the weights that the nets hold now."""
         from lossbench.engine import predict
 
@@ -169,10 +164,10 @@ def _tags(cfg: DictConfig, names: Names, splits: Splits, task: Task, comparison:
         **({"lossbench.comparison": comparison} if comparison else {}),
         "lossbench.key": settings.key(cfg),
         "lossbench.data": splits.facts.fingerprint,
-        "lossbench.code": code(),
-        "lossbench.command": command(),
+        "lossbench.code": origin.code(),
+        "lossbench.command": origin.command(),
         "lossbench.yardsticks": dumps([[y.name, y.arrow, y.unit] for y in task.yardsticks]),
-        "mlflow.runColor": colour(names.loss),
+        "mlflow.runColor": origin.colour(names.loss),
         "mlflow.source.name": "lossbench",
         "loss": names.loss,
         "dataset": names.dataset,
@@ -212,39 +207,6 @@ def _earlier(opened: tracking.Store, cfg: DictConfig, comparison: str) -> Result
 
 def _yardsticks(tags: Mapping[str, str]) -> list[tuple[str, str, str]]:
     return [tuple(entry) for entry in loads(tags["lossbench.yardsticks"])]
-
-
-def colour(loss: str) -> str:
-    """The colour of a loss, the same in every chart: hues a golden angle apart in the order of the catalogue."""
-    known = [entry.name for entry in catalogue.losses([CONFIGS])]
-    index = known.index(loss) if loss in known else int(hashlib.sha256(loss.encode()).hexdigest()[:4], 16)
-    red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.381966) % 1, 0.42, 0.7)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
-
-
-@cache
-def code() -> str:
-    """The revision of the code, marked with a hash of the changes where there are any; a version, once installed."""
-    revision = _git("rev-parse", "HEAD").strip() if (HERE.parent / ".git").exists() else ""
-    if not revision:
-        return f"lossbench {__version__}"
-    changes = _git("diff", "HEAD") + _git("status", "--porcelain")
-    dirty = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""
-    return f"{revision[:12]}{dirty}"
-
-
-def _git(*words: str) -> str:
-    try:
-        return subprocess.run(
-            ["git", "-C", str(HERE.parent), *words], capture_output=True, text=True, check=False
-        ).stdout
-    except OSError:  # no git on this machine
-        return ""
-
-
-def command() -> str:
-    """What was typed, ready to be typed again."""
-    return tracking.shown(shlex.join(["python", "-m", "lossbench", *sys.argv[1:]]))
 
 
 def _peak_mb(device: str) -> float:

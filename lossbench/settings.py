@@ -25,7 +25,7 @@ class Train:
     steps: int = MISSING
     batch_size: int = MISSING
     eval_every: int | None = None
-    record_every: int = MISSING
+    record_every: int | None = None
     schedule: str = MISSING
     clip_norm: float | None = None
 
@@ -103,10 +103,11 @@ def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
         _fields(group, cfg[group] if group else cfg, schema)
     train = cfg.train
     _number("seed", cfg.seed, lambda v: v >= 0, "0 or above")
-    for key in ("steps", "batch_size", "record_every"):
+    for key in ("steps", "batch_size"):
         _number(f"train.{key}", train[key], lambda v: v >= 1, "at least 1")
-    if train.eval_every is not None:
-        _number("train.eval_every", train.eval_every, lambda v: v >= 1, "at least 1, or null")
+    for key in ("eval_every", "record_every"):
+        if train[key] is not None:
+            _number(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
     if train.clip_norm is not None:
         _number("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
     _choice("train.schedule", train.schedule, ("constant", "cosine"))
@@ -125,7 +126,8 @@ def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
     if cfg.dataset.kind not in kinds:
         fitting = [entry.name for entry in catalogue.losses(folders) if cfg.dataset.kind in entry.kinds]
         raise BadInput(
-            f"loss={names.loss}: fits {' and '.join(kinds)} problems, and dataset={names.dataset} is {cfg.dataset.kind}\n"
+            f"loss={names.loss}: fits {' and '.join(kinds)} problems, "
+            f"and dataset={names.dataset} is {cfg.dataset.kind}\n"
             f"losses that fit: {', '.join(fitting)}"
         )
 
@@ -153,7 +155,9 @@ def _fields(group: str, settings: DictConfig, schema: type) -> None:
     known = {field.name for field in fields(schema)} | {"hydra"}
     unknown = sorted(set(map(str, settings)) - known)
     if unknown:
-        raise BadInput(f"{group}.{unknown[0]}".lstrip(".") + f": no such setting; there are {', '.join(sorted(known - {'hydra'}))}")
+        raise BadInput(
+            f"{group}.{unknown[0]}".lstrip(".") + f": no such setting; there are {', '.join(sorted(known - {'hydra'}))}"
+        )
 
 
 def _number(name: str, value: Any, holds: Callable[[float], bool], what: str) -> None:
@@ -184,7 +188,7 @@ def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
     """Refuse keys that the target does not take; what its source does not tell is left to the call."""
     target = str(settings.get("_target_", ""))
     module = target.rpartition(".")[0]
-    if not module or catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None:
+    if not module or (catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None):
         raise BadInput(f"{group}._target_={target}: no such module; a dotted path to something importable works")
     described = catalogue.describe(target)
     if described is None or described.takes_any:

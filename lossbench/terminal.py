@@ -84,7 +84,12 @@ def result(result: Result, yardsticks: Sequence[Yardstick], title: str) -> Table
         unit = f" [{yardstick.unit}]" if yardstick.unit else ""
         mark = " (primary)" if yardstick.name == result.primary.name else ""
         cells = ["–" if value is None else f"{value:.4f}" for value in values]
-        table.add_row(f"{yardstick.name} {yardstick.arrow}", *cells, f"{yardstick.meaning}{unit}{mark}", style="bold" if mark else "")
+        table.add_row(
+            f"{yardstick.name} {yardstick.arrow}",
+            *cells,
+            f"{yardstick.meaning}{unit}{mark}",
+            style="bold" if mark else "",
+        )
     return table
 
 

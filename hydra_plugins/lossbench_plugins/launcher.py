@@ -10,7 +10,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-
 TARGET = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 ConfigStore.instance().store(group="hydra/launcher", name="lossbench", node={"_target_": TARGET}, provider="lossbench")
 

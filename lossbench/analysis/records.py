@@ -70,7 +70,9 @@ def read(client: MlflowClient, comparison: str) -> Records:
 def histories(client: MlflowClient, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One metric over the steps of many runs: run_id, step, value."""
     points = [
-        (run_id, point.step, point.value) for run_id in runs["run_id"] for point in client.get_metric_history(run_id, metric)
+        (run_id, point.step, point.value)
+        for run_id in runs["run_id"]
+        for point in client.get_metric_history(run_id, metric)
     ]
     return pd.DataFrame(points, columns=["run_id", "step", "value"])
 
@@ -85,6 +87,10 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
     several = table.groupby("loss")[varied].nunique() if varied else None
     labels = []
     for _, row in table.iterrows():
-        shown = [f"{c.removeprefix('loss.')}={row[c]}" for c in varied if several is not None and several.loc[row["loss"], c] > 1]
+        shown = [
+            f"{c.removeprefix('loss.')}={row[c]}"
+            for c in varied
+            if several is not None and several.loc[row["loss"], c] > 1
+        ]
         labels.append(" ".join([str(row["loss"]), *shown]))
     return labels

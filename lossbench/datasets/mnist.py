@@ -43,7 +43,9 @@ def mnist(
     if noise_type not in ("symmetric", "pair_flip"):
         raise BadInput(f"dataset.noise_type={noise_type}: unknown; choose symmetric or pair_flip")
     if not long_tail >= 1:
-        raise BadInput(f"dataset.long_tail={long_tail}: the most frequent class is at least as frequent as the last: ≥ 1")
+        raise BadInput(
+            f"dataset.long_tail={long_tail}: the most frequent class is at least as frequent as the last: ≥ 1"
+        )
 
     found = digits(source, root)
     images, labels = found.train

@@ -70,8 +70,8 @@ def regression(
     train: int = 1000,
     validation: int = 500,
     test: int = 2000,
-    noise: Noise = Noise(),  # noqa: B008 (frozen)
-    outliers: Outliers = Outliers(),  # noqa: B008 (frozen)
+    noise: Noise = Noise(),
+    outliers: Outliers = Outliers(),
 ) -> Splits:
     """A function of random features, with noise on every example and outliers on some.
 

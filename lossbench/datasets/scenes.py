@@ -62,7 +62,8 @@ def scene(photos: list[Tensor], strip: tuple[float, float], glyphs: Tensor, rand
         if not len(inside):
             continue
         top, start = random.integers(0, SIDE - len(glyph) + 1, size=2)
-        low, high = inside.min(0) + (top, start), inside.max(0) + (top + 1, start + 1)
+        corner = np.array([top, start])
+        low, high = corner + inside.min(0), corner + inside.max(0) + 1
         box = np.array([low[1], low[0], high[1], high[0]])
         if any(_overlap(box, other) for other in boxes):
             continue

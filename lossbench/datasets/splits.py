@@ -11,7 +11,9 @@ from torch import Tensor
 from lossbench.core import KINDS, BadInput, Facts, Split, Splits
 
 
-def assemble(train: Split, validation: Split, test: Split, *, more: dict[str, Split] | None = None, **facts: Any) -> Splits:
+def assemble(
+    train: Split, validation: Split, test: Split, *, more: dict[str, Split] | None = None, **facts: Any
+) -> Splits:
     """Splits with the facts that follow from the tensors: shapes, class counts of the training split, fingerprint."""
     classes = facts.get("classes", ())
     counts = tuple(torch.bincount(train.targets.long(), minlength=len(classes)).tolist()) if classes else ()

@@ -27,7 +27,7 @@ class Plan:
     steps: int
     batch_size: int
     eval_every: int
-    record_every: int = 20
+    record_every: int
     schedule: str = "constant"
     clip_norm: float | None = None
 
@@ -36,7 +36,7 @@ class Plan:
 class Fitted:
     """What training gave: the nets hold the last step's weights, `best` those of the selected step.
 
-    `diverged` is the step at which a number was not finite, None if none was.
+    `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out.
     """
 
     steps: int = 0

@@ -18,6 +18,6 @@ def batches(examples: int, size: int, generator: torch.Generator) -> Iterator[Te
     while True:
         while len(waiting) < size:
             waiting = torch.cat([waiting, torch.randperm(examples, generator=generator)])
-        for batch in (whole := waiting[: len(waiting) // size * size]).split(size):
-            yield batch
-        waiting = waiting[len(whole) :]
+        whole = len(waiting) // size * size
+        yield from waiting[:whole].split(size)
+        waiting = waiting[whole:]

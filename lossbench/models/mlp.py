@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [math.prod(inputs), *hidden]
         layers: list[nn.Module] = []
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in pairwise(widths):
             layers += [skip_init(nn.Linear, width, following), nn.ReLU()]
         self.body = nn.Sequential(nn.Flatten(), *layers)
         self.head: nn.Linear = skip_init(nn.Linear, widths[-1], outputs)

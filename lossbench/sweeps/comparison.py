@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from lossbench import origin, terminal, tracking
 from lossbench import run as runs
-from lossbench import terminal, tracking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def begin(sweep: DictConfig, job: DictConfig) -> None:
     experiment = str(job.experiment_name)
     store = _store(job)
     asked = [list(sweep.hydra.overrides.task), OmegaConf.to_container(sweep.hydra.sweeper, resolve=False)]
-    key = hashlib.sha256(json.dumps([asked, runs.code()], default=str).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([asked, origin.code()], default=str).encode()).hexdigest()[:16]
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
     for found in store.find(same):
         if found.info.status != "FINISHED":
@@ -59,8 +59,8 @@ def begin(sweep: DictConfig, job: DictConfig) -> None:
             return
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{experiment}-{now}-{secrets.token_hex(2)}"
-    origin = {"lossbench.code": runs.code(), "lossbench.command": runs.command()}
-    store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **origin})
+    source = {"lossbench.code": origin.code(), "lossbench.command": origin.command()}
+    store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})
     os.environ[RUNNING] = name
 
 

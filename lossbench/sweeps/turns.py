@@ -31,7 +31,9 @@ def launch(
         try:
             settings.check_job(job, job.hydra)
         except BadInput as error:
-            raise BadInput(f"{error}\nin the job {' '.join(filter_overrides(overrides))}; nothing was trained") from error
+            raise BadInput(
+                f"{error}\nin the job {' '.join(filter_overrides(overrides))}; nothing was trained"
+            ) from error
         composed.append(job)
     comparison.begin(config, composed[0])
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)

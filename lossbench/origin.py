@@ -1,0 +1,46 @@
+"""What a record says of where it came from: the code, the command, the colour of its loss."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import shlex
+import subprocess
+import sys
+from functools import cache
+
+from lossbench import __version__, catalogue, tracking
+from lossbench.settings import CONFIGS, HERE
+
+
+def colour(loss: str) -> str:
+    """The colour of a loss, the same in every chart: hues a golden angle apart in the order of the catalogue."""
+    known = [entry.name for entry in catalogue.losses([CONFIGS])]
+    index = known.index(loss) if loss in known else int(hashlib.sha256(loss.encode()).hexdigest()[:4], 16)
+    red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.381966) % 1, 0.42, 0.7)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+@cache
+def code() -> str:
+    """The revision of the code, marked with a hash of the changes where there are any; a version, once installed."""
+    revision = _git("rev-parse", "HEAD").strip() if (HERE.parent / ".git").exists() else ""
+    if not revision:
+        return f"lossbench {__version__}"
+    changes = _git("diff", "HEAD") + _git("status", "--porcelain")
+    dirty = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""
+    return f"{revision[:12]}{dirty}"
+
+
+def _git(*words: str) -> str:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(HERE.parent), *words], capture_output=True, text=True, check=False
+        ).stdout
+    except OSError:  # no git on this machine
+        return ""
+
+
+def command() -> str:
+    """What was typed, ready to be typed again."""
+    return tracking.shown(shlex.join(["python", "-m", "lossbench", *sys.argv[1:]]))

@@ -1,0 +1,90 @@
+"""An MLflow store, opened once a process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.core import BadInput
+from lossbench.tracking.address import shown
+from lossbench.tracking.recorder import Recorder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+class Store:
+    """An MLflow store, opened and migrated; its one writer thread keeps calls off the training thread."""
+
+    def __init__(self, uri: str, artifacts: str | None = None) -> None:
+        """Open a store at a resolved URI. Raises: BadInput where MLflow cannot use it."""
+        from filelock import FileLock
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        self.uri = uri
+        self._artifacts = artifacts
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
+        try:
+            if not uri.startswith("sqlite:///"):
+                self.client: MlflowClient = MlflowClient(uri)
+                self.client.search_experiments(max_results=1)
+                return
+            # two processes that migrate one new file at once break it; later ones pass in a millisecond
+            with FileLock(f"{uri.removeprefix('sqlite:///')}.lock", timeout=120):
+                self.client = MlflowClient(uri)
+                self.client.search_experiments(max_results=1)
+        except (MlflowException, SQLAlchemyError) as error:
+            lines = str(error).strip().splitlines()
+            raise BadInput(f"tracking.uri={shown(uri)}: MLflow cannot use it: {lines[0]}") from error
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, made if it is new. Raises: BadInput where one of that name was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self.client.create_experiment(name, artifact_location=self._location(name))
+            except MlflowException:  # another process was quicker
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise BadInput(
+                f"experiment_name={name}: was deleted in this store; restore it "
+                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
+            )
+        return found.experiment_id
+
+    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
+        """A new run, RUNNING until its recorder ends."""
+        run = self.client.create_run(self.experiment(experiment), run_name=name, tags=dict(tags))
+        return Recorder(self, run.info.run_id)
+
+    def find(self, tags: Mapping[str, str]) -> list[Run]:
+        """Runs that carry all these tags, in whichever experiment, the newest first."""
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        return list(self.client.search_runs(experiments, wanted, max_results=1000))
+
+    def later(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Do a call on the writer thread, after all that were asked for before."""
+        return self._writer.submit(call, *arguments)
+
+    def _location(self, name: str) -> str | None:
+        if self._artifacts is None and not self.uri.startswith("sqlite:///"):
+            return None if self.uri.startswith("http") else str(Path("mlruns").absolute() / _file_name(name))
+        if self._artifacts is None:
+            return str(Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / _file_name(name))
+        base = self._artifacts if "://" in self._artifacts else str(Path(self._artifacts).absolute())
+        return f"{base.rstrip('/')}/{_file_name(name)}"
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.=-]+", "_", name)

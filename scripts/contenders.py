@@ -1,0 +1,70 @@
+"""What lossbench is timed against: the shortest loop by hand, and pytorch-lightning as it is usually written."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lossbench.core import Split
+
+BATCH = 128
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+def by_hand(train: Split) -> float:
+    """Seconds an epoch over tensors in memory, with torch's defaults; nothing evaluated, nothing recorded."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    start = time.perf_counter()
+    order = torch.randperm(len(train))
+    for step in range(len(train) // BATCH):
+        index = order[step * BATCH : (step + 1) * BATCH]
+        loss = F.cross_entropy(model(train.inputs[index]), train.targets[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def lightning(train: Split) -> float:
+    """Seconds an epoch of pytorch-lightning over a DataLoader; one metric logged, nothing evaluated."""
+    import pytorch_lightning as pl
+
+    import lossbench.vision  # noqa: F401 (torchmetrics imports torchvision)
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = net()
+
+        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+            loss = F.cross_entropy(self.model(batch[0]), batch[1])
+            self.log("loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    data = torch.utils.data.TensorDataset(train.inputs, train.targets)
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", **quiet)
+    start = time.perf_counter()
+    trainer.fit(Module(), loader)
+    return time.perf_counter() - start

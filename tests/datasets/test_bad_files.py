@@ -1,0 +1,172 @@
+"""Data that cannot be trained on is refused by name: of the file, or of the rows."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from lossbench.core import BadInput, Split
+from lossbench.datasets import assemble, check
+from lossbench.datasets.digits import FILES, read_idx
+from lossbench.datasets.mnist import mnist
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def arrays():
+    random = np.random.default_rng(0)
+    return {name: random.integers(0, 10, (30, 28, 28) if "images" in name else 30, dtype=np.uint8) for name in FILES}
+
+
+@pytest.fixture
+def root(tmp_path, arrays):
+    for name, array in arrays.items():
+        (tmp_path / name).write_bytes(idx(array))
+    return tmp_path
+
+
+def refusal(root):
+    with pytest.raises(BadInput) as refused:
+        mnist(seed=0, root=str(root), validation=0.2)
+    return str(refused.value)
+
+
+def test_the_folder_is_good_before_it_is_spoilt(root):
+    check(mnist(seed=0, root=str(root), validation=0.2))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(root, name):
+    (root / name).unlink()
+    said = refusal(root)
+    assert name in said
+    assert sum(other in said for other in FILES) == 1
+
+
+def test_all_missing_files_are_named_at_once(tmp_path):
+    said = refusal(tmp_path)
+    assert all(name in said for name in FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("keep", [0, 3, 7, 20, -1])
+def test_a_truncated_file_is_named(root, name, keep):
+    (root / name).write_bytes((root / name).read_bytes()[:keep])
+    assert str(root / name) in refusal(root)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_with_more_than_its_shape_is_named(root, name):
+    (root / name).write_bytes((root / name).read_bytes() + b"\0")
+    assert str(root / name) in refusal(root)
+
+
+@pytest.mark.parametrize("magic", [b"\1\0\x08\3", b"\0\0\x0d\3", b"\0\0\x08\0", b"\x89PNG", b"<htm"])
+def test_a_wrong_magic_number_is_named(root, magic):
+    path = root / FILES[0]
+    path.write_bytes(magic + path.read_bytes()[4:])
+    assert str(path) in refusal(root)
+
+
+def cut(content):
+    return content[:-9]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - b for b in content[middle : middle + 20]) + content[middle + 20 :]
+
+
+def never_packed(content):
+    return gzip.decompress(content)
+
+
+@pytest.mark.parametrize("spoil", [cut, flipped, never_packed])
+def test_a_corrupt_gzip_is_named(tmp_path, arrays, spoil):
+    for name, array in arrays.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+    path = tmp_path / f"{FILES[2]}.gz"
+    path.write_bytes(spoil(path.read_bytes()))
+    assert str(path) in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("which", [1, 3])
+def test_labels_beyond_nine_are_named_by_row(root, arrays, which):
+    labels = arrays[FILES[which]]
+    labels[[4, 17]] = 10, 255
+    (root / FILES[which]).write_bytes(idx(labels))
+    said = refusal(root)
+    assert "4, 17" in said
+    assert ("train" if which == 1 else "test") in said
+
+
+@pytest.mark.parametrize("which", [0, 2])
+def test_more_images_than_labels_are_refused(root, arrays, which):
+    images = arrays[FILES[which]]
+    (root / FILES[which]).write_bytes(idx(np.concatenate([images, images[:2]])))
+    said = refusal(root)
+    assert str(root) in said
+    assert "32 images" in said
+    assert "30 labels" in said
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_idx(tmp_path)
+
+
+def splits(spoilt="train", *, kind="multiclass", **changed):
+    """Three good splits of two classes, but for one."""
+    inputs, targets = torch.zeros(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
+    parts = {name: Split(inputs, targets) for name in ("train", "validation", "test")}
+    parts[spoilt] = Split(changed.get("inputs", inputs), changed.get("targets", targets))
+    return assemble(*parts.values(), name="toy", kind=kind, source="", licence="", classes=("a", "b"))
+
+
+def test_good_splits_pass():
+    check(splits())
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_rows_that_are_not_finite_are_named(name, bad):
+    inputs = torch.zeros(6, 2)
+    inputs[[1, 4], [0, 1]] = bad
+    with pytest.raises(BadInput, match=rf"inputs of {name} are not finite in rows 1, 4$"):
+        check(splits(name, inputs=inputs))
+
+
+def test_targets_that_are_not_finite_are_named():
+    y = torch.tensor([[0.0], [float("nan")]])
+    good, bad = Split(torch.zeros(2, 1), torch.zeros(2, 1)), Split(torch.zeros(2, 1), y)
+    made = assemble(good, good, good, more={"late": bad}, name="toy", kind="regression", source="", licence="")
+    with pytest.raises(BadInput, match=r"targets of late are not finite in rows 1$"):
+        check(made)
+
+
+def test_many_bad_rows_are_counted():
+    with pytest.raises(BadInput, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more$"):
+        check(splits("test", inputs=torch.full((100, 2), float("nan")), targets=torch.zeros(100, dtype=torch.long)))
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_outside_the_classes_are_named(label):
+    targets = torch.tensor([0, 1, 0, label, 0, 1])
+    with pytest.raises(BadInput, match=rf"labels \[{label}\] of validation lie outside 0 … 1, in rows 3$"):
+        check(splits("validation", targets=targets))
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_an_empty_split_is_named(name):
+    with pytest.raises(BadInput, match=f"the {name} split is empty"):
+        check(splits(name, inputs=torch.zeros(0, 2), targets=torch.zeros(0, dtype=torch.long)))
+
+
+def test_an_unknown_kind_of_problem_is_refused():
+    with pytest.raises(BadInput, match=r"kind=ranking"):
+        check(splits(kind="ranking"))

@@ -1,0 +1,205 @@
+"""Losses against what they have to equal: limit cases, independent references, known minimisers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn import metrics
+from torch.nn import functional as F
+
+from lossbench.core import BadInput
+from lossbench.losses import bce, cross_entropy, focal, hinge, huber, label_smoothing, mae, mse, squared_hinge
+from lossbench.vision import torchvision
+
+RANDOM = np.random.default_rng(3)
+LOGITS = torch.tensor(4 * RANDOM.standard_normal(200))
+LABELS = torch.tensor(RANDOM.integers(0, 2, 200))
+CLASS_LOGITS = torch.tensor(3 * RANDOM.standard_normal((200, 6)))
+CLASSES = torch.tensor(RANDOM.integers(0, 6, 200))
+PREDICTION, TARGET = torch.tensor(RANDOM.standard_normal((2, 50, 3)))
+
+
+def same(terms, reference):
+    torch.testing.assert_close(terms, reference, rtol=1e-10, atol=1e-12)
+
+
+def minimiser(cost, low=-20.0, high=20.0):
+    return minimize_scalar(lambda z: float(cost(z)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x
+
+
+def expected(loss, eta, negative=0):
+    """What a loss costs at score z on average, where a share eta is positive."""
+
+    def cost(z):
+        at = torch.tensor([z, z], dtype=torch.float64)
+        positive, other = loss(at, torch.tensor([1, negative]))
+        return eta * positive + (1 - eta) * other
+
+    return cost
+
+
+def test_bce_is_log_loss():
+    assert bce(LOGITS, LABELS).mean().item() == pytest.approx(metrics.log_loss(LABELS, LOGITS.sigmoid()))
+
+
+def test_bce_weight_counts_positives_repeatedly():
+    copies = torch.where(LABELS == 1, 3, 1)
+    repeated = bce(LOGITS.repeat_interleave(copies), LABELS.repeat_interleave(copies)).sum()
+    same(bce(LOGITS, LABELS, pos_weight=3.0).sum(), repeated)
+
+
+def test_cross_entropy_is_log_loss():
+    reference = metrics.log_loss(CLASSES, CLASS_LOGITS.softmax(-1), labels=range(6))
+    assert cross_entropy(CLASS_LOGITS, CLASSES).mean().item() == pytest.approx(reference)
+
+
+def test_cross_entropy_of_two_classes_is_bce():
+    same(cross_entropy(torch.stack([torch.zeros_like(LOGITS), LOGITS], -1), LABELS), bce(LOGITS, LABELS))
+
+
+def test_focal_without_focus_is_bce():
+    same(focal(LOGITS, LABELS, gamma=0.0, alpha=None), bce(LOGITS, LABELS))
+
+
+def test_focal_without_focus_is_cross_entropy():
+    same(focal(CLASS_LOGITS, CLASSES, gamma=0.0), cross_entropy(CLASS_LOGITS, CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "alpha", "theirs"), [(2.0, "auto", 0.25), (2.0, 0.25, 0.25), (1.0, 0.625, 0.625), (3.0, None, -1)]
+)
+def test_focal_is_torchvisions(gamma, alpha, theirs):
+    reference = torchvision.ops.sigmoid_focal_loss(LOGITS, LABELS.double(), alpha=theirs, gamma=gamma)
+    same(focal(LOGITS, LABELS, gamma=gamma, alpha=alpha), reference)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_softmax_focal_of_two_classes_is_binary_focal(gamma):
+    pair = torch.stack([torch.zeros_like(LOGITS), LOGITS], -1)
+    same(focal(pair, LABELS, gamma=gamma), focal(LOGITS, LABELS, gamma=gamma, alpha=None))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_softmax_focal_is_its_equation(gamma):
+    p = CLASS_LOGITS.softmax(-1).gather(1, CLASSES[:, None])[:, 0]
+    same(focal(CLASS_LOGITS, CLASSES, gamma=gamma), -((1 - p) ** gamma) * p.log())
+
+
+def test_softmax_focal_refuses_alpha():
+    with pytest.raises(BadInput, match=r"alpha=0\.25"):
+        focal(CLASS_LOGITS, CLASSES, alpha=0.25)
+
+
+def slope(loss, logits, labels):
+    (gradient,) = torch.autograd.grad(loss(logits.requires_grad_(), labels).sum(), logits)
+    return gradient
+
+
+def naive_focal(logits, labels, gamma):
+    p = torch.where(labels == 1, logits.sigmoid(), (-logits).sigmoid())
+    return -((1 - p) ** gamma) * p.log()
+
+
+SURE = torch.tensor([-200.0, -50.0, -20.0, 20.0, 50.0, 200.0])
+
+
+@pytest.mark.parametrize("gamma", [0, 0.1, 0.5, 1, 2, 5])
+@pytest.mark.parametrize("label", [0, 1])
+def test_focal_gradient_is_finite_where_p_reaches_0_and_1(gamma, label):
+    labels = torch.full(SURE.shape, label)
+    pair = torch.stack([torch.zeros_like(SURE), SURE], -1)
+    assert slope(lambda z, y: focal(z, y, gamma=gamma), SURE.clone(), labels).isfinite().all()
+    assert slope(lambda z, y: focal(z, y, gamma=gamma), pair, labels).isfinite().all()
+
+
+def test_the_plain_power_would_fail_there():
+    assert not slope(lambda z, y: naive_focal(z, y, 0.5), SURE.clone(), torch.ones(6)).isfinite().all()
+
+
+@pytest.mark.parametrize(("eta", "p"), [(0.9, 0.6942), (0.99, 0.8464)])
+def test_focal_is_underconfident_by_a_known_map(eta, p):
+    z = minimiser(expected(lambda z, y: focal(z, y, gamma=2.0, alpha=None), eta))
+    assert 1 / (1 + math.exp(-z)) == pytest.approx(p, abs=5e-4)
+
+
+def test_focal_at_its_defaults_decides_at_three_quarters():
+    assert minimiser(expected(focal, 0.75)) == pytest.approx(0, abs=1e-6)
+    assert minimiser(expected(focal, 0.74)) < -1e-3
+    assert minimiser(expected(focal, 0.76)) > 1e-3
+
+
+@pytest.mark.parametrize("eta", [0.05, 0.5, 0.9])
+def test_bce_minimiser_is_the_log_odds(eta):
+    assert minimiser(expected(bce, eta)) == pytest.approx(math.log(eta / (1 - eta)), abs=1e-6)
+
+
+def test_label_smoothing_without_smoothing_is_cross_entropy():
+    same(label_smoothing(CLASS_LOGITS, CLASSES, epsilon=0.0), cross_entropy(CLASS_LOGITS, CLASSES))
+
+
+def test_label_smoothing_is_its_equation():
+    minus_log = -CLASS_LOGITS.log_softmax(-1)
+    true = minus_log.gather(1, CLASSES[:, None])[:, 0]
+    same(label_smoothing(CLASS_LOGITS, CLASSES, epsilon=0.3), 0.7 * true + 0.3 * minus_log.mean(-1))
+
+
+def test_label_smoothing_is_content_below_certainty():
+    def cost(gap):
+        return label_smoothing(torch.tensor([[gap] + [0.0] * 9], dtype=torch.float64), torch.tensor([0]), epsilon=0.1)
+
+    gap = minimiser(cost)
+    assert gap == pytest.approx(4.5109, abs=5e-5)
+    assert math.exp(gap) / (math.exp(gap) + 9) == pytest.approx(0.91, abs=1e-6)
+
+
+def test_hinge_is_scikit_learns():
+    signs = 2 * LABELS - 1
+    assert hinge(LOGITS, signs).mean().item() == pytest.approx(metrics.hinge_loss(signs, LOGITS))
+
+
+def test_squared_hinge_is_the_square_of_the_hinge():
+    same(squared_hinge(LOGITS, 2 * LABELS - 1), hinge(LOGITS, 2 * LABELS - 1) ** 2)
+
+
+@pytest.mark.parametrize(("eta", "score"), [(0.3, -1), (0.7, 1)])
+def test_hinge_minimiser_is_the_decision(eta, score):
+    assert minimiser(expected(hinge, eta, negative=-1)) == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.5, 0.8])
+def test_squared_hinge_minimiser_tells_the_probability(eta):
+    assert (1 + minimiser(expected(squared_hinge, eta, negative=-1))) / 2 == pytest.approx(eta, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference"), [(mse, metrics.mean_squared_error), (mae, metrics.mean_absolute_error)], ids=["mse", "mae"]
+)
+def test_regression_losses_are_scikit_learns(loss, reference):
+    assert loss(PREDICTION, TARGET).mean().item() == pytest.approx(reference(TARGET, PREDICTION))
+
+
+def test_wide_huber_is_half_of_mse():
+    same(huber(PREDICTION, TARGET, delta=1e6), mse(PREDICTION, TARGET) / 2)
+
+
+@pytest.mark.parametrize("delta", [1e-1, 1e-3, 1e-6])
+def test_narrow_huber_is_mae(delta):
+    gap = mae(PREDICTION, TARGET) - huber(PREDICTION, TARGET, delta=delta) / delta
+    assert gap.max() <= delta / 2 * (1 + 1e-6)
+    assert gap.min() > 0
+
+
+def test_huber_is_torch_smooth_l1_times_delta():
+    reference = 2.5 * F.smooth_l1_loss(PREDICTION, TARGET, beta=2.5, reduction="none").mean(-1)
+    same(huber(PREDICTION, TARGET, delta=2.5), reference)
+
+
+@pytest.mark.parametrize(("loss", "centre"), [(mse, np.mean), (mae, np.median)], ids=["mse-mean", "mae-median"])
+def test_minimiser_is_the_centre(loss, centre):
+    sample = np.random.default_rng(0).exponential(size=101)
+    target = torch.tensor(sample)[:, None]
+    found = minimiser(lambda c: loss(torch.full_like(target, c), target).mean())
+    assert found == pytest.approx(centre(sample), abs=1e-4)
+    assert abs(np.mean(sample) - np.median(sample)) > 0.1  # else the two could not be told apart
