@@ -25,6 +25,9 @@ def complaint(error: BaseException, arguments: list[str], keys: Iterable[str]) -
     if isinstance(error, OverrideParseException):
         why = error.message.splitlines()[0]
         return f"{error.override}: not understood: {why}\nquote it for the shell; a list is 'key=[1,2]'"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
+        number = next((a for a in arguments if re.fullmatch(r"\w+=[-+\d.naif]+", a)), "a group")
+        return f"{number}: a group takes a name, not a number"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = f"{error}\n{error.__cause__ or ''}"

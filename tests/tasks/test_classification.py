@@ -49,8 +49,9 @@ def ece(confidence, correct):
 
 def test_binary_yardsticks_are_scikit_learns():
     z, y = binary_example()
-    tuned = {"threshold": 0.8, "temperature": 1.7}
-    p, guess, late = expit(z), z > 0, z >= 0.8
+    tuned = {"threshold": z[y == 1].mean(), "temperature": 1.7}
+    z[0], y[0] = tuned["threshold"], 1  # a score at the threshold is positive
+    p, guess, late = expit(z), z > 0, z >= tuned["threshold"]
     confidence, tempered = (np.maximum(expit(s), expit(-s)) for s in (z, z / 1.7))
     signs = 2 * y - 1
     expected = {

@@ -1,0 +1,273 @@
+"""The whole command line, with a real store, in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from small import SMALL
+
+from lossbench import tracking
+
+SHORT = ["train.steps=40", "train.eval_every=20"]
+LOSSES = {
+    "regression": {"mse", "mae", "huber"},
+    "mnist": {"cross_entropy", "label_smoothing", "focal"},
+    "imbalanced": {"bce", "focal", "hinge", "squared_hinge"},
+}
+
+
+def runs(store, kind="run"):
+    return store.find({"lossbench.kind": kind})
+
+
+def numbers(store, run):
+    """Every recorded point of a run that time does not decide."""
+    names = [name for name in run.data.metrics if not name.startswith(("time/", "memory/"))]
+    return {n: [(p.step, p.value) for p in store.client.get_metric_history(run.info.run_id, n)] for n in names}
+
+
+def artifacts(store, run, folder=""):
+    return {Path(file.path).name for file in store.client.list_artifacts(run.info.run_id, folder)}
+
+
+@pytest.mark.parametrize("dataset", SMALL)
+def test_compare_trains_every_compatible_loss(dataset, lossbench, store):
+    said = lossbench("compare", f"dataset={dataset}", "seeds=1", *SMALL[dataset], *SHORT)
+    assert said.code == 0, said
+    found = runs(store)
+    assert {run.data.tags["loss"] for run in found} == LOSSES[dataset]
+    for run in found:
+        assert run.data.tags["lossbench.outcome"] == "finished"
+        assert run.info.status == "FINISHED"
+        declared = {name for name, _, _ in json.loads(run.data.tags["lossbench.yardsticks"])}
+        for split in ("test", "test_last"):
+            assert {n.partition("/")[2] for n in run.data.metrics if n.startswith(f"{split}/")} == declared
+        assert {"train/loss", "train/grad_norm", "time/train_s", "time/step_ms", "memory/peak_mb"} <= set(run.data.metrics)
+        assert artifacts(store, run) == {"config.yaml", "model.safetensors", "pictures"}
+        assert run.data.params["loss"] == run.data.tags["loss"]
+        assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["lossbench.data"][:36]
+    assert len({run.data.tags["mlflow.runColor"] for run in found}) == len(found)
+    assert len({run.data.tags["lossbench.data"] for run in found}) == 1
+    assert "one seed says nothing" in said.out
+
+
+def test_one_run_says_its_table_its_id_and_how_to_see_it(lossbench, store, here):
+    said = lossbench("loss=huber", "loss.delta=2", "seed=3", "optimizer.lr=3e-4", *SHORT)
+    (run,) = runs(store)
+    assert run.info.run_id in said.out
+    assert "python -m lossbench ui" in said.out
+    assert "mae ↓" in said.out
+    assert "contaminated" in said.out
+    assert f"{run.data.metrics['test/mae']:.4f}" in said.out
+    assert run.data.params["loss.delta"] == "2"
+    assert run.data.params["optimizer.lr"] == "0.0003"
+    assert run.data.tags["seed"] == "3"
+    assert run.info.artifact_uri.startswith(str(here / "mlruns"))
+    assert "━" not in said.err  # no progress bar where there is no terminal
+    with sqlite3.connect(here / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_six_runs_make_one_comparison(lossbench, store):
+    said = lossbench("-m", "loss=bce,focal", "dataset=imbalanced", "seed=range(3)", *SMALL["imbalanced"], *SHORT)
+    assert said.code == 0, said
+    found, (comparison,) = runs(store), runs(store, "comparison")
+    assert len(found) == 6
+    name = comparison.data.tags["lossbench.comparison"]
+    assert {run.data.tags["lossbench.comparison"] for run in found} == {name}
+    assert name in said.out
+    table = [line for line in said.out.splitlines() if line.count("±") > 1]
+    assert len(table) == 2
+    for loss in ("bce", "focal"):
+        values = [run.data.metrics["test/auprc"] for run in found if run.data.tags["loss"] == loss]
+        mean = sum(values) / 3
+        spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
+        assert any(loss in line and f"{mean:.4f} ± {spread:.4f}" in line for line in table)
+    assert artifacts(store, comparison) == {
+        "curves_imbalanced.png",
+        "runs.csv",
+        "table.md",
+        "table_imbalanced.csv",
+    }
+    assert comparison.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("dataset", SMALL)
+def test_the_same_command_twice_gives_equal_bits(dataset, lossbench, store):
+    for _ in range(2):
+        assert lossbench(f"dataset={dataset}", *SMALL[dataset], *SHORT, "optimizer=sgd", "train.schedule=cosine").code == 0
+    first, second = (numbers(store, run) for run in runs(store))
+    assert first == second
+    assert first["train/loss"]
+
+
+def test_a_seed_changes_the_numbers(lossbench, store):
+    lossbench("seed=1", *SHORT)
+    lossbench("seed=2", *SHORT)
+    first, second = (numbers(store, run) for run in runs(store))
+    assert first != second
+
+
+def test_an_experiment_file_that_the_command_line_narrows(lossbench, store):
+    assert lossbench("experiment=outliers", "loss=huber", "seed=0,1", *SHORT).code == 0
+    assert [run.data.tags["loss"] for run in runs(store)] == ["huber", "huber"]
+    assert store.client.get_experiment_by_name("outliers")
+
+
+def test_what_is_swept_beside_the_loss_is_named_in_the_table(lossbench):
+    said = lossbench("-m", "loss=huber", "loss.delta=0.5,2", "seed=0,1", *SHORT)
+    assert "huber delta=0.5" in said.out
+    assert "huber delta=2" in said.out
+
+
+def test_a_loss_of_the_users_own(lossbench, store, here, monkeypatch):
+    (here / "my_module.py").write_text("def my_loss(p, t, *, k=2.0):\n    return (p - t).abs().pow(k).mean(-1)\n")
+    (here / "mine/loss").mkdir(parents=True)
+    (here / "mine/loss/power.yaml").write_text("_target_: my_module.my_loss\nk: 1.5\n")
+    monkeypatch.syspath_prepend(str(here))
+    assert lossbench("--config-dir=mine", "loss=power", *SHORT).code == 0
+    assert lossbench("loss._target_=my_module.my_loss", "+loss.k=2", *SHORT).code == 0
+    assert lossbench("loss=mse", *SHORT).code == 0
+    mse, own, power = runs(store)
+    assert [own.data.tags["loss"], power.data.tags["loss"]] == ["my_loss", "power"]
+    assert numbers(store, own) == numbers(store, mse)  # |r|² is the squared error
+    assert numbers(store, own) != numbers(store, power)
+
+
+def test_divergence_is_a_result(lossbench, store):
+    said = lossbench("optimizer=sgd", "optimizer.lr=1e6", *SHORT)
+    assert said.code == 0
+    (run,) = runs(store)
+    assert run.data.tags["lossbench.outcome"] == "diverged"
+    step = int(run.data.tags["lossbench.diverged_step"])
+    assert 1 < step < 40
+    assert f"diverged at step {step}" in said.out
+    assert "last finite values: train/loss" in said.out
+    assert not any(name.startswith("test") for name in run.data.metrics)
+
+
+def test_a_diverged_run_is_counted_in_the_table(lossbench):
+    said = lossbench("-m", "optimizer=sgd", "optimizer.lr=1e-2,1e6", "seed=0,1", *SHORT)
+    assert said.code == 0
+    assert "not in the means: 2 diverged" in said.out
+    assert any("1e6" in line.replace("1000000.0", "1e6") and "–" in line for line in said.out.splitlines())
+
+
+def test_a_job_that_fails_leaves_the_others_to_finish(lossbench, store):
+    said = lossbench("-m", "train.batch_size=32,500", *SMALL["regression"], *SHORT)
+    assert said.code == 2
+    assert "train.batch_size=500" in said.err
+    assert [run.data.tags["lossbench.outcome"] for run in runs(store)] == ["finished"]
+    assert [run.info.status for run in runs(store, "comparison")] == ["FAILED"]
+
+
+def test_list(lossbench):
+    everything, binary = lossbench("list").out, lossbench("list", "dataset=imbalanced").out
+    for loss in set.union(*LOSSES.values()):
+        assert loss in everything
+        assert (f" {loss} " in binary) == (loss in LOSSES["imbalanced"])
+    assert "−α_t·(1 − p_t)^γ·log p_t" in everything.replace("\n", "")
+
+
+def test_hydras_own_launcher_works(lossbench, store):
+    assert lossbench("-m", "hydra/launcher=basic", "loss=mse,mae", *SHORT).code == 0
+    assert len(runs(store)) == 2
+    assert [run.info.status for run in runs(store, "comparison")] == ["FINISHED"]
+
+
+def wait_for(store, metric, least=1):
+    """The run that is going on, once it has so many points of a metric."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for run in runs(store):
+            if len(store.client.get_metric_history(run.info.run_id, metric)) >= least:
+                return run
+        time.sleep(0.1)
+    raise AssertionError(f"no {metric} within a minute")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGTERM, "KILLED"), (signal.SIGKILL, "RUNNING")])
+def test_what_was_evaluated_survives(number, status, process, store):
+    started = process("train.steps=1000000", "train.eval_every=100", "train.record_every=50")
+    run = wait_for(store, "val/mae", 3)
+    started.send_signal(number)
+    _, err = started.communicate(timeout=60)
+    run = store.client.get_run(run.info.run_id)
+    assert run.info.status == status
+    steps = [point.step for point in store.client.get_metric_history(run.info.run_id, "val/mae")]
+    assert steps == [100 * (k + 1) for k in range(len(steps))]
+    assert len(steps) >= 3
+    if number != signal.SIGKILL:
+        assert started.returncode == 130
+        assert run.data.tags["lossbench.outcome"] == "killed"
+        assert "Traceback" not in err
+
+
+def test_an_interrupted_comparison_goes_on(process, store):
+    words = ["-m", "loss=mse,mae", "seed=range(3)", "train.steps=1500", *SMALL["regression"]]
+    started = process(*words)
+    deadline = time.monotonic() + 60
+    while len(done := [r for r in runs(store) if r.info.status == "FINISHED"]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    started.communicate(timeout=60)
+    assert started.returncode == 130
+    (comparison,) = runs(store, "comparison")
+    assert comparison.info.status == "KILLED"
+    out, err = process(*words).communicate(timeout=120)
+    assert "continuing" in out, err
+    (comparison,) = runs(store, "comparison")
+    assert comparison.info.status == "FINISHED"
+    found = runs(store)
+    assert len(found) == 6
+    assert {r.info.run_id for r in done} <= {r.info.run_id for r in found}
+    assert {(r.data.tags["loss"], r.data.tags["seed"]) for r in found} == {(l, s) for l in ("mse", "mae") for s in "012"}
+
+
+def test_two_processes_open_one_new_store_at_once(process, here):
+    (here / "mlflow.db").unlink()
+    both = [process(*SHORT, f"seed={seed}") for seed in range(2)]
+    ended = [one.communicate(timeout=120) for one in both]
+    assert [one.returncode for one in both] == [0, 0], ended
+    assert len(runs(tracking.Store(f"sqlite:///{here}/mlflow.db"))) == 2
+
+
+@pytest.mark.slow
+def test_a_real_server(here, lossbench, cache):
+    """MLflow's own server, started by `lossbench ui`, takes a comparison through its REST interface."""
+    port = "5077"
+    words = [sys.executable, "-m", "lossbench", "ui", f"port={port}"]
+    server = subprocess.Popen(words, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=2).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        said = lossbench("-m", "loss=mse,mae", f"tracking.uri={uri}", "experiment_name=remote", *SHORT)
+        assert said.code == 0, said
+        store = tracking.Store(uri)
+        found = runs(store)
+        assert len(found) == 2
+        for run in found:
+            assert run.info.status == "FINISHED"
+            assert artifacts(store, run, "pictures") == {"prediction_against_truth.png"}
+        page = urllib.request.urlopen(f"{uri}/?workflowType=machine_learning", timeout=10).read()
+        assert b"<html" in page
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+        server.stdout.close()
