@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossbench import datasets
-from lossbench.core import BadInput, Card, Facts, Net, Split, Splits, Task, stream
+from lossbench.core import KINDS, BadInput, Card, Facts, Net, Split, Splits, Task, stream
 from lossbench.engine import Nets, OverReplicas, Plan
 from lossbench.models.initial import start_at
 from lossbench.tasks import Binary, Multiclass, Regression
@@ -47,13 +47,18 @@ def splits(cfg: DictConfig, batch_size: int) -> Splits:
     return made
 
 
-def loss(cfg: DictConfig) -> Loss:
-    """The loss with its hyper-parameters bound; a class is made, a function waits for prediction and target."""
+def loss(cfg: DictConfig, kind: str) -> Loss:
+    """The loss with its hyper-parameters bound; a class is made, a function waits for prediction and target.
+
+    Raises: BadInput for one that cannot be imported, or whose card says that it fits other kinds of problem.
+    """
     try:
         module, _, name = cfg._target_.rpartition(".")
         target = getattr(import_module(module), name)
     except Exception as error:  # whatever a foreign module does when it is imported
         raise BadInput(f"loss._target_={cfg._target_}: cannot be imported: {_last_line(error)}") from error
+    if kind not in getattr(target, "card", Card(KINDS)).kinds:
+        raise BadInput(f"loss._target_={cfg._target_}: fits {' and '.join(target.card.kinds)} problems, not {kind}")
     if isinstance(target, type):
         return _call("loss", cfg)
     # not Hydra's own _partial_, which examines its target anew at every call: a fifth of a small net's step

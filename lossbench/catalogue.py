@@ -101,7 +101,7 @@ def _described(node: ast.FunctionDef | ast.ClassDef) -> Described:
     return Described(
         frozenset(named) - {"self"},
         takes_any,
-        meaning=" ".join(plain[0].split()),
+        meaning=" ".join(plain[0].split()) if plain else "",
         equation=plain[1] if len(plain) > 1 else "",
         sections=_sections(paragraphs),
         card=_card(node),

@@ -72,7 +72,7 @@ class Trainee:
         if self.device.type == "cuda":  # on a CPU the operators in use are deterministic; asking loads the compiler
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.splits = build.splits(cfg.dataset, cfg.train.batch_size)
-        loss = build.loss(cfg.loss)
+        loss = build.loss(cfg.loss, cfg.dataset.kind)
         self.loss = loss.to(self.device) if isinstance(loss, torch.nn.Module) else loss
         self.task = build.task(cfg.dataset.kind, self.loss, self.splits.facts)
         self.nets = build.nets(cfg.model, self.splits.facts, cfg.seed).to(self.device)

@@ -57,6 +57,7 @@ WITH_DATA = {
     "splits too small for the ratio": (["dataset=imbalanced", "dataset.test=100"], ["dataset.test=100", "202"]),
     "cnn on vectors": (["model=cnn"], ["model=cnn", "wants images"]),
     "alpha with classes": (["dataset=mnist", "loss=focal", "loss.alpha=0.3", *SMALL["mnist"]], ["loss.alpha=0.3"]),
+    "a loss by its short path": (["loss._target_=lossbench.losses.hinge"], ["hinge", "binary", "not regression"]),
     "optimizer refuses": (["optimizer.betas=[2,0.9]"], ["optimizer", "beta"]),
     "no idx files": (["dataset=mnist", "dataset.root=."], ["dataset.root=.", "train-images-idx3-ubyte"]),
     "no coco root": (["dataset=imbalanced", "dataset.source=coco"], ["dataset.root="]),

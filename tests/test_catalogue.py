@@ -98,3 +98,11 @@ def test_a_foreign_class_is_described_by_its_constructor(theirs):
 def test_what_has_no_source_is_not_described(theirs, target):
     write(theirs, "present = 1\n")
     assert catalogue.describe(target) is None
+
+
+def test_a_docstring_that_begins_like_a_section(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text('def f(p, t):\n    """Reference implementation of a loss."""\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    described = catalogue.describe("mine.f")
+    assert described is not None
+    assert described.parameters == {"p", "t"}

@@ -51,7 +51,9 @@ def test_compare_trains_every_compatible_loss(dataset, lossbench, store):
         declared = {name for name, _, _ in json.loads(run.data.tags["lossbench.yardsticks"])}
         for split in ("test", "test_last"):
             assert {n.partition("/")[2] for n in run.data.metrics if n.startswith(f"{split}/")} == declared
-        assert {"train/loss", "train/grad_norm", "time/train_s", "time/step_ms", "memory/peak_mb"} <= set(run.data.metrics)
+        assert {"train/loss", "train/grad_norm", "time/train_s", "time/step_ms", "memory/peak_mb"} <= set(
+            run.data.metrics
+        )
         assert artifacts(store, run) == {"config.yaml", "model.safetensors", "pictures"}
         assert run.data.params["loss"] == run.data.tags["loss"]
         assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["lossbench.data"][:36]
@@ -105,7 +107,9 @@ def test_six_runs_make_one_comparison(lossbench, store):
 @pytest.mark.parametrize("dataset", SMALL)
 def test_the_same_command_twice_gives_equal_bits(dataset, lossbench, store):
     for _ in range(2):
-        assert lossbench(f"dataset={dataset}", *SMALL[dataset], *SHORT, "optimizer=sgd", "train.schedule=cosine").code == 0
+        assert (
+            lossbench(f"dataset={dataset}", *SMALL[dataset], *SHORT, "optimizer=sgd", "train.schedule=cosine").code == 0
+        )
     first, second = (numbers(store, run) for run in runs(store))
     assert first == second
     assert first["train/loss"]
@@ -196,7 +200,9 @@ def wait_for(store, metric, least=1):
     raise AssertionError(f"no {metric} within a minute")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGTERM, "KILLED"), (signal.SIGKILL, "RUNNING")])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGTERM, "KILLED"), (signal.SIGKILL, "RUNNING")]
+)
 def test_what_was_evaluated_survives(number, status, process, store):
     started = process("train.steps=1000000", "train.eval_every=100", "train.record_every=50")
     run = wait_for(store, "val/mae", 3)
@@ -231,7 +237,9 @@ def test_an_interrupted_comparison_goes_on(process, store):
     found = runs(store)
     assert len(found) == 6
     assert {r.info.run_id for r in done} <= {r.info.run_id for r in found}
-    assert {(r.data.tags["loss"], r.data.tags["seed"]) for r in found} == {(l, s) for l in ("mse", "mae") for s in "012"}
+    assert {(r.data.tags["loss"], r.data.tags["seed"]) for r in found} == {
+        (loss, seed) for loss in ("mse", "mae") for seed in "012"
+    }
 
 
 def test_two_processes_open_one_new_store_at_once(process, here):

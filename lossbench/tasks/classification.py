@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from lossbench.core import Facts, Split, Splits, Yardstick
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
@@ -71,11 +72,11 @@ class Binary:
         scores = _array(outputs)  # ranks beyond where probabilities round to 0 and 1
         both = 0 < y.sum() < len(y)
         return {
-            "auprc": metrics.average_precision_score(y, scores) if both else 0.0,
+            "auprc": metrics.average_precision_score(y, scores) if both else float(y.mean()),
             "auroc": metrics.roc_auc_score(y, scores) if both else 0.5,
             "f1": metrics.f1_score(y, p > 0.5, zero_division=0),
             **_decisions(y, (p > 0.5).astype(int)),
-            "nll": metrics.log_loss(y, p, labels=[0, 1]),
+            "nll": _binary_nll(outputs, targets),
             "brier": metrics.brier_score_loss(y, p, scale_by_half=True, labels=[0, 1]),
             "ece": expected_calibration_error(*_confidence(p, y)),
         }
@@ -93,7 +94,7 @@ class Binary:
             **self.measure(outputs, targets),
             "f1_tuned": metrics.f1_score(y, positive, zero_division=0),
             "balanced_accuracy_tuned": _balanced_accuracy(y, positive.astype(int)),
-            "nll_tempered": metrics.log_loss(y, p, labels=[0, 1]),
+            "nll_tempered": _binary_nll(outputs / tuned["temperature"], targets),
             "ece_tempered": expected_calibration_error(*_confidence(p, y)),
         }
 
@@ -146,7 +147,7 @@ class Multiclass:
         guess = p.argmax(1)
         return {
             **_decisions(y, guess),
-            "nll": metrics.log_loss(y, p, labels=classes),
+            "nll": F.cross_entropy(outputs.double(), targets).item(),
             "brier": metrics.brier_score_loss(y, p, scale_by_half=False, labels=classes),
             "ece": expected_calibration_error(p.max(1), guess == y),
         }
@@ -163,9 +164,9 @@ class Multiclass:
         seen = [k for k in classes if 0 < (y == k).sum() < len(y)]  # one against the rest needs both
         return {
             **self.measure(outputs, targets),
-            "auprc": float(np.mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen])),
-            "auroc": float(np.mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen])),
-            "nll_tempered": metrics.log_loss(y, p, labels=classes),
+            "auprc": _mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen], 1.0),
+            "auroc": _mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen], 0.5),
+            "nll_tempered": F.cross_entropy(outputs.double() / tuned["temperature"], targets).item(),
             "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
         }
 
@@ -208,6 +209,16 @@ def _balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
     from sklearn import metrics
 
     return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
+
+
+def _binary_nll(logits: Tensor, targets: Tensor) -> float:
+    """In nats, from logits: scikit-learn's log_loss clips probabilities, so that nothing costs more than 36."""
+    return F.binary_cross_entropy_with_logits(logits.double(), targets.double()).item()
+
+
+def _mean(areas: list[float], where_none: float) -> float:
+    """Mean over the classes; where targets are of one class only, what every ranking gets."""
+    return float(np.mean(areas)) if areas else where_none
 
 
 def _confidence(p: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -23,7 +23,8 @@ def prediction_against_truth(
     if not inlier.all():
         axes.scatter(truth[~inlier], guess[~inlier], s=14, color=WARN, marker="x", linewidths=0.8, label="outlier")
         axes.legend(frameon=False)
-    ends = [min(guess.min(), truth[inlier].min()), max(guess.max(), truth[inlier].max())]
+    among = truth[inlier] if inlier.any() else truth
+    ends = [min(guess.min(), among.min()), max(guess.max(), among.max())]
     axes.plot(ends, ends, color=QUIET, linewidth=1)
     return figure
 
@@ -58,7 +59,8 @@ def precision_recall(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], th
             at = min(int(np.searchsorted(thresholds, threshold)), len(thresholds) - 1)
             axes.plot(recall[at], precision[at], "o", color=line.get_color(), label="threshold tuned on validation")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 

@@ -170,3 +170,17 @@ def test_an_empty_split_is_named(name):
 def test_an_unknown_kind_of_problem_is_refused():
     with pytest.raises(BadInput, match=r"kind=ranking"):
         check(splits(kind="ranking"))
+
+
+@pytest.mark.parametrize(
+    ("which", "array"),
+    [
+        pytest.param(2, np.zeros((32, 28, 28), np.uint8), id="counts differ"),
+        pytest.param(0, np.zeros(30, np.uint8), id="labels in place of images"),
+        pytest.param(2, np.zeros((30, 20, 20), np.uint8), id="another size"),
+        pytest.param(0, np.zeros((0, 28, 28), np.uint8), id="empty"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(root, which, array):
+    (root / FILES[which]).write_bytes(idx(array))
+    assert str(root / FILES[which]) in refusal(root)

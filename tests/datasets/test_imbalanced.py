@@ -286,3 +286,13 @@ def test_a_folder_with_too_few_objects_is_refused(tmp_path):
     coco_folder(tmp_path)
     with pytest.raises(BadInput, match=r"dataset\.train=5000: the images hold too little: .* of 1,000 positive"):
         from_coco(tmp_path, train=5000)
+
+
+@pytest.mark.parametrize("odd", [{"x": 1}, ["x"], [{"image_id": 0, "bbox": [1, 2, 3]}]], ids=["dict", "text", "three"])
+def test_odd_coco_annotations_are_refused(tmp_path, odd):
+    for k in range(3):
+        Image.new("L", (96, 96)).save(tmp_path / f"{k}.png")
+    images = [{"id": k, "file_name": f"{k}.png"} for k in range(3)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": odd}))
+    with pytest.raises(BadInput, match=r"a\.json"):
+        imbalanced(seed=0, source="coco", root=str(tmp_path), ratio=4, train=10, validation=10, test=10)

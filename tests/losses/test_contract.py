@@ -24,7 +24,8 @@ EACH_KIND = pytest.mark.parametrize(
 
 def bound(entry, **changed):
     """The loss as a run gets it: its file's parameters bound, save those that are changed."""
-    return build.loss(OmegaConf.merge(OmegaConf.load(CONFIGS / "loss" / f"{entry.name}.yaml"), changed))
+    settings = OmegaConf.merge(OmegaConf.load(CONFIGS / "loss" / f"{entry.name}.yaml"), changed)
+    return build.loss(settings, entry.kinds[0])
 
 
 def function(entry):
@@ -79,7 +80,7 @@ def test_one_term_an_example(entry, kind, dtype):
 
 
 @EACH_KIND
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_terms_have_the_type_of_the_prediction(entry, kind, dtype):
     assert bound(entry)(*examples(entry, kind, dtype=dtype)).dtype == dtype
 

@@ -123,3 +123,13 @@ def test_mlp_takes_vectors_and_images_laid_flat(shape):
 def test_cnn_refuses_what_is_no_image(shape):
     with pytest.raises(BadInput, match="wants images"):
         CNN(shape, 2, stream(0, "init"))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", ""])
+def test_cnn_refuses_a_norm_that_it_does_not_have(norm):
+    with pytest.raises(BadInput, match=r"model\.norm"):
+        CNN((1, 8, 8), 2, stream(0, "init"), norm=norm)
+
+
+def test_group_norm_of_any_width():
+    assert CNN((1, 8, 8), 2, stream(0, "init"), widths=(12, 5), norm="group")(torch.zeros(3, 1, 8, 8)).shape == (3, 2)

@@ -238,3 +238,22 @@ def test_pictures_of_a_class_that_is_absent(tmp_path):
     split = Split(torch.zeros(len(y), 4), y)
     splits = Splits(MULTICLASS.facts, split, split, split)
     assert_drawn(MULTICLASS.pictures({"test": outputs}, splits, {"temperature": 1.0}), tmp_path)
+
+
+def test_multiclass_report_on_one_class_only():
+    report = MULTICLASS.report(torch.randn(9, 4, generator=stream(0, "x")), torch.ones(9).long(), {"temperature": 1.0})
+    assert all(map(math.isfinite, report.values()))
+
+
+def test_binary_pictures_without_positives():
+    split = Split(torch.zeros(9, 1), torch.zeros(9).long())
+    outputs = {"test": torch.randn(9, generator=stream(0, "x"))}
+    tuned = {"temperature": 1.0, "threshold": 0.0}
+    assert BINARY.pictures(outputs, Splits(BINARY.facts, split, split, split), tuned)
+
+
+def test_nll_is_not_clipped():
+    """−log σ(−100) is 100 nats; scikit-learn's log_loss stops at 36.04."""
+    assert BINARY.measure(torch.tensor([100.0, -100.0]), torch.tensor([0, 0]))["nll"] == pytest.approx(50)
+    wrong = torch.tensor([[200.0, 0, 0, 0]])
+    assert MULTICLASS.measure(wrong, torch.tensor([1]))["nll"] == pytest.approx(200)

@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn import metrics
 
 from lossbench.core import Facts, Split, Splits, stream
+from lossbench.datasets.regression import Outliers, regression
 from lossbench.losses import mse
 from lossbench.tasks import Regression
 
@@ -109,3 +110,8 @@ def test_pictures_are_drawn(marks, named, tmp_path):
     assert figure.axes[0].get_xlabel() == "truth [m]"
     points = sum(len(collection.get_offsets()) for collection in figure.axes[0].collections)
     assert points == 60
+
+
+def test_pictures_where_all_are_outliers():
+    made = regression(seed=0, train=20, validation=20, test=20, outliers=Outliers(fraction=1.0))
+    assert Regression(mse, made.facts).pictures({name: split.targets for name, split in made}, made, {})

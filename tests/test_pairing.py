@@ -1,0 +1,98 @@
+"""Pairing: under one seed every loss starts from the same bits and sees the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small import SMALL
+
+from lossbench.core import stream
+from lossbench.run import Trainee
+
+PAIRS = {"regression": ("mse", "huber"), "mnist": ("cross_entropy", "focal"), "imbalanced": ("bce", "hinge")}
+
+
+class Watched:
+    """A task that notes the batches it is given."""
+
+    def __init__(self, task):
+        self.task, self.batches, self.noise = task, [], []
+
+    def __getattr__(self, name):
+        return getattr(self.task, name)
+
+    def step(self, nets, batch, noise):
+        self.batches.append((batch.inputs.clone(), batch.targets.clone()))
+        self.noise.append(torch.rand(3, generator=noise))
+        yield from self.task.step(nets, batch, noise)
+
+
+class Nowhere:
+    def metrics(self, step, values): ...
+    def flush(self): ...
+
+
+def trained(configured, dataset, *words):
+    trainee = Trainee(configured(dataset, "train.steps=12", "train.batch_size=50", *words))
+    before = trainee.nets.snapshot()
+    trainee.task = Watched(trainee.task)
+    trainee.fit(Nowhere(), lambda step, values: None)
+    return trainee, before
+
+
+@pytest.mark.parametrize("dataset", SMALL)
+def test_losses_share_split_weights_batches_and_noise(dataset, configured):
+    (one, one_before), (two, two_before) = (trained(configured, dataset, f"loss={loss}") for loss in PAIRS[dataset])
+    assert one.splits.facts == two.splits.facts
+    assert all(torch.equal(one_before[name], two_before[name]) for name in one_before)
+    for (x, y), (other_x, other_y) in zip(one.task.batches, two.task.batches, strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+    assert all(map(torch.equal, one.task.noise, two.task.noise))
+    assert not all(torch.equal(a, b) for a, b in zip(one.nets.parameters(), two.nets.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dataset", SMALL)
+def test_another_seed_shares_none_of_it(dataset, configured):
+    (one, one_before), (two, two_before) = (trained(configured, dataset, f"seed={seed}") for seed in (0, 1))
+    assert one.splits.facts.fingerprint != two.splits.facts.fingerprint
+    assert not torch.equal(one_before["model.head.weight"], two_before["model.head.weight"])
+    assert not torch.equal(one.task.batches[0][0], two.task.batches[0][0])
+    assert not torch.equal(one.task.noise[0], two.task.noise[0])
+
+
+def test_the_datasets_seed_can_be_fixed_apart(configured):
+    (one, one_before), (two, two_before) = (
+        trained(configured, "regression", f"seed={s}", "dataset.seed=7") for s in (0, 1)
+    )
+    assert one.splits.facts.fingerprint == two.splits.facts.fingerprint
+    assert not torch.equal(one_before["model.head.weight"], two_before["model.head.weight"])
+
+
+def test_streams_of_one_seed_do_not_shift_each_other():
+    before = torch.rand(5, generator=stream(3, "order"))
+    noise = stream(3, "noise")
+    torch.rand(1000, generator=noise)
+    assert torch.equal(torch.rand(5, generator=stream(3, "order")), before)
+    assert not torch.equal(torch.rand(5, generator=stream(3, "noise")), before)
+
+
+def test_training_leaves_the_global_generator_alone(configured):
+    before = torch.random.get_rng_state()
+    trained(configured, "regression")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_prior_is_the_heads_alone_and_any_losss(configured):
+    plain, primed = (trained(configured, "imbalanced", "loss=hinge", *words)[1] for words in ([], ["model.prior=0.01"]))
+    assert torch.sigmoid(primed["model.head.bias"]).item() == pytest.approx(0.01)
+    assert all(torch.equal(plain[name], primed[name]) for name in plain if name != "model.head.bias")
+
+
+@pytest.mark.parametrize(("dataset", "loss"), [("mnist", "label_smoothing"), ("imbalanced", "focal")])
+def test_the_prior_can_be_that_of_the_training_split(dataset, loss, configured):
+    trainee, before = trained(configured, dataset, f"loss={loss}", "model.prior=auto")
+    counts = torch.tensor(trainee.splits.facts.class_counts).double()
+    bias = before["model.head.bias"].double()
+    shares = torch.softmax(bias, 0) if dataset == "mnist" else torch.sigmoid(torch.cat([-bias, bias]))
+    torch.testing.assert_close(shares, counts / counts.sum(), rtol=1e-5, atol=1e-7)
