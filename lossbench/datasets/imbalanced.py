@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ HARD = 0.03  # share of near misses among the negatives
 PER_OBJECT = 1  # anchors at most that one object makes positive
 NEAR_PER_OBJECT = 20
 STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
-VERSION = 1  # of what this file makes: part of the cache's key
+MAKERS = ("anchors.py", "coco.py", "imbalanced.py", "scenes.py")  # what decides the crops beside the settings
 
 
 def imbalanced(
@@ -41,7 +42,8 @@ def imbalanced(
 
     Scenes are real digits pasted at varied size, contrast and place into real photographs; with `source=coco` they
     are the images of a COCO folder. `ratio` negatives to a positive, 3 % of them near misses (.2 ≤ IoU < .5).
-    No digit, photograph region or image is in two splits. Crops are kept in the cache under a hash of all settings.
+    No digit, photograph region or image is in two splits. Crops are kept in the cache under a hash of all settings
+    and of the code that makes them.
 
     Raises: BadInput for a ratio below 1, splits too small for the ratio, a COCO folder without enough objects.
     Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
@@ -54,7 +56,8 @@ def imbalanced(
     for name, size in sizes.items():
         if size < 2 * (1 + ratio):
             raise BadInput(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
-    settings = {"version": VERSION, "seed": seed, "ratio": ratio, "side": side, **sizes}
+    makers = [(Path(__file__).parent / name).read_text() for name in MAKERS]
+    settings = {"seed": seed, "ratio": float(ratio), "side": side, **sizes, "code": makers}
 
     if source == "coco":
         folder = coco.folder(root)
