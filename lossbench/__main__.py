@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from lossbench.core import BadInput
+from lossbench.core import BadInput, cache_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,13 +46,11 @@ def main() -> None:
 def train(arguments: list[str]) -> None:
     """One run, or with -m a comparison."""
     import hydra
-    import platformdirs
     from omegaconf import OmegaConf
 
     from lossbench import settings
 
-    cache = os.environ.get("LOSSBENCH_CACHE") or platformdirs.user_cache_dir("lossbench")
-    OmegaConf.register_new_resolver("lossbench.cache", lambda: cache, replace=True)
+    OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
     settings.register()
     sys.argv[1:] = arguments
     hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -188,6 +190,13 @@ class Result:
     def objective(self) -> float:
         """The primary yardstick on validation at the selected step: what a sweeper may optimise."""
         return self.yardsticks.get("val", {}).get(self.primary.name, float("nan"))
+
+
+def cache_folder() -> Path:
+    """What is kept between runs: downloads, generated data, checkpoints. LOSSBENCH_CACHE, or the user's cache."""
+    import platformdirs
+
+    return Path(os.environ.get("LOSSBENCH_CACHE") or platformdirs.user_cache_path("lossbench"))
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:

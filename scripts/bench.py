@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lossbench import settings, tracking
-from lossbench.run import Trainee
+from lossbench.trainee import Trainee
 
 EPOCHS = 3  # of ours in one measurement, so that what happens once an epoch weighs as it does in a long run
 

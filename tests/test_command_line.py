@@ -219,6 +219,31 @@ def test_what_was_evaluated_survives(number, status, process, store):
         assert "Traceback" not in err
 
 
+def test_a_stopped_run_goes_on_to_the_bit(process, lossbench, store):
+    """Stopped and called again is one run, with the points of a run that nobody stopped."""
+    words = [
+        "optimizer=adamw",
+        "train.schedule=cosine",
+        "train.steps=6000",
+        "train.record_every=70",
+        *SMALL["regression"],
+    ]
+    started = process(*words)
+    run = wait_for(store, "val/mae", 2)
+    started.send_signal(signal.SIGINT)
+    started.communicate(timeout=60)
+    assert store.client.get_run(run.info.run_id).info.status == "KILLED"
+    assert lossbench(*words).code == 0
+    (resumed,) = runs(store)
+    assert resumed.info.run_id == run.info.run_id
+    assert resumed.info.status == "FINISHED"
+    assert resumed.data.tags["lossbench.outcome"] == "finished"
+    assert lossbench(*words).code == 0
+    whole, resumed = runs(store)
+    assert numbers(store, whole) == numbers(store, resumed)
+    assert len(numbers(store, whole)["val/mae"]) == 20
+
+
 def test_an_interrupted_comparison_goes_on(process, store):
     words = ["-m", "loss=mse,mae", "seed=range(3)", "train.steps=1500", *SMALL["regression"]]
     started = process(*words)

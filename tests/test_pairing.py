@@ -7,7 +7,7 @@ import torch
 from small import SMALL
 
 from lossbench.core import stream
-from lossbench.run import Trainee
+from lossbench.trainee import Trainee
 
 PAIRS = {"regression": ("mse", "huber"), "mnist": ("cross_entropy", "focal"), "imbalanced": ("bce", "hinge")}
 

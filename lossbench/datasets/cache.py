@@ -1,4 +1,4 @@
-"""Where downloads and generated data are kept between runs."""
+"""Generated data, kept between runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-
-def folder() -> Path:
-    """The cache of this user, or the value of LOSSBENCH_CACHE."""
-    return Path(os.environ.get("LOSSBENCH_CACHE") or platformdirs.user_cache_path("lossbench"))
+from lossbench.core import cache_folder
 
 
 def remembered(name: str, key: dict[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -28,7 +23,7 @@ def remembered(name: str, key: dict[str, Any], make: Callable[[], dict[str, Tens
     A cache that cannot be read or written costs time, not the run.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:20]
-    path = folder() / f"{name}-{digest}.safetensors"
+    path = cache_folder() / f"{name}-{digest}.safetensors"
     with contextlib.suppress(OSError, SafetensorError):
         return load_file(path)
     tensors = make()

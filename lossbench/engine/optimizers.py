@@ -26,15 +26,15 @@ class Mover:
         self._constant = schedule == "constant"
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._steps = steps
-        self._done = 0
+        self.done = 0
 
     def move(self, cost: Tensor) -> Tensor:
         """One step down the gradient of the cost; the gradient's norm before clipping."""
         if not self._constant:
-            factor = self._factor(self._done / self._steps)
+            factor = self._factor(self.done / self._steps)
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * factor
-        self._done += 1
+        self.done += 1
         self.optimizer.zero_grad()
         cost.backward(inputs=self.parameters)
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])

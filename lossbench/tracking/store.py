@@ -67,6 +67,19 @@ class Store:
         run = self.client.create_run(self.experiment(experiment), run_name=name, tags=dict(tags))
         return Recorder(self, run.info.run_id)
 
+    def resume(self, run_id: str) -> Recorder | None:
+        """A run that was killed, RUNNING again; None where it is gone or has ended otherwise."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if self.client.get_run(run_id).info.status != "KILLED":
+                return None
+            self.client.update_run(run_id, status="RUNNING")
+            self.client.delete_tag(run_id, "lossbench.error")
+        except MlflowException:
+            return None
+        return Recorder(self, run_id)
+
     def find(self, tags: Mapping[str, str]) -> list[Run]:
         """Runs that carry all these tags, in whichever experiment, the newest first."""
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
