@@ -88,7 +88,7 @@ def _run(cfg: DictConfig, alone: bool) -> float:
         console.print(terminal.result(result, yardsticks, f"{label}, step {result.best_step} of {result.steps}"))
     else:
         console.print(f"{label}: {terminal.headline(result)}")
-    console.print(f"MLflow run {result.run_id}; see it: {tracking.ui_command(tracking.resolve(cfg.tracking.uri))}")
+    console.print(f"see it in MLflow: {tracking.ui_command(tracking.resolve(cfg.tracking.uri), result.run_id)}")
     return result.objective
 
 
@@ -124,22 +124,24 @@ def list_losses(arguments: list[str]) -> None:
 
 
 def ui(arguments: list[str]) -> None:
-    """`ui [tracking.uri=…] [port=5000]`: MLflow's UI on a store, light and on loopback."""
+    """`ui [RUN] [tracking.uri=…] [port=5000]`: MLflow's UI on a store, light and on loopback, at a run of it."""
     from lossbench import tracking
 
     asked = dict(a.split("=", 1) for a in arguments if "=" in a)
-    unknown = [a for a in arguments if a.partition("=")[0] not in ("tracking.uri", "port")]
+    run_ids = [a for a in arguments if "=" not in a]
+    unknown = [a for a in asked if a not in ("tracking.uri", "port")] + run_ids[1:]
     if unknown:
-        raise BadInput(f"ui: {unknown[0]} is not understood; ui [tracking.uri=…] [port=5000]")
+        raise BadInput(f"ui: {unknown[0]} is not understood; ui [RUN] [tracking.uri=…] [port=5000]")
     default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     uri = tracking.resolve(asked.get("tracking.uri", default))
-    if uri.startswith("http"):
-        tracking.reach(uri)
-        print(f"{uri.rstrip('/')}/?workflowType=machine_learning")
-        return
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
-    tracking.serve(uri, asked.get("port", "5000"))
+    tracking.reach(uri)
+    path = tracking.Store(uri).path(run_ids[0]) if run_ids else "experiments"
+    if uri.startswith("http"):
+        print(tracking.page(uri, path))
+    else:
+        tracking.serve(uri, asked.get("port", "5000"), path)
 
 
 VERBS: dict[str, Any] = {"compare": compare, "list": list_losses, "ui": ui}

@@ -9,8 +9,13 @@ import warnings
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from lossbench.core import Split
+from lossbench.datasets.digits import Digits
+from lossbench.vision import torchvision
+
+transforms = torchvision.transforms
 
 BATCH = 128
 
@@ -34,11 +39,34 @@ def by_hand(train: Split) -> float:
     return time.perf_counter() - start
 
 
-def lightning(train: Split) -> float:
-    """Seconds an epoch of pytorch-lightning over a DataLoader; one metric logged, nothing evaluated."""
-    import pytorch_lightning as pl
+def usual_loader(digits: Digits, examples: int) -> DataLoader:
+    """The tutorial's DataLoader: torchvision's MNIST class, which makes a PIL image of each digit, and its transforms."""
 
-    import lossbench.vision  # noqa: F401 (torchmetrics imports torchvision)
+    class InMemory(torchvision.datasets.MNIST):
+        def __init__(self) -> None:
+            self.data, self.targets = (tensor[:examples] for tensor in digits.train)
+            self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+            self.target_transform = None
+
+    return DataLoader(InMemory(), BATCH, shuffle=True, drop_last=True)
+
+
+def dataloader(loader: DataLoader) -> float:
+    """Seconds an epoch of the loop by hand over the usual DataLoader."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    start = time.perf_counter()
+    for inputs, targets in loader:
+        loss = F.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def lightning(loader: DataLoader) -> float:
+    """Seconds an epoch of pytorch-lightning over the usual DataLoader; one metric logged, nothing evaluated."""
+    import pytorch_lightning as pl
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
@@ -56,8 +84,6 @@ def lightning(train: Split) -> float:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=1e-3)
 
-    data = torch.utils.data.TensorDataset(train.inputs, train.targets)
-    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True)
     quiet = {
         "logger": False,
         "enable_checkpointing": False,

@@ -44,6 +44,7 @@ BEFORE_TORCH = {
     "seeds of compare": (["compare", "seeds=few"], ["seeds=few"]),
     "dataset of list": (["list", "dataset=mist"], ["dataset=mist", "mnist"]),
     "ui of an empty place": (["ui", "tracking.uri=sqlite:///none.db"], ["none.db", "nothing is recorded"]),
+    "ui of an unknown run": (["ui", "0" * 32], ["0" * 32, "no such run"]),
     "nobody answers": (["tracking.uri=http://127.0.0.1:9"], ["127.0.0.1:9", "does not answer"]),
     "database does not answer": (["tracking.uri=postgresql://me:secret@127.0.0.1:9/x"], ["me:…@", "does not answer"]),
 }

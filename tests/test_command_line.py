@@ -66,7 +66,7 @@ def test_one_run_says_its_table_its_id_and_how_to_see_it(lossbench, store, here)
     said = lossbench("loss=huber", "loss.delta=2", "seed=3", "optimizer.lr=3e-4", *SHORT)
     (run,) = runs(store)
     assert run.info.run_id in said.out
-    assert "python -m lossbench ui" in said.out
+    assert f"python -m lossbench ui {run.info.run_id}" in said.out
     assert "mae ↓" in said.out
     assert "contaminated" in said.out
     assert f"{run.data.metrics['test/mae']:.4f}" in said.out
@@ -298,6 +298,8 @@ def test_a_real_server(here, lossbench, cache):
         for run in found:
             assert run.info.status == "FINISHED"
             assert artifacts(store, run, "pictures") == {"prediction_against_truth.png"}
+        told = lossbench("ui", found[0].info.run_id, f"tracking.uri={uri}").out
+        assert f"{uri}/#/experiments/{found[0].info.experiment_id}/runs/{found[0].info.run_id}" in told
         page = urllib.request.urlopen(f"{uri}/?workflowType=machine_learning", timeout=10).read()
         assert b"<html" in page
     finally:

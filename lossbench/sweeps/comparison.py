@@ -110,8 +110,7 @@ def _say(records: Records, name: str, uri: str, run_id: str) -> None:
         console.print(f"not in the means: {', '.join(troubled)}")
     if len(records.runs) and records.runs["seed"].nunique() < 2:
         console.print("one seed says nothing about the next one: add 'seed=range(5)'")
-    console.print(f"comparison {name}: table and picture in MLflow run {run_id}")
-    console.print(f"see it: {tracking.ui_command(uri)}")
+    console.print(f"comparison {name}; see it in MLflow: {tracking.ui_command(uri, run_id)}")
 
 
 def _store(config: DictConfig) -> tracking.Store:

@@ -5,8 +5,8 @@ import os
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its migrations are not the user's news
 
-from lossbench.tracking.address import reach, resolve, serve, shown, ui_command
+from lossbench.tracking.address import page, reach, resolve, serve, shown, ui_command
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.store import Store
 
-__all__ = ["Recorder", "Store", "reach", "resolve", "serve", "shown", "ui_command"]
+__all__ = ["Recorder", "Store", "page", "reach", "resolve", "serve", "shown", "ui_command"]

@@ -84,15 +84,20 @@ def shown(uri: str) -> str:
     return re.sub(r"(//[^:/@]+):[^@]+@", r"\1:…@", uri)
 
 
-def ui_command(uri: str) -> str:
-    """The one command that opens MLflow's UI on a store."""
+def ui_command(uri: str, run_id: str) -> str:
+    """The one command that shows a run in MLflow's UI."""
     here = resolve("sqlite:///mlflow.db")
-    return "python -m lossbench ui" + ("" if uri == here else f" tracking.uri={shown(uri)}")
+    return f"python -m lossbench ui {run_id}" + ("" if uri == here else f" tracking.uri={shown(uri)}")
 
 
-def serve(uri: str, port: str) -> None:
+def page(server: str, path: str = "") -> str:
+    """The address of a page of MLflow's UI, in its model-training mode."""
+    return f"{server.rstrip('/')}/#/{path}?workflowType=machine_learning"
+
+
+def serve(uri: str, port: str, path: str) -> None:
     """Become MLflow's UI on a store: one worker and no job executor (0.6 GB rather than 3.6), on loopback."""
-    print(f"http://127.0.0.1:{port}/?workflowType=machine_learning   (Ctrl-C ends it)", flush=True)
+    print(f"{page(f'http://127.0.0.1:{port}', path)}   (Ctrl-C ends it)", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     words = [
         "-m",

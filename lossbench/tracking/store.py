@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from lossbench.core import BadInput
@@ -36,7 +38,8 @@ class Store:
                 self.client.search_experiments(max_results=1)
                 return
             # two processes that migrate one new file at once break it; later ones pass in a millisecond
-            with FileLock(f"{uri.removeprefix('sqlite:///')}.lock", timeout=120):
+            name = hashlib.sha256(uri.encode()).hexdigest()[:20]
+            with FileLock(Path(gettempdir()) / f"lossbench-{name}.lock", timeout=120, mode=0o666):
                 self.client = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError) as error:
@@ -79,6 +82,15 @@ class Store:
         except MlflowException:
             return None
         return Recorder(self, run_id)
+
+    def path(self, run_id: str) -> str:
+        """Where a run is in MLflow's UI. Raises: BadInput where it is not in this store."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return f"experiments/{self.client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+        except MlflowException:
+            raise BadInput(f"ui: {run_id}: no such run in {shown(self.uri)}") from None
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
         """Runs that carry all these tags, in whichever experiment, the newest first."""
