@@ -22,7 +22,6 @@ from lossbench.models.initial import start_at
 from lossbench.tasks import Binary, Multiclass, Regression
 
 EVALUATIONS = 20  # in a run, where train.eval_every is null
-RECORDS = 50  # likewise, of the training loss
 
 Loss = Callable[..., Tensor]
 
@@ -94,7 +93,7 @@ def optimizers(cfg: DictConfig, nets: Nets, loss: Loss) -> dict[str, Optimizer]:
 def plan(cfg: DictConfig) -> Plan:
     settings = _plain(cfg)
     settings["eval_every"] = cfg.eval_every or max(1, cfg.steps // EVALUATIONS)
-    settings["record_every"] = cfg.record_every or max(1, cfg.steps // RECORDS)
+    settings["record_every"] = cfg.record_every or max(1, settings["eval_every"] // 2)
     return Plan(**settings)
 
 

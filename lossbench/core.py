@@ -66,7 +66,7 @@ class Split:
 
     def __getitem__(self, index: Tensor) -> Split:
         """The batch at these positions. Marks stay behind: nothing that trains may look at them."""
-        return Split(self.inputs[index], self.targets[index])
+        return Split(self.inputs.index_select(0, index), self.targets.index_select(0, index))
 
     def to(self, device: torch.device) -> Split:
         return Split(self.inputs.to(device), self.targets.to(device), self.marks)

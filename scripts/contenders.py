@@ -40,7 +40,7 @@ def by_hand(train: Split) -> float:
 
 
 def usual_loader(digits: Digits, examples: int) -> DataLoader:
-    """The tutorial's DataLoader: torchvision's MNIST class, which makes a PIL image of each digit, and its transforms."""
+    """The tutorial's DataLoader: torchvision's MNIST, which makes a PIL image of each digit, and its transforms."""
 
     class InMemory(torchvision.datasets.MNIST):
         def __init__(self) -> None:

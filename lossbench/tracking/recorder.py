@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # points MLflow takes in one call
 PARAM_LENGTH = 6000
-SHARE = 0.02  # of the time that the writer may take from training, with which it shares the interpreter
+SHARE = 0.01  # of the time that the writer may take from training, with which it shares the interpreter
 
 
 class Recorder:
@@ -57,7 +57,7 @@ class Recorder:
     def flush(self) -> None:
         """Hand all points to the writer, unless it has just had its share of the time; then the next call does.
 
-        A writer that needs c seconds of processor time rests for c / SHARE, about a quarter second: what was
+        A writer that needs c seconds of processor time rests for c / SHARE, about half a second: what was
         evaluated before that survives even kill −9. Raises what earlier calls of the writer met.
         """
         if time.monotonic() >= self._rested:
