@@ -168,7 +168,7 @@ def _say(error: Exception, arguments: list[str]) -> int:
     """Tell what is wrong, in a line or two; the exit code."""
     from lossbench import complaints, settings
 
-    known = complaints.complaint(error, arguments, settings.keys(arguments))
+    known = complaints.complaint(error, arguments, lambda: settings.keys(arguments))
     if known is not None:
         print(f"lossbench: {known}", file=sys.stderr)
         return USER_ERROR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -12,10 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from lossbench.core import BadInput
 
 
-def complaint(error: BaseException, arguments: list[str], keys: Iterable[str]) -> str | None:
+def complaint(error: BaseException, arguments: list[str], keys: Callable[[], list[str]]) -> str | None:
     """What to tell the user, or None where the error is no fault in what was asked for.
 
-    `arguments` are the command line's; `keys` the settings that exist, from which the nearest is offered.
+    `arguments` are the command line's; `keys` finds the settings that exist, from which the nearest is offered.
     """
     if isinstance(error, BadInput):
         return str(error)
@@ -48,9 +48,9 @@ def missing(group: str, name: str, options: Sequence[str]) -> str:
     return f"{group}={name}: no such {kind}\n{hint}there are {', '.join(sorted(options))}"
 
 
-def _unknown_or_mistyped(key: str, text: str, arguments: list[str], keys: Iterable[str]) -> str:
+def _unknown_or_mistyped(key: str, text: str, arguments: list[str], keys: Callable[[], list[str]]) -> str:
     if "is not in struct" in text or "not in '" in text:
-        known = list(keys)
+        known = keys()
         near = difflib.get_close_matches(key, known, n=3) or [k for k in known if k.endswith(f".{key}")]
         siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
         offer = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(siblings or known)}"

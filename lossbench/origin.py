@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import os
 import shlex
+import socket
 import subprocess
 import sys
 from functools import cache
@@ -40,6 +42,25 @@ def _git(*words: str) -> str:
         ).stdout
     except OSError:  # no git on this machine
         return ""
+
+
+def process() -> str:
+    """This process, as `gone` can ask about it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def gone(process: str) -> bool:
+    """Whether a process has ended. One of another machine cannot be asked, so it counts as going on."""
+    host, _, number = process.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's, so it is there
+        return False
+    return False
 
 
 def command() -> str:

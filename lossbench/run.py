@@ -119,6 +119,8 @@ def _earlier(opened: tracking.Store, cfg: DictConfig, comparison: str, *, keep: 
             return Result(outcome, found.info.run_id, 0, None, primary, {"val": {name: value}}, 0.0)
         if not keep:
             opened.client.set_tag(found.info.run_id, "lossbench.kind", "superseded")
+            if found.info.status == "RUNNING":  # its process was killed before it could say so
+                opened.client.set_terminated(found.info.run_id, "KILLED")
     return None
 
 

@@ -81,7 +81,7 @@ class Trainee:
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
         cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
         recorder.metrics(fitted.steps, cost)
-        end = (recorder.run_id, fitted.steps, fitted.best_step, self.task.yardsticks[0])
+        end = (recorder.run_id, fitted.diverged or fitted.steps, fitted.best_step, self.task.yardsticks[0])
         if fitted.diverged is not None:
             last = {f"lossbench.last.{name}": value for name, value in fitted.last.items()}
             recorder.tags({"lossbench.diverged_step": fitted.diverged, **last})

@@ -244,23 +244,24 @@ def test_a_stopped_run_goes_on_to_the_bit(process, lossbench, store):
     assert len(numbers(store, whole)["val/mae"]) == 20
 
 
-def test_an_interrupted_comparison_goes_on(process, store):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")])
+def test_an_interrupted_comparison_goes_on(number, status, process, store):
     words = ["-m", "loss=mse,mae", "seed=range(3)", "train.steps=1500", *SMALL["regression"]]
     started = process(*words)
     deadline = time.monotonic() + 60
     while len(done := [r for r in runs(store) if r.info.status == "FINISHED"]) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     started.communicate(timeout=60)
-    assert started.returncode == 130
     (comparison,) = runs(store, "comparison")
-    assert comparison.info.status == "KILLED"
+    assert comparison.info.status == status
     out, err = process(*words).communicate(timeout=120)
     assert "continuing" in out, err
     (comparison,) = runs(store, "comparison")
     assert comparison.info.status == "FINISHED"
     found = runs(store)
     assert len(found) == 6
+    assert {r.info.status for r in found + runs(store, "superseded")} <= {"FINISHED", "KILLED"}
     assert {r.info.run_id for r in done} <= {r.info.run_id for r in found}
     assert {(r.data.tags["loss"], r.data.tags["seed"]) for r in found} == {
         (loss, seed) for loss in ("mse", "mae") for seed in "012"
@@ -306,3 +307,18 @@ def test_a_real_server(here, lossbench, cache):
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
         server.stdout.close()
+
+
+def test_a_comparison_that_is_going_on_is_nobody_elses(process, store):
+    words = ["-m", "loss=mse,mae", "train.steps=100000", *SMALL["regression"]]
+    one = process(*words)
+    wait_for(store, "val/mae")
+    other = process(*words)
+    deadline = time.monotonic() + 60
+    while len(found := runs(store, "comparison")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for each in (one, other):
+        each.send_signal(signal.SIGTERM)
+        each.communicate(timeout=60)
+    assert len(found) == 2
+    assert not runs(store, "superseded")

@@ -51,15 +51,22 @@ def begin(sweep: DictConfig, job: DictConfig) -> None:
     asked = [list(sweep.hydra.overrides.task), OmegaConf.to_container(sweep.hydra.sweeper, resolve=False)]
     key = hashlib.sha256(json.dumps([asked, origin.code()], default=str).encode()).hexdigest()[:16]
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
+    source = {
+        "lossbench.code": origin.code(),
+        "lossbench.command": origin.command(),
+        "lossbench.process": origin.process(),
+    }
     for found in store.find(same):
-        if found.info.status != "FINISHED":
-            os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
+        tags = found.data.tags
+        killed_for_good = found.info.status == "RUNNING" and origin.gone(tags["lossbench.process"])
+        if found.info.status in ("KILLED", "FAILED") or killed_for_good:
+            os.environ[RUNNING] = tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
+            tracking.Recorder(store, found.info.run_id).tags(source)
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{experiment}-{now}-{secrets.token_hex(2)}"
-    source = {"lossbench.code": origin.code(), "lossbench.command": origin.command()}
     store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})
     os.environ[RUNNING] = name
 

@@ -77,8 +77,8 @@ class Store:
         try:
             if self.client.get_run(run_id).info.status != "KILLED":
                 return None
-            self.client.update_run(run_id, status="RUNNING")
             self.client.delete_tag(run_id, "lossbench.error")
+            self.client.update_run(run_id, status="RUNNING")
         except MlflowException:
             return None
         return Recorder(self, run_id)
