@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -78,6 +79,19 @@ def test_one_run_says_its_table_its_id_and_how_to_see_it(lossbench, store, here)
     with sqlite3.connect(here / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_the_store_is_where_the_environment_or_the_setting_says(lossbench, here, migrated, monkeypatch):
+    for name in ("theirs.db", "mine.db"):
+        shutil.copy(migrated, here / name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
+    assert "tracking.uri=sqlite:///" in lossbench(*SHORT).out  # the command that shows it names the store
+    assert lossbench("tracking.uri=sqlite:///mine.db", "seed=1", "tracking.artifacts=files", *SHORT).code == 0
+    theirs, mine, default = (tracking.Store(f"sqlite:///{here}/{name}.db") for name in ("theirs", "mine", "mlflow"))
+    assert [run.data.tags["seed"] for run in runs(theirs)] == ["0"]
+    assert [run.data.tags["seed"] for run in runs(mine)] == ["1"]
+    assert not runs(default)
+    assert runs(mine)[0].info.artifact_uri.startswith(str(here / "files"))
 
 
 def test_six_runs_make_one_comparison(lossbench, store):
