@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
+from recorded import artifacts, numbers, runs
 from small import SMALL
 
 from lossbench import tracking
@@ -24,20 +24,6 @@ LOSSES = {
     "mnist": {"cross_entropy", "label_smoothing", "focal"},
     "imbalanced": {"bce", "focal", "hinge", "squared_hinge"},
 }
-
-
-def runs(store, kind="run"):
-    return store.find({"lossbench.kind": kind})
-
-
-def numbers(store, run):
-    """Every recorded point of a run that time does not decide."""
-    names = [name for name in run.data.metrics if not name.startswith(("time/", "memory/"))]
-    return {n: [(p.step, p.value) for p in store.client.get_metric_history(run.info.run_id, n)] for n in names}
-
-
-def artifacts(store, run, folder=""):
-    return {Path(file.path).name for file in store.client.list_artifacts(run.info.run_id, folder)}
 
 
 @pytest.mark.parametrize("dataset", SMALL)
@@ -203,93 +189,6 @@ def test_hydras_own_launcher_works(lossbench, store):
     assert [run.info.status for run in runs(store, "comparison")] == ["FINISHED"]
 
 
-def wait_for(store, metric, least=1):
-    """The run that is going on, once it has so many points of a metric."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for run in runs(store):
-            if len(store.client.get_metric_history(run.info.run_id, metric)) >= least:
-                return run
-        time.sleep(0.1)
-    raise AssertionError(f"no {metric} within a minute")
-
-
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGTERM, "KILLED"), (signal.SIGKILL, "RUNNING")]
-)
-def test_what_was_evaluated_survives(number, status, process, store):
-    started = process("train.steps=1000000", "train.eval_every=100", "train.record_every=50")
-    run = wait_for(store, "val/mae", 3)
-    started.send_signal(number)
-    _, err = started.communicate(timeout=60)
-    run = store.client.get_run(run.info.run_id)
-    assert run.info.status == status
-    steps = [point.step for point in store.client.get_metric_history(run.info.run_id, "val/mae")]
-    assert steps == [100 * (k + 1) for k in range(len(steps))]
-    assert len(steps) >= 3
-    if number != signal.SIGKILL:
-        assert started.returncode == 130
-        assert run.data.tags["lossbench.outcome"] == "killed"
-        assert "Traceback" not in err
-
-
-def test_a_stopped_run_goes_on_to_the_bit(process, lossbench, store):
-    """Stopped and called again is one run, with the points of a run that nobody stopped."""
-    words = [
-        "optimizer=adamw",
-        "train.schedule=cosine",
-        "train.steps=6000",
-        "train.record_every=70",
-        *SMALL["regression"],
-    ]
-    started = process(*words)
-    run = wait_for(store, "val/mae", 2)
-    started.send_signal(signal.SIGINT)
-    started.communicate(timeout=60)
-    assert store.client.get_run(run.info.run_id).info.status == "KILLED"
-    assert lossbench(*words).code == 0
-    (resumed,) = runs(store)
-    assert resumed.info.run_id == run.info.run_id
-    assert resumed.info.status == "FINISHED"
-    assert resumed.data.tags["lossbench.outcome"] == "finished"
-    assert lossbench(*words).code == 0
-    whole, resumed = runs(store)
-    assert numbers(store, whole) == numbers(store, resumed)
-    assert len(numbers(store, whole)["val/mae"]) == 20
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")])
-def test_an_interrupted_comparison_goes_on(number, status, process, store):
-    words = ["-m", "loss=mse,mae", "seed=range(3)", "train.steps=1500", *SMALL["regression"]]
-    started = process(*words)
-    deadline = time.monotonic() + 60
-    while len(done := [r for r in runs(store) if r.info.status == "FINISHED"]) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    started.send_signal(number)
-    started.communicate(timeout=60)
-    (comparison,) = runs(store, "comparison")
-    assert comparison.info.status == status
-    out, err = process(*words).communicate(timeout=120)
-    assert "continuing" in out, err
-    (comparison,) = runs(store, "comparison")
-    assert comparison.info.status == "FINISHED"
-    found = runs(store)
-    assert len(found) == 6
-    assert {r.info.status for r in found + runs(store, "superseded")} <= {"FINISHED", "KILLED"}
-    assert {r.info.run_id for r in done} <= {r.info.run_id for r in found}
-    assert {(r.data.tags["loss"], r.data.tags["seed"]) for r in found} == {
-        (loss, seed) for loss in ("mse", "mae") for seed in "012"
-    }
-
-
-def test_two_processes_open_one_new_store_at_once(process, here):
-    (here / "mlflow.db").unlink()
-    both = [process(*SHORT, f"seed={seed}") for seed in range(2)]
-    ended = [one.communicate(timeout=120) for one in both]
-    assert [one.returncode for one in both] == [0, 0], ended
-    assert len(runs(tracking.Store(f"sqlite:///{here}/mlflow.db"))) == 2
-
-
 @pytest.mark.slow
 def test_a_real_server(here, lossbench, cache):
     """MLflow's own server, started by `lossbench ui`, takes a comparison through its REST interface."""
@@ -321,18 +220,3 @@ def test_a_real_server(here, lossbench, cache):
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
         server.stdout.close()
-
-
-def test_a_comparison_that_is_going_on_is_nobody_elses(process, store):
-    words = ["-m", "loss=mse,mae", "train.steps=100000", *SMALL["regression"]]
-    one = process(*words)
-    wait_for(store, "val/mae")
-    other = process(*words)
-    deadline = time.monotonic() + 60
-    while len(found := runs(store, "comparison")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for each in (one, other):
-        each.send_signal(signal.SIGTERM)
-        each.communicate(timeout=60)
-    assert len(found) == 2
-    assert not runs(store, "superseded")
