@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,8 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
         opened = opening.result()
     label = f"{names.loss} seed={cfg.seed}"
     state = checkpoints.take(kept)
-    recorder = opened.resume(state["run_id"]) if state else None
+    same_data = state is not None and state["data"] == trainee.splits.facts.fingerprint
+    recorder = opened.resume(state["run_id"]) if state and same_data else None
     if recorder is None:
         state = None
         recorder = opened.start(cfg.experiment_name, label, _tags(cfg, names, trainee, comparison))
@@ -63,7 +64,8 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
         recorder.tags({"lossbench.outcome": outcome, "lossbench.error": f"{type(error).__name__}: {error}"[:500]})
         recorder.end(outcome.upper())
         if isinstance(error, checkpoints.Interrupted) and trainee.resumable:
-            checkpoints.save(kept, {**error.state, "run_id": recorder.run_id})
+            data = trainee.splits.facts.fingerprint
+            checkpoints.save(kept, {**error.state, "run_id": recorder.run_id, "data": data})
         raise
     return result, trainee.task.yardsticks
 
@@ -112,7 +114,7 @@ def _earlier(opened: tracking.Store, cfg: DictConfig, comparison: str, *, keep: 
         if tags.get("lossbench.kind") != "run":
             continue
         if found.info.status == "FINISHED":
-            name, arrow, unit = next(iter(_yardsticks(tags)))
+            name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
             value = float(tags.get("lossbench.objective", "nan"))
             primary = Yardstick(name, "", arrow == "↑", unit)
             outcome = tags.get("lossbench.outcome", "finished")
@@ -122,7 +124,3 @@ def _earlier(opened: tracking.Store, cfg: DictConfig, comparison: str, *, keep: 
             if found.info.status == "RUNNING":  # its process was killed before it could say so
                 opened.client.set_terminated(found.info.run_id, "KILLED")
     return None
-
-
-def _yardsticks(tags: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    return [tuple(entry) for entry in json.loads(tags["lossbench.yardsticks"])]

@@ -134,7 +134,6 @@ def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration as dotted keys and plain values; lists stay whole."""
-
     return _leaves(OmegaConf.to_container(cfg, resolve=True))
 
 
@@ -145,8 +144,15 @@ def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def key(cfg: DictConfig) -> str:
-    """A hash of everything that decides a run's numbers: the configuration without where it is recorded."""
+    """A hash of what decides a run's numbers: the configuration without where it is recorded, and the user's own code.
+
+    Our code is named by its revision beside this; a foreign `_target_` by the bytes of its module.
+    """
     deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(("tracking.", "experiment_name"))}
+    for name in [name for name in deciding if name.endswith("_target_")]:
+        spec = catalogue.find(str(deciding[name]).rpartition(".")[0])
+        if spec and spec.origin and spec.origin.endswith(".py"):
+            deciding[f"source of {name}"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

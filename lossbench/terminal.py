@@ -41,7 +41,6 @@ class Bar:
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             if name == "train/loss" or name.startswith("val/"):
-                self._news.setdefault(name, "")
                 self._news[name] = f"{name} {value:.4g}"
         shown = list(self._news.values())[:2]  # the loss, and the primary yardstick, which comes first
         self._progress.update(self._task, completed=step, news="  ".join(shown))

@@ -9,7 +9,8 @@ import pytest
 from recorded import numbers, runs
 from small import SMALL
 
-from lossbench import tracking
+from lossbench import settings, tracking
+from lossbench.trainee import Stop
 
 SHORT = ["train.steps=40", "train.eval_every=20"]
 
@@ -114,3 +115,22 @@ def test_a_comparison_that_is_going_on_is_nobody_elses(process, store):
         each.communicate(timeout=60)
     assert len(found) == 2
     assert not runs(store, "superseded")
+
+
+def test_a_stop_in_the_last_step_is_not_lost():
+    stop = Stop()
+    stop.__enter__()
+    signal.raise_signal(signal.SIGINT)
+    assert stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop.__exit__(None, None, None)
+
+
+def test_another_loss_under_the_same_name_is_another_run(configured, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    keys = set()
+    for factor in (1, 2):
+        (tmp_path / "edited.py").write_text(f"def mine(p, t):\n    return {factor} * (p - t).abs().mean(-1)\n")
+        keys.add(settings.key(configured("regression", "loss._target_=edited.mine")))
+    assert len(keys) == 2
+    assert settings.key(configured("regression")) == settings.key(configured("regression"))

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -54,16 +55,13 @@ def _writable(path: Path) -> None:
     if not path.parent.is_dir():
         raise BadInput(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
     try:
-        with sqlite3.connect(path, timeout=PATIENCE_S) as connection:
+        with closing(sqlite3.connect(path, timeout=PATIENCE_S)) as connection:
             # WAL lets several processes write at once, 2.7 times as fast; it stays with the file
             connection.execute("PRAGMA journal_mode=wal")
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except sqlite3.Error as error:
         raise BadInput(f"tracking.uri=sqlite:///{path}: cannot be written: {error}") from error
-    finally:
-        if "connection" in locals():
-            connection.close()
 
 
 def _answers(uri: str) -> None:
