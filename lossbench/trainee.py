@@ -131,7 +131,11 @@ class Trainee:
 
 
 class Stop:
-    """While entered, Ctrl-C and SIGTERM ask for an end after the current step; a second one does not wait for it."""
+    """While entered, Ctrl-C and SIGTERM ask for an end after the current step; a second one does not wait for it.
+
+    One inside another starts asked where the outer one was: a sweep's spares its runs' records an interrupt at any
+    line, and the next training ends before its first step.
+    """
 
     def __init__(self) -> None:
         self._asked = False
@@ -143,6 +147,8 @@ class Stop:
         here = threading.current_thread() is threading.main_thread()  # elsewhere Python takes no signals
         numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
         self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        outer = [getattr(handler, "__self__", None) for handler in self._before.values()]
+        self._asked = any(isinstance(stop, Stop) and stop() for stop in outer)
         return self
 
     def __exit__(self, *error: object) -> None:

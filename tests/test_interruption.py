@@ -134,3 +134,15 @@ def test_another_loss_under_the_same_name_is_another_run(configured, tmp_path, m
         keys.add(settings.key(configured("regression", "loss._target_=edited.mine")))
     assert len(keys) == 2
     assert settings.key(configured("regression")) == settings.key(configured("regression"))
+
+
+def test_a_stop_between_two_trainings_reaches_the_next():
+    outer, inner = Stop(), Stop()
+    outer.__enter__()
+    signal.raise_signal(signal.SIGINT)
+    inner.__enter__()
+    assert inner()
+    with pytest.raises(KeyboardInterrupt):
+        inner.__exit__(None, None, None)
+    with pytest.raises(KeyboardInterrupt):
+        outer.__exit__(None, None, None)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, open_dict
 from lossbench import settings
 from lossbench.core import BadInput
 from lossbench.sweeps import comparison
+from lossbench.trainee import Stop
 
 
 def launch(
@@ -39,16 +40,19 @@ def launch(
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     done = []
     try:
-        for job in composed:
-            done.append(
-                run_job(
-                    hydra_context=context,
-                    task_function=task,
-                    config=job,
-                    job_dir_key="hydra.sweep.dir",
-                    job_subdir_key="hydra.sweep.subdir",
+        with Stop() as stop:
+            for job in composed:
+                if stop():
+                    break  # and leaving raises
+                done.append(
+                    run_job(
+                        hydra_context=context,
+                        task_function=task,
+                        config=job,
+                        job_dir_key="hydra.sweep.dir",
+                        job_subdir_key="hydra.sweep.subdir",
+                    )
                 )
-            )
     except KeyboardInterrupt:
         comparison.conclude(config, "KILLED")
         raise
