@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossbench import datasets
-from lossbench.core import KINDS, BadInput, Card, Facts, Net, Split, Splits, Task, stream
-from lossbench.engine import Nets, OverReplicas, Plan
+from lossbench.core import KINDS, BadInput, Card, Facts, Net, Split, Splits, Task, card_of, stream
+from lossbench.engine import Nets, Noise, Plan
 from lossbench.models.initial import start_at
 from lossbench.tasks import Binary, Multiclass, Regression
 
@@ -35,15 +35,19 @@ def device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def splits(cfg: DictConfig, batch_size: int) -> Splits:
-    """The dataset, checked. Raises: BadInput for data that cannot be trained on, or batches larger than it."""
+def splits(cfg: DictConfig) -> Splits:
+    """The dataset, checked. Raises: BadInput for data that cannot be trained on."""
     made: Splits = _call("dataset", cfg, drop=("kind",))
     datasets.check(made)
     if made.facts.kind != cfg.kind:
         raise BadInput(f"dataset.kind={cfg.kind}: the dataset says it is {made.facts.kind}")
-    if batch_size > len(made.train):
-        raise BadInput(f"train.batch_size={batch_size}: larger than the training split of {len(made.train)} examples")
     return made
+
+
+def check_batch(size: int, splits: Splits) -> None:
+    """Raises: BadInput for batches larger than the training split."""
+    if size > len(splits.train):
+        raise BadInput(f"train.batch_size={size}: larger than the training split of {len(splits.train)} examples")
 
 
 def loss(cfg: DictConfig, kind: str) -> Loss:
@@ -66,11 +70,16 @@ def loss(cfg: DictConfig, kind: str) -> Loss:
 
 def task(kind: str, loss: Loss, facts: Facts) -> Task:
     if kind == "regression":
-        return Regression(OverReplicas(loss, 2), facts)
+        return Regression(loss, facts)
     if kind == "binary":
-        pinned: Card | None = getattr(getattr(loss, "func", loss), "card", None)
-        return Binary(OverReplicas(loss, 1), facts, signs=pinned is not None and pinned.signs)
-    return Multiclass(OverReplicas(loss, 1), facts)
+        pinned = card_of(loss)
+        return Binary(partial(_of_signs, loss) if pinned and pinned.signs else loss, facts)
+    return Multiclass(loss, facts)
+
+
+def _of_signs(loss: Loss, scores: Tensor, labels: Tensor) -> Tensor:
+    """A loss that wants −1 and +1, of labels 0 and 1."""
+    return loss(scores, 2 * labels - 1)
 
 
 def nets(cfg: DictConfig, facts: Facts, seed: int) -> Nets:
@@ -97,14 +106,14 @@ def plan(cfg: DictConfig) -> Plan:
     return Plan(**settings)
 
 
-def probe(task: Task, nets: Nets, train: Split, batch_size: int) -> None:
+def probe(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int) -> None:
     """Ask the task once for its terms, so that a loss that cannot work is refused before anything is recorded.
 
     Raises: BadInput where the loss fails on a batch, or returns neither one term an example nor one number.
     """
-    batch = train[torch.arange(batch_size, device=train.inputs.device)]
+    batch = train[torch.arange(batch_size)].to(device)
     try:
-        for player, terms in task.step(nets, batch, stream(0, "probe")):
+        for player, terms in task.step(nets, batch, Noise([0], device)):
             if terms.dim() and terms.shape != (batch_size,):
                 raise BadInput(
                     f"loss: returned {list(terms.shape)} for the {player} on a batch of {batch_size}; "

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -107,8 +108,16 @@ class Yardstick:
         return a > b if self.higher_is_better else a < b
 
 
+class Noise(Protocol):
+    """Random numbers for a step, [*shape] for one replica and [replica, *shape] for a stack, the same under a seed."""
+
+    def normal(self, *shape: int) -> Tensor: ...
+
+    def uniform(self, *shape: int) -> Tensor: ...
+
+
 class Task(Protocol):
-    """What training means for a kind of problem.
+    """What training means for a kind of problem: a dataclass that calls its field `loss` on prediction and target.
 
     Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of them.
     """
@@ -118,7 +127,10 @@ class Task(Protocol):
         """What is measured; the first is primary: steps are selected by it."""
         ...
 
-    def step(self, nets: Any, batch: Split, noise: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]: ...
+
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         """Yield (player, terms [..., batch]) for each player in turn; the engine updates it before going on."""
         ...
 
@@ -151,27 +163,43 @@ class Net(Protocol):
 
 @dataclass(frozen=True)
 class Card:
-    """What stands beside a loss's equation: where it fits, what it wants, over which ranges to search."""
+    """What stands beside a loss's equation: where it fits, what it wants, over which ranges to search.
+
+    Its terms do not depend on each other, unless it says `batch`: then it sees one replica's batch at a time.
+    """
 
     kinds: tuple[str, ...]
     signs: bool = False
+    batch: bool = False
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def card(
-    *, kinds: tuple[str, ...], signs: bool = False, search: Mapping[str, tuple[float, float]] | None = None
+    *,
+    kinds: tuple[str, ...],
+    signs: bool = False,
+    batch: bool = False,
+    search: Mapping[str, tuple[float, float]] | None = None,
 ) -> Callable[[F], F]:
     """Pin a Card to a loss as `loss.card`.
 
     The arguments must be literals: `lossbench list` reads them from the source, without importing torch.
-    `signs`: targets of a binary problem reach this loss as −1 and +1 rather than 0 and 1.
+    `signs`: targets of a binary problem reach this loss as −1 and +1 rather than 0 and 1. `batch`: a term depends on
+    the whole batch, so that batches of several runs must not be put into one call.
     """
 
     def pin(loss: F) -> F:
-        loss.card = Card(kinds, signs, search or {})  # type: ignore[attr-defined]
+        loss.card = Card(kinds, signs, batch, search or {})  # type: ignore[attr-defined]
         return loss
 
     return pin
+
+
+def card_of(loss: Any) -> Card | None:
+    """The card of a loss, however its hyper-parameters or its targets are bound; None where it has none."""
+    while isinstance(loss, partial):
+        loss = loss.args[0] if loss.args and callable(loss.args[0]) else loss.func
+    return getattr(loss, "card", None)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lossbench import __version__, catalogue, tracking
 from lossbench.settings import CONFIGS, HERE
 
 
+@cache
 def colour(loss: str) -> str:
     """The colour of a loss, the same in every chart: hues a golden angle apart in the order of the catalogue."""
     known = [entry.name for entry in catalogue.losses([CONFIGS])]

@@ -1,21 +1,24 @@
-"""One run, from its configuration to its record."""
+"""Runs, from their configurations to their records: one alone, or several that train together."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import origin, settings, tracking
-from lossbench.core import Result, Yardstick, cache_folder
+from lossbench import origin, settings, terminal, tracking
+from lossbench.core import Result, Splits, Yardstick, cache_folder
 from lossbench.settings import Names
-from lossbench.trainee import Trainee
+from lossbench.trainee import Stop, Trainee
+
+if TYPE_CHECKING:
+    from lossbench.engine import Fitted
 
 
 @cache
@@ -33,94 +36,274 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
     Raises: BadInput before anything is recorded. Whatever else ends the training early is recorded as FAILED, or
     KILLED after Ctrl-C, with what was evaluated until then.
     """
-    from lossbench.engine import checkpoints
-
-    uri = tracking.resolve(cfg.tracking.uri)
-    tracking.reach(uri)
-    kept = _checkpoint(cfg, uri, comparison)
-    if comparison and (earlier := _earlier(store(uri, cfg.tracking.artifacts), cfg, comparison, keep=kept.exists())):
+    one = Run(cfg, names, comparison)
+    if comparison and (earlier := one.earlier()):
         return earlier, (earlier.primary,)
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-        opening: Future[tracking.Store] = beside.submit(store, uri, cfg.tracking.artifacts)
-        trainee = Trainee(cfg)
-        opened = opening.result()
-    label = f"{names.loss} seed={cfg.seed}"
-    state = checkpoints.take(kept)
-    same_data = state is not None and state["data"] == trainee.splits.facts.fingerprint
-    recorder = opened.resume(state["run_id"]) if state and same_data else None
-    if recorder is None:
-        state = None
-        recorder = opened.start(cfg.experiment_name, label, _tags(cfg, names, trainee, comparison))
-    try:
-        if state is None:
-            recorder.params(_params(cfg, names), trainee.splits.facts)
-            with recorder.files() as folder:
-                OmegaConf.save(_recorded(cfg), folder / "config.yaml", resolve=True)
-        result = trainee.train(recorder, label, state)
-        recorder.tags({"lossbench.outcome": result.outcome, "lossbench.objective": result.objective})
-        recorder.end("FINISHED")
-    except BaseException as error:
+        opening: Future[tracking.Store] = beside.submit(one.store)
+        trainee = one.build()
+        opening.result()
+    with terminal.bar(one.label, trainee.plan.steps) as bar:
+        train([one], news=bar.news, watch=bar.advance)
+    if one.error is not None:
+        raise one.error
+    assert one.result is not None
+    return one.result, trainee.task.yardsticks
+
+
+class Run:
+    """One run: what was asked for, what trains, its record, and how it ended: `result` or `error`."""
+
+    def __init__(self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "") -> None:
+        """`swept` is what the run is told apart by, beside its loss and its seed."""
+        self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
+        self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
+        self.uri = tracking.resolve(cfg.tracking.uri)
+        tracking.reach(self.uri)
+        self.kept = self._checkpoint()
+        self.state: Mapping[str, Any] | None = None
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self._trainee: Trainee | None = None
+        self._recorder: tracking.Recorder | None = None
+
+    def store(self) -> tracking.Store:
+        return store(self.uri, self.cfg.tracking.artifacts)
+
+    def earlier(self) -> Result | None:
+        """The run of this configuration that an interrupted call of the same comparison has already finished.
+
+        One that it left unfinished no longer counts as a run of the comparison, unless this call goes on with it.
+        """
+        opened = self.store()
+        for found in opened.find({"lossbench.comparison": self.comparison, "lossbench.key": settings.key(self.cfg)}):
+            tags = found.data.tags
+            if tags.get("lossbench.kind") != "run":
+                continue
+            if found.info.status == "FINISHED":
+                name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
+                value = float(tags.get("lossbench.objective", "nan"))
+                primary = Yardstick(name, "", arrow == "↑", unit)
+                outcome = tags.get("lossbench.outcome", "finished")
+                return Result(outcome, found.info.run_id, 0, None, primary, {"val": {name: value}}, 0.0)
+            if not self.kept.exists():
+                opened.client.set_tag(found.info.run_id, "lossbench.kind", "superseded")
+                if found.info.status == "RUNNING":  # its process was killed before it could say so
+                    opened.client.set_terminated(found.info.run_id, "KILLED")
+        return None
+
+    def build(self, splits: Splits | None = None) -> Trainee:
+        """What trains, with the seed's initial weights; where it goes on, with the state it was stopped in."""
+        from lossbench.engine import checkpoints
+
+        self._trainee = Trainee(self.cfg, splits)
+        if self.state is None and (state := checkpoints.take(self.kept)):
+            self.state = state if state["data"] == self._trainee.splits.facts.fingerprint else None
+        return self._trainee
+
+    def rebuilt(self) -> bool:
+        """Weights and optimizer as they were before they were trained; False where that fails, which ends the run."""
+        try:
+            self.build(self.trainee.splits)
+        except Exception as error:
+            self.end_early(error)
+        return self.error is None
+
+    @property
+    def trainee(self) -> Trainee:
+        assert self._trainee is not None, "not built"
+        return self._trainee
+
+    @property
+    def recorder(self) -> tracking.Recorder:
+        assert self._recorder is not None, "not started"
+        return self._recorder
+
+    @property
+    def killed(self) -> bool:
+        return isinstance(self.error, KeyboardInterrupt)
+
+    def start(self, stack: int) -> None:
+        """Open the record, or the one that goes on; `stack` is how many train together."""
+        opened = self.store()
+        self._recorder = opened.resume(self.state["run_id"]) if self.state else None
+        if self._recorder is not None:
+            return
+        self.state = None
+        self._recorder = opened.start(self.cfg.experiment_name, self.label, self._tags(stack))
+        self._recorder.params(self._params(), self.trainee.splits.facts)
+        with self._recorder.files() as folder:
+            OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
+
+    def finish(self, fitted: Fitted) -> Result:
+        """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""
+        result = self.trainee.finish(self.recorder, fitted)
+        self.recorder.tags({"lossbench.outcome": result.outcome, "lossbench.objective": result.objective})
+        self.recorder.close("FINISHED")
+        return result
+
+    def end_early(self, error: BaseException, state: Mapping[str, Any] | None = None) -> None:
+        """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended.
+
+        With a state, the same command goes on from there.
+        """
+        from lossbench.engine import checkpoints
+
+        if self.result is not None or self.error is not None:
+            return
+        self.error = error
+        if self._recorder is None:
+            return
+        self._close(self._recorder, error)
+        if state and self.trainee.resumable:
+            data = self.trainee.splits.facts.fingerprint
+            checkpoints.save(self.kept, {**state, "run_id": self._recorder.run_id, "data": data})
+
+    def abandon(self, error: BaseException) -> None:
+        """End the record that another process began for this run and cannot end any more."""
+        self.error = error
+        opened = self.store()
+        for found in opened.find({"lossbench.comparison": self.comparison, "lossbench.key": settings.key(self.cfg)}):
+            if found.info.status == "RUNNING":
+                self._close(tracking.Recorder(opened, found.info.run_id), error)
+
+    def release(self) -> None:
+        """Let go of data and nets."""
+        self._trainee = None
+
+    def _close(self, recorder: tracking.Recorder, error: BaseException) -> None:
         outcome = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
-        recorder.tags({"lossbench.outcome": outcome, "lossbench.error": f"{type(error).__name__}: {error}"[:500]})
+        said = f"{type(error).__name__}: {error}"[:500]
+        recorder.tags({"lossbench.outcome": outcome, "lossbench.error": said})
         recorder.end(outcome.upper())
-        if isinstance(error, checkpoints.Interrupted) and trainee.resumable:
-            data = trainee.splits.facts.fingerprint
-            checkpoints.save(kept, {**error.state, "run_id": recorder.run_id, "data": data})
+
+    def _checkpoint(self) -> Path:
+        """Where this run is kept when it is stopped: under all that decides its numbers and its record."""
+        identity = json.dumps(
+            [settings.key(self.cfg), self.cfg.experiment_name, origin.code(), self.uri, self.comparison]
+        )
+        return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
+
+    def _tags(self, stack: int) -> dict[str, str]:
+        names, trainee = self.names, self.trainee
+        return {
+            "lossbench.kind": "run",
+            **({"lossbench.comparison": self.comparison} if self.comparison else {}),
+            "lossbench.key": settings.key(self.cfg),
+            "lossbench.data": trainee.splits.facts.fingerprint,
+            "lossbench.code": origin.code(),
+            "lossbench.command": origin.command(),
+            "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
+            "lossbench.stack": str(stack),
+            "mlflow.runColor": origin.colour(names.loss),
+            "mlflow.source.name": "lossbench",
+            "loss": names.loss,
+            "dataset": names.dataset,
+            "model": names.model,
+            "seed": str(self.cfg.seed),
+        }
+
+    def _params(self) -> dict[str, Any]:
+        names = self.names
+        named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
+        return named | settings.flat(_recorded(self.cfg))
+
+
+News = Callable[[Run, Mapping[str, float]], None]
+
+
+def train(
+    runs: Sequence[Run],
+    *,
+    watch: Callable[[int], None] = lambda steps: None,
+    news: News = lambda run, values: None,
+) -> None:
+    """Train built runs together and record each; an error ends only the runs that bring it.
+
+    Where several fail together, for want of memory or by the fault of one, each half of them starts again, until
+    those at fault stand alone. `watch` hears of steps done, counted over all runs, `news` what is recorded.
+
+    Raises: KeyboardInterrupt after Ctrl-C, with all runs ended as KILLED that have not ended otherwise.
+    """
+    try:
+        for one in runs:
+            one.start(len(runs))
+        _train(runs, watch, news)
+    except BaseException as error:  # whatever it is, no record stays RUNNING
+        for one in runs:
+            one.end_early(error)
         raise
-    return result, trainee.task.yardsticks
 
 
-def _checkpoint(cfg: DictConfig, uri: str, comparison: str) -> Path:
-    """Where this run is kept when it is stopped: under all that decides its numbers and its record."""
-    identity = json.dumps([settings.key(cfg), cfg.experiment_name, origin.code(), uri, comparison])
-    return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
+def _train(runs: Sequence[Run], watch: Callable[[int], None], news: News) -> None:
+    from lossbench.engine import Interrupted
+
+    done = 0
+
+    def advance(steps: int) -> None:
+        nonlocal done
+        done += steps
+        watch(steps)
+        runs[0].store().flush([one.recorder for one in runs])
+
+    try:
+        with Stop() as stop:
+            fitted = fit(runs, stop, advance, news)
+    except Interrupted as interrupted:
+        for one, state in zip(runs, interrupted.states, strict=True):
+            one.end_early(interrupted, state)
+        raise
+    except Exception as error:
+        if len(runs) == 1:
+            runs[0].end_early(error)
+            return
+    else:
+        _finish(runs, fitted)
+        return
+    watch(-done)
+    middle = len(runs) // 2
+    for half in (runs[:middle], runs[middle:]):
+        again = [one for one in half if one.rebuilt()]
+        if again:
+            _train(again, watch, news)
 
 
-def _tags(cfg: DictConfig, names: Names, trainee: Trainee, comparison: str) -> dict[str, str]:
-    return {
-        "lossbench.kind": "run",
-        **({"lossbench.comparison": comparison} if comparison else {}),
-        "lossbench.key": settings.key(cfg),
-        "lossbench.data": trainee.splits.facts.fingerprint,
-        "lossbench.code": origin.code(),
-        "lossbench.command": origin.command(),
-        "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
-        "mlflow.runColor": origin.colour(names.loss),
-        "mlflow.source.name": "lossbench",
-        "loss": names.loss,
-        "dataset": names.dataset,
-        "model": names.model,
-        "seed": str(cfg.seed),
-    }
+def _finish(runs: Sequence[Run], fitted: Sequence[Fitted]) -> None:
+    """Measure one run while the record of the one before is written."""
+    measured: list[tuple[Run, Result]] = []
+    for one, gave in zip(runs, fitted, strict=True):
+        try:
+            measured.append((one, one.finish(gave)))
+        except Exception as error:
+            one.end_early(error)
+    for one, result in measured:
+        try:
+            one.recorder.wait()
+            one.result = result
+        except Exception as error:
+            one.end_early(error)
+
+
+def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Callable[[int], None], news: News) -> list[Fitted]:
+    """What the engine gives for these runs, every point of it recorded."""
+    from lossbench.engine import fit
+
+    def recording(one: Run) -> Callable[[int, Mapping[str, float]], None]:
+        def record(step: int, values: Mapping[str, float]) -> None:
+            one.recorder.metrics(step, values)
+            news(one, values)
+
+        return record
+
+    return fit(
+        [one.trainee.replica(recording(one)) for one in runs],
+        runs[0].trainee.plan,
+        states=[one.state for one in runs],
+        stop=stop,
+        watch=watch,
+    )
 
 
 def _recorded(cfg: DictConfig) -> DictConfig:
     """The configuration as it may be kept: without the password of the store."""
     return OmegaConf.merge(cfg, {"tracking": {"uri": tracking.shown(cfg.tracking.uri)}})  # type: ignore[return-value]
-
-
-def _params(cfg: DictConfig, names: Names) -> dict[str, Any]:
-    named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
-    return named | settings.flat(_recorded(cfg))
-
-
-def _earlier(opened: tracking.Store, cfg: DictConfig, comparison: str, *, keep: bool) -> Result | None:
-    """The run of this configuration that an interrupted call of the same comparison has already finished.
-
-    One that it left unfinished no longer counts as a run of the comparison, unless this call goes on with it: `keep`.
-    """
-    for found in opened.find({"lossbench.comparison": comparison, "lossbench.key": settings.key(cfg)}):
-        tags = found.data.tags
-        if tags.get("lossbench.kind") != "run":
-            continue
-        if found.info.status == "FINISHED":
-            name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
-            value = float(tags.get("lossbench.objective", "nan"))
-            primary = Yardstick(name, "", arrow == "↑", unit)
-            outcome = tags.get("lossbench.outcome", "finished")
-            return Result(outcome, found.info.run_id, 0, None, primary, {"val": {name: value}}, 0.0)
-        if not keep:
-            opened.client.set_tag(found.info.run_id, "lossbench.kind", "superseded")
-            if found.info.status == "RUNNING":  # its process was killed before it could say so
-                opened.client.set_terminated(found.info.run_id, "KILLED")
-    return None

@@ -28,6 +28,8 @@ class Train:
     record_every: int | None = None
     schedule: str = MISSING
     clip_norm: float | None = None
+    precision: str = MISSING
+    compile: str | None = None
 
 
 @dataclass
@@ -111,6 +113,9 @@ def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
     if train.clip_norm is not None:
         _number("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
     _choice("train.schedule", train.schedule, ("constant", "cosine"))
+    _choice("train.precision", train.precision, ("float32", "bfloat16"))
+    if train.compile is not None:
+        _choice("train.compile", train.compile, ("default", "reduce-overhead", "max-autotune"))
     _choice("device", cfg.device.partition(":")[0], ("auto", "cpu", "cuda"))
     if "lr" in cfg.optimizer:
         _number("optimizer.lr", cfg.optimizer.lr, lambda v: v > 0, "above 0")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from lossbench.analysis.tables import cell
@@ -38,26 +47,73 @@ class Bar:
         self._task = progress.add_task(label, total=steps, news="")
         self._news: dict[str, str] = {}
 
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+    def advance(self, steps: int) -> None:
+        shown = list(self._news.values())[:2]  # the loss, and the primary yardstick, which comes first
+        self._progress.update(self._task, advance=steps, news="  ".join(shown))
+
+    def news(self, run: object, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             if name == "train/loss" or name.startswith("val/"):
                 self._news[name] = f"{name} {value:.4g}"
-        shown = list(self._news.values())[:2]  # the loss, and the primary yardstick, which comes first
-        self._progress.update(self._task, completed=step, news="  ".join(shown))
+
+
+class Board:
+    """Progress of a sweep: steps of all its runs, and how many of these wait, train and have ended."""
+
+    def __init__(self, progress: Progress, runs: int, steps: int) -> None:
+        self._progress = progress
+        self._runs = runs
+        self._training = 0
+        self._ended: dict[str, int] = {}
+        self._task = progress.add_task("", total=steps, news="")
+        self._show()
+
+    def advance(self, steps: int) -> None:
+        self._progress.update(self._task, advance=steps)
+
+    def training(self, runs: int) -> None:
+        """So many runs more are training; fewer, below 0."""
+        self._training += runs
+        self._show()
+
+    def ended(self, label: str, outcome: str, headline: str) -> None:
+        """One run has ended: its line."""
+        self._ended[outcome] = self._ended.get(outcome, 0) + 1
+        self._show()
+        out().print(f"{label}: {headline}")
+
+    def _show(self) -> None:
+        done = sum(self._ended.values())
+        counts = {"training": self._training, **self._ended, "waiting": self._runs - done - self._training}
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        self._progress.update(self._task, description=f"{self._runs} runs: {told}")
 
 
 @contextmanager
 def bar(label: str, steps: int) -> Iterator[Bar]:
+    with _progress(MofNCompleteColumn()) as progress:
+        yield Bar(progress, label, steps)
+
+
+@contextmanager
+def board(runs: int, steps: int) -> Iterator[Board]:
+    with _progress(TaskProgressColumn()) as progress:
+        yield Board(progress, runs, steps)
+
+
+def _progress(count: ProgressColumn) -> Progress:
     console = Console(stderr=True)
-    columns = (
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
-        MofNCompleteColumn(),
+        count,
         TimeRemainingColumn(),
         TextColumn("{task.fields[news]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # lines that go to a file go there
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, label, steps)
 
 
 def headline(result: Result) -> str:

@@ -9,22 +9,26 @@ import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from omegaconf import DictConfig
 
-from lossbench import terminal, tracking
-from lossbench.core import Result, stream
+from lossbench import tracking
+from lossbench.core import Result, Split, Splits
 
 if TYPE_CHECKING:
-    from lossbench.engine import Fitted
+    import torch
+
+    from lossbench.engine import Fitted, Replica
 
 MODEL_FILE = "model.safetensors"
 
 
 class Trainee:
-    """The objects of one run, and what is done with them in order."""
+    """The objects of one run, and how they are measured once they have been trained."""
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, splits: Splits | None = None) -> None:
+        """`splits` are the dataset, where it has been made already. Raises: BadInput for what cannot train."""
         import torch
 
         from lossbench import build
@@ -33,7 +37,8 @@ class Trainee:
         self.device = build.device(cfg.device)
         if self.device.type == "cuda":  # on a CPU the operators in use are deterministic; asking loads the compiler
             torch.use_deterministic_algorithms(True, warn_only=True)
-        self.splits = build.splits(cfg.dataset, cfg.train.batch_size)
+        self.splits = splits or build.splits(cfg.dataset)
+        build.check_batch(cfg.train.batch_size, self.splits)
         loss = build.loss(cfg.loss, cfg.dataset.kind)
         self.loss = loss.to(self.device) if isinstance(loss, torch.nn.Module) else loss
         self.task = build.task(cfg.dataset.kind, self.loss, self.splits.facts)
@@ -41,43 +46,24 @@ class Trainee:
         self.optimizers = build.optimizers(cfg.optimizer, self.nets, self.loss)
         self.plan = build.plan(cfg.train)
         self.resumable = not (isinstance(self.loss, torch.nn.Module) and list(self.loss.parameters()))
-        self.train_split = self.splits.train.to(self.device)
-        build.probe(self.task, self.nets, self.train_split, cfg.train.batch_size)
+        build.probe(self.task, self.nets, self.splits.train, self.device, cfg.train.batch_size)
 
-    def fit(
-        self,
-        recorder: tracking.Recorder,
-        watch: Callable[[int, Mapping[str, float]], None],
-        stop: Callable[[], bool] = lambda: False,
-        resume: Mapping[str, Any] | None = None,
-    ) -> Fitted:
-        """Train, recording every point; what was evaluated leaves for the store at once."""
-        from lossbench.engine import fit
+    @property
+    def stackable(self) -> bool:
+        """Whether others may train beside it: not with a loss that keeps something from step to step."""
+        import torch
 
-        def record(step: int, values: Mapping[str, float]) -> None:
-            recorder.metrics(step, values)
-            if any(name.startswith("val/") for name in values):
-                recorder.flush()
-            watch(step, values)
+        return not (isinstance(self.loss, torch.nn.Module) and self.loss.state_dict())
 
-        return fit(
-            self.task,
-            self.nets,
-            self.optimizers,
-            self.train_split,
-            self.splits.validation.to(self.device),
-            self.plan,
-            order=stream(self.cfg.seed, "order"),
-            noise=stream(self.cfg.seed, "noise"),
-            record=record,
-            stop=stop,
-            resume=resume,
-        )
+    def replica(self, record: Callable[[int, Mapping[str, float]], None]) -> Replica:
+        """This run as the engine trains it."""
+        from lossbench.engine import Replica
 
-    def train(self, recorder: tracking.Recorder, label: str, resume: Mapping[str, Any] | None) -> Result:
-        """Fit, then read the test splits once; or say where training diverged."""
-        with terminal.bar(label, self.plan.steps) as bar, Stop() as stop:
-            fitted = self.fit(recorder, bar, stop, resume)
+        train, validation = (_moved(split, self.device) for split in (self.splits.train, self.splits.validation))
+        return Replica(self.task, self.nets, self.optimizers, train, validation, self.cfg.seed, record)
+
+    def finish(self, recorder: tracking.Recorder, fitted: Fitted) -> Result:
+        """Read the test splits once; or say where training diverged."""
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
         cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
         recorder.metrics(fitted.steps, cost)
@@ -124,10 +110,22 @@ class Trainee:
         from safetensors.torch import save_file
 
         with recorder.files() as folder:
-            save_file({k: v.contiguous().cpu() for k, v in self.nets.state_dict().items()}, folder / MODEL_FILE)
+            save_file({k: v.cpu().clone() for k, v in self.nets.state_dict().items()}, folder / MODEL_FILE)
             (folder / "pictures").mkdir()
             for name, figure in self.task.pictures(outputs, self.splits, tuned).items():
                 figure.savefig(folder / "pictures" / f"{name}.png")
+
+
+_on_devices: WeakValueDictionary[tuple[int, str], Split] = WeakValueDictionary()
+
+
+def _moved(split: Split, device: torch.device) -> Split:
+    """The split on a device, one copy of it for all the runs that share it."""
+    if split.inputs.device == device:
+        return split
+    key = (split.inputs.data_ptr(), str(device))
+    moved = _on_devices[key] = _on_devices.get(key) or split.to(device)
+    return moved
 
 
 class Stop:

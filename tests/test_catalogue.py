@@ -37,7 +37,7 @@ def runtime(entry):
 @EACH
 def test_card_is_the_one_at_run_time(entry):
     card = dataclasses.asdict(runtime(entry).card)
-    defaults = {"signs": False, "search": {}}
+    defaults = {"signs": False, "batch": False, "search": {}}
     assert defaults | dict(entry.described.card) == card
     assert entry.kinds == card["kinds"]
 

@@ -167,14 +167,6 @@ def test_a_diverged_run_is_counted_in_the_table(lossbench):
     assert any("1e6" in line.replace("1000000.0", "1e6") and "–" in line for line in said.out.splitlines())
 
 
-def test_a_job_that_fails_leaves_the_others_to_finish(lossbench, store):
-    said = lossbench("-m", "train.batch_size=32,500", *SMALL["regression"], *SHORT)
-    assert said.code == 2
-    assert "train.batch_size=500" in said.err
-    assert [run.data.tags["lossbench.outcome"] for run in runs(store)] == ["finished"]
-    assert [run.info.status for run in runs(store, "comparison")] == ["FAILED"]
-
-
 def test_list(lossbench):
     everything, binary = lossbench("list").out, lossbench("list", "dataset=imbalanced").out
     for loss in set.union(*LOSSES.values()):

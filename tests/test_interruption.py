@@ -72,11 +72,15 @@ def test_a_stopped_run_goes_on_to_the_bit(process, lossbench, store):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")])
 def test_an_interrupted_comparison_goes_on(number, status, process, store):
-    words = ["-m", "loss=mse,mae", "seed=range(3)", "train.steps=1500", *SMALL["regression"]]
+    words = ["-m", "train.steps=60,8000", "loss=mse,mae", "seed=range(2)", "train.eval_every=30", *SMALL["regression"]]
     started = process(*words)
     deadline = time.monotonic() + 60
-    while len(done := [r for r in runs(store) if r.info.status == "FINISHED"]) < 2 and time.monotonic() < deadline:
+    while time.monotonic() < deadline:  # the short ones have ended, the long ones are at it
+        done = [r for r in runs(store) if r.info.status == "FINISHED"]
+        if len(done) == 4 and any(r.data.metrics.get("val/mae") for r in runs(store) if r.info.status == "RUNNING"):
+            break
         time.sleep(0.05)
+    begun = {r.info.run_id for r in runs(store)}
     started.send_signal(number)
     started.communicate(timeout=60)
     (comparison,) = runs(store, "comparison")
@@ -86,12 +90,14 @@ def test_an_interrupted_comparison_goes_on(number, status, process, store):
     (comparison,) = runs(store, "comparison")
     assert comparison.info.status == "FINISHED"
     found = runs(store)
-    assert len(found) == 6
+    assert len(found) == 8
     assert {r.info.status for r in found + runs(store, "superseded")} <= {"FINISHED", "KILLED"}
     assert {r.info.run_id for r in done} <= {r.info.run_id for r in found}
-    assert {(r.data.tags["loss"], r.data.tags["seed"]) for r in found} == {
-        (loss, seed) for loss in ("mse", "mae") for seed in "012"
+    assert {(r.data.tags["loss"], r.data.tags["seed"], r.data.params["train.steps"]) for r in found} == {
+        (loss, seed, steps) for loss in ("mse", "mae") for seed in "01" for steps in ("60", "8000")
     }
+    goes_on = number == signal.SIGINT  # killed with −9 they start again, under another id
+    assert ({r.info.run_id for r in found} == begun) == goes_on
 
 
 def test_two_processes_open_one_new_store_at_once(process, here):

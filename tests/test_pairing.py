@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 import pytest
 import torch
 from small import SMALL
 
 from lossbench.core import stream
+from lossbench.engine import fit
 from lossbench.trainee import Trainee
 
 PAIRS = {"regression": ("mse", "huber"), "mnist": ("cross_entropy", "focal"), "imbalanced": ("bce", "hinge")}
 
 
+@dataclass
 class Watched:
-    """A task that notes the batches it is given."""
+    """A task that notes the batches and the noise it is given."""
 
-    def __init__(self, task):
-        self.task, self.batches, self.noise = task, [], []
+    task: Any
+    loss: Any
+    batches: list = field(default_factory=list)
+    noise: list = field(default_factory=list)
 
     def __getattr__(self, name):
         return getattr(self.task, name)
 
     def step(self, nets, batch, noise):
         self.batches.append((batch.inputs.clone(), batch.targets.clone()))
-        self.noise.append(torch.rand(3, generator=noise))
-        yield from self.task.step(nets, batch, noise)
+        self.noise.append((noise.normal(3), noise.uniform(2)))
+        yield from replace(self.task, loss=self.loss).step(nets, batch, noise)
 
 
-class Nowhere:
-    def metrics(self, step, values): ...
-    def flush(self): ...
+def built(configured, dataset, *words):
+    trainee = Trainee(configured(dataset, "train.steps=12", "train.batch_size=50", *words))
+    before = trainee.nets.snapshot()
+    trainee.task = Watched(trainee.task, trainee.task.loss)
+    return trainee, before
+
+
+def train(*trainees):
+    fit([trainee.replica(lambda step, values: None) for trainee in trainees], trainees[0].plan)
 
 
 def trained(configured, dataset, *words):
-    trainee = Trainee(configured(dataset, "train.steps=12", "train.batch_size=50", *words))
-    before = trainee.nets.snapshot()
-    trainee.task = Watched(trainee.task)
-    trainee.fit(Nowhere(), lambda step, values: None)
+    trainee, before = built(configured, dataset, *words)
+    train(trainee)
     return trainee, before
 
 
@@ -48,8 +59,24 @@ def test_losses_share_split_weights_batches_and_noise(dataset, configured):
     for (x, y), (other_x, other_y) in zip(one.task.batches, two.task.batches, strict=True):
         assert torch.equal(x, other_x)
         assert torch.equal(y, other_y)
-    assert all(map(torch.equal, one.task.noise, two.task.noise))
+    for drawn, other_drawn in zip(one.task.noise, two.task.noise, strict=True):
+        assert all(map(torch.equal, drawn, other_drawn))
     assert not all(torch.equal(a, b) for a, b in zip(one.nets.parameters(), two.nets.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dataset", SMALL)
+def test_a_stack_shows_each_run_what_it_is_shown_alone(dataset, configured):
+    words = [(f"loss={loss}", f"seed={seed}") for seed in (0, 1) for loss in PAIRS[dataset]]
+    alone = [trained(configured, dataset, *each) for each in words]
+    stack = [built(configured, dataset, *each) for each in words]
+    train(*(trainee for trainee, _ in stack))
+    watched = stack[0][0].task
+    for index, ((one, before), (_, also)) in enumerate(zip(alone, stack, strict=True)):
+        assert all(torch.equal(before[name], also[name]) for name in before)
+        assert len(watched.batches) == len(one.task.batches) == 12
+        for given, single in [(watched.batches, one.task.batches), (watched.noise, one.task.noise)]:
+            for together, shown in zip(given, single, strict=True):
+                assert all(torch.equal(a[index], b) for a, b in zip(together, shown, strict=True))
 
 
 @pytest.mark.parametrize("dataset", SMALL)
@@ -58,7 +85,7 @@ def test_another_seed_shares_none_of_it(dataset, configured):
     assert one.splits.facts.fingerprint != two.splits.facts.fingerprint
     assert not torch.equal(one_before["model.head.weight"], two_before["model.head.weight"])
     assert not torch.equal(one.task.batches[0][0], two.task.batches[0][0])
-    assert not torch.equal(one.task.noise[0], two.task.noise[0])
+    assert not any(map(torch.equal, one.task.noise[0], two.task.noise[0]))
 
 
 def test_the_datasets_seed_can_be_fixed_apart(configured):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -18,9 +19,13 @@ class LossbenchLauncher(Launcher):
     """Hands a sweep's jobs to lossbench and its results to Hydra, in order."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from lossbench.sweeps.composing import Composer
+
+        loader: Any = Composer(hydra_context.config_loader)
+        hydra_context.config_loader = loader  # the sweeper composes with it, too
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from lossbench.sweeps import turns
+        from lossbench.sweeps.launch import launch
 
-        return turns.launch(self.context, self.task, self.config, job_overrides, initial_job_idx)
+        return launch(self.context, self.task, self.config, job_overrides, initial_job_idx)

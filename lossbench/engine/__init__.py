@@ -1,8 +1,10 @@
 """The engine: it updates what a task yields, and knows no task."""
 
+from lossbench.engine import trial
 from lossbench.engine.checkpoints import Interrupted
-from lossbench.engine.fit import Fitted, Plan, fit
+from lossbench.engine.fit import fit
 from lossbench.engine.nets import Nets, predict
-from lossbench.engine.terms import OverReplicas
+from lossbench.engine.order import Noise
+from lossbench.engine.stack import Fitted, Plan, Replica, Stack
 
-__all__ = ["Fitted", "Interrupted", "Nets", "OverReplicas", "Plan", "fit", "predict"]
+__all__ = ["Fitted", "Interrupted", "Nets", "Noise", "Plan", "Replica", "Stack", "fit", "predict", "trial"]

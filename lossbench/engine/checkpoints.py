@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and did, between two steps; `state` is what `fit` takes to go on."""
+    """Training was asked to stop and did, between two steps; `states` are what `fit` takes to go on."""
 
-    def __init__(self, state: dict[str, Any]) -> None:
-        super().__init__(f"stopped at step {state['steps']}")
-        self.state = state
+    def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(f"stopped at step {max((state.get('steps', 0) for state in states), default=0)}")
+        self.states = states
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: Mapping[str, Any]) -> None:
     """Keep a state; a place that cannot be written costs the continuation, not the record."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
-        torch.save(state, unfinished)
+        torch.save(dict(state), unfinished)
         unfinished.replace(path)
 
 
@@ -30,7 +32,7 @@ def take(path: Path) -> dict[str, Any] | None:
     """The state kept at a path, which is then gone; None where there is none, or none that can be read."""
     try:
         return torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError):
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError):
         return None
     finally:
         path.unlink(missing_ok=True)

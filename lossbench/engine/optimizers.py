@@ -1,47 +1,183 @@
-"""What moves a player: its gradient's norm, its learning rate over time."""
+"""What moves a player: its gradient's norm, its learning rate over time; for one replica and for a stack."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
+
+from lossbench.engine.nets import Stacked
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
+BY_NUMBER = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adamax,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.RMSprop,
+)
+"""Optimizers that treat every number alike, so that it does not matter in which tensor it lies."""
+
+# torch 2.13 imports its compiler (a second, 800 modules) when the first optimizer is made, to keep these two from being
+# compiled; the attribute that it looks for first says that they need not be
+for _method in (Optimizer.add_param_group, Optimizer.zero_grad):
+    if hasattr(_method, "__wrapped__"):
+        setattr(_method.__wrapped__, "__dynamo_disable", _method.__wrapped__)
+
+State = Mapping[str, Mapping[str, Any]]
+"""What an optimizer keeps for each parameter of one replica: {parameter: {what: tensor}}."""
+
+
+def step_of(optimizer: Optimizer) -> Callable[[], Any]:
+    """An optimizer's step; of torch's own ones without the wrappers that serve its compiler and its profiler."""
+    if type(optimizer) not in BY_NUMBER:
+        return optimizer.step
+    raw = inspect.unwrap(type(optimizer).step)
+
+    def step() -> None:
+        with torch.no_grad():
+            raw(optimizer)
+
+    return step
+
+
+class Schedule:
+    """The learning rates of an optimizer over time."""
+
+    def __init__(self, optimizer: Optimizer, name: str, steps: int) -> None:
+        self._groups = optimizer.param_groups
+        self._rates = [group["lr"] for group in self._groups]
+        self._factor = SCHEDULES[name]
+        self._constant = name == "constant"
+        self._steps = steps
+
+    def at(self, step: int) -> None:
+        """Set the rates for the step after so many."""
+        if not self._constant:
+            factor = self._factor(step / self._steps)
+            for group, rate in zip(self._groups, self._rates, strict=True):
+                group["lr"] = rate * factor
 
 
 class Mover:
-    """An optimizer with its schedule and an optional bound on the gradient's norm."""
+    """Moves one player of one replica, by the optimizer that was configured."""
 
-    def __init__(self, optimizer: Optimizer, schedule: str, steps: int, clip_norm: float | None) -> None:
+    def __init__(self, player: nn.Module, optimizer: Optimizer, schedule: str, steps: int, clip_norm: float | None):
         self.optimizer = optimizer
-        self.parameters: Sequence[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-        self.clip_norm = clip_norm
-        self._factor = SCHEDULES[schedule]
-        self._constant = schedule == "constant"
-        self._rates = [group["lr"] for group in optimizer.param_groups]
-        self._steps = steps
+        self._step = step_of(optimizer)
+        self.parameters: Sequence[Tensor] = [
+            p for group in optimizer.param_groups for p in group["params"] if p.requires_grad
+        ]
+        self._named = dict(player.named_parameters())
+        self._schedule = Schedule(optimizer, schedule, steps)
+        self._clip_norm = clip_norm
         self.done = 0
 
-    def move(self, cost: Tensor) -> Tensor:
-        """One step down the gradient of the cost; the gradient's norm before clipping."""
-        if not self._constant:
-            factor = self._factor(self.done / self._steps)
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * factor
+    def move(self, costs: Tensor) -> Tensor:
+        """One step down the gradient of the cost [1]; the gradient's norm [1] before clipping."""
+        self._schedule.at(self.done)
         self.done += 1
         self.optimizer.zero_grad()
-        cost.backward(inputs=self.parameters)
+        costs.sum().backward(inputs=self.parameters)
         # by hand: torch's get_total_norm groups the tensors anew at each step, which takes longer than their norms
         norms = [torch.linalg.vector_norm(p.grad) for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(norms))
-        if self.clip_norm is not None:
-            clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-        self.optimizer.step()
-        return norm
+        if self._clip_norm is not None:
+            clip_grads_with_norm_(self.parameters, self._clip_norm, norm)
+        self._step()
+        return norm.view(1)
+
+    def states(self) -> list[State]:
+        return [{name: dict(self.optimizer.state.get(p, {})) for name, p in self._named.items()}]
+
+    def load(self, states: Sequence[State], done: int) -> None:
+        self.done = done
+        for name, p in self._named.items():
+            self.optimizer.state[p] = _copied(states[0][name])
+
+
+class StackedMover:
+    """Moves one player of every replica of a stack, each by its own optimizer's settings.
+
+    A replica's numbers are one row, so that torch's optimizer sees one tensor a replica: its state, learning rate
+    and weight decay are the replica's own, and what it computes for one does not depend on the others.
+
+    Raises: ValueError for optimizers of different kinds, or of one outside BY_NUMBER.
+    """
+
+    def __init__(
+        self, player: Stacked, optimizers: Sequence[Optimizer], schedule: str, steps: int, clip_norm: float | None
+    ) -> None:
+        kind = type(optimizers[0])
+        if kind not in BY_NUMBER or any(type(o) is not kind or len(o.param_groups) != 1 for o in optimizers):
+            raise ValueError(f"{kind.__name__} cannot move a stack")
+        self._player = player
+        self._leaves = list(player.parameters())
+        self._gradients = torch.zeros_like(player.rows)
+        self._into = player.split(self._gradients)
+        self._rows = list(player.rows.unbind())
+        groups: dict[str, dict[str, Any]] = {}
+        for row, gradient, optimizer in zip(self._rows, self._gradients, optimizers, strict=True):
+            row.grad = gradient
+            options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
+            groups.setdefault(repr(options), {"params": [], **options})["params"].append(row)
+        make: Any = kind
+        self.optimizer: Optimizer = make(list(groups.values()))
+        self._step = step_of(self.optimizer)
+        self._schedule = Schedule(self.optimizer, schedule, steps)
+        self._clip_norm = clip_norm
+        self.done = 0
+
+    def move(self, costs: Tensor) -> Tensor:
+        """One step of each replica down the gradient of its cost [replica]; the gradients' norms [replica]."""
+        self._schedule.at(self.done)
+        self.done += 1
+        torch._foreach_copy_(self._into, torch.autograd.grad(costs.sum(), self._leaves))
+        norms = torch.linalg.vector_norm(self._gradients, dim=1)
+        if self._clip_norm is not None:
+            self._gradients.mul_((self._clip_norm / (norms + 1e-6)).clamp(max=1)[:, None])
+        self._step()
+        return norms
+
+    def states(self) -> list[State]:
+        return [self._state(self.optimizer.state.get(row, {})) for row in self._rows]
+
+    def _state(self, kept: Mapping[str, Any]) -> State:
+        whole = {key: value for key, value in kept.items() if not _of_each_number(value)}
+        parts = {key: self._player.split(value) for key, value in kept.items() if _of_each_number(value)}
+        return {
+            name: whole | {key: part[index] for key, part in parts.items()}
+            for index, name in enumerate(self._player.names)
+        }
+
+    def load(self, states: Sequence[State], done: int) -> None:
+        self.done = done
+        for row, state in zip(self._rows, states, strict=True):
+            of_each = [state[name] for name in self._player.names]
+            self.optimizer.state[row] = {
+                key: torch.cat([kept[key].flatten() for kept in of_each])
+                if any(_of_each_number(kept[key]) for kept in of_each)
+                else value
+                for key, value in _copied(of_each[0]).items()
+            }
+
+
+def _of_each_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}

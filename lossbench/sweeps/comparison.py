@@ -15,12 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench import origin, terminal, tracking
 from lossbench import run as runs
+from lossbench.trainee import Stop
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lossbench.analysis.records import Records
 
+_open: list[tracking.Recorder] = []  # that of the comparison that this process is at
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 
@@ -31,23 +33,24 @@ class Comparison(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ.pop(RUNNING, None)
         if config.hydra.launcher._target_ != OURS:
-            begin(config, config)
+            begin(config, config, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if RUNNING in os.environ:
             conclude(config, "FINISHED")
 
 
-def begin(sweep: DictConfig, job: DictConfig) -> None:
-    """Open the store and a comparison in it; one that was interrupted under the same command goes on.
+def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, bool]:
+    """The comparison that runs belong to from now on, and whether some of them may have been trained already.
 
-    `sweep` is what was asked for, `job` the first run of it, in whose experiment the comparison lies.
+    One that was interrupted under the same command goes on. `sweep` is what was asked for, `job` as Hydra composed
+    its first run, `cfg` the settings of that run, in whose experiment the comparison lies.
     """
     if RUNNING in os.environ:  # a sweeper that launches batch after batch
-        return
+        return os.environ[RUNNING], True
     HydraConfig.instance().set_config(job)
-    experiment = str(job.experiment_name)
-    store = _store(job)
+    experiment = str(cfg.experiment_name)
+    store = open_store(cfg)
     asked = [list(sweep.hydra.overrides.task), OmegaConf.to_container(sweep.hydra.sweeper, resolve=False)]
     key = hashlib.sha256(json.dumps([asked, origin.code()], default=str).encode()).hexdigest()[:16]
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
@@ -62,21 +65,38 @@ def begin(sweep: DictConfig, job: DictConfig) -> None:
         if found.info.status in ("KILLED", "FAILED") or killed_for_good:
             os.environ[RUNNING] = tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
-            tracking.Recorder(store, found.info.run_id).tags(source)
+            _open[:] = [tracking.Recorder(store, found.info.run_id)]
+            _open[0].tags(source)
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
-            return
+            return os.environ[RUNNING], True
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{experiment}-{now}-{secrets.token_hex(2)}"
-    store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})
+    _open[:] = [store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})]
     os.environ[RUNNING] = name
+    return name, False
 
 
 def conclude(sweep: DictConfig, status: str) -> None:
-    """Read the runs back from the store; print and record their table and picture; end the comparison."""
+    """Read the runs back from the store; print and record their table and picture; end the comparison.
+
+    Ctrl-C waits for that.
+    """
+    with Stop():
+        _conclude(sweep, status)
+
+
+def end_killed() -> None:
+    """End a comparison that Ctrl-C kept from its conclusion."""
+    if RUNNING in os.environ and _open:
+        del os.environ[RUNNING]
+        _open.pop().end("KILLED")
+
+
+def _conclude(sweep: DictConfig, status: str) -> None:
     from lossbench.analysis import records as reading
     from lossbench.analysis import stats, tables
 
-    store, name = _store(sweep), os.environ.pop(RUNNING)
+    store, name = open_store(sweep), os.environ.pop(RUNNING)
     (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": name})
     recorder = tracking.Recorder(store, found.info.run_id)
     records = reading.read(store.client, name)
@@ -120,7 +140,8 @@ def _say(records: Records, name: str, uri: str, run_id: str) -> None:
     console.print(f"comparison {name}; see it in MLflow: {tracking.ui_command(uri, run_id)}")
 
 
-def _store(config: DictConfig) -> tracking.Store:
+def open_store(config: DictConfig) -> tracking.Store:
+    """The store that a configuration records to."""
     uri = tracking.resolve(config.tracking.uri)
     tracking.reach(uri)
     return runs.store(uri, config.tracking.artifacts)

@@ -1,61 +1,84 @@
-"""Runs one after another in this process, all of them checked before the first one trains."""
+"""Stacks one after another in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from weakref import WeakValueDictionary
 
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides, run_job, setup_globals
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from lossbench import settings
-from lossbench.core import BadInput
-from lossbench.sweeps import comparison
-from lossbench.trainee import Stop
+from lossbench.core import Splits
+from lossbench.run import Run, train
 
 
-def launch(
-    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[Sequence[str]], first: int
-) -> list[JobReturn]:
-    """Train each job in turn; one that fails leaves the others to finish.
+class Board(Protocol):
+    """Who wants to know how far a sweep is."""
 
-    Raises: BadInput for the first job that cannot train, before any of them has.
-    """
-    setup_globals()
-    composed = []
-    for index, overrides in enumerate(jobs, start=first):
-        job = context.config_loader.load_sweep_config(config, list(overrides))
-        with open_dict(job):
-            job.hydra.job.id = str(index)
-            job.hydra.job.num = index
-        try:
-            settings.check_job(job, job.hydra)
-        except BadInput as error:
-            raise BadInput(
-                f"{error}\nin the job {' '.join(filter_overrides(overrides))}; nothing was trained"
-            ) from error
-        composed.append(job)
-    comparison.begin(config, composed[0])
-    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    done = []
+    def advance(self, steps: int) -> None: ...
+
+    def training(self, runs: int) -> None: ...
+
+    def ended(self, run: Run) -> None: ...
+
+
+class Datasets:
+    """The datasets of a sweep, each made once while any run needs it; the last one is kept for the next run."""
+
+    def __init__(self) -> None:
+        self._made: WeakValueDictionary[str, Splits] = WeakValueDictionary()
+        self._last: Splits | None = None
+
+    def __call__(self, cfg: DictConfig) -> Splits:
+        """Raises: BadInput for data that cannot be trained on."""
+        from lossbench import build
+
+        key = json.dumps(settings.flat(cfg.dataset), sort_keys=True, default=str)
+        self._last = self._made.get(key) or build.splits(cfg.dataset)
+        self._made[key] = self._last
+        return self._last
+
+
+def take_turns(
+    stacks: Sequence[Sequence[Run]], threads: int, datasets: Datasets, board: Board, stop: Callable[[], bool]
+) -> None:
+    """Train stacks until there are no more or `stop` says so; torch uses so many threads, 0 for what it likes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     try:
-        with Stop() as stop:
-            for job in composed:
-                if stop():
-                    break  # and leaving raises
-                done.append(
-                    run_job(
-                        hydra_context=context,
-                        task_function=task,
-                        config=job,
-                        job_dir_key="hydra.sweep.dir",
-                        job_subdir_key="hydra.sweep.subdir",
-                    )
-                )
-    except KeyboardInterrupt:
-        comparison.conclude(config, "KILLED")
-        raise
-    if any(job.status is JobStatus.FAILED for job in done):  # the sweeper will raise, and nobody else will tell
-        comparison.conclude(config, "FAILED")
-    return done
+        for stack in stacks:
+            if stop():
+                return
+            take(stack, datasets, board)
+    finally:
+        torch.set_num_threads(before)
+
+
+def take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
+    """Build and train the runs of one stack; those that go on from different steps take turns.
+
+    Raises: KeyboardInterrupt after Ctrl-C.
+    """
+    at: dict[int, list[Run]] = {}
+    for run in stack:
+        try:
+            run.build(datasets(run.cfg))
+        except Exception as error:
+            run.end_early(error)
+            board.ended(run)
+        else:
+            at.setdefault(run.state["steps"] if run.state else 0, []).append(run)
+    for steps, together in at.items():
+        board.training(len(together))
+        board.advance(steps * len(together))
+        try:
+            train(together, watch=board.advance)
+        finally:
+            board.training(-len(together))
+            for run in together:
+                board.ended(run)
+                run.release()

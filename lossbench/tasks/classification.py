@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Split, Splits, Yardstick
+from lossbench.core import Facts, Noise, Split, Splits, Yardstick
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
 
 if TYPE_CHECKING:
@@ -32,14 +32,10 @@ BALANCED = Yardstick("balanced_accuracy", "mean recall of the classes", True)
 
 @dataclass(frozen=True)
 class Binary:
-    """One logit an example, targets 0 and 1. Area under precision–recall is primary: it ignores the threshold.
-
-    `signs`: the loss wants targets −1 and +1.
-    """
+    """One logit an example, targets 0 and 1. Area under precision–recall is primary: it ignores the threshold."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     facts: Facts
-    signs: bool = False
 
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
@@ -58,9 +54,8 @@ class Binary:
             *TEMPERED,
         )
 
-    def step(self, nets: Any, batch: Split, noise: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-        logits = nets.model(batch.inputs).squeeze(-1)
-        yield "model", self.loss(logits, 2 * batch.targets - 1 if self.signs else batch.targets)
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
+        yield "model", self.loss(nets.model(batch.inputs).squeeze(-1), batch.targets)
 
     def predict(self, nets: Any, inputs: Tensor) -> Tensor:
         return nets.model(inputs).squeeze(-1)
@@ -133,7 +128,7 @@ class Multiclass:
             *TEMPERED,
         )
 
-    def step(self, nets: Any, batch: Split, noise: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         yield "model", self.loss(nets.model(batch.inputs), batch.targets)
 
     def predict(self, nets: Any, inputs: Tensor) -> Tensor:

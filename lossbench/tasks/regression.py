@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from lossbench.core import Facts, Split, Splits, Yardstick
+from lossbench.core import Facts, Noise, Split, Splits, Yardstick
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +35,7 @@ class Regression:
             Yardstick("r2", "share of variance explained", True),
         )
 
-    def step(self, nets: Any, batch: Split, noise: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         yield "model", self.loss(nets.model(batch.inputs), batch.targets)
 
     def predict(self, nets: Any, inputs: Tensor) -> Tensor:

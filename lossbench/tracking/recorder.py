@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # points MLflow takes in one call
 PARAM_LENGTH = 6000
-SHARE = 0.01  # of the time that the writer may take from training, with which it shares the interpreter
 
 
 class Recorder:
@@ -29,8 +28,7 @@ class Recorder:
         self.run_id = run_id
         self._points: list[Any] = []
         self._pending: list[Future[Any]] = []
-        self._busy_s = 0.0
-        self._rested = 0.0
+        self._latest: dict[str, int] = {}
 
     def params(self, values: Mapping[str, Any], facts: Facts) -> None:
         """The configuration, and the dataset as an input with our own digest."""
@@ -48,39 +46,29 @@ class Recorder:
         self._later(self.store.client.log_inputs, self.run_id, [DatasetInput(dataset._to_mlflow_entity())])
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Points of one step; they leave with the next `flush`. A number that is not finite is never recorded."""
+        """Points of one step; they leave with the next `send`. A number that is not finite is never recorded.
+
+        Nor is a step behind one that has been: a training that starts again tells what it has told already.
+        """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._points += [Metric(key, float(v), now, step) for key, v in values.items() if math.isfinite(v)]
+        new = {key: float(v) for key, v in values.items() if math.isfinite(v) and step > self._latest.get(key, -1)}
+        self._points += [Metric(key, value, now, step) for key, value in new.items()]
+        self._latest |= dict.fromkeys(new, step)
 
-    def flush(self) -> None:
-        """Hand all points to the writer, unless it has just had its share of the time; then the next call does.
-
-        A writer that needs c seconds of processor time rests for c / SHARE, about half a second: what was
-        evaluated before that survives even kill −9. Raises what earlier calls of the writer met.
-        """
-        if time.monotonic() >= self._rested:
-            self._rested = math.inf  # until the writer has been there
-            self._send()
-        self._raise()
-
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Hand all points to the writer. Raises what earlier calls of the writer met."""
         points, self._points = self._points, []
         for start in range(0, len(points), BATCH):
             self._later(self._batch, points[start : start + BATCH], [], [])
-        self._later(self._rest)
+        self._raise()
 
     def _raise(self, *, wait: bool = False) -> None:
         done = [future for future in self._pending if wait or future.done()]
         self._pending = [future for future in self._pending if future not in done]
         for future in done:
             future.result()
-
-    def _rest(self) -> None:
-        """On the writer thread: no points before its share of the time has passed."""
-        self._rested = time.monotonic() + self._busy_s / SHARE
-        self._busy_s = 0.0
 
     def tags(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
@@ -96,14 +84,20 @@ class Recorder:
 
     def end(self, status: str) -> None:
         """Send what is left and end the run as FINISHED, FAILED or KILLED."""
-        self._send()
+        self.close(status)
+        self.wait()
+
+    def close(self, status: str) -> None:
+        """As `end`, on the writer thread."""
+        self.send()
         self._later(self.store.client.set_terminated, self.run_id, status)
+
+    def wait(self) -> None:
+        """Until all is written. Raises what the writer met."""
         self._raise(wait=True)
 
     def _later(self, call: Callable[..., Any], *arguments: Any) -> None:
         self._pending.append(self.store.later(call, *arguments))
 
     def _batch(self, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
-        since = time.thread_time()
         self.store.client.log_batch(self.run_id, metrics, params, tags, synchronous=True)
-        self._busy_s += time.thread_time() - since

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,6 +19,9 @@ from lossbench.tracking.recorder import Recorder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+
+SHARE = 0.01  # of the time that the writer may take from training, with which it shares the interpreter
 
 
 class Store:
@@ -32,6 +37,8 @@ class Store:
         self.uri = uri
         self._artifacts = artifacts
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._busy_s = 0.0  # processor time that the writer took since it last rested
+        self._rested = 0.0
         try:
             if not uri.startswith("sqlite:///"):
                 self.client: MlflowClient = MlflowClient(uri)
@@ -98,9 +105,33 @@ class Store:
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         return list(self.client.search_runs(experiments, wanted, max_results=1000))
 
+    def flush(self, recorders: Sequence[Recorder]) -> None:
+        """Send what these recorders hold, unless the writer has just had its share of the time; then a later call does.
+
+        A writer that needs c seconds of processor time rests for c / SHARE, about half a second for one run: what
+        was evaluated before that survives even kill −9. Raises what earlier calls of the writer met.
+        """
+        if time.monotonic() >= self._rested:
+            self._rested = math.inf  # until the writer has been there
+            for recorder in recorders:
+                recorder.send()
+            self.later(self._rest)
+
     def later(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Do a call on the writer thread, after all that were asked for before."""
-        return self._writer.submit(call, *arguments)
+        return self._writer.submit(self._timed, call, *arguments)
+
+    def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        since = time.thread_time()
+        try:
+            return call(*arguments)
+        finally:
+            self._busy_s += time.thread_time() - since
+
+    def _rest(self) -> None:
+        """On the writer thread: no points before its share of the time has passed."""
+        self._rested = time.monotonic() + self._busy_s / SHARE
+        self._busy_s = 0.0
 
     def _location(self, name: str) -> str | None:
         if self._artifacts is None and not self.uri.startswith("sqlite:///"):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from engine.toys import Toy, recording, train
 from torch import nn
 
-from lossbench.core import Split, Yardstick, stream
-from lossbench.engine import Nets, Plan, fit
+from lossbench.core import Split, Yardstick
+from lossbench.engine import Nets, Plan, Replica, fit
 
 
 @dataclass
@@ -46,17 +47,8 @@ def data(n=64):
 
 def go(task, nets, plan, optimizer=torch.optim.SGD, **settings):
     seen = []
-    fitted = fit(
-        task,
-        nets,
-        {"model": optimizer(nets.parameters(), **(settings or {"lr": 0.1}))},
-        data(),
-        data(),
-        plan,
-        order=stream(0, "order"),
-        noise=stream(0, "noise"),
-        record=lambda step, values: seen.append((step, dict(values))),
-    )
+    optimizers = {"model": optimizer(nets.parameters(), **(settings or {"lr": 0.1}))}
+    (fitted,) = fit([Replica(task, nets, optimizers, data(), data(), 0, recording(seen))], plan)
     return fitted, seen
 
 
@@ -130,7 +122,7 @@ def test_a_yardstick_that_grows_is_selected_at_its_highest():
     assert fitted.best_step == 5  # descent only lowers it
 
 
-@pytest.mark.parametrize("spoil", [1, 2, 3, 5, 8, 20])
+@pytest.mark.parametrize("spoil", [1, 2, 3, 5, 8, 9, 20])
 def test_divergence_is_found_at_its_step(spoil):
     fitted, seen = go(Line(spoil), line(), plan())
     assert fitted.diverged == spoil
@@ -156,20 +148,19 @@ def test_each_player_moves_by_its_own_terms_only():
     nets = Nets(model=line(1.0).model, critic=line(1.0).model)
     split = Split(data().inputs + 1, data().targets)
     seen = []
-    fit(
-        Two(),
-        nets,
-        {name: torch.optim.SGD(player.parameters(), lr=0.1) for name, player in nets.named_children()},
-        split,
-        split,
-        plan(steps=1, eval_every=1),
-        order=stream(0, "order"),
-        noise=stream(0, "noise"),
-        record=lambda step, values: seen.append(values),
-    )
+    optimizers = {name: torch.optim.SGD(player.parameters(), lr=0.1) for name, player in nets.named_children()}
+    fit([Replica(Two(), nets, optimizers, split, split, 0, recording(seen))], plan(steps=1, eval_every=1))
     x = split.inputs
     critic = 1 - 0.1 * x.mean().item()
     model = 1 - 0.1 * 2 * critic**2 * x.pow(4).mean().item()  # of the critic that has already moved
     assert nets.critic.weight.item() == pytest.approx(critic)
     assert nets.model.weight.item() == pytest.approx(model)
-    assert {"train/critic/loss", "train/model/loss", "train/critic/grad_norm"} <= set(seen[0])
+    assert {"train/critic/loss", "train/model/loss", "train/critic/grad_norm"} <= set(seen[0][1])
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_steps_are_heard_of_as_they_are_recorded(together):
+    heard = []
+    toys = [Toy(seed=seed) for seed in range(together)]
+    train(toys, plan(steps=12, batch_size=16, record_every=4), watch=heard.append)
+    assert heard == [together * steps for steps in (4, 1, 3, 2, 2)]  # at 4, 5, 8, 10 and 12

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn import metrics
 
+from lossbench import build
 from lossbench.core import Facts, Split, Splits, stream
+from lossbench.engine import Noise
 from lossbench.losses import bce, cross_entropy, hinge
 from lossbench.tasks import Binary, Multiclass
 
@@ -193,14 +196,15 @@ class Net:
     ("task", "outputs", "loss"),
     [
         (BINARY, 1, lambda z, y: bce(z[:, 0], y)),
-        (Binary(hinge, facts("binary", 2), signs=True), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
+        (build.task("binary", hinge, facts("binary", 2)), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
+        (build.task("binary", partial(hinge), facts("binary", 2)), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
         (MULTICLASS, 4, cross_entropy),
     ],
-    ids=["binary", "signs", "multiclass"],
+    ids=["binary", "signs", "signs-bound", "multiclass"],
 )
 def test_a_step_asks_the_loss_for_its_terms(task, outputs, loss):
     nets, batch = Net(outputs), Split(torch.randn(6, 4, generator=stream(0, "x")), torch.tensor([0, 1, 0, 1, 1, 0]))
-    ((player, terms),) = task.step(nets, batch, stream(0, "noise"))
+    ((player, terms),) = task.step(nets, batch, Noise([0], torch.device("cpu")))
     assert player == "model"
     torch.testing.assert_close(terms, loss(nets.model(batch.inputs), batch.targets))
     assert task.predict(nets, batch.inputs).shape == ((6,) if outputs == 1 else (6, outputs))

@@ -10,6 +10,7 @@ from sklearn import metrics
 
 from lossbench.core import Facts, Split, Splits, stream
 from lossbench.datasets.regression import Outliers, regression
+from lossbench.engine import Noise
 from lossbench.losses import mse
 from lossbench.tasks import Regression
 
@@ -82,7 +83,7 @@ class Net:
 def test_a_step_asks_the_loss_for_its_terms():
     random = stream(0, "batch")
     batch = Split(torch.randn(6, 4, generator=random), torch.randn(6, 1, generator=random))
-    ((player, terms),) = task().step(Net(), batch, random)
+    ((player, terms),) = task().step(Net(), batch, Noise([0], torch.device("cpu")))
     assert player == "model"
     torch.testing.assert_close(terms, (batch.inputs.sum(1) - batch.targets[:, 0]).square())
     torch.testing.assert_close(task().predict(Net(), batch.inputs)[:, 0], batch.inputs.sum(1))

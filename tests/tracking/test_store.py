@@ -16,14 +16,51 @@ def points(store, run_id, name):
     return [(point.step, point.value) for point in store.client.get_metric_history(run_id, name)]
 
 
-def test_every_point_arrives_once_and_in_order(store):
-    recorder = store.start("test", "run", {"lossbench.kind": "run"})
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("how", ["flush", "send"])
+def test_every_point_arrives_once_and_in_order(store, how, together):
+    recorders = [store.start("test", "run", {"lossbench.kind": "run"}) for _ in range(together)]
     for step in range(1, 2501):
-        recorder.metrics(step, {"train/loss": 1 / step})
-        if step % 100 == 0:
-            recorder.flush()
+        for index, recorder in enumerate(recorders):
+            recorder.metrics(step, {"train/loss": index + 1 / step})
+        if step % 100 == 0 and how == "flush":
+            store.flush(recorders)
+        elif step % 100 == 0:
+            for recorder in recorders:
+                recorder.send()
+    for index, recorder in enumerate(recorders):
+        recorder.end("FINISHED")
+        expected = [(step, index + 1 / step) for step in range(1, 2501)]
+        assert points(store, recorder.run_id, "train/loss") == expected
+
+
+@pytest.mark.parametrize(("share", "rests"), [(1e-6, True), (1e6, False)])
+def test_a_flush_sends_what_all_hold_unless_the_writer_rests(store, share, rests, monkeypatch):
+    monkeypatch.setattr("lossbench.tracking.store.SHARE", share)
+    recorders = [store.start("test", "run", {}) for _ in range(2)]
+
+    def flush(step):
+        for recorder in recorders:
+            recorder.metrics(step, {"a": float(step)})
+        store.flush(recorders)
+        store.later(len, "").result()  # the writer has done what was asked of it
+        return [points(store, recorder.run_id, "a") for recorder in recorders]
+
+    assert flush(1) == [[(1, 1.0)]] * 2
+    assert flush(2) == [[(1, 1.0)] if rests else [(1, 1.0), (2, 2.0)]] * 2
+    for recorder in recorders:
+        recorder.end("FINISHED")
+        assert points(store, recorder.run_id, "a") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_step_that_was_told_is_not_told_again(store):
+    recorder = store.start("test", "run", {})
+    for told, steps in enumerate([range(1, 6), range(1, 9)]):  # a training that starts again
+        for step in steps:
+            recorder.metrics(step, {"a": float(told), **({"b": 2.0} if step > 6 else {})})
     recorder.end("FINISHED")
-    assert points(store, recorder.run_id, "train/loss") == [(step, 1 / step) for step in range(1, 2501)]
+    assert points(store, recorder.run_id, "a") == [(step, float(step > 5)) for step in range(1, 9)]
+    assert points(store, recorder.run_id, "b") == [(7, 2.0), (8, 2.0)]
 
 
 def test_a_number_that_is_not_finite_is_never_a_metric(store):
@@ -68,6 +105,15 @@ def test_what_the_writer_meets_is_raised(store):
     recorder.params({"a": 2}, FACTS)  # MLflow forbids changing a param
     with pytest.raises(Exception, match="Changing param"):
         recorder.end("FINISHED")
+
+
+def test_what_the_writer_met_is_raised_by_a_later_send(store):
+    recorder = store.start("test", "run", {})
+    recorder.params({"a": 1}, FACTS)
+    recorder.params({"a": 2}, FACTS)
+    store.later(len, "").result()
+    with pytest.raises(Exception, match="Changing param"):
+        store.flush([recorder])
 
 
 def test_a_deleted_experiment_is_refused(store):

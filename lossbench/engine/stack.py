@@ -1,0 +1,178 @@
+"""A stack: what one replica or many share while they train, and how each is taken up and put down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lossbench.core import Split, Task
+from lossbench.engine.nets import Called, Nets
+from lossbench.engine.optimizers import Mover, StackedMover
+from lossbench.engine.order import Batches, Noise
+from lossbench.engine.terms import Together
+
+Record = Callable[[int, Mapping[str, float]], None]
+"""Takes the step and its numbers."""
+
+State = Mapping[str, Any]
+"""All that one replica needs to go on from between two steps, to the bit."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and how often to look. Steps are optimizer steps."""
+
+    steps: int
+    batch_size: int
+    eval_every: int
+    record_every: int
+    schedule: str = "constant"
+    clip_norm: float | None = None
+    precision: str = "float32"
+    compile: str | None = None
+
+
+@dataclass
+class Fitted:
+    """What training gave: the nets hold the last step's weights, `best` those of the selected step.
+
+    `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out; in a
+    stack it is the replica's share.
+    """
+
+    steps: int = 0
+    diverged: int | None = None
+    best: dict[str, Tensor] | None = None
+    best_step: int | None = None
+    best_value: float = math.nan
+    last: dict[str, float] = field(default_factory=dict)
+    train_s: float = 0.0
+
+    @staticmethod
+    def of(state: State) -> Fitted:
+        return Fitted(**{field.name: state[field.name] for field in fields(Fitted)} | {"last": dict(state["last"])})
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One run, as the engine trains it.
+
+    The task is a dataclass whose `loss` is called on prediction and target. `seed` decides batch order and noise.
+    """
+
+    task: Task
+    nets: Nets
+    optimizers: Mapping[str, Optimizer]
+    train: Split
+    validation: Split
+    seed: int
+    record: Record = lambda step, values: None
+
+
+class Stack:
+    """One replica, called plainly, or several as one program over a leading replica axis.
+
+    Each starts from its state, or anew where that is None; all states are of the same step.
+
+    Raises: ValueError for replicas that cannot train together.
+    """
+
+    def __init__(self, replicas: Sequence[Replica], states: Sequence[State | None], plan: Plan) -> None:
+        first = replicas[0]
+        self.replicas = replicas
+        self.fitted = [Fitted.of(state) if state else Fitted() for state in states]
+        self.done = self.fitted[0].steps
+        if any(fitted.steps != self.done for fitted in self.fitted):
+            raise ValueError("replicas of one stack have to be at the same step")
+        for replica, state in zip(replicas, states, strict=True):
+            if state:
+                replica.nets.load_state_dict(state["nets"])
+        how = (plan.schedule, plan.steps, plan.clip_norm)
+        self.task: Task = first.task
+        self.nets = first.nets
+        self.movers: dict[str, Mover | StackedMover]
+        if len(replicas) == 1:
+            self.movers = {n: Mover(getattr(self.nets, n), o, *how) for n, o in first.optimizers.items()}
+        else:
+            together = Together([replica.task.loss for replica in replicas])
+            self.task = replace(first.task, loss=together)  # type: ignore[type-var]
+            self.nets = Nets.stack([replica.nets for replica in replicas])
+            self.movers = {
+                name: StackedMover(getattr(self.nets, name), [r.optimizers[name] for r in replicas], *how)
+                for name in first.optimizers
+            }
+        if plan.precision != "float32" or plan.compile:
+            called = {n: Called(player, plan.precision, plan.compile) for n, player in self.nets.named_children()}
+            self.nets = Nets(**called)
+        seeds = [replica.seed for replica in replicas]
+        self._batches = Batches([replica.train for replica in replicas], seeds, plan.batch_size, self.done)
+        self._noise = Noise(seeds, first.train.inputs.device)
+        self._window: dict[str, list[Tensor]] = {}
+        if self.done:
+            self._restore([state for state in states if state])
+
+    def step(self) -> None:
+        """One step of every player of every replica."""
+        batch = next(self._batches)
+        alone = len(self.movers) == 1
+        for player, terms in self.task.step(self.nets, batch, self._noise):
+            costs = terms.reshape(len(self.replicas), -1).mean(-1)
+            norms = self.movers[player].move(costs)
+            prefix = "train" if alone else f"train/{player}"
+            self._window.setdefault(f"{prefix}/loss", []).append(costs.detach())
+            self._window.setdefault(f"{prefix}/grad_norm", []).append(norms)
+        self.done += 1
+
+    def close(self) -> list[tuple[dict[str, float], int | None]]:
+        """For each replica, means since the last call over the steps before the first that was not finite.
+
+        Beside them that step; None if all were finite.
+        """
+        series = {name: torch.stack(values).double().cpu() for name, values in self._window.items()}  # [step, replica]
+        self._window = {}
+        finite = torch.stack([values.isfinite() for values in series.values()]).all(0)
+        length = len(finite)
+        closed: list[tuple[dict[str, float], int | None]] = []
+        for replica in range(len(self.replicas)):
+            bad = (~finite[:, replica]).nonzero().flatten().tolist()
+            good = bad[0] if bad else length
+            means = {name: values[:good, replica].mean().item() for name, values in series.items()} if good else {}
+            closed.append((means, self.done - length + good + 1 if bad else None))
+        return closed
+
+    def states(self) -> list[State]:
+        """What each replica needs to go on from here, whatever it is stacked with then."""
+        moved = {name: mover.states() for name, mover in self.movers.items()}
+        return [
+            {
+                **vars(fitted),
+                "steps": self.done,
+                "nets": replica.nets.snapshot(),
+                "optimizers": {name: _kept(states[index]) for name, states in moved.items()},
+                "window": {name: torch.stack(values)[:, index] for name, values in self._window.items()},
+                "noise": self._noise.generators[replica.seed].get_state(),
+            }
+            for index, (replica, fitted) in enumerate(zip(self.replicas, self.fitted, strict=True))
+        ]
+
+    def _restore(self, states: Sequence[State]) -> None:
+        for name, mover in self.movers.items():
+            mover.load([state["optimizers"][name] for state in states], self.done)
+        for name in states[0]["window"]:
+            self._window[name] = list(torch.stack([state["window"][name] for state in states], 1).unbind())
+        for replica, state in zip(self.replicas, states, strict=True):
+            self._noise.generators[replica.seed].set_state(state["noise"])
+
+
+def _kept(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A copy that training does not go on changing."""
+    return {
+        name: {key: value.clone() if isinstance(value, Tensor) else value for key, value in kept.items()}
+        for name, kept in state.items()
+    }

@@ -1,0 +1,73 @@
+"""How a group of runs trains fastest, found out by a few steps of each way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import psutil
+
+from lossbench.core import Splits
+from lossbench.run import Run
+from lossbench.sweeps import planning
+from lossbench.sweeps.planning import TURNS, Way
+from lossbench.trainee import Trainee
+
+SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the memory that is free now
+GIVE_UP = 1.1  # times the best so far: larger stacks will not be faster
+
+
+def way(runs: Sequence[Run], splits: Splits, cores: int | None = None) -> Way:
+    """The fastest way to train runs that may share a stack, tried on one dataset of theirs.
+
+    Turns where the memory that is free holds but one, where what they train cannot be stacked, or where stacks are
+    not measured to be faster.
+    """
+    from lossbench.engine import trial
+
+    first = Trainee(runs[0].cfg, splits)
+    plan, device = first.plan, first.device.type
+    cores = 1 if device == "cuda" else cores or _cores()
+    most = planning.most(trial.nbytes(first.replica(_nowhere), plan), _memory(device), len(runs))
+    if most == 1:
+        return TURNS
+
+    replicas = [Trainee(run.cfg, splits).replica(_nowhere) for run in runs[:: len(runs) // most][:most]]
+
+    def measure(size: int, threads: int = 0) -> float:
+        return trial.step_s(replicas[:: most // size][:size], plan, threads=threads)  # some of every loss
+
+    choices = (0, 1) if cores > 1 else (0,)
+    measured = {Way(1, threads): measure(1, threads) for threads in choices}
+    try:
+        for size in planning.sizes(most) if first.stackable else []:
+            before = min(step_s / way.size for way, step_s in measured.items())
+            measured |= {Way(size, threads): measure(size, threads) for threads in choices}
+            if min(measured[Way(size, threads)] for threads in choices) / size > GIVE_UP * before:
+                break
+    except Exception:  # this loss or model does not stack, or there is no room for so many
+        pass
+    best = planning.choose(measured, len(runs), plan.steps)
+    if cores > 1 and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
+        workers = min(cores, len(runs))
+        share = -(-len(runs) // workers)
+        for size, threads in [(w.size, w.threads) for w in measured if w.threads and w.size <= share]:
+            measured[Way(size, threads, workers)] = measured[Way(size, threads)]
+        if 1 < share < best.size:
+            measured[Way(share, 1, workers)] = measure(share, 1)
+    return planning.choose(measured, len(runs), plan.steps)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory(device: str) -> int:
+    if device == "cuda":
+        import torch
+
+        return int(SHARE[device] * torch.cuda.mem_get_info()[0])
+    return int(SHARE["cpu"] * psutil.virtual_memory().available)
+
+
+def _nowhere(step: int, values: object) -> None: ...

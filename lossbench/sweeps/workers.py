@@ -1,0 +1,150 @@
+"""Stacks in worker processes of one thread each, for nets that leave cores idle; each records its own runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from lossbench.run import Run
+from lossbench.sweeps.turns import Board, Datasets, take
+
+POLL_S = 0.2
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended while it trained."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    stack: list[Run] = field(default_factory=list)
+
+
+def train(stacks: Sequence[Sequence[Run]], count: int, board: Board, stop: Any) -> None:
+    """Train stacks in so many processes. One that dies fails the runs that it had begun, and another takes its place.
+
+    Raises: KeyboardInterrupt once `stop` says so and every worker has ended its runs.
+    """
+    waiting = [list(stack) for stack in stacks]
+    workers: list[_Worker] = []
+    told = False
+    try:
+        while waiting or workers:
+            while waiting and not told and len(workers) < count:
+                workers.append(_started())
+                _hand(workers[-1], waiting)
+            for ready in wait([worker.pipe for worker in workers], timeout=POLL_S):
+                worker = next(worker for worker in workers if worker.pipe is ready)
+                try:
+                    _hear(worker, board)
+                except EOFError:
+                    workers.remove(worker)
+                    _buried(worker, board, stopped=told)
+                    continue
+                if not worker.stack:
+                    _hand(worker, [] if told else waiting)
+            if stop() and not told:
+                told = True
+                for worker in workers:
+                    worker.process.terminate()
+            if told and not workers:
+                raise KeyboardInterrupt
+    finally:
+        for worker in workers:
+            worker.process.kill()
+
+
+def _started() -> _Worker:
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # libraries read it when they load
+    process = context.Process(target=_work, args=(there,), daemon=True)
+    process.start()
+    del os.environ["OMP_NUM_THREADS"]
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = threads
+    there.close()
+    return _Worker(process, here)
+
+
+def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
+    """The next stack, or nothing more."""
+    worker.stack = waiting.pop(0) if waiting else []
+    with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
+        worker.pipe.send([(run.cfg, run.names, run.comparison, run.swept) for run in worker.stack])
+
+
+def _hear(worker: _Worker, board: Board) -> None:
+    what, *said = worker.pipe.recv()
+    if what == "ended":
+        position, result, error = said
+        run = worker.stack[position]
+        run.result, run.error = result, error
+        board.ended(run)
+    elif what == "done":
+        worker.stack = []
+    else:
+        getattr(board, what)(*said)
+
+
+def _buried(worker: _Worker, board: Board, *, stopped: bool) -> None:
+    """Say of what a worker died, if it left runs behind."""
+    worker.process.join()
+    code = worker.process.exitcode or 0
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    left = [run for run in worker.stack if run.result is None and run.error is None]
+    board.training(-len(left))
+    for run in left:
+        died: BaseException = WorkerDied(f"worker process {worker.process.pid} ended by {how} while it trained")
+        run.abandon(KeyboardInterrupt() if stopped else died)
+        board.ended(run)
+
+
+def _work(pipe: Connection) -> None:
+    """A worker's life: stacks until there are no more, or until it is told to stop."""
+    import torch
+
+    os.setpgrp()  # Ctrl-C in the terminal is the parent's to hear, who tells its workers once
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    torch.set_num_threads(1)
+    datasets = Datasets()
+    with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
+        while asked := pipe.recv():
+            stack = [Run(*each) for each in asked]
+            take(stack, datasets, _Wire(pipe, stack))
+            pipe.send(("done",))
+
+
+class _Wire:
+    """The parent's board, from here."""
+
+    def __init__(self, pipe: Connection, stack: list[Run]) -> None:
+        self._pipe, self._stack = pipe, stack
+
+    def advance(self, steps: int) -> None:
+        self._send("advance", steps)
+
+    def training(self, runs: int) -> None:
+        self._send("training", runs)
+
+    def ended(self, run: Run) -> None:
+        error = run.error
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            error = type(error)(str(error)) if type(error).__module__ == "lossbench.core" else RuntimeError(str(error))
+        self._send("ended", self._stack.index(run), run.result, KeyboardInterrupt() if run.killed else error)
+
+    def _send(self, *what: Any) -> None:
+        try:
+            self._pipe.send(what)
+        except BrokenPipeError:
+            raise KeyboardInterrupt from None  # nobody is left to train for

