@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from lossbench.core import Facts, Noise, Split, Splits, Yardstick
@@ -42,14 +43,16 @@ class Regression:
         return nets.model(inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        from sklearn import metrics
-
+        # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training
         truth, guess = (self._in_units(values) for values in (targets, outputs))
+        error, spread = np.abs(truth - guess), truth - truth.mean(0)
+        left, all_of_it = np.square(error).sum(0), np.square(spread).sum(0)
+        explained = 1 - left / np.where(all_of_it > 0, all_of_it, 1)
         return {
-            "mae": metrics.mean_absolute_error(truth, guess),
-            "rmse": metrics.root_mean_squared_error(truth, guess),
-            "median_ae": metrics.median_absolute_error(truth, guess),
-            "r2": metrics.r2_score(truth, guess),
+            "mae": error.mean(0).mean().item(),
+            "rmse": np.sqrt(np.square(error).mean(0)).mean().item(),
+            "median_ae": np.median(error, 0).mean().item(),
+            "r2": np.where(all_of_it > 0, explained, left == 0).mean().item(),
         }
 
     def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
