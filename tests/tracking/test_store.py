@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -154,3 +155,10 @@ def test_telemetry_is_off(store):
 
     client = get_telemetry_client()
     assert client is None or not client.is_active
+
+
+def test_many_reach_for_one_new_file_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as many:
+        for attempt in range(25):
+            uri = f"sqlite:///{tmp_path}/{attempt}.db"
+            list(many.map(tracking.reach, [uri] * 8))
