@@ -209,13 +209,14 @@ class Run:
         return named | settings.flat(_recorded(self.cfg))
 
 
+Watch = Callable[[int, int], None]
 News = Callable[[Run, Mapping[str, float]], None]
 
 
 def train(
     runs: Sequence[Run],
     *,
-    watch: Callable[[int], None] = lambda steps: None,
+    watch: Watch = lambda steps, diverged: None,
     news: News = lambda run, values: None,
 ) -> None:
     """Train built runs together and record each; an error ends only the runs that bring it.
@@ -235,15 +236,15 @@ def train(
         raise
 
 
-def _train(runs: Sequence[Run], watch: Callable[[int], None], news: News) -> None:
+def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
     from lossbench.engine import Interrupted
 
-    done = 0
+    done, left = 0, 0
 
-    def advance(steps: int) -> None:
-        nonlocal done
-        done += steps
-        watch(steps)
+    def advance(steps: int, diverged: int) -> None:
+        nonlocal done, left
+        done, left = done + steps, left + diverged
+        watch(steps, diverged)
         runs[0].store().flush([one.recorder for one in runs])
 
     try:
@@ -260,7 +261,7 @@ def _train(runs: Sequence[Run], watch: Callable[[int], None], news: News) -> Non
     else:
         _finish(runs, fitted)
         return
-    watch(-done)
+    watch(-done, -left)
     middle = len(runs) // 2
     for half in (runs[:middle], runs[middle:]):
         again = [one for one in half if one.rebuilt()]
@@ -284,7 +285,7 @@ def _finish(runs: Sequence[Run], fitted: Sequence[Fitted]) -> None:
             one.end_early(error)
 
 
-def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Callable[[int], None], news: News) -> list[Fitted]:
+def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News) -> list[Fitted]:
     """What the engine gives for these runs, every point of it recorded."""
     from lossbench.engine import fit
 

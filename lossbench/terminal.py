@@ -47,7 +47,7 @@ class Bar:
         self._task = progress.add_task(label, total=steps, news="")
         self._news: dict[str, str] = {}
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, diverged: int) -> None:
         shown = list(self._news.values())[:2]  # the loss, and the primary yardstick, which comes first
         self._progress.update(self._task, advance=steps, news="  ".join(shown))
 
@@ -64,12 +64,16 @@ class Board:
         self._progress = progress
         self._runs = runs
         self._training = 0
+        self._left = 0  # that have diverged while the others of their stack go on
         self._ended: dict[str, int] = {}
         self._task = progress.add_task("", total=steps, news="")
         self._show()
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, diverged: int = 0) -> None:
         self._progress.update(self._task, advance=steps)
+        if diverged:
+            self._left += diverged
+            self._show()
 
     def training(self, runs: int) -> None:
         """So many runs more are training; fewer, below 0."""
@@ -79,12 +83,15 @@ class Board:
     def ended(self, label: str, outcome: str, headline: str) -> None:
         """One run has ended: its line."""
         self._ended[outcome] = self._ended.get(outcome, 0) + 1
+        self._left -= outcome == "diverged" and self._left > 0
         self._show()
         out().print(f"{label}: {headline}")
 
     def _show(self) -> None:
         done = sum(self._ended.values())
-        counts = {"training": self._training, **self._ended, "waiting": self._runs - done - self._training}
+        ended = {**self._ended, "diverged": self._ended.get("diverged", 0) + self._left}
+        training = max(0, self._training - self._left)
+        counts = {"training": training, **ended, "waiting": self._runs - done - self._training}
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         self._progress.update(self._task, description=f"{self._runs} runs: {told}")
 

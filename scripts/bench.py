@@ -48,7 +48,7 @@ def fitting(cfg: DictConfig, store: tracking.Store | None) -> float:
     fit(
         [trainee.replica(recorder.metrics if recorder else stacks.nowhere)],
         trainee.plan,
-        watch=lambda steps: store.flush([recorder]) if store and recorder else None,
+        watch=lambda steps, diverged: store.flush([recorder]) if store and recorder else None,
     )
     if recorder:
         recorder.end("FINISHED")

@@ -11,6 +11,9 @@ from lossbench.engine.checkpoints import Interrupted
 from lossbench.engine.nets import predict
 from lossbench.engine.stack import Fitted, Plan, Replica, Stack, State
 
+Watch = Callable[[int, int], None]
+"""Hears, over all replicas, of steps that are behind them since it last heard, and of replicas that diverged."""
+
 
 def fit(
     replicas: Sequence[Replica],
@@ -18,14 +21,14 @@ def fit(
     *,
     states: Sequence[State | None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-    watch: Callable[[int], None] = lambda steps: None,
+    watch: Watch = lambda steps, diverged: None,
 ) -> list[Fitted]:
     """Train replicas together, selecting for each the step at which its primary yardstick was best on validation.
 
     Recorded at every `record_every` steps: the means since the last record of each player's cost and gradient norm.
     At every `eval_every` steps and at the last: the yardsticks on validation. A number that is not finite ends the
     training of its replica: nothing is repaired, nothing that is not finite is recorded, and the others go on as if
-    it had never been there. `watch` hears how many steps of replicas are done since it last heard.
+    it had never been there, but for rounding.
 
     Raises: Interrupted between two steps, once `stop` says so; with its states and all else made afresh, a later call
         goes on as if nothing had happened. ValueError for replicas that cannot train together.
@@ -49,7 +52,7 @@ def fit(
     return results
 
 
-def _train(stack: Stack, plan: Plan, stop: Callable[[], bool], watch: Callable[[int], None]) -> bool:
+def _train(stack: Stack, plan: Plan, stop: Callable[[], bool], watch: Watch) -> bool:
     """Step until the end or until a replica diverges; whether a stop came first."""
     heard = stack.done
     since = time.perf_counter()
@@ -61,23 +64,24 @@ def _train(stack: Stack, plan: Plan, stop: Callable[[], bool], watch: Callable[[
             continue
         closed = stack.close()
         share = (time.perf_counter() - since) / len(stack.replicas)
-        for replica, fitted, (means, diverged) in zip(stack.replicas, stack.fitted, closed, strict=True):
-            fitted.steps, fitted.diverged = stack.done, diverged
+        for replica, fitted, (means, bad) in zip(stack.replicas, stack.fitted, closed, strict=True):
+            fitted.steps, fitted.diverged = stack.done, bad
             fitted.train_s += share
             if means:
                 fitted.last |= means
                 replica.record(stack.done, means)
-            if evaluate and diverged is None:
+            if evaluate and bad is None:
                 _evaluate(replica, fitted)
-        watch((stack.done - heard) * len(stack.replicas))
+        diverged = sum(fitted.diverged is not None for fitted in stack.fitted)
+        watch((stack.done - heard) * len(stack.replicas) + diverged * (plan.steps - stack.done), diverged)
         heard = stack.done
         since = time.perf_counter()
-        if any(fitted.diverged is not None for fitted in stack.fitted):
+        if diverged:
             return False
     if stopped:
         for fitted in stack.fitted:
             fitted.train_s += (time.perf_counter() - since) / len(stack.replicas)
-        watch((stack.done - heard) * len(stack.replicas))
+        watch((stack.done - heard) * len(stack.replicas), 0)
     return stopped
 
 

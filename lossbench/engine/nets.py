@@ -62,7 +62,7 @@ class Stacked(nn.Module):
     def split(self, rows: Tensor) -> list[Tensor]:
         """Numbers [..., numbers] as one tensor [..., *shape] a parameter, sharing memory."""
         parts = rows.split([shape.numel() for shape in self._shapes], -1)
-        return [part.view(*part.shape[:-1], *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        return [part.view((*part.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self._layers is not None and (inputs.dim() == 3 or isinstance(self._layers[0][1], nn.Flatten)):

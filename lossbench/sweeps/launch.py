@@ -108,7 +108,7 @@ def _train(runs: Sequence[Run], datasets: Datasets, *, continues: bool) -> None:
                 run.result = run.earlier()
                 if run.result is not None:
                     board.ended(run)
-                    board.advance(run.cfg.train.steps)
+                    board.advance(run.cfg.train.steps, 0)
         waiting = [run for run in runs if run.result is None]
         for members in planning.mates([run.cfg for run in waiting]):
             group = [waiting[position] for position in members]

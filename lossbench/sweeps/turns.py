@@ -17,7 +17,7 @@ from lossbench.run import Run, train
 class Board(Protocol):
     """Who wants to know how far a sweep is."""
 
-    def advance(self, steps: int) -> None: ...
+    def advance(self, steps: int, diverged: int) -> None: ...
 
     def training(self, runs: int) -> None: ...
 
@@ -74,7 +74,7 @@ def take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
             at.setdefault(run.state["steps"] if run.state else 0, []).append(run)
     for steps, together in at.items():
         board.training(len(together))
-        board.advance(steps * len(together))
+        board.advance(steps * len(together), 0)
         try:
             train(together, watch=board.advance)
         finally:

@@ -131,8 +131,8 @@ class _Wire:
     def __init__(self, pipe: Connection, stack: list[Run]) -> None:
         self._pipe, self._stack = pipe, stack
 
-    def advance(self, steps: int) -> None:
-        self._send("advance", steps)
+    def advance(self, steps: int, diverged: int) -> None:
+        self._send("advance", steps, diverged)
 
     def training(self, runs: int) -> None:
         self._send("training", runs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from engine.toys import Toy, recording, train
+from engine.toys import Toy, recording, stopped, train
 from torch import nn
 
 from lossbench.core import Split, Yardstick
@@ -162,5 +162,18 @@ def test_each_player_moves_by_its_own_terms_only():
 def test_steps_are_heard_of_as_they_are_recorded(together):
     heard = []
     toys = [Toy(seed=seed) for seed in range(together)]
-    train(toys, plan(steps=12, batch_size=16, record_every=4), watch=heard.append)
-    assert heard == [together * steps for steps in (4, 1, 3, 2, 2)]  # at 4, 5, 8, 10 and 12
+    train(toys, plan(steps=12, batch_size=16, record_every=4), watch=lambda *said: heard.append(said))
+    assert heard == [(together * steps, 0) for steps in (4, 1, 3, 2, 2)]  # at 4, 5, 8, 10 and 12
+
+
+def test_every_step_is_heard_of_also_where_runs_diverge_or_are_stopped():
+    heard = []
+    toys = [
+        Toy(seed=seed, optimizer=torch.optim.SGD, options={"lr": lr}) for seed, lr in enumerate([0.01, 1e300, 0.01])
+    ]
+    train(toys, plan(steps=12, batch_size=16, record_every=4), watch=lambda *said: heard.append(said))
+    assert sum(steps for steps, _ in heard) == 3 * 12
+    assert sum(diverged for _, diverged in heard) == 1
+    heard.clear()
+    stopped(toys[::2], plan(steps=12, batch_size=16), 7, watch=lambda *said: heard.append(said))
+    assert sum(steps for steps, _ in heard) == 2 * 7

@@ -1,18 +1,20 @@
 """Nets of a stack: one call for all replicas gives what each net gives alone, and each stays a view of its part."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from engine.toys import SHAPES, Toy, facts
+from engine.toys import SHAPES, Toy, alone, assert_close, facts, plan, stopped, train
+from torch import nn
 
 from lossbench import build
 from lossbench.core import Split, stream
 from lossbench.engine import Noise
 from lossbench.engine.nets import Nets, predict
 from lossbench.engine.terms import Together
-from lossbench.losses import cross_entropy, focal, hinge, huber
+from lossbench.losses import cross_entropy, focal, hinge, huber, mse
 from lossbench.models import CNN, MLP
 
 REPLICAS, BATCH = 3, 5
@@ -105,3 +107,72 @@ def test_replicas_are_views_of_what_a_stack_has_learned(kind, model):
 def test_prediction_in_chunks_is_prediction():
     inputs = torch.randn(9000, 2, generator=stream(0, "x"))
     assert torch.equal(predict(lambda chunk: 3 * chunk[:, 0], inputs), 3 * inputs[:, 0])
+
+
+class Scaled(nn.Module):
+    """A linear map under a learnt scale, which is a tensor without dimensions."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.linear = MLP((6,), 2, generator, hidden=())
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, inputs):
+        return self.scale * self.linear(inputs)
+
+
+def test_parameters_without_dimensions_stack_and_go_on(monkeypatch):
+    monkeypatch.setattr(Toy, "nets", lambda toy: Nets(model=Scaled(stream(toy.seed, "init"))))
+    toys = [Toy(seed=seed) for seed in range(3)]
+    together, each = train(toys, plan()), alone(toys, plan())
+    for one, other in zip(together, each, strict=True):
+        assert_close(one, other)
+    states, _ = stopped(toys, plan(), 9)
+    for one, other in zip(train(toys, plan(), states=states), together, strict=True):
+        torch.testing.assert_close(one.weights, other.weights, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_products_and_vmap_agree(chain, monkeypatch):
+    nets = [Nets(model=mlp(2)(seed)).double() for seed in range(3)]
+    stack = Nets.stack(nets)
+    assert stack.model._layers is not None
+    if not chain:
+        stack.model._layers = None
+    inputs = torch.randn(3, BATCH, 6, generator=stream(0, "x"), dtype=torch.float64)
+    exactly(stack.model(inputs), torch.stack([net.model(x) for net, x in zip(nets, inputs, strict=True)]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(6, 6, bias=False)),
+        nn.Sequential(nn.ReLU(), nn.Linear(6, 6)),
+        nn.Sequential(nn.Linear(6, 6), nn.Tanh()),
+        nn.Sequential(nn.Linear(6, 6), nn.Flatten()),
+    ],
+    ids=str,
+)
+def test_what_is_no_chain_of_linear_layers_goes_through_vmap(model):
+    stack = Nets.stack([Nets(model=copy.deepcopy(model)) for _ in range(2)])
+    assert stack.model._layers is None
+    inputs = torch.randn(2, BATCH, 6, generator=stream(0, "x"))
+    torch.testing.assert_close(stack.model(inputs)[1], model(inputs[1]))
+
+
+def test_bfloat16_is_near_float32_and_leaves_weights_and_losses_in_it():
+    toys = [Toy(seed=seed, dtype=torch.float32) for seed in range(2)]
+    kinds = []
+
+    def watched(prediction, target):
+        kinds.append(prediction.dtype)
+        return mse(prediction, target)
+
+    exact = train(toys, plan())
+    rough = train([replace(toy, loss=watched) for toy in toys], plan(precision="bfloat16"))
+    assert set(kinds) == {torch.float32}
+    for one, other in zip(rough, exact, strict=True):
+        assert all(tensor.dtype == torch.float32 for tensor in one.weights.values())
+        for name, tensor in one.weights.items():
+            assert not torch.equal(tensor, other.weights[name])
+            torch.testing.assert_close(tensor, other.weights[name], rtol=0.1, atol=0.05)

@@ -116,3 +116,12 @@ def test_noise_has_the_moments_of_its_name():
     assert uniform.mean().item() == pytest.approx(0.5, abs=0.02)
     assert uniform.min() >= 0
     assert uniform.max() < 1
+
+
+def test_runs_of_one_dataset_share_its_memory():
+    split = Split(torch.randn(20, 3), torch.randn(20, 1))
+    batches = Batches([split] * 3, [0, 1, 1], 5, 0)
+    assert batches._pool.inputs.data_ptr() == split.inputs.data_ptr()
+    batch = next(batches)
+    assert torch.equal(batch.inputs[1], batch.inputs[2])
+    assert not torch.equal(batch.inputs[0], batch.inputs[1])
