@@ -120,7 +120,7 @@ def picked(words: Sequence[str]) -> tuple[Way, Callable[[], float], Callable[[],
     def runs() -> list[Run]:
         return [Run(cfg, names) for cfg in cfgs]
 
-    way = timing.way(runs(), kept[0])
+    way = timing.way(runs(), lambda cfg: kept[0])
 
     def take(way: Way) -> Callable[[], float]:
         def run() -> float:

@@ -112,7 +112,7 @@ def _train(runs: Sequence[Run], datasets: Datasets, *, continues: bool) -> None:
         waiting = [run for run in runs if run.result is None]
         for members in planning.mates([run.cfg for run in waiting]):
             group = [waiting[position] for position in members]
-            way = timing.way(group, datasets(group[0].cfg)) if len(group) > 1 else planning.TURNS
+            way = timing.way(group, datasets)
             stacks = planning.parts(group, way.size)
             if way.workers:
                 workers.train(stacks, way.workers, board, stop)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psutil
+from omegaconf import DictConfig
 
 from lossbench.core import Splits
 from lossbench.run import Run
@@ -17,17 +18,26 @@ SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the memory that is free now
 GIVE_UP = 1.1  # times the best so far: larger stacks will not be faster
 
 
-def way(runs: Sequence[Run], splits: Splits, cores: int | None = None) -> Way:
+def way(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Way:
     """The fastest way to train runs that may share a stack, tried on one dataset of theirs.
 
     Turns where the memory that is free holds but one, where what they train cannot be stacked, or where stacks are
-    not measured to be faster.
+    not measured to be faster; and where a trial fails, since training will say of which run that is.
     """
+    if len(runs) == 1:
+        return TURNS
+    try:
+        return _measured(runs, datasets(runs[0].cfg))
+    except Exception:
+        return TURNS
+
+
+def _measured(runs: Sequence[Run], splits: Splits) -> Way:
     from lossbench.engine import trial
 
     first = Trainee(runs[0].cfg, splits)
     plan, device = first.plan, first.device.type
-    cores = 1 if device == "cuda" else cores or _cores()
+    cores = 1 if device == "cuda" else _cores()
     most = planning.most(trial.nbytes(first.replica(_nowhere), plan), _memory(device), len(runs))
     if most == 1:
         return TURNS
@@ -50,9 +60,9 @@ def way(runs: Sequence[Run], splits: Splits, cores: int | None = None) -> Way:
     best = planning.choose(measured, len(runs), plan.steps)
     if cores > 1 and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
         workers = min(cores, len(runs))
-        share = -(-len(runs) // workers)
-        for size, threads in [(w.size, w.threads) for w in measured if w.threads and w.size <= share]:
-            measured[Way(size, threads, workers)] = measured[Way(size, threads)]
+        share = min(-(-len(runs) // workers), most // workers)
+        for size in [way.size for way in measured if way.threads and way.size <= share]:
+            measured[Way(size, 1, workers)] = measured[Way(size, 1)]
         if 1 < share < best.size:
             measured[Way(share, 1, workers)] = measure(share, 1)
     return planning.choose(measured, len(runs), plan.steps)

@@ -53,7 +53,7 @@ def way(monkeypatch):
     """The way that the planner picks."""
 
     def picked(*way):
-        monkeypatch.setattr(launch.timing, "way", lambda runs, splits: Way(*way))
+        monkeypatch.setattr(launch.timing, "way", lambda runs, datasets: Way(*way))
 
     return picked
 
