@@ -35,6 +35,7 @@ def confusion_matrix(y: NDArray[Any], guess: NDArray[Any], classes: Sequence[str
     n = len(classes)
     counts = np.bincount(y * n + guess, minlength=n * n).reshape(n, n)
     figure, axes = _blank("answer", "truth")
+    figure.set_layout_engine("constrained")  # names of classes take what room they need
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(n, n):
