@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from lossbench import verbs
 from lossbench.core import BadInput, cache_folder
 
 if TYPE_CHECKING:
@@ -29,13 +30,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:]
     try:
-        verb = VERBS.get(arguments[0]) if arguments else None
-        if verb:
-            verb(arguments[1:])
-        elif arguments and arguments[0].isidentifier():
-            raise BadInput(f"{arguments[0]}: neither a verb ({', '.join(VERBS)}) nor a setting (key=value)")
-        else:
-            train(arguments)
+        verb = verbs.VERBS.get(arguments[0]) if arguments else None
+        if arguments and arguments[0].isidentifier() and not verb:
+            raise BadInput(f"{arguments[0]}: neither a verb ({', '.join(verbs.VERBS)}) nor a setting (key=value)")
+        training = verb(arguments[1:]) if verb else arguments
+        if training is not None:  # `compare` is short for it
+            train(training)
     except KeyboardInterrupt:
         if comparison := sys.modules.get("lossbench.sweeps.comparison"):
             comparison.end_killed()
@@ -113,73 +113,6 @@ def _run(cfg: DictConfig, alone: bool) -> float:
         console.print(f"{label}: {terminal.headline(result)}")
     console.print(f"see it in MLflow: {tracking.ui_command(tracking.resolve(cfg.tracking.uri), result.run_id)}")
     return result.objective
-
-
-def compare(arguments: list[str]) -> None:
-    """`compare dataset=X [losses=a,b] [seeds=10] …`: a multirun over these losses, by default all that fit."""
-    from lossbench import catalogue, settings
-
-    asked = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
-    dataset = asked.get("dataset", "regression")
-    seeds = asked.get("seeds", "10")
-    if not seeds.isdigit() or int(seeds) < 1:
-        raise BadInput(f"seeds={seeds}: how many paired seeds, at least 1")
-    if "losses" not in asked:
-        kind = _kind(dataset)
-        asked["losses"] = ",".join(e.name for e in catalogue.losses([settings.CONFIGS]) if kind in e.kinds)
-    rest = [a for a in arguments if a.partition("=")[0] not in ("losses", "seeds", "dataset")]
-    train(["-m", f"dataset={dataset}", f"loss={asked['losses']}", f"seed=range({seeds})", *rest])
-
-
-def list_losses(arguments: list[str]) -> None:
-    """`list [dataset=X]`: the catalogue, or what fits a dataset."""
-    from lossbench import catalogue, settings, terminal
-
-    unknown = [a for a in arguments if not a.startswith("dataset=")]
-    if unknown:
-        raise BadInput(f"list: {unknown[0]} is not understood; list, or list dataset=…")
-    entries, title = catalogue.losses([settings.CONFIGS]), "losses"
-    if arguments:
-        dataset = arguments[-1].partition("=")[2]
-        kind = _kind(dataset)
-        entries, title = [e for e in entries if kind in e.kinds], f"losses that fit {dataset} ({kind})"
-    terminal.out().print(terminal.catalogue(entries, title))
-
-
-def ui(arguments: list[str]) -> None:
-    """`ui [RUN] [tracking.uri=…] [port=5000]`: MLflow's UI on a store, light and on loopback, at a run of it."""
-    from lossbench import tracking
-
-    asked = dict(a.split("=", 1) for a in arguments if "=" in a)
-    run_ids = [a for a in arguments if "=" not in a]
-    unknown = [a for a in asked if a not in ("tracking.uri", "port")] + run_ids[1:]
-    if unknown:
-        raise BadInput(f"ui: {unknown[0]} is not understood; ui [RUN] [tracking.uri=…] [port=5000]")
-    default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    uri = tracking.resolve(asked.get("tracking.uri", default))
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
-    tracking.reach(uri)
-    path = tracking.Store(uri).path(run_ids[0]) if run_ids else "experiments"
-    if uri.startswith("http"):
-        print(tracking.page(uri, path))
-    else:
-        tracking.serve(uri, asked.get("port", "5000"), path)
-
-
-VERBS: dict[str, Any] = {"compare": compare, "list": list_losses, "ui": ui}
-
-
-def _kind(dataset: str) -> str:
-    """The kind of problem of a dataset. Raises: BadInput for one that is not there."""
-    from omegaconf import OmegaConf
-
-    from lossbench import complaints, settings
-
-    path = settings.CONFIGS / "dataset" / f"{dataset}.yaml"
-    if not path.is_file():
-        raise BadInput(complaints.missing("dataset", dataset, [p.stem for p in path.parent.glob("*.yaml")]))
-    return str(OmegaConf.load(path).dataset.kind)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

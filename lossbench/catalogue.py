@@ -32,10 +32,11 @@ class Described:
 
 @dataclass(frozen=True)
 class Entry:
-    """A loss of the catalogue: its name, its family (the module), its parameters and defaults, and its description."""
+    """A loss of the catalogue: name, family (its module), dotted path, parameters with defaults, and description."""
 
     name: str
     family: str
+    target: str
     parameters: Mapping[str, Any]
     described: Described
 
@@ -54,6 +55,7 @@ def losses(folders: Iterable[Path]) -> list[Entry]:
         entries[path.stem] = Entry(
             path.stem,
             target.rpartition(".")[0].rpartition(".")[2],
+            target,
             settings,
             describe(target) or Described(frozenset(), True),
         )

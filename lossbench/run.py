@@ -137,7 +137,7 @@ class Run:
 
     def finish(self, fitted: Fitted) -> Result:
         """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""
-        result = self.trainee.finish(self.recorder, fitted)
+        result = self.trainee.finish(self.recorder, fitted, self.names.folders)
         self.recorder.tags({"lossbench.outcome": result.outcome, "lossbench.objective": result.objective})
         self.recorder.close("FINISHED")
         return result
@@ -195,6 +195,8 @@ class Run:
             "lossbench.command": origin.command(),
             "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
             "lossbench.stack": str(stack),
+            "lossbench.loss_parameters": str(trainee.loss_parameters),
+            "lossbench.probe": trainee.probe(),
             "mlflow.runColor": origin.colour(names.loss),
             "mlflow.source.name": "lossbench",
             "loss": names.loss,

@@ -66,6 +66,7 @@ class Names:
     model: str
     loss: str
     optimizer: str
+    folders: tuple[Path, ...] = ()  # where configurations are: ours, and those of --config-dir
 
     @staticmethod
     def of(hydra: Any) -> Names:
@@ -73,13 +74,14 @@ class Names:
             targets = [o.partition("=")[2] for o in hydra.overrides.task if o.startswith(f"{group}._target_=")]
             return targets[-1].strip("'\"").rpartition(".")[2] if targets else str(hydra.runtime.choices[group])
 
-        return Names(name("dataset"), name("model"), name("loss"), name("optimizer"))
+        folders = tuple(Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file")
+        return Names(name("dataset"), name("model"), name("loss"), name("optimizer"), folders)
 
 
 def check_job(cfg: DictConfig, hydra: Any) -> Names:
     """`check` for a configuration that Hydra composed; the names of the run."""
     names = Names.of(hydra)
-    check(cfg, names, [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"])
+    check(cfg, names)
     return names
 
 
@@ -96,7 +98,7 @@ def keys(arguments: list[str]) -> list[str]:
         return []
 
 
-def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
+def check(cfg: DictConfig, names: Names) -> None:
     """Refuse what cannot train, before anything is imported or recorded.
 
     Raises: BadInput that names the setting, its value, and what would work.
@@ -129,7 +131,7 @@ def check(cfg: DictConfig, names: Names, folders: list[Path]) -> None:
     _keys("loss", cfg.loss, set())
     kinds = _loss_kinds(cfg.loss._target_)
     if cfg.dataset.kind not in kinds:
-        fitting = [entry.name for entry in catalogue.losses(folders) if cfg.dataset.kind in entry.kinds]
+        fitting = [entry.name for entry in catalogue.losses(names.folders) if cfg.dataset.kind in entry.kinds]
         raise BadInput(
             f"loss={names.loss}: fits {' and '.join(kinds)} problems, "
             f"and dataset={names.dataset} is {cfg.dataset.kind}\n"

@@ -21,12 +21,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from lossbench.analysis.tables import cell
 from lossbench.core import Result, Yardstick
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from lossbench.analysis.report import Report
+    from lossbench.analysis.verdict import Verdict
     from lossbench.catalogue import Entry
 
 WIDE = 160  # columns of a table that goes to a file
@@ -155,19 +154,49 @@ def result(result: Result, yardsticks: Sequence[Yardstick], title: str) -> Table
     return table
 
 
-def comparison(table: pd.DataFrame, yardsticks: Sequence[tuple[str, str, str]], title: str) -> Table:
-    """A row a loss: how many runs, how many of them failed, and the first yardsticks as mean ± SD."""
-    shown = yardsticks[:SHOWN]
-    view = Table(title=title, title_justify="left")
+def comparison(verdict: Verdict) -> Table:
+    """A row a loss: finished and other runs, the yardstick's mean ± SD and interval, and the first other yardsticks."""
+    from lossbench.analysis.tables import limits, spread
+
+    first = verdict.yardstick
+    others = [yardstick for yardstick in verdict.yardsticks if yardstick != first][: SHOWN - 1]
+    view = Table(title=f"{escape(verdict.dataset)}: test, mean ± SD over seeds", title_justify="left")
     view.add_column("loss")
-    view.add_column("runs", justify="right")
-    view.add_column("failed", justify="right")
-    for name, arrow, unit in shown:
-        view.add_column(f"{name} {arrow}{f' [{unit}]' if unit else ''}", justify="right")
-    for _, row in table.iterrows():
-        cells = [cell(row, name) for name, _, _ in shown]
-        view.add_row(f"[{row['colour']}]■[/] {escape(str(row['label']))}", str(row["n"]), str(row["failures"]), *cells)
+    for title in ("runs", "failed", _heading(first), "95 % interval", *map(_heading, others)):
+        view.add_column(escape(title), justify="right")
+    hues = dict(zip(verdict.leaderboard["loss"], verdict.leaderboard["colour"], strict=True))
+    for _, row in verdict.leaderboard.iterrows():
+        mark = " ★" if row["loss"] in verdict.best and len(verdict.chosen) > 1 else ""
+        setting = f" {row['setting']}" if row["setting"] else ""
+        view.add_row(
+            f"[{hues[row['loss']]}]■[/] {escape(str(row['loss']) + setting)}{mark}",
+            str(row["n"]),
+            str(row["failures"]),
+            spread(row, first[0]),
+            escape(limits(row, first[0])),
+            *(spread(row, name) for name, _, _ in others),
+        )
     return view
+
+
+def report(made: Report) -> None:
+    """Print a table and a sentence a dataset, what to think twice about, and what is missing from the means."""
+    console = out()
+    for verdict, sentence in zip(made.verdicts, made.sentences, strict=True):
+        console.print(comparison(verdict))
+        console.print(escape(sentence), style="bold")
+    for remark in made.remarks:
+        if remark.concern:
+            console.print(f"[yellow]beware:[/] {escape(remark.text)}")
+    outcomes = made.records.runs["outcome"].value_counts()
+    missing = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "finished"]
+    if missing:
+        console.print(f"not in the means: {', '.join(missing)}")
+
+
+def _heading(yardstick: tuple[str, str, str]) -> str:
+    name, arrow, unit = yardstick
+    return f"{name} {arrow}{f' [{unit}]' if unit else ''}"
 
 
 def catalogue(entries: Sequence[Entry], title: str) -> Table:

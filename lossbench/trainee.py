@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -62,8 +63,24 @@ class Trainee:
         train, validation = (_moved(split, self.device) for split in (self.splits.train, self.splits.validation))
         return Replica(self.task, self.nets, self.optimizers, train, validation, self.cfg.seed, record)
 
-    def finish(self, recorder: tracking.Recorder, fitted: Fitted) -> Result:
-        """Read the test splits once; or say where training diverged."""
+    @property
+    def loss_parameters(self) -> int:
+        """How many numbers the loss itself learns."""
+        import torch
+
+        return sum(p.numel() for p in self.loss.parameters()) if isinstance(self.loss, torch.nn.Module) else 0
+
+    def probe(self) -> str:
+        """How the loss pulls on a fixed batch, for a report to find two that are one. See `crosswise.probe`."""
+        from lossbench import crosswise
+        from lossbench.engine import predict
+
+        train = self.splits.train
+        outputs = predict(lambda x: self.task.predict(self.nets, x.to(self.device)), train.inputs[:1])
+        return crosswise.probe(self.task, outputs.shape[1:], train, self.device)
+
+    def finish(self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...] = ()) -> Result:
+        """Read the test splits once, also under every loss in these folders that fits; or say where it diverged."""
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
         cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
         recorder.metrics(fitted.steps, cost)
@@ -72,10 +89,14 @@ class Trainee:
             last = {f"lossbench.last.{name}": value for name, value in fitted.last.items()}
             recorder.tags({"lossbench.diverged_step": fitted.diverged, **last})
             return Result("diverged", *end, {"last": fitted.last}, fitted.train_s)
-        return Result("finished", *end, self._report(recorder, fitted), fitted.train_s)
+        return Result("finished", *end, self._report(recorder, fitted, folders), fitted.train_s)
 
-    def _report(self, recorder: tracking.Recorder, fitted: Fitted) -> dict[str, dict[str, float]]:
+    def _report(
+        self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...]
+    ) -> dict[str, dict[str, float]]:
         """Yardsticks on every test split at the selected step and at the last, pictures, weights."""
+        from lossbench import crosswise
+
         assert fitted.best is not None
         assert fitted.best_step is not None
         _, last, _ = self._measure({"test_last": self.splits.test})
@@ -86,7 +107,9 @@ class Trainee:
         fitted_on_val = {f"val/{name}": value for name, value in tuned.items()}
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         recorder.metrics(fitted.steps, at_end)
-        recorder.metrics(fitted.best_step, {**selected, **fitted_on_val})
+        costs = crosswise.costs(folders, self.splits.facts, outputs["test"], self.splits.test.targets)
+        under = {f"test_loss/{name}": value for name, value in costs.items()}
+        recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
         recorder.tags({"lossbench.best_step": fitted.best_step})
         self._files(recorder, outputs, tuned)
         return {**values, **last}

@@ -1,29 +1,111 @@
-"""Summaries as text that other places show."""
+"""A verdict as tables that other programs read: CSV with every digit, LaTeX and Markdown as a paper shows them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
-Yardsticks = list[tuple[str, str, str]]
+from lossbench.analysis.answer import amount
+from lossbench.analysis.verdict import Verdict
+
+COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable")
 
 
-def cell(row: pd.Series[Any], name: str) -> str:
-    """Mean ± standard deviation of a test yardstick; a dash where no run has it."""
-    mean, spread = row[f"test/{name}"], row[f"test/{name} sd"]
+def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Everything: a row a loss and dataset; means, spreads, intervals of all yardsticks, and against the baseline."""
+    parts = []
+    for verdict in verdicts:
+        board = verdict.leaderboard.drop(columns="colour")
+        board.insert(0, "dataset", verdict.dataset)
+        board.insert(3, "best", board["loss"].isin(verdict.best))
+        board["baseline"] = verdict.baseline
+        against = verdict.against(verdict.baseline).reindex(columns=list(COMPARED)).add_prefix("vs_baseline_")
+        parts.append(board.merge(against, left_on="loss", right_index=True, how="left"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
+    """What a paper shows of each dataset: all yardsticks as mean ± SD, and the primary with its interval and p."""
+    made = []
+    for verdict in verdicts:
+        board, (main, _, _) = verdict.leaderboard.set_index("loss"), verdict.yardstick
+        against = verdict.against(verdict.baseline)
+        rows = {}
+        for loss, row in board.iterrows():
+            cells = {"loss": f"{loss}{f' ({row.setting})' if row.setting else ''}", "n": str(row["n"])}
+            for name, arrow, unit in [verdict.yardstick, *(y for y in verdict.yardsticks if y != verdict.yardstick)]:
+                cells[f"{name}{f' [{unit}]' if unit else ''} {arrow}"] = spread(row, name)
+                if name == main:
+                    cells["95 % interval"] = limits(row, name)
+            if loss in against.index:
+                pair = against.loc[loss]
+                cells[f"− {verdict.baseline}"] = amount(pair["difference"], pair["high"] - pair["low"])
+                cells["p"] = "–" if pair["p_all"] != pair["p_all"] else f"{pair['p_all']:.3f}"
+            else:
+                cells[f"− {verdict.baseline}"] = cells["p"] = ""
+            cells["failures"] = row["outcomes"] or "0"
+            cells["best"] = "yes" if loss in verdict.best else ""
+            rows[loss] = cells
+        made.append((verdict.dataset, pd.DataFrame(list(rows.values()))))
+    return made
+
+
+def spread(row: pd.Series, name: str) -> str:
+    """Mean ± standard deviation; a dash where no run has the yardstick."""
+    mean, deviation = row[name], row[f"{name} sd"]
     if mean != mean:
         return "–"
-    return f"{mean:.4f}" + (f" ± {spread:.4f}" if spread == spread else "")
+    return f"{mean:.4f}" + (f" ± {deviation:.4f}" if deviation == deviation else "")
 
 
-def markdown(table: pd.DataFrame, yardsticks: Yardsticks, dataset: str) -> str:
-    """The summary of one dataset as a Markdown table with all yardsticks."""
-    lines = [f"**{dataset}**: test, mean ± standard deviation over the seeds", ""]
-    lines.append("| loss | runs | failed | " + " | ".join(f"{name} {arrow}" for name, arrow, _ in yardsticks) + " |")
-    lines.append("|---" * (3 + len(yardsticks)) + "|")
-    for _, row in table.iterrows():
-        cells = " | ".join(cell(row, name) for name, _, _ in yardsticks)
-        lines.append(f"| {row['label']} | {row['n']} | {row['failures']} | {cells} |")
-    return "\n".join(lines)
+def limits(row: pd.Series, name: str) -> str:
+    low, high = row[f"{name} low"], row[f"{name} high"]
+    return "–" if low != low else f"[{low:.4f}, {high:.4f}]"
+
+
+def csv(verdicts: Sequence[Verdict]) -> str:
+    return numbers(verdicts).to_csv(index=False)
+
+
+def markdown(verdicts: Sequence[Verdict], sentences: Sequence[str]) -> str:
+    """Each dataset's sentence and table."""
+    texts = []
+    for sentence, (dataset, table) in zip(sentences, paper(verdicts), strict=True):
+        lines = [f"**{_quiet(dataset)}**: {_quiet(sentence)}", ""]
+        lines.append("| " + " | ".join(_quiet(c) for c in table.columns) + " |")
+        lines.append("|---" * len(table.columns) + "|")
+        lines += ["| " + " | ".join(map(_quiet, row)) + " |" for row in table.itertuples(index=False)]
+        texts.append("\n".join(lines))
+    return "\n\n".join(texts)
+
+
+def latex(verdicts: Sequence[Verdict]) -> str:
+    """One booktabs table a dataset; the best set in bold. It wants \\usepackage{booktabs}."""
+    texts = []
+    for verdict, (dataset, table) in zip(verdicts, paper(verdicts), strict=True):
+        shown = table.drop(columns="best").map(_tex)
+        shown.loc[table["best"] == "yes", "loss"] = shown["loss"].map("\\textbf{{{}}}".format)
+        shown.columns = [_tex(column) for column in shown.columns]
+        style = shown.style.hide(axis="index")
+        seeds = verdict.values.notna().sum().max()
+        caption = (
+            f"{_tex(dataset)}: test, mean $\\pm$ standard deviation over {seeds} paired seeds. Bold: not "
+            f"distinguishable from the best {_tex(verdict.yardstick[0])}. p: sign-flip test against "
+            f"{_tex(verdict.baseline)}, corrected over all pairs by step-down max-T."
+        )
+        columns = "l" + "r" * (shown.shape[1] - 1)
+        texts.append(style.to_latex(hrules=True, caption=caption, column_format=columns, position_float="centering"))
+    return "\n".join(texts)
+
+
+def _quiet(text: str) -> str:
+    """Text that neither ends a cell of a Markdown table nor is read as HTML."""
+    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _tex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {c: f"\\{c}" for c in "&%$#_"}
+    signs = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "−": r"$-$", "–": "--", "<": r"$<$", ">": r"$>$"}
+    return "".join({**special, **signs}.get(c, c) for c in str(text))

@@ -1,26 +1,26 @@
-"""A comparison: one more MLflow run beside its runs, that holds their table and picture."""
+"""A comparison: one more MLflow run beside its runs, that holds the report on them."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
 import os
+import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
 
 from lossbench import origin, terminal, tracking
 from lossbench import run as runs
+from lossbench.core import BadInput
 from lossbench.trainee import Stop
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from lossbench.analysis.records import Records
 
 _open: list[tracking.Recorder] = []  # that of the comparison that this process is at
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
@@ -70,14 +70,15 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return os.environ[RUNNING], True
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{experiment}-{now}-{secrets.token_hex(2)}"
+    safe = re.sub(r"[^-.=\w]+", "_", experiment)  # in filters, files and shells
+    name = f"{safe}-{now}-{secrets.token_hex(2)}"
     _open[:] = [store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})]
     os.environ[RUNNING] = name
     return name, False
 
 
 def conclude(sweep: DictConfig, status: str) -> None:
-    """Read the runs back from the store; print and record their table and picture; end the comparison.
+    """Read the runs back from the store; print and record what they say; end the comparison.
 
     Ctrl-C waits for that.
     """
@@ -93,51 +94,35 @@ def end_killed() -> None:
 
 
 def _conclude(sweep: DictConfig, status: str) -> None:
-    from lossbench.analysis import records as reading
-    from lossbench.analysis import stats, tables
-
     store, name = open_store(sweep), os.environ.pop(RUNNING)
     (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": name})
     recorder = tracking.Recorder(store, found.info.run_id)
-    records = reading.read(store.client, name)
-    texts = []
-    with recorder.files() as folder:
-        records.runs.drop(columns="yardsticks", errors="ignore").to_csv(folder / "runs.csv", index=False)
-        for dataset, part in records.by_dataset():
-            names = [f"test/{yardstick}" for yardstick, _, _ in part.yardsticks]
-            table = stats.summarise(part.runs, names, higher_is_better=part.yardsticks[0][1] == "↑")
-            terminal.out().print(terminal.comparison(table, part.yardsticks, f"{dataset}: test, mean ± SD over seeds"))
-            table.to_csv(folder / f"table_{dataset}.csv", index=False)
-            texts.append(tables.markdown(table, part.yardsticks, dataset))
-            if table["n"].any():
-                _picture(store, part, dataset).savefig(folder / f"curves_{dataset}.png")
-        (folder / "table.md").write_text("\n\n".join(texts), encoding="utf-8")
-    recorder.tags({"mlflow.note.content": "\n\n".join(texts)})
+    try:
+        _report(recorder, name)
+    except BadInput as error:  # nothing was trained
+        terminal.out().print(escape(str(error)))
+    except Exception as error:
+        terminal.out().print(f"the report failed: {escape(repr(error))}; python -m lossbench report {name} tries again")
     recorder.end(status)
-    _say(records, name, store.uri, found.info.run_id)
+    shown = tracking.ui_command(store.uri, found.info.run_id)
+    terminal.out().print(f"comparison {escape(name)}; see it in MLflow: {escape(shown)}")
 
 
-def _picture(store: tracking.Store, part: Records, dataset: str) -> Figure:
-    from lossbench.analysis.plots import comparison_picture
-    from lossbench.analysis.records import histories
+def _report(recorder: tracking.Recorder, name: str) -> None:
+    """Print what the runs say; leave the page and its tables with the comparison, and the page here."""
+    from lossbench.analysis import report, tables
 
-    primary, arrow, _ = part.yardsticks[0]
-    done = part.runs[part.runs["outcome"] == "finished"]
-    curves = histories(store.client, done, f"val/{primary}").merge(done[["run_id", "label", "colour"]], on="run_id")
-    tests = done.rename(columns={f"test/{primary}": "value"})[["label", "colour", "seed", "value"]]
-    title = f"{dataset}: {done['seed'].nunique()} paired seeds"
-    return comparison_picture(curves, tests, primary, arrow, title)
-
-
-def _say(records: Records, name: str, uri: str, run_id: str) -> None:
-    console = terminal.out()
-    outcomes = records.runs["outcome"].value_counts() if len(records.runs) else {}
-    troubled = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "finished"]
-    if troubled:
-        console.print(f"not in the means: {', '.join(troubled)}")
-    if len(records.runs) and records.runs["seed"].nunique() < 2:
-        console.print("one seed says nothing about the next one: add 'seed=range(5)'")
-    console.print(f"comparison {name}; see it in MLflow: {tracking.ui_command(uri, run_id)}")
+    client = recorder.store.client
+    made = report.make(client, name, allow_mixed=True)  # which the page says
+    with recorder.files() as folder:
+        report.write(made, client, folder)
+        page = (folder / report.PAGE).read_bytes()
+    recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences)})
+    recorder.store.view(recorder.run_id, name, [v.yardstick for v in made.verdicts])
+    terminal.report(made)
+    with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it
+        Path(report.PAGE).write_bytes(page)
+        terminal.out().print(f"report: {Path(report.PAGE).absolute()}")
 
 
 def open_store(config: DictConfig) -> tracking.Store:

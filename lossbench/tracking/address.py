@@ -102,7 +102,7 @@ def ui_command(uri: str, run_id: str) -> str:
 
 def page(server: str, path: str = "") -> str:
     """The address of a page of MLflow's UI, in its model-training mode."""
-    return f"{server.rstrip('/')}/#/{path}?workflowType=machine_learning"
+    return f"{server.rstrip('/')}/#/{path}{'&' if '?' in path else '?'}workflowType=machine_learning"
 
 
 def serve(uri: str, port: str, path: str) -> None:

@@ -13,6 +13,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from lossbench.core import BadInput
+from lossbench.tracking import views
 from lossbench.tracking.address import shown
 from lossbench.tracking.recorder import Recorder
 
@@ -90,14 +91,29 @@ class Store:
             return None
         return Recorder(self, run_id)
 
-    def path(self, run_id: str) -> str:
-        """Where a run is in MLflow's UI. Raises: BadInput where it is not in this store."""
+    def view(self, run_id: str, name: str, yardsticks: Sequence[tuple[str, str, str]]) -> None:
+        """Leave a saved view of a comparison in the experiment of its run."""
+        experiment = self.client.get_run(run_id).info.experiment_id
+        self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, yardsticks))
+
+    def path(self, asked: str) -> str:
+        """Where a run, by its id, or a comparison, by its name or its run's id, is in MLflow's UI.
+
+        Raises: BadInput where this store has neither.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
-            return f"experiments/{self.client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+            found = self.client.get_run(asked)
         except MlflowException:
-            raise BadInput(f"ui: {run_id}: no such run in {shown(self.uri)}") from None
+            named = [run for run in self.find({"lossbench.kind": "comparison"}) if _name(run) == asked]
+            if not named:
+                raise BadInput(f"ui: {asked}: no such run or comparison in {shown(self.uri)}") from None
+            found = named[0]
+        experiment = self.client.get_experiment(found.info.experiment_id)
+        if found.data.tags.get("lossbench.kind") == "comparison" and views.TAG + _name(found) in experiment.tags:
+            return views.path(experiment.experiment_id, _name(found))
+        return f"experiments/{experiment.experiment_id}/runs/{found.info.run_id}"
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
         """Runs that carry all these tags, in whichever experiment, the newest first."""
@@ -140,6 +156,10 @@ class Store:
             return str(Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / _file_name(name))
         base = self._artifacts if "://" in self._artifacts else str(Path(self._artifacts).absolute())
         return f"{base.rstrip('/')}/{_file_name(name)}"
+
+
+def _name(run: Run) -> str:
+    return run.data.tags.get("lossbench.comparison", "")
 
 
 def _file_name(name: str) -> str:

@@ -1,0 +1,149 @@
+"""A verdict in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lossbench.analysis import stats
+from lossbench.analysis.records import FAILED
+from lossbench.analysis.verdict import Verdict
+
+NAMED = 3  # worse losses that are told with their numbers; the tables have all
+
+
+def sentence(verdict: Verdict) -> str:
+    """What may be said of the losses, in plain words with numbers; and what may not, and why."""
+    finished = verdict.values.notna().sum()
+    if not finished.any():
+        return _nothing(verdict)
+    if len(verdict.chosen) == 1:
+        (only,) = verdict.chosen
+        return f"{only} was the only loss: there is nothing to compare it with. Name several, as in loss=mse,mae."
+    pairs = int(verdict.differences["n"].max())
+    if pairs < stats.PAIRS:
+        return _too_few(verdict, pairs)
+    return " ".join(filter(None, (_ranking(verdict, pairs), _untested(verdict), _failures(verdict))))
+
+
+def amount(value: float, width: float = math.nan) -> str:
+    """A number with as many decimals as make two digits of the width of its interval, or three digits of itself."""
+    if not math.isfinite(value):
+        return "–"
+    size = abs(width) if math.isfinite(width) and width else abs(value) / 10
+    decimals = 1 - math.floor(math.log10(size)) if size else 3
+    return f"{value:.{min(max(decimals, 0), 8)}f}"
+
+
+def p_value(p: float) -> str:
+    if not math.isfinite(p):
+        return "–"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def by_mean(verdict: Verdict) -> list[str]:
+    return [str(loss) for loss in verdict.leaderboard["loss"]]
+
+
+def _nothing(verdict: Verdict) -> str:
+    counts = verdict.runs["outcome"].value_counts()
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    return (
+        f"No run on {verdict.dataset} has a test value of {verdict.yardstick[0]} ({ended}): there is nothing to rank."
+    )
+
+
+def _too_few(verdict: Verdict, pairs: int) -> str:
+    finished = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
+    said = (
+        f"{_count(pairs)} say{'s' if pairs == 1 else ''} nothing certain: a paired test needs at least {stats.PAIRS}."
+    )
+    if len(finished) > 1:
+        first, second = finished[:2]
+        means = verdict.values[[first, second]].mean()
+        width = abs(means[first] - means[second])
+        said += f" So far {first} has the best mean ({amount(means[first], width)} {verdict.unit}"
+        said += f" against {amount(means[second], width)} of {second})."
+    return f"{said} {_advice(verdict)}"
+
+
+def _count(pairs: int) -> str:
+    return "One seed" if pairs == 1 else f"{pairs} paired seeds"
+
+
+def _advice(verdict: Verdict) -> str:
+    """How many seeds would tell the two best apart, if they differ as much as they seem to."""
+    order = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()][:2]
+    d = (verdict.values[order[0]] - verdict.values[order[1]]).dropna() if len(order) == 2 else None
+    tests = len(verdict.differences)
+    if d is None or len(d) < 2:
+        return f"Run at least {stats.seeds_least()} seeds, as in 'seed=range(10)'."
+    needed = stats.seeds_needed(d, tests)
+    if needed > 1000:
+        return "Differences as small as these would need more than a thousand seeds."
+    return f"About {needed:.0f} seeds would tell {order[0]} from {order[1]}, if they differ as they seem to."
+
+
+def _ranking(verdict: Verdict, pairs: int) -> str:
+    name = verdict.yardstick[0]
+    tested = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().sum() >= stats.PAIRS]
+    worse = [loss for loss in tested if loss not in verdict.best]
+    family = int((verdict.differences["n"] >= stats.PAIRS).sum())
+    seeds = f"{pairs} paired seeds"
+    if not worse:
+        if 2 / 2**pairs > stats.ALPHA:
+            return (
+                f"{pairs} paired seeds allow no ranking on {name}: with so few no test falls below "
+                f"p = {2 / 2**pairs:.3f}; run at least {stats.seeds_least()}."
+            )
+        finds = verdict.differences.loc[verdict.differences["n"] >= stats.PAIRS, "detectable"].max()
+        apart = f"a difference of {amount(finds)} would have been found with 80 % probability"
+        return f"{_alike(verdict, tested)} on {name} ({seeds}; {apart}). {_advice(verdict)}"
+    best = tested[0]
+    told = []
+    for loss in worse[:NAMED]:
+        row = verdict.difference(loss, best)
+        low, high = sorted((abs(row.low), abs(row.high))) if row.low * row.high > 0 else (row.low, row.high)
+        width = row.high - row.low
+        told.append(
+            f"{loss} is worse by {amount(abs(row.difference), width)} {verdict.unit} "
+            f"[{amount(low, width)}, {amount(high, width)}], {p_value(row.p_all)}"
+        )
+    if len(worse) > NAMED:
+        told.append(f"{len(worse) - NAMED} more are worse still")
+    corrected = f"corrected for all {family} pairs, " if family > 1 else ""
+    start = _alike(verdict, verdict.best) if len(verdict.best) > 1 else f"{best} is best on {name}"
+    return f"{start}; {'; '.join(told)} ({corrected}{seeds})."
+
+
+def _alike(verdict: Verdict, losses: Sequence[str]) -> str:
+    """Not being distinguishable is no equality: only where no pair is, all may be named in one breath."""
+    table = verdict.differences
+    among = table[table["a"].isin(losses) & table["b"].isin(losses)]
+    if (among["p_all"] > stats.ALPHA).all():
+        return f"{listed(losses)} are indistinguishable"
+    return f"{losses[0]} has the best mean, and {listed(losses[1:])} cannot be told from it"
+
+
+def _untested(verdict: Verdict) -> str:
+    counts = verdict.values.notna().sum()
+    few = [f"{loss} ({counts[loss]})" for loss in by_mean(verdict) if counts[loss] < stats.PAIRS]
+    return f"Too few finished runs to compare: {listed(few)}." if few else ""
+
+
+def _failures(verdict: Verdict) -> str:
+    runs = verdict.runs
+    blamed = runs[runs["outcome"].isin(FAILED)].groupby("contender", sort=False)["outcome"].value_counts()
+    if blamed.empty:
+        return ""
+    sizes = runs["contender"].value_counts()
+    told = [f"{loss} {outcome} on {count} of {sizes[loss]} seeds" for (loss, outcome), count in blamed.items()]
+    said = f"{'; '.join(told)}."
+    if verdict.best_ranked and set(verdict.best_ranked) != set(verdict.best):
+        best = [loss for loss in by_mean(verdict) if loss in verdict.best_ranked]
+        said += f" With failures ranked last, {listed(best)} {'is' if len(best) == 1 else 'are'} best."
+    return said

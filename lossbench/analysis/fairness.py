@@ -1,0 +1,163 @@
+"""Whether a comparison was fair: what differed between runs beside the loss, and what was mixed."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from lossbench.analysis.records import SEED_LIKE, Records
+from lossbench.core import BadInput
+
+ALIKE = 1e-3  # of the largest number of a probe: rounding, where two losses are the same
+SHOWN = 6  # values of a setting that are written out
+OURS = ("loss", "tracking.", "experiment_name", "dataset._target_", "model._target_", "optimizer._target_")
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One line on fairness; `concern` where a reader should think twice."""
+
+    about: str
+    text: str
+    concern: bool
+
+
+def refuse_mixed(records: Records) -> None:
+    """Raises: BadInput for runs of several code revisions, or of data that differ under one seed or by source."""
+    for mixed in (_revisions(records), *_data(records)):
+        if mixed:
+            raise BadInput(
+                f"report {records.name}: {mixed}; such runs are not comparable\n"
+                "report one comparison, or say --allow-mixed to see them side by side with a warning"
+            )
+
+
+def remarks(records: Records) -> list[Remark]:
+    """Everything that a reader should know before trusting a difference, concerns first."""
+    found = [
+        *(Remark("mixed", text, True) for text in (_revisions(records), *_data(records)) if text),
+        *_settings(records),
+        *_budgets(records),
+        *_twins(records),
+        *_repeated(records),
+        *_seeds(records),
+    ]
+    return sorted(found, key=lambda remark: not remark.concern)
+
+
+def _revisions(records: Records) -> str:
+    codes = sorted(set(records.runs["code"]) - {""})
+    return f"{len(codes)} revisions of the code ({', '.join(codes[:3])})" if len(codes) > 1 else ""
+
+
+def _data(records: Records) -> Iterator[str]:
+    for dataset, runs in records.runs.groupby("dataset"):
+        known = runs[runs["data"] != ""]
+        prints = known.groupby([_setting(records, known, "dataset.seed"), "seed"])["data"].nunique()
+        if (prints > 1).any():
+            yield f"the data of {dataset} differ between runs of one seed ({prints.max()} fingerprints)"
+        sources = sorted(set(runs["source"]) - {""})
+        if len(sources) > 1:
+            yield f"{dataset} came from {len(sources)} sources ({'; '.join(sources)})"
+
+
+def _setting(records: Records, runs: pd.DataFrame, name: str) -> pd.Series:
+    if name not in records.params:
+        return pd.Series("", index=runs.index)
+    return pd.Series(records.params[name].reindex(runs["run_id"]).fillna("").to_numpy(), index=runs.index)
+
+
+def _settings(records: Records) -> Iterator[Remark]:
+    """Settings that differ between losses though no loss owns them, dataset by dataset."""
+    clean = True
+    for dataset, runs in records.runs.groupby("dataset", sort=False):
+        params = records.params.loc[runs["run_id"]].fillna("")
+        names = [c for c in params if not c.startswith(OURS) and c not in SEED_LIKE | {"dataset"}]
+        varied = [c for c in names if params[c].nunique() > 1]
+        for name in varied:
+            values = params[name].groupby(runs["loss"].to_numpy()).agg(lambda column: frozenset(map(str, column)))
+            if values.nunique() == 1:
+                text = f"{name} took {_values(values.iloc[0])} for every loss of {dataset}"
+                yield Remark("settings", text, False)
+            else:
+                clean = False
+                told = "; ".join(f"{loss}: {_values(seen)}" for loss, seen in values.items())
+                yield Remark("settings", f"{name} differs between the losses of {dataset} ({told})", True)
+    if clean:
+        yield Remark("settings", "apart from the loss, every loss was trained with the same settings", False)
+
+
+def _values(seen: frozenset[str]) -> str:
+    shown = sorted(seen)[:SHOWN]
+    return ", ".join(shown) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
+
+
+def _budgets(records: Records) -> Iterator[Remark]:
+    for dataset, runs in records.runs[~records.runs["repeated"]].groupby("dataset", sort=False):
+        tried = runs.groupby("loss", sort=False)["label"].nunique()
+        seeds = runs.groupby("loss", sort=False)["seed"].nunique()
+        if tried.nunique() > 1:
+            told = ", ".join(f"{loss} {count}" for loss, count in tried.items())
+            text = (
+                f"losses of {dataset} were tried at different numbers of settings ({told}): the more, the better a best"
+            )
+            yield Remark("budget", text, True)
+        elif tried.max() > 1 and len(tried) > 1:
+            text = f"each loss of {dataset} was tried at {tried.max()} settings; validation chose one, test judged it"
+            yield Remark("budget", text, False)
+        if seeds.nunique() > 1:
+            told = ", ".join(f"{loss} {count}" for loss, count in seeds.items())
+            yield Remark("budget", f"losses of {dataset} were run on different numbers of seeds ({told})", True)
+        if missing := int((runs["seed"] == "").sum()):
+            yield Remark(
+                "budget", f"{missing} runs on {dataset} name no seed: they are counted and cannot be paired", True
+            )
+
+
+def _twins(records: Records) -> Iterator[Remark]:
+    """Losses that pull alike on the same probe, up to a factor: one loss under two names or two learning rates."""
+    for _, runs in records.runs.groupby("dataset", sort=False):
+        pulls: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        for row in runs[runs["probe"] != ""].itertuples():
+            pulls[row.label].setdefault(row.seed, np.array(json.loads(row.probe)["gradient"]))
+        for a, b in combinations(pulls, 2):
+            common = [seed for seed in pulls[a] if seed in pulls[b]][:1]
+            factor = _factor(pulls[a][common[0]], pulls[b][common[0]]) if common else None
+            if factor is not None:
+                text = f"{b} and {a} are the same loss up to a factor: on a probe batch the gradient of {b} is"
+                yield Remark("same loss", f"{text} {factor:.4g} times that of {a}", True)
+
+
+def _factor(a: np.ndarray, b: np.ndarray) -> float | None:
+    """The factor between two gradients that are proportional; None for others."""
+    if a.shape != b.shape or not a.any() or not b.any():
+        return None
+    factor = float(a @ b / (a @ a))
+    return factor if factor > 0 and np.abs(factor * a - b).max() <= ALIKE * np.abs(b).max() else None
+
+
+def _repeated(records: Records) -> Iterator[Remark]:
+    count = int(records.runs["repeated"].sum())
+    if count:
+        yield Remark("repeated", f"{count} runs repeat the settings and seed of a later one, which alone counts", False)
+
+
+def _seeds(records: Records) -> Iterator[Remark]:
+    """What a seed stood for, in words."""
+    runs, params = records.runs, records.params
+    if not len(runs) or runs["seed"].nunique() < 2 or "dataset.seed" not in params:
+        return
+    data = _setting(records, runs, "dataset.seed")
+    same_data = data.groupby(runs["dataset"]).nunique().max() == 1
+    prints = runs.groupby(["dataset", "seed"])["data"].first().groupby("dataset").nunique()
+    if same_data or (prints == 1).all():
+        text = "initial weights, batch order and noise varied from seed to seed; data and split stayed the same"
+    else:
+        text = "split or data, initial weights, batch order and noise varied together from seed to seed"
+    yield Remark("seeds", f"{text}. Under one seed all losses shared them", False)

@@ -1,0 +1,60 @@
+"""How much a swept setting matters: the yardstick over it, and the share of the settings nearly as good as the best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lossbench.analysis import stats
+from lossbench.analysis.fairness import OURS
+from lossbench.analysis.records import SEED_LIKE, Records
+from lossbench.analysis.verdict import FINISHED, STREAM, Verdict
+
+NEAR = 5  # per cent of the best
+
+
+def swept(records: Records) -> list[str]:
+    """The settings that took several values for one loss, seeds aside."""
+    params = records.params.fillna("")
+    loss = records.runs.set_index("run_id")["loss"].reindex(params.index)
+    own = [c for c in params if not c.startswith(tuple(o for o in OURS if o != "loss")) and c != "loss"]
+    varied = params[own].groupby(loss).nunique().max() > 1
+    return [c for c in own if varied[c] and c not in SEED_LIKE | {"dataset"} and not c.endswith("_target_")]
+
+
+def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
+    """The test yardstick of each loss at each value: loss, value, mean, low, high.
+
+    Where other settings were swept too, at those of them that validation chose for this value.
+    """
+    runs = records.runs[(records.runs["outcome"] == FINISHED) & ~records.runs["repeated"]]
+    runs = runs.assign(value=records.params[parameter].reindex(runs["run_id"]).to_numpy()).dropna(subset=["value"])
+    sign = 1 if verdict.yardsticks[0][1] == "↑" else -1
+    rows, known = [], {}
+    for (loss, value), group in runs.groupby(["loss", "value"], sort=False):
+        by_label = sign * group.groupby("label", sort=False)["objective"].mean()
+        seen = group[group["label"] == by_label.index[int(np.nanargmax(by_label.fillna(-np.inf)))]]
+        test = seen[f"test/{verdict.yardstick[0]}"].reset_index(drop=True)
+        known[loss, value] = test
+        rows.append({"loss": loss, "value": value, "mean": test.mean()})
+    if not rows:
+        return pd.DataFrame(columns=["loss", "value", "mean", "low", "high"])
+    limits = stats.intervals(pd.DataFrame(known), np.random.default_rng(STREAM))
+    return pd.DataFrame(rows).merge(limits, left_on=["loss", "value"], right_index=True)
+
+
+def near_best(verdict: Verdict, losses: pd.Series) -> pd.DataFrame:
+    """For each loss: settings tried, and the share of them within 5 % of its own best and of the best of all.
+
+    `losses` maps a label to its loss. A setting without a test value is not near anything.
+    """
+    board = verdict.settings.set_index("loss")[verdict.yardstick[0]]
+    sign = -1 if verdict.higher_is_better else 1
+    best = (sign * board).min()
+    rows = []
+    for loss, group in board.groupby(losses.reindex(board.index), sort=False):
+        cost = sign * group
+        own = cost.min()
+        shares = [(cost <= at + abs(at) * NEAR / 100).sum() / len(cost) for at in (own, best)]
+        rows.append((loss, len(cost), *shares))
+    return pd.DataFrame(rows, columns=["loss", "settings", "near its best", "near the best"])

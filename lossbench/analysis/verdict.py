@@ -1,0 +1,206 @@
+"""The verdict on one dataset: from its records to what may be said of its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lossbench.analysis import stats
+from lossbench.analysis.records import FAILED, Records, Yardsticks
+from lossbench.core import BadInput
+
+FINISHED = "finished"
+COSTS = {"time/step_ms": "ms a step", "time/train_s": "training, s", "memory/peak_mb": "peak memory, MB"}
+STREAM = 20261122  # of the resampling: the same records give the same report
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the runs of one dataset say.
+
+    `chosen` maps each contender to its label among the runs: where a loss was run at several settings, the one with
+    the best validation. `values` are the test values of the yardstick, a row a seed, a column a contender, missing
+    where a run has none; `failed` marks those that the loss is to blame for; `ranks` count these as last.
+    `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
+    `ranked` of `ranks`. `best` are the contenders that are not distinguishable from the best mean.
+    """
+
+    dataset: str
+    runs: pd.DataFrame
+    yardsticks: Yardsticks
+    yardstick: tuple[str, str, str]
+    baseline: str
+    chosen: dict[str, str]
+    values: pd.DataFrame
+    failed: pd.DataFrame
+    ranks: pd.DataFrame
+    leaderboard: pd.DataFrame
+    settings: pd.DataFrame
+    differences: pd.DataFrame
+    ranked: pd.DataFrame
+    best: list[str]
+    best_ranked: list[str]
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.yardstick[1] == "↑"
+
+    @property
+    def unit(self) -> str:
+        name, _, unit = self.yardstick
+        return f"{name} [{unit}]" if unit else name
+
+    def difference(self, a: str, b: str) -> pd.Series:
+        """The row of a pair, as a − b."""
+        table = self.differences
+        found = table[(table["a"] == a) & (table["b"] == b)]
+        if len(found):
+            return found.iloc[0]
+        row = table[(table["a"] == b) & (table["b"] == a)].iloc[0].copy()
+        return _turned(row)
+
+    def against(self, baseline: str) -> pd.DataFrame:
+        """Each other contender − the baseline, by contender."""
+        others = [loss for loss in self.values.columns if loss != baseline]
+        return pd.DataFrame([self.difference(loss, baseline) for loss in others], index=pd.Index(others, name="loss"))
+
+
+def judge(records: Records, *, metric: str | None = None, baseline: str | None = None) -> Verdict:
+    """The verdict on the runs of one dataset; on the primary yardstick and against the first loss, unless asked.
+
+    Raises: BadInput for a yardstick or a baseline that these records do not have.
+    """
+    rng = np.random.default_rng(STREAM)
+    runs = records.runs[~records.runs["repeated"]]
+    dataset = str(runs["dataset"].iloc[0])
+    yardstick = _yardstick(records, metric, dataset)
+    name, arrow, _ = yardstick
+    higher = arrow == "↑"
+    chosen = _chosen(runs, records.yardsticks)
+    entered = runs[runs["label"].isin(chosen.values())]
+    contender = {label: loss for loss, label in chosen.items()}
+    entered = entered.assign(contender=entered["label"].map(contender))
+    values = by_seed(entered, f"test/{name}", list(chosen))
+    failed = _marks(entered, values)
+    ranks = stats.ranks(values, failed, higher_is_better=higher)
+    differences = stats.differences(values, rng, higher_is_better=higher)
+    ranked = stats.differences(ranks, rng, higher_is_better=False)
+    best = stats.not_distinguishable(values, differences, higher_is_better=higher)
+    first = next(iter(chosen))
+    if baseline is not None and baseline not in chosen:
+        raise BadInput(f"--baseline {baseline}: was not compared on {dataset}; there are {', '.join(chosen)}")
+    return Verdict(
+        dataset,
+        entered,
+        records.yardsticks,
+        yardstick,
+        baseline or first,
+        chosen,
+        values,
+        failed,
+        ranks,
+        _board(entered, "contender", records.yardsticks, yardstick, ranks),
+        _board(runs, "label", records.yardsticks, yardstick, None),
+        differences,
+        ranked,
+        best,
+        stats.not_distinguishable(ranks, ranked, higher_is_better=False),
+    )
+
+
+def _yardstick(records: Records, metric: str | None, dataset: str) -> tuple[str, str, str]:
+    if not records.yardsticks:
+        raise BadInput(f"the runs on {dataset} name no yardsticks: they were not recorded by this program")
+    known = {name: (name, arrow, unit) for name, arrow, unit in records.yardsticks}
+    asked = (metric or records.yardsticks[0][0]).removeprefix("test/")
+    if asked not in known:
+        raise BadInput(f"--metric {metric}: no yardstick of {dataset}; there are {', '.join(known)}")
+    return known[asked]
+
+
+def _chosen(runs: pd.DataFrame, yardsticks: Yardsticks) -> dict[str, str]:
+    """Which label stands for each contender: a loss at the setting that validation chose, or with one loss, each.
+
+    A setting with fewer failures comes first, then the better mean of the primary yardstick on validation.
+    """
+    labels = list(dict.fromkeys(runs["label"]))
+    if runs["loss"].nunique() == 1:
+        return {label: label for label in labels}
+    sign = 1 if yardsticks[0][1] == "↑" else -1
+    chosen = {}
+    for loss, group in runs.groupby("loss", sort=False):
+        by_label = group.groupby("label", sort=False)
+        blame = by_label["outcome"].agg(lambda outcome: outcome.isin(FAILED).mean())
+        score = group[group["outcome"] == FINISHED].groupby("label")["objective"].mean().reindex(blame.index)
+        order = pd.DataFrame({"blame": blame, "score": -sign * score}).sort_values(["blame", "score"], kind="stable")
+        chosen[str(loss)] = str(order.index[0])
+    return chosen
+
+
+def by_seed(runs: pd.DataFrame, metric: str, losses: Sequence[str]) -> pd.DataFrame:
+    """A metric of finished runs, a row a seed, a column a contender; every seed that any of them was run on."""
+    known = runs[runs["seed"] != ""]
+    seeds = sorted(set(known["seed"]), key=lambda seed: (not seed.isdigit(), int(seed) if seed.isdigit() else 0, seed))
+    rows, columns = pd.Index(seeds, name="seed"), pd.Index(losses, name="loss")
+    done = known[known["outcome"] == FINISHED]
+    if metric not in done or done.empty:
+        return pd.DataFrame(np.nan, index=rows, columns=columns)
+    return (
+        done.pivot(index="seed", columns="contender", values=metric).reindex(index=rows, columns=columns).astype(float)
+    )
+
+
+def _marks(runs: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
+    marks = pd.DataFrame(False, index=like.index, columns=like.columns)
+    for seed, loss in zip(*(runs.loc[runs["outcome"].isin(FAILED), c] for c in ("seed", "contender")), strict=True):
+        if seed:
+            marks.loc[seed, loss] = True
+    return marks
+
+
+def _board(
+    runs: pd.DataFrame, by: str, yardsticks: Yardsticks, yardstick: tuple[str, str, str], ranks: pd.DataFrame | None
+) -> pd.DataFrame:
+    """A row a contender: loss, setting, colour, counts of outcomes, and each yardstick and cost, best mean first.
+
+    Of a yardstick: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
+    """
+    rows, known = [], {}
+    for loss, group in runs.groupby(by, sort=False):
+        done = group[group["outcome"] == FINISHED]
+        outcomes = group["outcome"].value_counts()
+        row = {
+            "loss": loss,
+            "setting": group["setting"].iloc[0] if loss != group["label"].iloc[0] else "",
+            "colour": group["colour"].iloc[0],
+            "runs": len(group),
+            "n": len(done),
+            "failures": len(group) - len(done),
+            "outcomes": ", ".join(f"{count} {what}" for what, count in outcomes.items() if what != FINISHED),
+            "rank": np.nan if ranks is None else ranks[loss].mean(),
+        }
+        for name, _, _ in yardsticks:
+            values = done.get(f"test/{name}", pd.Series(dtype=float)).dropna().reset_index(drop=True)
+            row |= {name: values.mean(), f"{name} sd": values.std(ddof=1), f"{name} n": len(values)}
+            known[loss, name] = values
+        for metric, title in COSTS.items():
+            row[title] = done[metric].median() if metric in done else np.nan
+        rows.append({**row, "own parameters": group["parameters"].max()})
+    limits = stats.intervals(pd.DataFrame(known), np.random.default_rng(STREAM))
+    for row in rows:
+        for name, _, _ in yardsticks:
+            row[f"{name} low"], row[f"{name} high"] = limits.loc[(row["loss"], name)]
+    return pd.DataFrame(rows).sort_values(
+        yardstick[0], ascending=yardstick[1] != "↑", na_position="last", ignore_index=True, kind="stable"
+    )
+
+
+def _turned(row: pd.Series) -> pd.Series:
+    """The same pair, the other way round."""
+    row["a"], row["b"] = row["b"], row["a"]
+    row["difference"], row["low"], row["high"] = -row["difference"], -row["high"], -row["low"]
+    row["improvement"] = 1 - row["improvement"]
+    return row

@@ -1,0 +1,68 @@
+"""Losses beside each other: what a trained model costs under every loss that fits, and how a loss pulls on a batch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from lossbench import build, catalogue
+from lossbench.core import Facts, Split, Task, stream
+
+EXAMPLES = 32  # of a probe
+NUMBERS = 256  # of its gradient that are kept
+
+
+def costs(folders: tuple[Path, ...], facts: Facts, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """What these outputs cost under every loss of these folders that fits, each at the settings of its file.
+
+    A loss that learns has no value until it is trained with; one that fails here is not the one that trained.
+    """
+    values = {}
+    with torch.inference_mode():
+        for name, loss in _losses(folders, facts.kind).items():
+            with contextlib.suppress(Exception):
+                values[name] = build.task(facts.kind, loss, facts).loss(outputs, targets).mean().item()
+    return values
+
+
+@cache
+def _losses(folders: tuple[Path, ...], kind: str) -> dict[str, Callable[..., Tensor]]:
+    made = {}
+    for entry in catalogue.losses(folders):
+        if kind in entry.kinds:
+            with contextlib.suppress(Exception):  # a file that this run does not use
+                made[entry.name] = build.loss(OmegaConf.create({"_target_": entry.target, **entry.parameters}), kind)
+    return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}
+
+
+def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) -> str:
+    """How the loss pulls on made-up predictions: its terms and their gradient, as JSON of plain numbers.
+
+    The predictions, of this shape an example, are the same whatever the seed; the targets are spread over what
+    the training split has. Two losses whose gradients here are the same up to a factor train the same model. Empty
+    for a loss that refuses such predictions.
+    """
+    targets = split.targets
+    order = targets.reshape(len(targets), -1).double().sum(1).argsort(stable=True)
+    few = min(EXAMPLES, len(targets))
+    chosen = targets[order[torch.linspace(0, len(targets) - 1, few).long()]].to(device)
+    made = (2 * torch.randn(few, *shape, generator=stream(0, "probe"))).to(device).requires_grad_(True)
+    try:
+        terms = task.loss(made, chosen)
+        (gradient,) = torch.autograd.grad(terms.sum(), made)
+    except Exception:  # whatever a loss makes of predictions that no net gave
+        return ""
+    flat = gradient.flatten()
+    flat = flat[torch.linspace(0, len(flat) - 1, min(NUMBERS, len(flat))).long()]
+    return json.dumps({"terms": _plain(terms.detach().flatten()), "gradient": _plain(flat)})
+
+
+def _plain(values: Tensor) -> list[float]:
+    return [float(f"{value:.5g}") for value in values.tolist()]

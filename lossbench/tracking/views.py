@@ -1,0 +1,38 @@
+"""Saved views: what MLflow's UI shows of a comparison when its link is opened.
+
+MLflow keeps them as tags of the experiment and documents neither the tag nor its contents: a test opens one in a
+browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Sequence
+from urllib.parse import quote
+
+TAG = "mlflow.sharedViewState."
+
+
+def saved(name: str, yardsticks: Sequence[tuple[str, str, str]]) -> str:
+    """The value of the tag: the runs of a comparison, grouped by loss, with outcome and yardsticks as columns."""
+    now = int(time.time() * 1000)
+    columns = [f"metrics.`test/{name}`" for name, _, _ in dict.fromkeys(yardsticks)]
+    state = {
+        "searchFilter": f"tags.`lossbench.comparison` = '{name}' and tags.`lossbench.kind` = 'run'",
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "loss"}]},
+        "selectedColumns": [*columns, "tags.`lossbench.outcome`"],
+        "orderByKey": columns[0],
+        "orderByAsc": yardsticks[0][1] != "↑",
+        "runsHiddenMode": "SHOWALL",
+        "useGroupedValuesInCharts": False,  # a group has a colour of the browser's, a run that of its loss
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+
+
+def path(experiment: str, key: str) -> str:
+    """Where the view is in MLflow's UI, under `page`."""
+    return f"experiments/{experiment}/runs?viewStateShareKey={quote(key)}"
