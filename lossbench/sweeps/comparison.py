@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,13 @@ class Comparison(Callback):
             begin(config, config, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if RUNNING in os.environ:
+        if RUNNING not in os.environ:
+            return
+        try:
             conclude(config, "FINISHED")
+        except Exception as error:  # which Hydra would turn into a warning
+            print(f"lossbench: the comparison could not be ended: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
 
 
 def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, bool]:

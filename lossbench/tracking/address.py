@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,15 +21,24 @@ PATIENCE_S = 5  # that a server may take to answer
 
 
 def resolve(uri: str) -> str:
-    """The URI with a SQLite path made absolute, since MLflow would take it from wherever it runs.
+    """The URI as MLflow needs it: a SQLite path absolute, wherever it runs; PostgreSQL with a driver that is installed.
 
     Raises: BadInput for a URI that no store of MLflow 3 can have.
     """
+    if uri.startswith(("postgresql://", "postgres://")):
+        return f"postgresql+{_driver()}://{uri.partition('://')[2]}"
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     if "://" not in uri or uri.startswith("file:"):
         raise BadInput(f"tracking.uri={uri}: no store; sqlite:///mlflow.db, http://host:5000 or a database's URI works")
     return uri
+
+
+def _driver() -> str:
+    drivers = [name for name in ("psycopg2", "psycopg") if find_spec(name)]
+    if not drivers:
+        raise BadInput("tracking.uri=postgresql://…: needs a driver: pip install psycopg2-binary")
+    return drivers[0]
 
 
 def reach(uri: str) -> None:
@@ -39,10 +49,14 @@ def reach(uri: str) -> None:
     if uri.startswith("sqlite:///"):
         return _writable(Path(uri.removeprefix("sqlite:///")))
     parts = urlsplit(uri)
+    try:
+        port = parts.port
+    except ValueError:
+        raise BadInput(f"tracking.uri={shown(uri)}: no port; percent-encode what a password has of :/@?#") from None
     if parts.scheme in ("http", "https"):
         return _answers(uri)
     if parts.hostname:
-        port = parts.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0])
+        port = port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0])
         if port is None:
             return None
         try:
@@ -91,7 +105,7 @@ def _answers(uri: str) -> None:
 
 def shown(uri: str) -> str:
     """A URI as it may be printed: without its password."""
-    return re.sub(r"(//[^:/@]+):[^@]+@", r"\1:…@", uri)
+    return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1…", re.sub(r"(//[^:/@\s]*):\S*@", r"\1:…@", uri))
 
 
 def ui_command(uri: str, run_id: str) -> str:
@@ -109,17 +123,6 @@ def serve(uri: str, port: str, path: str) -> None:
     """Become MLflow's UI on a store: one worker and no job executor (0.6 GB rather than 3.6), on loopback."""
     print(f"{page(f'http://127.0.0.1:{port}', path)}   (Ctrl-C ends it)", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    words = [
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-        "--workers",
-        "1",
-    ]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: everybody on the machine could read a password
+    words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *words])

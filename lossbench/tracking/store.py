@@ -33,6 +33,7 @@ class Store:
         from filelock import FileLock
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        from sqlalchemy import NullPool, create_engine
         from sqlalchemy.exc import SQLAlchemyError
 
         self.uri = uri
@@ -41,16 +42,17 @@ class Store:
         self._busy_s = 0.0  # processor time that the writer took since it last rested
         self._rested = 0.0
         try:
-            if not uri.startswith("sqlite:///"):
+            if uri.startswith("http"):
                 self.client: MlflowClient = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
                 return
-            # two processes that migrate one new file at once break it; later ones pass in a millisecond
+            create_engine(uri, poolclass=NullPool).connect().close()  # MLflow tries a wrong password ten times over, a minute long
+            # two processes that migrate one new database at once break it; later ones pass in a millisecond
             name = hashlib.sha256(uri.encode()).hexdigest()[:20]
             with FileLock(Path(gettempdir()) / f"lossbench-{name}.lock", timeout=120, mode=0o666):
                 self.client = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
-        except (MlflowException, SQLAlchemyError) as error:
+        except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
             lines = str(error).strip().splitlines()
             raise BadInput(f"tracking.uri={shown(uri)}: MLflow cannot use it: {lines[0]}") from error
 

@@ -1,0 +1,232 @@
+"""The server of docker/compose.yaml, as it is written there, on a real PostgreSQL; and PostgreSQL without a server."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+from small import SMALL
+
+from lossbench import tracking
+
+COMPOSE = Path(__file__).resolve().parent.parent.parent / "docker/compose.yaml"
+PASSWORD = "p@ss:w/o%r d"  # would break a URI that it were pasted into
+SECRET = quote(PASSWORD, safe="")
+STEPS = ["train.steps=40", "train.record_every=1", "train.eval_every=10"]
+COMPARISON = ["-m", "loss=mse,huber", "seed=range(2)", "dataset=regression", *STEPS, *SMALL["regression"]]
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def running(words: list[str], end: int, **options) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, ended by its id whatever happens; what it said is shown where a test fails."""
+    process = subprocess.Popen(words, **options)
+    try:
+        yield process
+    finally:
+        process.send_signal(end)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def until(true, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, f"{process.args} ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"{process.args} does not answer"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    programs: Path
+    port: int
+
+    def new(self, name: str) -> str:
+        """An empty database; its URI, with the password."""
+        words = [self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", name]
+        subprocess.run(words, check=True, env=os.environ | {"PGPASSWORD": PASSWORD})
+        return f"postgresql+psycopg2://mlflow:{SECRET}@127.0.0.1:{self.port}/{name}"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of our own, on loopback and without a socket file."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if not found and not on_path:
+        pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
+    programs = (found[-1] if found else Path(str(on_path))).resolve().parent
+    with tempfile.TemporaryDirectory(prefix="lossbench-postgresql-") as folder:  # pytest's own are closed to others
+        secret = Path(folder, "password")
+        secret.write_text(PASSWORD)
+        other = {}
+        if os.geteuid() == 0:  # whom PostgreSQL refuses
+            nobody = pwd.getpwnam("nobody")
+            other = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            for path in (folder, secret):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        data = f"{folder}/data"
+        words = [programs / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={secret}"]
+        subprocess.run([*words, "-E", "UTF8", "--locale=C", "--no-sync"], check=True, capture_output=True, **other)
+        port = free_port()
+        words = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+        with Path(folder, "log").open("wb") as log, running(words, signal.SIGINT, stderr=log, **other) as process:
+            ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            until(lambda: subprocess.run(ready).returncode == 0, process)
+            yield Cluster(programs, port)
+
+
+def written(port: int, database: Cluster, artifacts: Path) -> tuple[list[str], dict[str, str]]:
+    """The server's command and environment as compose.yaml has them, but for where things are."""
+
+    def filled(text: str) -> str:
+        given = {"POSTGRES_PASSWORD": PASSWORD}
+        return re.sub(r"\$\{(\w+):[-?]([^}]*)\}", lambda found: given.get(found[1], found[2]), text)
+
+    service = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]["mlflow"]
+    command = " ".join(map(filled, [*service["entrypoint"], *service["command"]]))
+    for there, here in (
+        ("@database/", f"@127.0.0.1:{database.port}/"),
+        ("destination=/artifacts", f"destination={artifacts}"),
+        ("--host=0.0.0.0", "--host=127.0.0.1"),
+        ("--port=5000", f"--port={port}"),
+    ):
+        assert there in command
+        command = command.replace(there, here)
+    return [sys.executable, "-m", *command.split()], {k: filled(v) for k, v in service["environment"].items()}
+
+
+@pytest.fixture(scope="module")
+def server(cluster, tmp_path_factory) -> Iterator[str]:
+    """MLflow's server, as in compose.yaml, on an empty database; its address."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    cluster.new("mlflow")
+    command, environment = written(port, cluster, folder / "artifacts")
+    options = {"cwd": folder, "env": os.environ | environment, "stdout": subprocess.DEVNULL}
+    with running(command, signal.SIGTERM, **options) as process:
+        until(lambda: status(port, "/health") == 200, process)
+        yield f"http://127.0.0.1:{port}"
+    assert {path.name for path in folder.iterdir()} <= {"artifacts"}  # all else is in the database
+
+
+def status(port: int, path: str, body: str | None = None, **headers: str) -> int | None:
+    """What a server answers to a question, or to a body that is posted; None where there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST" if body else "GET", path, body, {"Content-Type": "application/json", **headers})
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def lossbench(folder: Path, *words: str) -> str:
+    """The command line as a process of its own; what it printed."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "COLUMNS")}
+    command = [sys.executable, "-m", "lossbench", *words]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def compared(folder: Path, uri: str) -> str:
+    """Log a comparison of four runs, the first of its store; its name."""
+    said = lossbench(folder, *COMPARISON, f"tracking.uri={uri}")
+    assert SECRET not in said
+    (found,) = tracking.Store(uri).find({"lossbench.kind": "comparison"})
+    return found.data.tags["lossbench.comparison"]
+
+
+def check(uri: str, comparison: str) -> None:
+    """All that was logged is there: four runs that ended well, every point of them, and their comparison."""
+    store = tracking.Store(uri)
+    runs = store.find({"lossbench.kind": "run", "lossbench.comparison": comparison})
+    asked = sorted(itertools.product(("huber", "mse"), ("0", "1")))
+    assert sorted((run.data.tags["loss"], run.data.tags["seed"]) for run in runs) == asked
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert {"test/mae", "test/rmse"} <= set(run.data.metrics)
+        for name, every in (("train/loss", 1), ("val/mae", 10)):
+            steps = [point.step for point in store.client.get_metric_history(run.info.run_id, name)]
+            assert steps == list(range(every, 41, every)), name
+        assert {file.path for file in store.client.list_artifacts(run.info.run_id)} >= {"config.yaml"}
+    (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": comparison})
+    assert found.info.status == "FINISHED"
+    table = Path(store.client.download_artifacts(found.info.run_id, "table.md")).read_text(encoding="utf-8")
+    assert "mse" in table
+    assert "huber" in table
+    for run in (*runs, found):
+        assert SECRET not in str(run.to_dictionary())
+
+
+@pytest.fixture(scope="module")
+def comparison(server, cache, tmp_path_factory) -> str:
+    """The name of a comparison that was logged to the server."""
+    return compared(tmp_path_factory.mktemp("trainer"), server)
+
+
+def test_a_comparison_on_the_server(server, comparison):
+    check(server, comparison)
+
+
+def test_report_is_read_from_the_server(server, comparison, tmp_path):
+    lossbench(tmp_path, "report", comparison, f"tracking.uri={server}")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "mse" in report
+    assert "huber" in report
+
+
+def test_the_server_answers_under_its_own_names_only(server):
+    port, path = int(server.rpartition(":")[2]), "/api/2.0/mlflow/experiments/get?experiment_id=0"
+    for host in ("mlflow:5000", "127.0.0.1:5000", "localhost:80"):
+        assert status(port, path, Host=host) == 200, host
+    assert status(port, path, Host="elsewhere.example") == 403
+
+
+def test_pages_of_other_sites_cannot_use_the_server(server):
+    port, path, body = int(server.rpartition(":")[2]), "/ajax-api/2.0/mlflow/experiments/search", '{"max_results": 1}'
+    assert status(port, path, body, Origin="http://127.0.0.1:5000") == 200  # its own UI
+    assert status(port, path, body, Origin="http://elsewhere.example") == 403
+
+
+def test_a_comparison_without_a_server(cluster, cache, tmp_path):
+    uri = cluster.new("direct")
+    check(uri, compared(tmp_path, uri))
+    assert (tmp_path / "mlruns/regression").is_dir()
+
+
+def test_several_come_first_to_an_empty_database(cluster):
+    uri = cluster.new("shared")
+    words = [sys.executable, "-c", "import sys; from lossbench import tracking; tracking.Store(sys.argv[1])", uri]
+    first = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=180)[1] for process in first]
+    assert [process.returncode for process in first] == [0, 0, 0], said
