@@ -46,7 +46,7 @@ class Store:
                 self.client: MlflowClient = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
                 return
-            create_engine(uri, poolclass=NullPool).connect().close()  # MLflow tries a wrong password ten times over, a minute long
+            create_engine(uri, poolclass=NullPool).connect().close()  # MLflow tries a wrong password for a minute
             # two processes that migrate one new database at once break it; later ones pass in a millisecond
             name = hashlib.sha256(uri.encode()).hexdigest()[:20]
             with FileLock(Path(gettempdir()) / f"lossbench-{name}.lock", timeout=120, mode=0o666):
