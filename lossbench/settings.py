@@ -45,6 +45,7 @@ class Config:
     seed: int = MISSING
     device: str = MISSING
     experiment_name: str = MISSING
+    question: str = ""
     dataset: Any = MISSING
     model: Any = MISSING
     loss: Any = MISSING
@@ -155,7 +156,7 @@ def key(cfg: DictConfig) -> str:
 
     Our code is named by its revision beside this; a foreign `_target_` by the bytes of its module.
     """
-    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(("tracking.", "experiment_name"))}
+    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(("tracking.", "experiment_name", "question"))}
     for name in [name for name in deciding if name.endswith("_target_")]:
         spec = catalogue.find(str(deciding[name]).rpartition(".")[0])
         if spec and spec.origin and spec.origin.endswith(".py"):

@@ -21,8 +21,9 @@ def compare(arguments: list[str]) -> list[str]:
     if not seeds.isdigit() or int(seeds) < 1:
         raise BadInput(f"seeds={seeds}: how many paired seeds, at least 1")
     if "losses" not in asked:
-        kind = _kind(dataset)
-        asked["losses"] = ",".join(e.name for e in catalogue.losses([settings.CONFIGS]) if kind in e.kinds)
+        usual, kind = _loss(dataset), _kind(dataset)  # the usual loss first: others are compared with it
+        fitting = [e.name for e in catalogue.losses([settings.CONFIGS]) if kind in e.kinds]
+        asked["losses"] = ",".join(sorted(fitting, key=lambda name: name != usual))
     rest = [a for a in arguments if a.partition("=")[0] not in ("losses", "seeds", "dataset")]
     return ["-m", f"dataset={dataset}", f"loss={asked['losses']}", f"seed=range({seeds})", *rest]
 
@@ -126,7 +127,18 @@ def _recorded(asked: str | None) -> str:
 
 
 def _kind(dataset: str) -> str:
-    """The kind of problem of a dataset. Raises: BadInput for one that is not there."""
+    """The kind of problem of a dataset."""
+    return str(_file(dataset).dataset.kind)
+
+
+def _loss(dataset: str) -> str:
+    """The loss that a dataset brings."""
+    brought = [entry["override /loss"] for entry in _file(dataset).get("defaults", []) if "override /loss" in entry]
+    return str(brought[0]) if brought else ""
+
+
+def _file(dataset: str) -> Any:
+    """The file of a dataset. Raises: BadInput for one that is not there."""
     from omegaconf import OmegaConf
 
     from lossbench import complaints, settings
@@ -134,7 +146,7 @@ def _kind(dataset: str) -> str:
     path = settings.CONFIGS / "dataset" / f"{dataset}.yaml"
     if not path.is_file():
         raise BadInput(complaints.missing("dataset", dataset, [p.stem for p in path.parent.glob("*.yaml")]))
-    return str(OmegaConf.load(path).dataset.kind)
+    return OmegaConf.load(path)
 
 
 VERBS: dict[str, Any] = {"compare": compare, "list": list_losses, "report": report, "ui": ui}

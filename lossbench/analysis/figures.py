@@ -17,6 +17,7 @@ from lossbench.analysis.verdict import Verdict
 
 ROW = 34  # pixels that a loss takes in a chart with a row a loss
 BAND = (0.1, 0.5, 0.9)  # of the seeds: the ends of a curve's band, and its middle
+DOTS = 0.13  # how far above its row's middle a loss has its dots, and below it its mean
 LABELLED = 16  # losses up to which the cells of a matrix carry numbers
 INK, FAINT = "#1d2733", "#c4ccd4"
 
@@ -39,7 +40,7 @@ def seeds(verdict: Verdict) -> go.Figure:
     paired = [(row, place) for _, line in values.iterrows() for place, row in [*enumerate(line), (None, None)]]
     figure.add_scatter(
         x=[row for row, _ in paired],
-        y=[place for _, place in paired],
+        y=[None if place is None else place + DOTS for _, place in paired],
         mode="lines",
         line={"color": FAINT, "width": 0.8},
         hoverinfo="skip",
@@ -50,7 +51,7 @@ def seeds(verdict: Verdict) -> go.Figure:
         label = escape(loss)
         figure.add_scatter(
             x=known,
-            y=[place + 0.13] * len(known),
+            y=[place + DOTS] * len(known),
             mode="markers",
             marker={"color": hues[loss], "size": 6, "opacity": 0.55},
             hovertext=[f"{label}, seed {escape(str(seed))}: {value:.5g}" for seed, value in known.items()],
@@ -60,7 +61,7 @@ def seeds(verdict: Verdict) -> go.Figure:
         mean, low, high = (board.loc[loss, f"{name}{what}"] for what in ("", " low", " high"))
         figure.add_scatter(
             x=[mean],
-            y=[place - 0.13],
+            y=[place - DOTS],
             error_x=_bars(mean, low, high, hues[loss]),
             mode="markers",
             marker={"color": hues[loss], "size": 10, "symbol": "diamond"},
@@ -158,7 +159,8 @@ def costs(verdict: Verdict) -> go.Figure | None:
 def band(points: pd.DataFrame) -> pd.DataFrame:
     """The middle and the ends of the band of one loss at each step, from a table of run, step and value."""
     wide = points.pivot(index="step", columns="run_id", values="value")
-    return pd.DataFrame(np.nanquantile(wide, BAND, axis=1).T, index=wide.index, columns=["low", "median", "high"])
+    quantile = np.nanquantile if wide.isna().to_numpy().any() else np.quantile
+    return pd.DataFrame(quantile(wide, BAND, axis=1).T, index=wide.index, columns=["low", "median", "high"])
 
 
 def curves(
@@ -169,19 +171,20 @@ def curves(
     `bands`: for each metric, that of each contender. Seconds are steps times the contender's median time of a step.
     """
     hues, board = colours(verdict), verdict.leaderboard.set_index("loss")
-    figure = go.Figure()
+    traces = []
     for shown, (metric, by_loss) in enumerate(bands.items()):
         for loss, spread in by_loss.items():
-            x = spread.index.to_numpy(float)
+            x = spread.index.to_numpy(np.float32)  # seven digits are more than a screen shows, in half the bytes
             if seconds:
-                x = x * board.loc[loss, "ms a step"] / 1000
-            hue, common = hues[loss], {"meta": metric, "visible": not shown, "legendgroup": loss}
-            faint = f"rgba({','.join(str(int(hue[i : i + 2], 16)) for i in (1, 3, 5))},0.15)"
-            x, low, middle, high = (_short(v) for v in (x, spread["low"], spread["median"], spread["high"]))
-            around = {"x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself", "fillcolor": faint}
-            figure.add_scatter(**around, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, **common)
-            line = {"color": hue, "width": 2}
-            figure.add_scatter(x=x, y=middle, mode="lines", line=line, name=escape(loss), **common)
+                x = x * np.float32(board.loc[loss, "ms a step"] / 1000)
+            low, middle, high = (spread[name].to_numpy(np.float32) for name in ("low", "median", "high"))
+            common = {"mode": "lines", "meta": metric, "visible": not shown, "legendgroup": loss}
+            around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
+            faint = f"rgba({','.join(str(int(hues[loss][i : i + 2], 16)) for i in (1, 3, 5))},0.15)"
+            quiet = {"line": {"width": 0}, "fillcolor": faint, "hoverinfo": "skip", "showlegend": False}
+            traces.append(go.Scatter(**around, **quiet, **common))
+            traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=escape(loss), **common))
+    figure = go.Figure(traces)
     figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
     figure.update_yaxes(title=escape(axis))
     return _plain(figure, 380)
@@ -268,11 +271,6 @@ def _bars(mean: float, low: float, high: float, colour: str) -> dict[str, Any] |
     if not np.isfinite(low):
         return None
     return {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "color": colour}
-
-
-def _short(values: Any) -> list[float]:
-    """Six digits are more than a screen shows, and half the bytes."""
-    return [float(f"{value:.6g}") for value in values]
 
 
 def _rows(figure: go.Figure, order: Sequence[str]) -> go.Figure:

@@ -66,6 +66,7 @@ def page(report: Report, client: MlflowClient) -> str:
     runs = report.records.runs
     return template.render(
         name=report.records.name,
+        title=report.records.question or f"Which loss on {answer.listed([v.dataset for v in report.verdicts])}?",
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         started=datetime.fromtimestamp(runs["start"].min() / 1000).strftime("%Y-%m-%d %H:%M"),
         runs=len(runs),

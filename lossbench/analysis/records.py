@@ -42,6 +42,12 @@ class Records:
     commands: list[str]
 
     @property
+    def question(self) -> str:
+        """What the study asked, if its runs say so with one voice."""
+        asked = set(self.params["question"].dropna()) - {""} if "question" in self.params else set()
+        return str(asked.pop()) if len(asked) == 1 else ""
+
+    @property
     def yardsticks(self) -> Yardsticks:
         return self.runs["yardsticks"].iloc[0] if len(self.runs) else []
 
@@ -160,7 +166,7 @@ def _source(recorded: str) -> str:
 def labels(params: pd.DataFrame) -> list[str]:
     """The loss of each run, with the settings that differ between runs of one loss and dataset, seeds aside."""
     table = params.fillna("")
-    settings = [c for c in table.columns if c not in SEED_LIKE | {"loss", "dataset", "experiment_name"}]
+    settings = [c for c in table.columns if c not in SEED_LIKE | {"loss", "dataset", "experiment_name", "question"}]
     settings = [c for c in settings if not c.startswith("tracking.") and not c.endswith("_target_")]
     groups = table.groupby(["loss", "dataset"])[settings].nunique().max()
     varied = [c for c in settings if groups[c] > 1]

@@ -7,6 +7,7 @@ the wrong way round would give numbers that look right. A missing value is a run
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -152,11 +153,15 @@ def _holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def detectable(d: np.ndarray[Any, Any]) -> float:
     """The smallest mean difference that a paired t test on as many seeds finds with 80 % power at 5 %."""
+    return np.nan if len(d) < 2 else float(_effect(len(d)) * d.std(ddof=1))
+
+
+@cache
+def _effect(n: int) -> float:
+    """The same in standard deviations of the difference."""
     from statsmodels.stats.power import TTestPower
 
-    if len(d) < 2:
-        return np.nan
-    return float(TTestPower().solve_power(nobs=len(d), alpha=ALPHA, power=POWER) * d.std(ddof=1))
+    return float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER))
 
 
 def seeds_least() -> int:

@@ -16,7 +16,7 @@ from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.digits import LICENCE, Digits, digits
 from lossbench.datasets.scenes import Scene, photographs, scene
-from lossbench.datasets.splits import assemble, fingerprint
+from lossbench.datasets.splits import assemble, fingerprint, moments
 
 POSITIVE = 0.5  # IoU from which an anchor is labelled as an object
 NEAR = 0.2  # IoU from which a negative is a near miss
@@ -75,8 +75,7 @@ def imbalanced(
         return {key: tensor for part in parts for key, tensor in part}
 
     tensors = remembered("imbalanced", key, make)
-    pixels = tensors["train.inputs"].float()
-    mean, spread = pixels.mean(), pixels.std()
+    mean, spread = moments(tensors["train.inputs"])
 
     def split(name: str) -> Split:
         inputs = ((tensors[f"{name}.inputs"].float() - mean) / spread).unsqueeze(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets.digits import LICENCE, digits
-from lossbench.datasets.splits import assemble
+from lossbench.datasets.splits import assemble, moments
 
 CLASSES = 10
 
@@ -65,7 +65,7 @@ def mnist(
     noisy = _flip(labels, label_noise, noise_type, np.random.default_rng([seed, 2]))
 
     held = max(1, round(validation * len(labels)))
-    mean, spread = images[held:].float().mean(), images[held:].float().std()
+    mean, spread = moments(images[held:])
 
     def split(pixels: Tensor, targets: Tensor, truth: Tensor) -> Split:
         return Split(((pixels.float() - mean) / spread).unsqueeze(1), targets, {"truth": truth})
