@@ -33,6 +33,17 @@ def test_one_thread_and_two_make_the_same_data(dataset, threads, tmp_path, monke
     assert len(set(prints)) == 1
 
 
+def test_moments_of_forty_million_bytes_are_exact(threads):
+    """Float32 sums of as many differ by thread count, which once gave runs of one seed different data."""
+    drawn = np.random.default_rng(1).gamma(2, 40, (70_000, 24, 24))  # of which float32 means do differ
+    pixels = torch.from_numpy(drawn.clip(0, 255).astype(np.uint8))
+    found = set()
+    for count in (1, 2, 3):
+        threads(count)
+        found.add(moments(pixels))
+    assert len(found) == 1
+
+
 def test_moments_are_those_of_the_bytes():
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, 7, 7), dtype=np.uint8))
     mean, spread = moments(pixels)
