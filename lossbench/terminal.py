@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lossbench.catalogue import Entry
 
 WIDE = 160  # columns of a table that goes to a file
-SHOWN = 6  # yardsticks of a comparison; its files have all
+SHOWN = 5  # yardsticks of a comparison; its report has all
 
 
 def out() -> Console:
@@ -161,7 +161,7 @@ def comparison(verdict: Verdict) -> Table:
     first = verdict.yardstick
     others = [yardstick for yardstick in verdict.yardsticks if yardstick != first][: SHOWN - 1]
     view = Table(title=f"{escape(verdict.dataset)}: test, mean ± SD over seeds", title_justify="left")
-    view.add_column("loss")
+    view.add_column("loss", no_wrap=True)
     for title in ("runs", "failed", _heading(first), "95 % interval", *map(_heading, others)):
         view.add_column(escape(title), justify="right")
     hues = dict(zip(verdict.leaderboard["loss"], verdict.leaderboard["colour"], strict=True))

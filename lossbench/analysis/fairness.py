@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def _data(records: Records) -> Iterator[str]:
             yield f"the data of {dataset} differ between runs of one seed ({prints.max()} fingerprints)"
         sources = sorted(set(runs["source"]) - {""})
         if len(sources) > 1:
-            yield f"{dataset} came from {len(sources)} sources ({'; '.join(sources)})"
+            yield f"the data of {dataset} came from {len(sources)} sources ({'; '.join(sources)})"
 
 
 def _setting(records: Records, runs: pd.DataFrame, name: str) -> pd.Series:
@@ -83,12 +84,12 @@ def _settings(records: Records) -> Iterator[Remark]:
         for name in varied:
             values = params[name].groupby(runs["loss"].to_numpy()).agg(lambda column: frozenset(map(str, column)))
             if values.nunique() == 1:
-                text = f"{name} took {_values(values.iloc[0])} for every loss of {dataset}"
+                text = f"the setting {name} took {_values(values.iloc[0])} for every loss of {dataset}"
                 yield Remark("settings", text, False)
             else:
                 clean = False
                 told = "; ".join(f"{loss}: {_values(seen)}" for loss, seen in values.items())
-                yield Remark("settings", f"{name} differs between the losses of {dataset} ({told})", True)
+                yield Remark("settings", f"the setting {name} differs between the losses of {dataset} ({told})", True)
     if clean:
         yield Remark("settings", "apart from the loss, every loss was trained with the same settings", False)
 
@@ -122,16 +123,20 @@ def _budgets(records: Records) -> Iterator[Remark]:
 
 def _twins(records: Records) -> Iterator[Remark]:
     """Losses that pull alike on the same probe, up to a factor: one loss under two names or two learning rates."""
-    for _, runs in records.runs.groupby("dataset", sort=False):
-        pulls: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
-        for row in runs[runs["probe"] != ""].itertuples():
-            pulls[row.label].setdefault(row.seed, np.array(json.loads(row.probe)["gradient"]))
-        for a, b in combinations(pulls, 2):
-            common = [seed for seed in pulls[a] if seed in pulls[b]][:1]
-            factor = _factor(pulls[a][common[0]], pulls[b][common[0]]) if common else None
-            if factor is not None:
-                text = f"{b} and {a} are the same loss up to a factor: on a probe batch the gradient of {b} is"
-                yield Remark("same loss", f"{text} {factor:.4g} times that of {a}", True)
+    own = [c for c in records.params if c == "loss" or (c.startswith("loss.") and not c.endswith("_target_"))]
+    pulls: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)  # of a loss and its parameters, by data, seed
+    names: dict[tuple[Any, ...], str] = {}
+    for row in records.runs[records.runs["probe"] != ""].itertuples():
+        key = (row.loss, *records.params.loc[row.run_id, own].fillna(""))
+        told = [f"{c.removeprefix('loss.')}={v}" for c, v in zip(own, key[1:], strict=True) if c != "loss" and v != ""]
+        names[key] = f"{row.loss} ({', '.join(told)})" if told else row.loss
+        pulls[key].setdefault(f"{row.dataset}, {row.seed}", np.array(json.loads(row.probe)["gradient"]))
+    for a, b in combinations(pulls, 2):
+        common = [place for place in pulls[a] if place in pulls[b]][:1]
+        factor = _factor(pulls[a][common[0]], pulls[b][common[0]]) if common else None
+        if factor is not None:
+            text = f"one loss under two names, up to a factor: on a probe batch the gradient of {names[b]} is"
+            yield Remark("same loss", f"{text} {factor:.4g} times that of {names[a]}", True)
 
 
 def _factor(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -191,7 +191,7 @@ def curves(
 
 
 def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Figure:
-    """Test yardstick over a swept setting, a line a loss. `table`: loss, value, mean, low, high."""
+    """Test yardstick over a swept setting, a line a loss. `table`: loss, value, mean, low, high (may be missing)."""
     figure = go.Figure()
     numbers = pd.to_numeric(table["value"], errors="coerce")
     table = table.assign(value=numbers if numbers.notna().all() else table["value"].map(lambda v: escape(str(v))))
@@ -242,14 +242,15 @@ def critical_difference(ranks: pd.DataFrame, pairwise: pd.DataFrame) -> go.Figur
         hoverinfo="x",
         showlegend=False,
     )
-    for number, clique in enumerate(cliques(average, pairwise)):
+    found = cliques(average, pairwise)
+    for number, clique in enumerate(found):
         ends = [average[clique[0]], average[clique[-1]]]
         y = -0.7 - 0.3 * number
         figure.add_scatter(
             x=ends, y=[y, y], mode="lines", line={"color": INK, "width": 5}, hoverinfo="skip", showlegend=False
         )
     figure.update_xaxes(title="average rank over the datasets (1 is best)")
-    return _rows(figure, order)
+    return _rows(figure, order, below=0.3 + 0.3 * len(found))
 
 
 def cliques(average: pd.Series, pairwise: pd.DataFrame) -> list[list[str]]:
@@ -273,9 +274,10 @@ def _bars(mean: float, low: float, high: float, colour: str) -> dict[str, Any] |
     return {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "color": colour}
 
 
-def _rows(figure: go.Figure, order: Sequence[str]) -> go.Figure:
-    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=[escape(loss) for loss in order], showgrid=False)
-    return _plain(figure, 110 + ROW * len(order))
+def _rows(figure: go.Figure, order: Sequence[str], below: float = 0) -> go.Figure:
+    names, limits = [escape(loss) for loss in order], [-0.5 - below, len(order) - 0.4]
+    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=names, range=limits, showgrid=False)
+    return _plain(figure, round(80 + ROW * (len(order) + 1 + below)))
 
 
 def _matrix(

@@ -238,6 +238,8 @@ def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
     if len(common) < 2:
         return {}
     ranks, p, pairwise = stats.across(tested, np.random.default_rng(STREAM))
+    same = len({verdict.yardstick for verdict in report.verdicts}) == 1
+    swept = sensitivity.over_data(report.records, report.verdicts) if same else {}
     return {
         "datasets": list(tested),
         "left_out": sorted(set().union(*(set(values.columns) for values, _ in tested.values())) - common),
@@ -245,6 +247,7 @@ def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
         "figure": drawn(figures.critical_difference(ranks, pairwise)),
         "ranks": ranks.reset_index(names="loss").to_dict("records"),
         "cliques": figures.cliques(ranks["rank"], pairwise),
+        "swept": [drawn(figures.sensitivity(report.verdicts[0], name, table)) for name, table in swept.items()],
     }
 
 

@@ -32,7 +32,8 @@ class Records:
     `runs` has a row a run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
     colour, objective (the primary yardstick on validation at the selected step), yardsticks (name, arrow, unit; the
     primary first), data, code, source, error, step (at which it diverged), repeated, and its last metrics under
-    their names. `label` is the loss and whatever else was varied for it, which is `setting`.
+    their names. `label` is the loss and whatever else was varied for it, which is `setting`; runs whose data were set
+    differently are on different datasets.
     `params` has the flattened configuration of each run, by run_id. `commands` are what was typed, the oldest first.
     """
 
@@ -116,6 +117,7 @@ def _unknown(asked: str | None, comparisons: list[Run]) -> str:
 def _table(found: list[Run], params: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame([_row(run) for run in found])
     if len(table):
+        table["dataset"] = datasets(params, list(table["dataset"]))
         table["label"] = labels(params)
         named = zip(table["label"], table["loss"], strict=True)
         table["setting"] = [label.removeprefix(loss).strip() for label, loss in named]
@@ -164,10 +166,13 @@ def _source(recorded: str) -> str:
 
 
 def labels(params: pd.DataFrame) -> list[str]:
-    """The loss of each run, with the settings that differ between runs of one loss and dataset, seeds aside."""
+    """The loss of each run, with the settings that differ between runs of one loss and dataset, seeds aside.
+
+    A setting of the data is none: runs on other data are runs on another dataset.
+    """
     table = params.fillna("")
     settings = [c for c in table.columns if c not in SEED_LIKE | {"loss", "dataset", "experiment_name", "question"}]
-    settings = [c for c in settings if not c.startswith("tracking.") and not c.endswith("_target_")]
+    settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and not c.endswith("_target_")]
     groups = table.groupby(["loss", "dataset"])[settings].nunique().max()
     varied = [c for c in settings if groups[c] > 1]
     if not varied:
@@ -177,4 +182,16 @@ def labels(params: pd.DataFrame) -> list[str]:
     for _, row in table.iterrows():
         shown = [f"{c.removeprefix('loss.')}={row[c]}" for c in varied if several.loc[row["loss"], c] > 1]
         made.append(" ".join([str(row["loss"]), *shown]))
+    return made
+
+
+def datasets(params: pd.DataFrame, names: list[str]) -> list[str]:
+    """The dataset of each run, with the settings of it that differ between runs, seeds aside."""
+    table = params.fillna("").assign(dataset=names)
+    settings = [c for c in table if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
+    several = table.groupby("dataset")[settings].nunique()
+    made = []
+    for _, row in table.iterrows():
+        shown = [f"{c.removeprefix('dataset.')}={row[c]}" for c in settings if several.loc[row["dataset"], c] > 1]
+        made.append(" ".join([str(row["dataset"]), *shown]))
     return made

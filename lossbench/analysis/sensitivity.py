@@ -17,7 +17,7 @@ def swept(records: Records) -> list[str]:
     """The settings that took several values for one loss, seeds aside."""
     params = records.params.fillna("")
     loss = records.runs.set_index("run_id")["loss"].reindex(params.index)
-    own = [c for c in params if not c.startswith(tuple(o for o in OURS if o != "loss")) and c != "loss"]
+    own = [c for c in params if not c.startswith(("dataset", *(o for o in OURS if o != "loss"))) and c != "loss"]
     varied = params[own].groupby(loss).nunique().max() > 1
     return [c for c in own if varied[c] and c not in SEED_LIKE | {"dataset"} and not c.endswith("_target_")]
 
@@ -41,6 +41,25 @@ def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
         return pd.DataFrame(columns=["loss", "value", "mean", "low", "high"])
     limits = stats.intervals(pd.DataFrame(known), np.random.default_rng(STREAM))
     return pd.DataFrame(rows).merge(limits, left_on=["loss", "value"], right_index=True)
+
+
+def over_data(records: Records, verdicts: list[Verdict]) -> dict[str, pd.DataFrame]:
+    """Where settings of the data were swept: the yardstick over each, as `over` gives it, from the verdicts' means."""
+    params = records.params.fillna("")
+    names = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
+    found = {}
+    for name in (c for c in names if params[c].nunique() > 1):
+        rows = []
+        for one in verdicts:
+            values = set(params.loc[one.runs["run_id"], name])
+            y = one.yardstick[0]
+            if len(values) == 1:
+                board = one.leaderboard.rename(columns={y: "mean", f"{y} low": "low", f"{y} high": "high"})
+                rows.append(board[["loss", "mean", "low", "high"]].assign(value=values.pop()))
+        table = pd.concat(rows, ignore_index=True).dropna(subset=["mean"]) if rows else pd.DataFrame()
+        if len(table) and not table.duplicated(["loss", "value"]).any():  # several swept at once have no one line
+            found[name] = table
+    return found
 
 
 def near_best(verdict: Verdict, losses: pd.Series) -> pd.DataFrame:
