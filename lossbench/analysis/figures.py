@@ -12,13 +12,11 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from lossbench.analysis import stats
-from lossbench.analysis.answer import amount, by_mean
+from lossbench.analysis.answer import by_mean
 from lossbench.analysis.verdict import Verdict
 
 ROW = 34  # pixels that a loss takes in a chart with a row a loss
-BAND = (0.1, 0.5, 0.9)  # of the seeds: the ends of a curve's band, and its middle
 DOTS = 0.13  # how far above its row's middle a loss has its dots, and below it its mean
-LABELLED = 16  # losses up to which the cells of a matrix carry numbers
 INK, FAINT = "#1d2733", "#c4ccd4"
 
 
@@ -101,124 +99,6 @@ def baseline(verdict: Verdict) -> go.Figure:
     return _rows(figure, order)
 
 
-def pairs(verdict: Verdict) -> go.Figure:
-    """Row minus column: coloured where the corrected p is at most 5 %, blue where the row is better."""
-    order = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
-    found = {(a, b): verdict.difference(a, b) for a in order for b in order if a != b}
-    sign = 1 if verdict.higher_is_better else -1
-    shade = [[_shade(found.get((a, b)), sign) for b in order] for a in order]
-    text = [[_cell(found.get((a, b))) if len(order) <= LABELLED else "" for b in order] for a in order]
-    hover = [[_hover(found.get((a, b))) for b in order] for a in order]
-    return _matrix(shade, text, hover, order, order, [[0, "#d98c6a"], [0.5, "#f4f5f6"], [1, "#6f9fce"]], (-1, 1))
-
-
-def _shade(row: pd.Series | None, sign: int) -> float | None:
-    if row is None or np.isnan(row["p_all"]):
-        return None
-    return sign * float(np.sign(row["difference"])) * (1.0 if row["p_all"] <= stats.ALPHA else 0.12)
-
-
-def _cell(row: pd.Series | None) -> str:
-    return "" if row is None else amount(row["difference"], row["high"] - row["low"])
-
-
-def _hover(row: pd.Series | None) -> str:
-    if row is None:
-        return ""
-    said = f"{escape(row['a'])} − {escape(row['b'])}: {row['difference']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-    return f"{said}<br>p {row['p']:.3g}, Holm {row['p_holm']:.3g}, step-down {row['p_all']:.3g}, {row['n']} pairs"
-
-
-def costs(verdict: Verdict) -> go.Figure | None:
-    """Every trained model (row) under every loss (column), coloured by its place within the column."""
-    columns = sorted(c for c in verdict.runs if c.startswith("test_loss/"))
-    done = verdict.runs[verdict.runs["outcome"] == "finished"]
-    if not columns or done.empty:
-        return None
-    table = done.groupby("contender")[columns].mean().reindex(by_mean(verdict)).dropna(how="all")
-    places = table.rank(axis=0)
-    shade = ((places - 1) / (places.max() - 1).clip(lower=1)).to_numpy()
-    names = [column.removeprefix("test_loss/") for column in columns]
-    few = len(names) <= LABELLED
-    text = [[f"{value:.3g}" if few else "" for value in row] for row in table.to_numpy()]
-    hover = [
-        [
-            f"trained with {escape(str(loss))}, costs {value:.5g} under {escape(name)}"
-            for name, value in zip(names, row, strict=True)
-        ]
-        for loss, row in zip(table.index, table.to_numpy(), strict=True)
-    ]
-    figure = _matrix(
-        shade, text, hover, list(table.index), names, [[0, "#7fb69b"], [0.5, "#f4f5f6"], [1, "#dfa27f"]], (0, 1)
-    )
-    figure.update_yaxes(title="trained with")
-    figure.update_xaxes(title="costs under")
-    return figure
-
-
-def band(points: pd.DataFrame) -> pd.DataFrame:
-    """The middle and the ends of the band of one loss at each step, from a table of run, step and value."""
-    wide = points.pivot(index="step", columns="run_id", values="value")
-    quantile = np.nanquantile if wide.isna().to_numpy().any() else np.quantile
-    return pd.DataFrame(quantile(wide, BAND, axis=1).T, index=wide.index, columns=["low", "median", "high"])
-
-
-def curves(
-    verdict: Verdict, bands: dict[str, dict[str, pd.DataFrame]], axis: str, *, seconds: bool = False
-) -> go.Figure:
-    """A metric over steps or seconds, median and band; with several metrics, the page shows one of them at a time.
-
-    `bands`: for each metric, that of each contender. Seconds are steps times the contender's median time of a step.
-    """
-    hues, board = colours(verdict), verdict.leaderboard.set_index("loss")
-    traces = []
-    for shown, (metric, by_loss) in enumerate(bands.items()):
-        for loss, spread in by_loss.items():
-            x = spread.index.to_numpy(np.float32)  # seven digits are more than a screen shows, in half the bytes
-            if seconds:
-                x = x * np.float32(board.loc[loss, "ms a step"] / 1000)
-            low, middle, high = (spread[name].to_numpy(np.float32) for name in ("low", "median", "high"))
-            common = {"mode": "lines", "meta": metric, "visible": not shown, "legendgroup": loss}
-            around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
-            faint = f"rgba({','.join(str(int(hues[loss][i : i + 2], 16)) for i in (1, 3, 5))},0.15)"
-            quiet = {"line": {"width": 0}, "fillcolor": faint, "hoverinfo": "skip", "showlegend": False}
-            traces.append(go.Scatter(**around, **quiet, **common))
-            traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=escape(loss), **common))
-    figure = go.Figure(traces)
-    figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
-    figure.update_yaxes(title=escape(axis))
-    return _plain(figure, 380)
-
-
-def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Figure:
-    """Test yardstick over a swept setting, a line a loss. `table`: loss, value, mean, low, high (may be missing)."""
-    figure = go.Figure()
-    numbers = pd.to_numeric(table["value"], errors="coerce")
-    table = table.assign(value=numbers if numbers.notna().all() else table["value"].map(lambda v: escape(str(v))))
-    hues = dict(zip(verdict.runs["loss"], verdict.runs["colour"], strict=True))
-    for loss, rows in table.groupby("loss", sort=False):
-        rows = rows.sort_values("value")
-        figure.add_scatter(
-            x=rows["value"],
-            y=rows["mean"],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": rows["high"] - rows["mean"],
-                "arrayminus": rows["mean"] - rows["low"],
-                "thickness": 1,
-            },
-            mode="lines+markers",
-            line={"color": hues[loss]},
-            name=escape(str(loss)),
-        )
-    low, high = table["value"].min(), table["value"].max()
-    spread = numbers.notna().all() and low > 0 and high / low > 20
-    figure.update_xaxes(title=escape(parameter), type="log" if spread else None)
-    figure.update_yaxes(title=f"test {escape(verdict.unit)} {verdict.yardstick[1]}")
-    return _plain(figure, 340)
-
-
 def critical_difference(ranks: pd.DataFrame, pairwise: pd.DataFrame) -> go.Figure:
     """Average ranks over datasets with their intervals; bars join losses that the pairwise tests cannot tell apart."""
     average = ranks["rank"]
@@ -277,24 +157,11 @@ def _bars(mean: float, low: float, high: float, colour: str) -> dict[str, Any] |
 def _rows(figure: go.Figure, order: Sequence[str], below: float = 0) -> go.Figure:
     names, limits = [escape(loss) for loss in order], [-0.5 - below, len(order) - 0.4]
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=names, range=limits, showgrid=False)
-    return _plain(figure, round(80 + ROW * (len(order) + 1 + below)))
+    return plain(figure, round(80 + ROW * (len(order) + 1 + below)))
 
 
-def _matrix(
-    shade: Any, text: Any, hover: Any, rows: Sequence[str], columns: Sequence[str], scale: Any, limits: tuple[int, int]
-) -> go.Figure:
-    heat = go.Heatmap(
-        z=shade, text=text, hovertext=hover, hoverinfo="text", texttemplate="%{text}", showscale=False,
-        colorscale=scale, zmin=limits[0], zmax=limits[1], xgap=2, ygap=2,
-    )  # fmt: skip
-    figure = go.Figure(heat)
-    names, tops = ([escape(name) for name in these] for these in (rows, columns))
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", showgrid=False)
-    figure.update_xaxes(tickvals=list(range(len(tops))), ticktext=tops, side="top", showgrid=False)
-    return _plain(figure, 130 + ROW * len(rows))
-
-
-def _plain(figure: go.Figure, height: int) -> go.Figure:
+def plain(figure: go.Figure, height: int) -> go.Figure:
+    """What all figures of a page have in common."""
     figure.update_layout(
         template="simple_white",
         height=height,

@@ -1,0 +1,96 @@
+"""Metrics over steps, and yardsticks over settings."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lossbench.analysis.figures import colours, plain
+from lossbench.analysis.histories import histories
+from lossbench.analysis.verdict import Verdict
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BAND = (0.1, 0.5, 0.9)  # of the seeds: the ends of a curve's band, and its middle
+
+
+def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.DataFrame]]:
+    """Median and band of each contender, for every metric that is watched over steps; the primary first."""
+    runs = verdict.runs
+    watched = [f"val/{name}" for name, _, _ in [verdict.yardstick, *verdict.yardsticks]]
+    metrics = [m for m in dict.fromkeys([*watched, *sorted(c for c in runs if c.startswith("train/"))]) if m in runs]
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for metric in metrics:
+        points = histories(client, runs["run_id"], metric).merge(runs[["run_id", "contender"]], on="run_id")
+        by_loss = {loss: band(rows) for loss, rows in points.groupby("contender", sort=False)}
+        if any(len(band) > 1 for band in by_loss.values()):  # one point is no curve: what was tuned at the end
+            found[metric] = {loss: by_loss[loss] for loss in verdict.chosen if loss in by_loss}
+    return found
+
+
+def band(points: pd.DataFrame) -> pd.DataFrame:
+    """The middle and the ends of the band of one loss at each step, from a table of run, step and value."""
+    wide = points.pivot(index="step", columns="run_id", values="value")
+    quantile = np.nanquantile if wide.isna().to_numpy().any() else np.quantile
+    return pd.DataFrame(quantile(wide, BAND, axis=1).T, index=wide.index, columns=["low", "median", "high"])
+
+
+def curves(
+    verdict: Verdict, bands: dict[str, dict[str, pd.DataFrame]], axis: str, *, seconds: bool = False
+) -> go.Figure:
+    """A metric over steps or seconds, median and band; with several metrics, the page shows one of them at a time.
+
+    `bands`: for each metric, that of each contender. Seconds are steps times the contender's median time of a step.
+    """
+    hues, board = colours(verdict), verdict.leaderboard.set_index("loss")
+    traces = []
+    for shown, (metric, by_loss) in enumerate(bands.items()):
+        for loss, spread in by_loss.items():
+            x = spread.index.to_numpy(np.float32)  # seven digits are more than a screen shows, in half the bytes
+            if seconds:
+                x = x * np.float32(board.loc[loss, "ms a step"] / 1000)
+            low, middle, high = (spread[name].to_numpy(np.float32) for name in ("low", "median", "high"))
+            common = {"mode": "lines", "meta": metric, "visible": not shown, "legendgroup": loss}
+            around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
+            faint = f"rgba({','.join(str(int(hues[loss][i : i + 2], 16)) for i in (1, 3, 5))},0.15)"
+            quiet = {"line": {"width": 0}, "fillcolor": faint, "hoverinfo": "skip", "showlegend": False}
+            traces.append(go.Scatter(**around, **quiet, **common))
+            traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=escape(loss), **common))
+    figure = go.Figure(traces)
+    figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
+    figure.update_yaxes(title=escape(axis))
+    return plain(figure, 380)
+
+
+def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Figure:
+    """Test yardstick over a swept setting, a line a loss. `table`: loss, value, mean, low, high (may be missing)."""
+    figure = go.Figure()
+    numbers = pd.to_numeric(table["value"], errors="coerce")
+    table = table.assign(value=numbers if numbers.notna().all() else table["value"].map(lambda v: escape(str(v))))
+    hues = dict(zip(verdict.runs["loss"], verdict.runs["colour"], strict=True))
+    for loss, rows in table.groupby("loss", sort=False):
+        rows = rows.sort_values("value")
+        figure.add_scatter(
+            x=rows["value"],
+            y=rows["mean"],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": rows["high"] - rows["mean"],
+                "arrayminus": rows["mean"] - rows["low"],
+                "thickness": 1,
+            },
+            mode="lines+markers",
+            line={"color": hues[loss]},
+            name=escape(str(loss)),
+        )
+    low, high = table["value"].min(), table["value"].max()
+    spread = numbers.notna().all() and low > 0 and high / low > 20
+    figure.update_xaxes(title=escape(parameter), type="log" if spread else None)
+    figure.update_yaxes(title=f"test {escape(verdict.unit)} {verdict.yardstick[1]}")
+    return plain(figure, 340)

@@ -1,0 +1,81 @@
+"""The tables of a report's page, as rows that its template writes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lossbench.analysis import answer, stats
+from lossbench.analysis.records import FAILED
+from lossbench.analysis.verdict import COSTS, Verdict
+
+
+def board(verdict: Verdict) -> Iterator[dict[str, Any]]:
+    for _, row in verdict.leaderboard.iterrows():
+        cells = {}
+        for name, _, _ in verdict.yardsticks:
+            mean, deviation, low, high, n = (row[f"{name}{what}"] for what in ("", " sd", " low", " high", " n"))
+            cells[name] = {
+                "sort": "" if mean != mean else mean,
+                "mean": answer.amount(mean, deviation if deviation == deviation else np.nan),
+                "sd": "" if deviation != deviation else f"± {answer.amount(deviation)}",
+                "limits": ""
+                if low != low
+                else f"[{answer.amount(low, high - low)}, {answer.amount(high, high - low)}]",
+                "missing": row["n"] - n,
+            }
+        costs = {c: row[c] for c in (*COSTS.values(), "own parameters")}
+        yield {**row.to_dict(), "cells": cells, "best": row["loss"] in verdict.best, "costs": costs}
+
+
+def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for _, row in table.iterrows():
+        width = row["high"] - row["low"]
+        yield {
+            "a": row["a"],
+            "b": row["b"],
+            "n": row["n"],
+            "difference": answer.amount(row["difference"], width),
+            "limits": "–"
+            if width != width
+            else f"[{answer.amount(row['low'], width)}, {answer.amount(row['high'], width)}]",
+            **{p: "–" if row[p] != row[p] else f"{row[p]:.3g}" for p in ("p", "p_holm", "p_all")},
+            "improvement": "–" if row["improvement"] != row["improvement"] else f"{100 * row['improvement']:.0f} %",
+            "detectable": answer.amount(row["detectable"]),
+            "real": row["p_all"] <= stats.ALPHA,
+            "sort": row["difference"],
+        }
+
+
+def failures(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in runs[runs["outcome"] != "finished"].itertuples():
+        step = "" if row.step != row.step else f"{row.step:.0f}"
+        yield {
+            "label": row.label,
+            "seed": row.seed,
+            "outcome": row.outcome,
+            "step": step,
+            "error": row.error,
+            "id": row.run_id,
+        }
+
+
+def ranks(verdict: Verdict) -> list[dict[str, Any]]:
+    """Where some runs failed: mean ranks with these last, beside the rank of the mean of those that finished."""
+    if not verdict.runs["outcome"].isin(FAILED).any():
+        return []
+    complete = verdict.values.mean().rank(ascending=not verdict.higher_is_better)
+    order = verdict.ranks.mean().sort_values()
+    return [
+        {
+            "loss": loss,
+            "rank": f"{rank:.2f}",
+            "complete": "–" if complete[loss] != complete[loss] else f"{complete[loss]:.0f}",
+            "failed": int(verdict.failed[loss].sum()),
+            "best": loss in verdict.best_ranked,
+        }
+        for loss, rank in order.items()
+    ]

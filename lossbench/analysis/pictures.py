@@ -1,0 +1,54 @@
+"""Pictures that runs left in MLflow, side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lossbench.analysis import answer
+from lossbench.analysis.verdict import Verdict
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PICTURED = 12  # losses whose pictures stand side by side
+WIDTH = 560  # pixels of a picture
+PICTURES_MB = 3.0
+
+
+def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
+    """The pictures of every loss at one seed, small enough to send: the first seed on which most finished."""
+    done = verdict.runs[verdict.runs["outcome"] == "finished"]
+    if done.empty:
+        return {}
+    seeds = verdict.values.notna().sum(axis=1)
+    seed = str(seeds.idxmax()) if len(seeds) else done["seed"].iloc[0]
+    shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
+    by_name: dict[str, list[tuple[str, str]]] = {}
+    size = 0
+    for loss in shown:
+        for run in done[(done["contender"] == loss) & (done["seed"] == seed)].itertuples():
+            for name, picture in _small(client, run.run_id):
+                size += len(picture)
+                if size <= PICTURES_MB * 2**20:
+                    by_name.setdefault(name, []).append((loss, picture))
+    return {"seed": seed, "by_name": by_name, "cut": size > PICTURES_MB * 2**20 or len(verdict.chosen) > PICTURED}
+
+
+def _small(client: MlflowClient, run_id: str) -> Iterator[tuple[str, str]]:
+    """The pictures of a run, by name, as data URIs: no wider than the page shows, in a palette."""
+    from PIL import Image
+
+    names = [entry.path for entry in client.list_artifacts(run_id, "pictures") if entry.path.endswith(".png")]
+    with TemporaryDirectory() as folder:
+        for path in names:
+            with Image.open(client.download_artifacts(run_id, path, folder)) as picture:
+                smaller = picture.convert("RGB")
+                smaller.thumbnail((WIDTH, 4 * WIDTH))
+                buffer = io.BytesIO()
+                smaller.quantize(64).save(buffer, "PNG", optimize=True)
+            yield Path(path).stem, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
