@@ -48,18 +48,21 @@ class Entry:
 
 def losses(folders: Iterable[Path]) -> list[Entry]:
     """The losses that these configuration folders hold, by family and name."""
-    entries = {}
-    for path in (p for folder in folders for p in sorted((folder / "loss").glob("*.yaml"))):
-        settings = dict(OmegaConf.load(path))
-        target = str(settings.pop("_target_", ""))
-        entries[path.stem] = Entry(
-            path.stem,
-            target.rpartition(".")[0].rpartition(".")[2],
-            target,
-            settings,
-            describe(target) or Described(frozenset(), True),
-        )
+    entries = {path.stem: entry(path) for path in files(folders)}
     return sorted(entries.values(), key=lambda entry: (KINDS.index(entry.kinds[0]), entry.family, entry.name))
+
+
+def files(folders: Iterable[Path]) -> list[Path]:
+    """The files of losses in these configuration folders."""
+    return [path for folder in folders for path in sorted((folder / "loss").glob("*.yaml"))]
+
+
+def entry(path: Path) -> Entry:
+    """What the file of a loss says, and the source of the loss."""
+    settings = dict(OmegaConf.load(path))
+    target = str(settings.pop("_target_", ""))
+    family = target.rpartition(".")[0].rpartition(".")[2]
+    return Entry(path.stem, family, target, settings, describe(target) or Described(frozenset(), True))
 
 
 @cache

@@ -35,9 +35,10 @@ def costs(folders: tuple[Path, ...], facts: Facts, outputs: Tensor, targets: Ten
 @cache
 def _losses(folders: tuple[Path, ...], kind: str) -> dict[str, Callable[..., Tensor]]:
     made = {}
-    for entry in catalogue.losses(folders):
-        if kind in entry.kinds:
-            with contextlib.suppress(Exception):  # a file that this run does not use
+    for path in catalogue.files(folders):
+        with contextlib.suppress(Exception):  # a file that this run does not use
+            entry = catalogue.entry(path)
+            if kind in entry.kinds:
                 made[entry.name] = build.loss(OmegaConf.create({"_target_": entry.target, **entry.parameters}), kind)
     return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}
 

@@ -108,7 +108,7 @@ class Trainee:
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         recorder.metrics(fitted.steps, at_end)
         costs = crosswise.costs(folders, self.splits.facts, outputs["test"], self.splits.test.targets)
-        under = {f"test_loss/{name}": value for name, value in costs.items()}
+        under = {f"test_loss/{tracking.metric_name(name)}": value for name, value in costs.items()}
         recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
         recorder.tags({"lossbench.best_step": fitted.best_step})
         self._files(recorder, outputs, tuned)

@@ -89,10 +89,14 @@ def _advice(verdict: Verdict) -> str:
 
 
 def _ranking(verdict: Verdict, pairs: int) -> str:
-    name = verdict.yardstick[0]
-    tested = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().sum() >= stats.PAIRS]
-    worse = [loss for loss in tested if loss not in verdict.best]
-    family = int((verdict.differences["n"] >= stats.PAIRS).sum())
+    name, higher = verdict.yardstick[0], verdict.higher_is_better
+    best, *alike = verdict.best
+    worse = [
+        loss
+        for loss in by_mean(verdict)
+        if loss != best and stats.worse(verdict.differences, loss, best, higher_is_better=higher)
+    ]
+    tested = verdict.differences.dropna(subset=["p_all"])
     seeds = f"{pairs} paired seeds"
     if not worse:
         if 2 / 2**pairs > stats.ALPHA:
@@ -100,10 +104,11 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
                 f"{pairs} paired seeds allow no ranking on {name}: with so few no test falls below "
                 f"p = {2 / 2**pairs:.3f}; run at least {stats.seeds_least()}."
             )
-        finds = verdict.differences.loc[verdict.differences["n"] >= stats.PAIRS, "detectable"].max()
+        if not alike:
+            return f"{best} has the best mean on {name}, and no other loss shares five seeds with it."
+        finds = tested["detectable"].max()
         apart = f"a difference of {amount(finds)} would have been found with 80 % probability"
-        return f"{_alike(verdict, tested)} on {name} ({seeds}; {apart}). {_advice(verdict)}"
-    best = tested[0]
+        return f"{_alike(verdict, verdict.best)} on {name} ({seeds}; {apart}). {_advice(verdict)}"
     told = []
     for loss in worse[:NAMED]:
         row = verdict.difference(loss, best)
@@ -115,8 +120,8 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
         )
     if len(worse) > NAMED:
         told.append(f"{len(worse) - NAMED} more are worse still")
-    corrected = f"corrected for all {family} pairs, " if family > 1 else ""
-    start = _alike(verdict, verdict.best) if len(verdict.best) > 1 else f"{best} is best on {name}"
+    corrected = f"corrected for all {len(tested)} pairs, " if len(tested) > 1 else ""
+    start = _alike(verdict, verdict.best) if alike else f"{best} is best on {name}"
     return f"{start}; {'; '.join(told)} ({corrected}{seeds})."
 
 
@@ -132,7 +137,11 @@ def _alike(verdict: Verdict, losses: Sequence[str]) -> str:
 def _untested(verdict: Verdict) -> str:
     counts = verdict.values.notna().sum()
     few = [f"{loss} ({counts[loss]})" for loss in by_mean(verdict) if counts[loss] < stats.PAIRS]
-    return f"Too few finished runs to compare: {listed(few)}." if few else ""
+    said = f"Too few finished runs to compare: {listed(few)}." if few else ""
+    best = verdict.best[0]
+    others = [loss for loss in by_mean(verdict) if counts[loss] >= stats.PAIRS and loss != best]
+    apart = [loss for loss in others if math.isnan(verdict.difference(loss, best)["p_all"])]
+    return said + (f" Too few seeds in common with {best}: {listed(apart)}." if apart else "")
 
 
 def _failures(verdict: Verdict) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lossbench.analysis.figures import colours, plain
+from lossbench.analysis.figures import colours, escape, plain
 from lossbench.analysis.histories import histories
 from lossbench.analysis.verdict import Verdict
 

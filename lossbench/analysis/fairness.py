@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis.records import SEED_LIKE, Records
+from lossbench.analysis.records import SEED_LIKE, Records, settings_of
 from lossbench.core import BadInput
 
 ALIKE = 1e-3  # of the largest number of a probe: rounding, where two losses are the same
@@ -78,11 +78,14 @@ def _settings(records: Records) -> Iterator[Remark]:
     """Settings that differ between losses though no loss owns them, dataset by dataset."""
     clean = True
     for dataset, runs in records.runs.groupby("dataset", sort=False):
-        params = records.params.loc[runs["run_id"]].fillna("")
+        params = settings_of(records.params.loc[runs["run_id"]])
         names = [c for c in params if not c.startswith(OURS) and c not in SEED_LIKE | {"dataset"}]
         varied = [c for c in names if params[c].nunique() > 1]
         for name in varied:
-            values = params[name].groupby(runs["loss"].to_numpy()).agg(lambda column: frozenset(map(str, column)))
+            values = (
+                params[name].groupby(runs["loss"].to_numpy()).agg(lambda column: frozenset(map(str, column.dropna())))
+            )
+            values = values[values.map(len) > 0]  # a run that was killed at once tells none
             if values.nunique() == 1:
                 text = f"the setting {name} took {_values(values.iloc[0])} for every loss of {dataset}"
                 yield Remark("settings", text, False)
@@ -141,7 +144,7 @@ def _twins(records: Records) -> Iterator[Remark]:
 
 def _factor(a: np.ndarray, b: np.ndarray) -> float | None:
     """The factor between two gradients that are proportional; None for others."""
-    if a.shape != b.shape or not a.any() or not b.any():
+    if a.shape != b.shape or not a.any() or not b.any() or not np.isfinite([a, b]).all():
         return None
     factor = float(a @ b / (a @ a))
     return factor if factor > 0 and np.abs(factor * a - b).max() <= ALIKE * np.abs(b).max() else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from functools import partial
+from html import escape as _escape
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lossbench.analysis import stats
 from lossbench.analysis.answer import by_mean
 from lossbench.analysis.verdict import Verdict
 
+escape = partial(_escape, quote=False)  # plotly would show &quot; as it stands
 ROW = 34  # pixels that a loss takes in a chart with a row a loss
 DOTS = 0.13  # how far above its row's middle a loss has its dots, and below it its mean
 INK, FAINT = "#1d2733", "#c4ccd4"
@@ -71,10 +73,12 @@ def seeds(verdict: Verdict) -> go.Figure:
     return _rows(figure, order)
 
 
-def baseline(verdict: Verdict) -> go.Figure:
+def baseline(verdict: Verdict) -> go.Figure | None:
     """Each loss minus the baseline, with its interval; filled where the corrected p is at most 5 %."""
     table = verdict.against(verdict.baseline)
     order = [loss for loss in reversed(by_mean(verdict)) if loss in table.index and table.loc[loss, "n"] > 0]
+    if not order:
+        return None
     hues = colours(verdict)
     figure = go.Figure()
     for place, loss in enumerate(order):
@@ -93,9 +97,7 @@ def baseline(verdict: Verdict) -> go.Figure:
         )
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     better = "right" if verdict.higher_is_better else "left"
-    figure.update_xaxes(
-        title=f"difference to {escape(verdict.baseline)} in test {escape(verdict.unit)} ({better} is better)"
-    )
+    figure.update_xaxes(title=f"− {escape(verdict.baseline)}, test {escape(verdict.unit)}<br>{better} is better")
     return _rows(figure, order)
 
 
@@ -129,7 +131,7 @@ def critical_difference(ranks: pd.DataFrame, pairwise: pd.DataFrame) -> go.Figur
         figure.add_scatter(
             x=ends, y=[y, y], mode="lines", line={"color": INK, "width": 5}, hoverinfo="skip", showlegend=False
         )
-    figure.update_xaxes(title="average rank over the datasets (1 is best)")
+    figure.update_xaxes(title="average rank, 1 is best")
     return _rows(figure, order, below=0.3 + 0.3 * len(found))
 
 

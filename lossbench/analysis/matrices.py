@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,17 @@ import plotly.graph_objects as go
 
 from lossbench.analysis import stats
 from lossbench.analysis.answer import amount, by_mean
-from lossbench.analysis.figures import ROW, plain
+from lossbench.analysis.figures import ROW, escape, plain
 from lossbench.analysis.verdict import Verdict
 
 LABELLED = 16  # losses up to which the cells of a matrix carry numbers
 
 
-def pairs(verdict: Verdict) -> go.Figure:
+def pairs(verdict: Verdict) -> go.Figure | None:
     """Row minus column: coloured where the corrected p is at most 5 %, blue where the row is better."""
     order = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
+    if len(order) < 3 or verdict.differences["p_all"].isna().all():
+        return None  # a pair has its row in the table
     found = {(a, b): verdict.difference(a, b) for a in order for b in order if a != b}
     sign = 1 if verdict.higher_is_better else -1
     shade = [[_shade(found.get((a, b)), sign) for b in order] for a in order]

@@ -139,6 +139,7 @@ def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]
     parameters = sensitivity.swept(part)
     if not parameters or not verdict.settings[verdict.yardstick[0]].notna().any():
         return {}
+    name = verdict.yardstick[0]
     losses = part.runs.drop_duplicates("label").set_index("label")["loss"]
     shown = [
         (parameter, drawn(curves.sensitivity(verdict, parameter, table)))
@@ -146,7 +147,7 @@ def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]
         if (table := sensitivity.over(part, verdict, parameter))["value"].nunique() > 1
     ]
     board = [
-        {"loss": r["loss"], "n": r["n"], "failures": r["outcomes"], "value": tables.spread(r, verdict.yardstick[0])}
+        {"loss": r["loss"], "n": r["n"], "failures": r["outcomes"], "value": tables.spread(r, name), "sort": r[name]}
         for _, r in verdict.settings.iterrows()
     ]
     near = sensitivity.near_best(verdict, losses).to_dict("records")

@@ -44,6 +44,7 @@ def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             else f"[{answer.amount(row['low'], width)}, {answer.amount(row['high'], width)}]",
             **{p: "–" if row[p] != row[p] else f"{row[p]:.3g}" for p in ("p", "p_holm", "p_all")},
             "improvement": "–" if row["improvement"] != row["improvement"] else f"{100 * row['improvement']:.0f} %",
+            "better": row["improvement"],
             "detectable": answer.amount(row["detectable"]),
             "real": row["p_all"] <= stats.ALPHA,
             "sort": row["difference"],

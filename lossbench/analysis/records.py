@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from lossbench.core import BadInput
@@ -117,8 +118,9 @@ def _unknown(asked: str | None, comparisons: list[Run]) -> str:
 def _table(found: list[Run], params: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame([_row(run) for run in found])
     if len(table):
-        table["dataset"] = datasets(params, list(table["dataset"]))
-        table["label"] = labels(params)
+        table["dataset"] = datasets(params, table)
+        table["label"] = labels(params, table)
+        table["seed"] = seeds(params, table)
         named = zip(table["label"], table["loss"], strict=True)
         table["setting"] = [label.removeprefix(loss).strip() for label, loss in named]
         # of runs that are the same but for when they ran, the newest that finished counts
@@ -165,33 +167,47 @@ def _source(recorded: str) -> str:
         return recorded
 
 
-def labels(params: pd.DataFrame) -> list[str]:
+def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """The loss of each run, with the settings that differ between runs of one loss and dataset, seeds aside.
 
-    A setting of the data is none: runs on other data are runs on another dataset.
+    A setting of the data is none: runs on other data are runs on another dataset. Nor is what a run does not tell,
+    which was killed before it could.
     """
-    table = params.fillna("")
-    settings = [c for c in table.columns if c not in SEED_LIKE | {"loss", "dataset", "experiment_name", "question"}]
+    settings = [c for c in params if c not in SEED_LIKE | {"experiment_name", "question", "loss", "dataset"}]
     settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and not c.endswith("_target_")]
-    groups = table.groupby(["loss", "dataset"])[settings].nunique().max()
-    varied = [c for c in settings if groups[c] > 1]
-    if not varied:
-        return [str(loss) for loss in table["loss"]]
-    several = table.groupby("loss")[varied].nunique()
-    made = []
-    for _, row in table.iterrows():
-        shown = [f"{c.removeprefix('loss.')}={row[c]}" for c in varied if several.loc[row["loss"], c] > 1]
-        made.append(" ".join([str(row["loss"]), *shown]))
-    return made
+    table = settings_of(params)[settings].assign(loss=list(runs["loss"]), dataset=list(runs["dataset"]))
+    most = table.groupby(["loss", "dataset"])[settings].nunique().max()
+    varied = [c for c in settings if most[c] > 1]
+    return _told(table, "loss", varied)
 
 
-def datasets(params: pd.DataFrame, names: list[str]) -> list[str]:
+def datasets(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """The dataset of each run, with the settings of it that differ between runs, seeds aside."""
-    table = params.fillna("").assign(dataset=names)
-    settings = [c for c in table if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
-    several = table.groupby("dataset")[settings].nunique()
+    settings = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
+    return _told(settings_of(params)[settings].assign(dataset=list(runs["dataset"])), "dataset", settings)
+
+
+def seeds(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """The seed of each run; where runs of one seed had several seeds of the data, with that of the data."""
+    own = list(runs["seed"])
+    data = settings_of(params)["dataset.seed"] if "dataset.seed" in params else pd.Series("", index=params.index)
+    if data.groupby(own).nunique().max() <= 1:
+        return own
+    return [f"{seed}, data {drawn}" for seed, drawn in zip(own, data, strict=True)]
+
+
+def settings_of(params: pd.DataFrame) -> pd.DataFrame:
+    """Settings, empty where a run has none of that name; missing for a run that was killed before it told any."""
+    return params.fillna("").where(params.notna().any(axis=1), np.nan)
+
+
+def _told(table: pd.DataFrame, by: str, settings: list[str]) -> list[str]:
+    """The value of a column, with those settings that vary within it."""
+    if not settings:
+        return [str(value) for value in table[by]]
+    several = table.groupby(by)[settings].nunique()
     made = []
     for _, row in table.iterrows():
-        shown = [f"{c.removeprefix('dataset.')}={row[c]}" for c in settings if several.loc[row["dataset"], c] > 1]
-        made.append(" ".join([str(row["dataset"]), *shown]))
+        shown = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
+        made.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in shown)]))
     return made

@@ -19,12 +19,17 @@ ALPHA = 0.05
 POWER = 0.8
 EXACT = 14  # seeds up to which all 2^n sign flips are tried; beyond, as many are drawn
 RESAMPLES = 9999
+DEGENERATE = 0.01  # of the resamples may have no spread
 ROUNDING = 1e-9  # ties of exact arithmetic that float sums break, relative
 
 
 def check(values: pd.DataFrame) -> pd.DataFrame:
     """The table itself. Raises: ValueError unless rows are unique seeds and columns unique losses."""
-    if (values.index.name, values.columns.name) != ("seed", "loss"):
+    return _check((values.index.name, values.columns.name) == ("seed", "loss"), values)
+
+
+def _check(right: bool, values: pd.DataFrame) -> pd.DataFrame:
+    if not right:
         raise ValueError(
             f"rows are {values.index.name!r} and columns {values.columns.name!r}; a row is a seed, a column a loss"
         )
@@ -38,15 +43,20 @@ def intervals(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
     [m − t*(.975)·s/√n,  m − t*(.025)·s/√n],  t* = (m* − m)/(s*/√n) over resamples of the n known values
 
-    Missing for fewer than five values. The plain percentile bootstrap is too narrow for as few as ten seeds.
+    Student's interval where more than one resample in a hundred is of one value only and has no s*. Missing for fewer
+    than five values. The plain percentile bootstrap is too narrow for as few as ten seeds.
     Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5.
     """
+    from scipy.special import stdtrit
+
+    _check(values.index.name == "seed", values)
     found = pd.DataFrame(np.nan, index=values.columns, columns=["low", "high"])
     counts = values.notna().sum()
     for n in sorted(n for n in set(counts) if n >= PAIRS):
         columns = counts.index[counts == n]
         known = np.stack([values[column].dropna().to_numpy(float) for column in columns], axis=1)  # [seed, column]
         mean, spread = known.mean(0), known.std(0, ddof=1)
+        spread = np.where(spread > ROUNDING * np.abs(mean), spread, 0)
         z = (known - mean) / np.where(spread > 0, spread, 1)
         weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
         drawn = weights @ z
@@ -55,6 +65,9 @@ def intervals(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             t = np.where(variance > ROUNDING, drawn / np.sqrt(variance), np.nan)  # nan: one value, drawn n times
         t[:, spread == 0] = 0
         high, low = np.nanquantile(t, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+        student = stdtrit(n - 1, 1 - ALPHA / 2) / np.sqrt(n)
+        few = np.isnan(t).mean(0) > DEGENERATE
+        low, high = np.where(few, student, low), np.where(few, -student, high)
         found.loc[columns] = np.stack([mean - low * spread, mean - high * spread], axis=1)
     return found
 
@@ -79,7 +92,7 @@ def differences(values: pd.DataFrame, rng: np.random.Generator, *, higher_is_bet
     p: sign-flip test of the mean, two-sided: the share of flips with |Σ ±d| ≥ |Σ d|; missing below five pairs.
     p_holm: p after Holm's correction over all pairs.  p_all: p after the step-down max-T correction over all pairs.
     improvement: share of the seeds on which a is better than b, ties by half.
-    detectable: smallest difference that n seeds find with 80 % power at 5 %.
+    detectable: smallest difference that n seeds find with 80 % power at 5 %, after Bonferroni's correction.
 
     The max-T correction flips all pairs of losses together, so it knows how pairs depend on each other. Holm's does
     not: with ten seeds, the smallest p of a sign-flip test is 1/512, and Holm's correction over the pairs of eight
@@ -95,6 +108,7 @@ def differences(values: pd.DataFrame, rng: np.random.Generator, *, higher_is_bet
     signs = flips(len(values), rng)
     sign = 1 if higher_is_better else -1
     by_seed = np.stack([(values[a] - values[b]).to_numpy(float) for a, b in pairs], axis=1)  # [seed, pair]
+    tests = int(((~np.isnan(by_seed)).sum(0) >= PAIRS).sum())
     rows = []
     for (a, b), d in zip(pairs, by_seed.T, strict=True):
         known = d[~np.isnan(d)]
@@ -102,7 +116,7 @@ def differences(values: pd.DataFrame, rng: np.random.Generator, *, higher_is_bet
         mean = known.mean() if n else np.nan
         low, high = _range(d, signs) if n >= PAIRS else (np.nan, np.nan)
         better = np.where(known == 0, 0.5, sign * known > 0).mean() if n else np.nan
-        rows.append((a, b, n, mean, low, high, better, detectable(known)))
+        rows.append((a, b, n, mean, low, high, better, detectable(known, max(1, tests))))
     table = pd.DataFrame(rows, columns=[c for c in columns if not c.startswith("p")])
     tested = (table["n"] >= PAIRS).to_numpy()
     table[["p", "p_holm", "p_all"]] = np.nan
@@ -151,17 +165,17 @@ def _holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return multipletests(p, method="holm")[1]
 
 
-def detectable(d: np.ndarray[Any, Any]) -> float:
-    """The smallest mean difference that a paired t test on as many seeds finds with 80 % power at 5 %."""
-    return np.nan if len(d) < 2 else float(_effect(len(d)) * d.std(ddof=1))
+def detectable(d: np.ndarray[Any, Any], tests: int = 1) -> float:
+    """The smallest mean difference that a paired t test on as many seeds finds with 80 % power at 5 % over `tests`."""
+    return np.nan if len(d) < 2 else float(_effect(len(d), tests) * d.std(ddof=1))
 
 
 @cache
-def _effect(n: int) -> float:
+def _effect(n: int, tests: int) -> float:
     """The same in standard deviations of the difference."""
     from statsmodels.stats.power import TTestPower
 
-    return float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER))
+    return float(TTestPower().solve_power(nobs=n, alpha=ALPHA / tests, power=POWER))
 
 
 def seeds_least() -> int:
@@ -196,20 +210,37 @@ def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool)
     What is missing for another reason (never run, killed by its user) stays missing.
     """
     check(values)
+    _check(values.index.equals(check(failed).index) and values.columns.equals(failed.columns), failed)
     score = values if higher_is_better else -values
     return score.mask(failed, -np.inf).rank(axis=1, ascending=False, method="average")
 
 
 def not_distinguishable(values: pd.DataFrame, table: pd.DataFrame, *, higher_is_better: bool) -> list[str]:
-    """The loss with the best mean, and all that `differences` does not call worse; those with no test stay out."""
-    means = check(values).mean().dropna().sort_values(ascending=not higher_is_better, kind="stable")
-    counts = values.notna().sum()
-    means = means[[loss for loss in means.index if counts[loss] >= PAIRS]]
-    if means.empty:
-        return []
-    best, *others = means.index
-    p = {frozenset((row.a, row.b)): row.p_all for row in table.itertuples()}
-    return [best, *(loss for loss in others if p[frozenset((best, loss))] > ALPHA)]
+    """The loss with the best mean, first, and all that `differences` does not call worse than it.
+
+    Means are taken over the seeds that all of them have, where these are five or more: whoever failed on the hard seeds
+    has an easy mean. Losses with fewer than five values stay out, as do those that no test compared with the best.
+    """
+    counts = check(values).notna().sum()
+    losses = [loss for loss in values.columns if counts[loss] >= PAIRS]
+    common = values[losses].dropna()
+    means = (common if len(common) >= PAIRS else values[losses]).mean()
+    order = means.sort_values(ascending=not higher_is_better, kind="stable").index
+    return [loss for loss in order if loss == order[0] or _holds(table, loss, order[0], higher_is_better) is False]
+
+
+def worse(table: pd.DataFrame, loss: str, best: str, *, higher_is_better: bool) -> bool:
+    """Whether `differences` calls a loss worse than the best: a corrected p, and the sign of the seeds they share."""
+    return _holds(table, loss, best, higher_is_better) is True
+
+
+def _holds(table: pd.DataFrame, loss: str, best: str, higher_is_better: bool) -> bool | None:
+    """Whether it is worse; None where no test says."""
+    row = table[((table["a"] == loss) & (table["b"] == best)) | ((table["a"] == best) & (table["b"] == loss))].iloc[0]
+    if np.isnan(row["p_all"]):
+        return None
+    lead = row["difference"] if row["a"] == best else -row["difference"]
+    return bool(row["p_all"] <= ALPHA and (lead > 0) == higher_is_better)
 
 
 def across(
@@ -245,6 +276,7 @@ def across(
         return ranks, np.nan, pd.DataFrame()
     means = np.stack([values.mean().to_numpy() for values in score.values()])
     p = float(friedmanchisquare(*means.T).pvalue)
-    pairwise = scikit_posthocs.posthoc_conover_friedman(means, p_adjust="holm")
+    with np.errstate(divide="ignore", invalid="ignore"):  # datasets that all rank alike leave no spread to divide by
+        pairwise = scikit_posthocs.posthoc_conover_friedman(means, p_adjust="holm")
     pairwise.index = pairwise.columns = pd.Index(losses)
     return ranks, p, pairwise

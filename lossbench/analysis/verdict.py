@@ -189,7 +189,7 @@ def _board(
         for metric, title in COSTS.items():
             row[title] = done[metric].median() if metric in done else np.nan
         rows.append({**row, "own parameters": group["parameters"].max()})
-    limits = stats.intervals(pd.DataFrame(known), np.random.default_rng(STREAM))
+    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM))
     for row in rows:
         for name, _, _ in yardsticks:
             row[f"{name} low"], row[f"{name} high"] = limits.loc[(row["loss"], name)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # points MLflow takes in one call
 PARAM_LENGTH = 6000
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow takes for a metric: whatever else a file may be called becomes an underscore."""
+    return re.sub(r"[^\w.: -]", "_", name)
 
 
 class Recorder:
