@@ -1,0 +1,350 @@
+"""The report in a browser: it draws, answers clicks, fits phones and paper, and asks nobody for anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+from analysis.made import EPOCH, Made, record
+from mlflow.entities import Metric
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from lossbench import tracking
+from lossbench.analysis import report
+from lossbench.analysis.page import page as rendered
+
+PAGES = ("swept", "across", "hostile")
+SWEPT = ["-m", "loss=mae,mse,huber", "seed=range(6)", "optimizer=sgd", "optimizer.lr=2,4", "train.steps=40"]
+SMALL = ["train.eval_every=10", "dataset.train=200", "dataset.validation=100", "dataset.test=100"]
+IMG, SCRIPT = "<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>"
+QUOTES, AMPERSAND, GONE = """it's "so" &lt; `it`""", "a_b&c", "gone"
+MEANS = {IMG: 9.5, SCRIPT: 10.2, QUOTES: 100.0, AMPERSAND: 50.0}  # as text, they would stand in another order
+YARDSTICKS = (("error", "↓", "<b>mm</b>"), ("score", "↑", ""))
+EACH = ["Leaderboard", "Differences", "Curves", "Training"]
+LAST = ["Fairness", "How this was computed"]
+HEADINGS = {
+    "swept": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
+    "across": [*(h for name in ("one", "three", "two") for h in (name, *EACH)), "Across datasets", *LAST],
+    "hostile": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
+}
+FIGURES = {"swept": 8, "across": 3 * 7 + 1, "hostile": 9, "pair": 6}
+PHONE, PAPER = 390, 718  # CSS pixels; A4 within margins of a centimetre
+DEVICES = {
+    "desk": lambda chromium: chromium.new_context(viewport={"width": 1200, "height": 900}),
+    "phone": lambda chromium: chromium.new_context(viewport={"width": PHONE, "height": 844}, **TOUCHED),
+    "paper": lambda chromium: chromium.new_context(viewport={"width": PAPER, "height": 1000}),
+}
+TOUCHED = {"device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+SORT = """table => [...table.tHead.rows[0].cells].map(head => head.querySelector("button")).map((button, place) => {
+  const cells = () => [...table.tBodies[0].rows].map(row => row.cells[place]);
+  const click = () => (button.click(), cells().map(cell => (cell.dataset.value ?? cell.textContent).trim()));
+  return button && [click(), click()];
+})"""
+TRACES = "id => document.getElementById(id).data.map(it => [it.meta, it.legendgroup, it.visible ?? true])"
+
+
+@dataclass(frozen=True)
+class Written:
+    path: Path
+    report: report.Report
+
+
+def curved(client, runs, **named) -> list[str]:
+    """These runs in a store, with two yardsticks on validation, a loss and a gradient over steps; their ids."""
+    ids = record(client, *runs, **named)
+    for one, run_id in zip(runs, ids, strict=True):
+        ends = {"val/error": one.error or 1.0, "val/score": 0.9, "train/loss": 0.1, "train/grad_norm": 1.0}
+        points = [Metric(name, end + 4 / k, EPOCH, 10 * k) for name, end in ends.items() for k in range(1, 6)]
+        client.log_batch(run_id, [*points, Metric("time/step_ms", 2.0, EPOCH, 50)])
+    return ids
+
+
+def across(client) -> str:
+    """Three datasets that do not rank the losses alike, so that no test tells all of these apart."""
+    rng = np.random.default_rng(0)
+    runs = [
+        Made(loss, seed, mean + rng.normal(0, 0.1), dataset=dataset, objective=mean)
+        for dataset, huber in (("one", 1.5), ("two", 1.5), ("three", 0.5))
+        for seed in range(6)
+        for loss, mean in (("mse", 2.0), ("mae", 1.0), ("huber", huber))
+    ]
+    curved(client, runs, experiment="across")
+    return "across"
+
+
+def hostile(client, folder: Path) -> str:
+    """Whatever anybody may name, with what a page or a script could take for more than a name."""
+    rng = np.random.default_rng(0)
+
+    def runs(loss, mean, how="x", **changed):
+        params = {"question": f"Which{SCRIPT}?</title>", "loss.how": how}
+        noise = rng.normal(0, 0.1, 6)
+        return [
+            Made(loss, seed, mean and mean + noise[seed], dataset=AMPERSAND, params=params, **changed)
+            for seed in range(6)
+        ]
+
+    first, *_ = curved(
+        client,
+        [
+            *(run for loss, mean in MEANS.items() for run in runs(loss, mean, metrics={"test_loss/a": mean})),
+            *runs(IMG, 9.7, "<b>y</b>"),
+            *runs(GONE, None, outcome="failed", tags={"lossbench.error": f"{IMG}{SCRIPT}"}),
+        ],
+        comparison="hostile",
+        yardsticks=YARDSTICKS,
+    )
+    Image.new("RGB", (40, 30), "#336699").save(folder / "a_picture.png")
+    client.log_artifact(first, str(folder / "a_picture.png"), "pictures")
+    tags = {"lossbench.kind": "comparison", "lossbench.comparison": "hostile", "lossbench.command": SCRIPT}
+    client.create_run(client.get_run(first).info.experiment_id, tags=tags)
+    return "hostile"
+
+
+def pair(client) -> str:
+    runs = [Made(loss, seed, seed + more) for seed in range(6) for loss, more in (("mse", 1), ("mae", 2 + 0.1 * seed))]
+    curved(client, runs, experiment="pair")
+    return "pair"
+
+
+def few(client) -> str:
+    """Too few seeds for any test."""
+    runs = [Made(loss, seed, seed + 1.0) for seed in range(2) for loss in ("mse", "mae", "huber")]
+    record(client, *runs, experiment="few")
+    return "few"
+
+
+def fallen(client) -> str:
+    """What others are compared with never finished."""
+    ends = {"mse": (None, "diverged"), "mae": (1.0,), "huber": (2.0,)}
+    record(client, *(Made(loss, seed, *end) for seed in range(6) for loss, end in ends.items()), experiment="fallen")
+    return "fallen"
+
+
+@pytest.fixture(scope="module")
+def pages(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
+    """One page that a sweep left in its folder, and others made from records in the same store."""
+    from lossbench.__main__ import main
+
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copy(migrated, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr("gc.collect", lambda *_: 0)  # as in conftest.py
+        patch.setattr(sys, "argv", ["lossbench", *SWEPT, *SMALL])
+        main()
+        client = tracking.Store(f"sqlite:///{folder}/mlflow.db").client
+        swept = Written(folder / "report.html", report.make(client))
+        made = {"swept": swept}
+        for name in (across(client), hostile(client, folder), *(make(client) for make in (pair, few, fallen))):
+            found = report.make(client, name)
+            made[name] = Written(folder / f"{name}.html", found)
+            made[name].path.write_text(rendered(found, client), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def chromium(pages: dict[str, Written]) -> Iterator[Browser]:
+    with browser.chromium() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def opened(chromium: Browser) -> dict[tuple[str, str], tuple[Page, browser.Heard]]:
+    return {}
+
+
+@pytest.fixture
+def visit(chromium: Browser, pages: dict[str, Written], opened: dict) -> Iterator[Callable[..., Page]]:
+    """A page opened from disk, one for all tests; whatever they do, it says nothing and asks for nothing but itself."""
+    visited = []
+
+    def open_(name: str, where: str = "desk") -> Page:
+        if (name, where) not in opened:
+            context = DEVICES[where](chromium)
+            opened[name, where] = context.new_page(), browser.Heard(context)
+            opened[name, where][0].goto(pages[name].path.as_uri())
+        visited.append((pages[name].path.as_uri(), opened[name, where][1]))
+        browser.figures(opened[name, where][0])
+        return opened[name, where][0]
+
+    yield open_
+    for uri, heard in visited:
+        assert heard.said == []
+        assert {asked for asked in heard.asked if not asked.startswith("data:")} == {uri}
+
+
+@pytest.mark.parametrize("name", [*PAGES, "pair"])
+def test_every_figure_is_drawn(name, visit):
+    found = browser.figures(visit(name))
+    assert len(found) == FIGURES[name]
+    for figure in found:
+        assert figure["marks"] >= figure["traces"] > 0
+        assert figure["width"] == pytest.approx(figure["around"])
+        assert figure["height"] > 100
+        assert figure["cut"] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_panels_and_the_answers_are_there(name, visit, pages):
+    page = visit(name)
+    assert browser.lines(page, "h2, h3") == HEADINGS[name]
+    assert browser.lines(page, ".answer") == pages[name].report.sentences
+    assert len(pages[name].report.sentences) == (3 if name == "across" else 1)
+
+
+@pytest.mark.parametrize("name", ["fallen", "few"])
+def test_no_figure_is_empty(name, visit):
+    assert all(figure["marks"] for figure in browser.figures(visit(name)))
+
+
+def test_losses_that_no_test_tells_apart_are_joined_across_datasets(visit):
+    panel = visit("across").locator("#across")
+    assert panel.locator(".scatterlayer .trace").count() == 2  # the ranks, and a bar
+    assert panel.locator(".ytick text").all_text_contents() == ["mse", "huber", "mae"]
+    assert panel.locator(".scatterlayer .textpoint").all_text_contents() == [" 3.00", " 1.67", " 1.33"]
+    assert re.search(r"p = 0\.097.* Not told apart .*: mae, huber, mse\.", panel.text_content())
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_a_name_is_text_wherever_it_stands(name, visit):
+    page = visit("hostile")
+    for place in (".scroll >> nth=0", "#figure-1 .ytick", "#figure-3 .xtick", "#figure-4 .legend", "#figure-8 .ytick"):
+        assert any(name in text for text in page.locator(place).all_text_contents()), place
+    row = sorted(MEANS, key=MEANS.get, reverse=True).index(name)
+    for trace, said in ((1 + 2 * row, f"{name}, seed "), (2 + 2 * row, f"{name}: mean ")):
+        at = page.locator("#figure-1 .scatterlayer .trace").nth(trace).locator(".point").first.bounding_box()
+        page.mouse.move(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+        page.locator("#figure-1 .hoverlayer", has_text=said).wait_for(timeout=3000)
+
+
+def test_no_name_becomes_a_part_of_the_page(visit):
+    page = visit("hostile")
+    assert page.title().startswith(f"Which{SCRIPT}?</title>")
+    assert page.locator("script").count() == 2  # plotly, and ours
+    assert page.locator("img").count() == page.locator("img[src^='data:image/png']").count() == 1
+    assert SCRIPT in page.locator("#method code").text_content()
+    assert page.locator("td.text").first.text_content() == f"{IMG}{SCRIPT}"
+    assert "<b>mm</b>" in page.locator("#figure-1 .xtitle").text_content()
+    assert "<b>y</b>" in page.locator("#figure-9 .xaxislayer-above").text_content()
+
+
+def number(text: str) -> float | None:
+    """The number that a cell begins with; None where it has none."""
+    found = re.match(r"-?\d+(\.\d+)?(e[-+]?\d+)?", text)
+    return float(found[0]) if found else None
+
+
+@pytest.mark.parametrize("name", ["swept", "hostile"])
+def test_every_column_sorts_by_its_numbers_and_what_is_missing_comes_last(name, visit):
+    tables = visit(name).locator("table.sortable")
+    assert tables.count() == 6
+    columns = [column for table in tables.all() for column in table.evaluate(SORT) if column]
+    assert len(columns) > 30
+    for up, down in columns:
+        missing = [text for text in up if text in ("", "–", "nan")]
+        assert sorted(up) == sorted(down)
+        assert up[len(up) - len(missing) :] == down[len(down) - len(missing) :] == missing
+        numbers, back = ([number(text) for text in cells[: len(cells) - len(missing)]] for cells in (up, down))
+        if None not in numbers:
+            assert numbers == sorted(numbers) == back[::-1]
+
+
+def test_the_leaderboard_sorts_as_its_numbers_do(visit, pages):
+    (verdict,) = pages["hostile"].report.verdicts
+    page = visit("hostile")
+    heads = page.locator("table.sortable").first.locator("th")
+    column = browser.lines(page, "table.sortable >> nth=0 >> th").index("error ↓ [<b>mm</b>]")
+    names = page.locator("table.sortable >> nth=0 >> tbody td:first-child")
+    expected = list(verdict.leaderboard.sort_values("error")["loss"])
+    for state, order in (("ascending", expected), ("descending", [*expected[-2::-1], GONE])):
+        heads.nth(column).locator("button").click()
+        assert heads.nth(column).get_attribute("aria-sort") == state
+        assert all(text.startswith(name) for text, name in zip(names.all_text_contents(), order, strict=True))
+    heads.first.locator("button").click()
+    assert [heads.nth(k).get_attribute("aria-sort") for k in (0, column)] == ["ascending", None]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_chooser_changes_both_figures(name, visit):
+    page = visit(name)
+    chooser = page.locator("select[data-figures]").first
+    ids = chooser.get_attribute("data-figures").split()
+    options = chooser.locator("option").all_text_contents()
+    assert len(ids) == 2
+    assert len(options) == {"swept": 4, "across": 2, "hostile": 2}[name]
+    for option in (options[0], *reversed(options)):
+        chooser.select_option(option)
+        for id_ in ids:
+            traces = page.evaluate(TRACES, id_)
+            shown = [loss for meta, loss, visible in traces if visible]
+            assert {meta for meta, _, visible in traces if visible} == {option}
+            assert shown == [loss for meta, loss, _ in traces if meta == option]
+            drawn = page.locator(f"#{id_} .scatterlayer .trace .js-line")
+            assert drawn.count() >= len(set(shown))
+            names = page.locator(f"#{id_} .legendtext").all_text_contents()
+            assert len(names) == len(set(shown))
+
+
+def test_a_click_in_the_legend_hides_a_loss_and_another_shows_it(visit):
+    page = visit("across")
+    entry = page.locator("#figure-4 .legend .traces", has_text="mae")
+    for hidden in (True, False):
+        entry.locator(".legendtoggle").click()
+        page.wait_for_function(
+            "hidden => document.querySelector('#figure-4').data.some(it => it.visible === 'legendonly') === hidden",
+            arg=hidden,
+        )
+        states = {(loss, state) for _, loss, state in page.evaluate(TRACES, "figure-4") if state}
+        assert states == {("mse", True), ("huber", True), ("mae", "legendonly" if hidden else True)}
+        assert page.locator("#figure-4 .scatterlayer .trace").count() == (4 if hidden else 6)
+    assert {state for *_, state in page.evaluate(TRACES, "figure-5")} == {True, False}  # the other figure keeps its own
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_scrolls_down_only(name, visit):
+    page = visit(name, "phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+    for figure in browser.figures(page):
+        assert 0 <= figure["left"] < figure["right"] <= PHONE
+        assert figure["width"] == pytest.approx(figure["around"])
+        assert figure["marks"] >= figure["traces"] > 0
+
+
+@pytest.mark.parametrize("name", ["across", "swept"])
+def test_a_phone_shows_every_word_of_a_figure(name, visit):
+    page = visit(name, "phone")
+    assert [text for figure in browser.figures(page) for text in figure["cut"]] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_paper_has_everything(name, visit):
+    page = visit(name)
+    folded = page.locator("details:not([open])")
+    assert folded.count() == {"swept": 2, "across": 0, "hostile": 1}[name]
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type */Page\b", printed)) > 2
+    assert folded.count() == 0
+
+
+def test_paper_cuts_no_table_off(visit):
+    page = visit("swept", "paper")
+    page.emulate_media(media="print")
+    widths = page.locator("table").evaluate_all("all => all.map(it => it.getBoundingClientRect().right)")
+    assert max(widths) <= PAPER
+
+
+def test_paper_keeps_the_colour_of_a_loss(visit):
+    dots = visit("swept", "paper").locator(".dot")
+    assert dots.count() > 3
+    assert set(dots.evaluate_all("all => all.map(it => getComputedStyle(it).printColorAdjust)")) == {"exact"}

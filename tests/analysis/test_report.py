@@ -1,0 +1,79 @@
+"""A report as a whole: what it is made of, what it leaves behind, and stores that it cannot read."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pandas as pd
+import pytest
+from analysis.made import Made, record
+
+from lossbench.analysis import report
+from lossbench.core import BadInput
+
+
+def test_every_dataset_has_a_verdict_and_its_sentence(store):
+    runs = [
+        Made(loss, s, s + more, dataset=d) for d in "yx" for loss, more in (("a", 0.0), ("b", 0.5)) for s in range(6)
+    ]
+    record(store.client, *runs)
+    made = report.make(store.client, "test")
+    assert [verdict.dataset for verdict in made.verdicts] == ["x", "y"]
+    assert len(made.sentences) == 2
+    assert all(sentence.startswith("a is best on error; b is worse by") for sentence in made.sentences)
+    assert all((verdict.runs["dataset"] == verdict.dataset).all() for verdict in made.verdicts)
+
+
+def test_files_of_a_report_leave_no_run_and_no_pair_out(store, tmp_path):
+    runs = [Made(loss, s, s + n / 3, dataset=d) for d in "xy" for n, loss in enumerate("abc") for s in range(3)]
+    runs += [Made("a", 3, None, outcome, dataset="x") for outcome in ("killed", "diverged", "running")]
+    runs[0].params["loss.delta"] = "2"  # a setting that was not chosen is a run all the same
+    record(store.client, *runs)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    report.write(report.make(store.client, "test"), store.client, folder)
+    names = {"report.html", "table.md", "table.csv", "table.tex", "differences.csv", "runs.csv"}
+    assert {path.name for path in folder.iterdir()} == names
+    found = pd.read_csv(folder / "runs.csv")
+    assert len(found) == len(runs)
+    assert found["outcome"].value_counts().to_dict() == {"finished": 18, "killed": 1, "diverged": 1, "running": 1}
+    pairs = pd.read_csv(folder / "differences.csv")
+    assert pairs.groupby("dataset").size().to_dict() == {"x": 3, "y": 3}
+    assert set(pairs["yardstick"]) == {"error"}
+    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_comparison_without_runs_is_refused(store):
+    tags = {"lossbench.kind": "comparison", "lossbench.comparison": "empty"}
+    record(store.client, Made("", "", tags=tags))
+    with pytest.raises(BadInput, match="report empty: holds no runs"):
+        report.make(store.client)
+
+
+def test_a_yardstick_or_baseline_that_is_not_there_is_refused(lossbench, store):
+    record(store.client, *(Made(loss, s, 1.0) for loss in "ab" for s in range(2)))
+    for words, told in (
+        (["--metric", "auprc"], "--metric auprc: no yardstick of toy; there are error, score"),
+        (["--baseline", "z"], "--baseline z: was not compared on toy; there are a, b"),
+    ):
+        said = lossbench("report", "test", *words)
+        assert (said.code, said.out) == (2, "")
+        assert told in said.err
+
+
+@pytest.mark.parametrize("version", ["ffffffffffff", "4465047574b1"])
+def test_a_store_of_another_mlflow_is_refused_in_two_lines(lossbench, here, version):
+    """The one is of a version to come, the other of one that has passed."""
+    path = here / "mlflow.db"
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("UPDATE alembic_version SET version_num = ?", (version,)).rowcount == 1
+    connection.close()
+    said = lossbench("report")
+    assert (said.code, said.out) == (2, "")
+    assert len(said.err.strip().splitlines()) <= 2
+    assert said.err.startswith(f"lossbench: tracking.uri=sqlite:///{path}: MLflow cannot use it: ")
+    assert version in said.err
+    assert "mlflow db upgrade" in said.err
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(version,)]
+    connection.close()
