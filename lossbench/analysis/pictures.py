@@ -50,5 +50,5 @@ def _small(client: MlflowClient, run_id: str) -> Iterator[tuple[str, str]]:
                 smaller = picture.convert("RGB")
                 smaller.thumbnail((WIDTH, 4 * WIDTH))
                 buffer = io.BytesIO()
-                smaller.quantize(64).save(buffer, "PNG", optimize=True)
+                smaller.quantize(128, Image.Quantize.MAXCOVERAGE).save(buffer, "PNG", optimize=True)
             yield Path(path).stem, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
