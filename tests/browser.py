@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
+needed = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+
 # of each figure that is not folded away: where it is, how many marks it shows, and the texts that its frame cuts off
 FIGURES = """() => [...document.querySelectorAll(".plot")].filter(it => !it.closest("details:not([open])")).map(it => {
   const shown = e => { const at = e.getBoundingClientRect(); return at.width > 0 || at.height > 0; };
@@ -26,11 +28,8 @@ FIGURES = """() => [...document.querySelectorAll(".plot")].filter(it => !it.clos
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    where = shutil.which("chromium")
-    if where is None:
-        pytest.skip("needs Chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=where, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
         browser.close()
 

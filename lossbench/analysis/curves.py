@@ -15,6 +15,7 @@ from lossbench.analysis.verdict import Verdict
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+WIDE = 100  # from which ratio of the largest to the smallest on an axis is logarithmic
 BAND = (0.1, 0.5, 0.9)  # of the seeds: the ends of a curve's band, and its middle
 
 
@@ -62,7 +63,9 @@ def curves(
             traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=escape(loss), **common))
     figure = go.Figure(traces)
     figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
-    figure.update_yaxes(title=escape(axis))
+    drawn = np.concatenate([spread["median"] for by_loss in bands.values() for spread in by_loss.values()])
+    wide = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
+    figure.update_yaxes(title=escape(axis), type="log" if wide else None)
     return plain(figure, 380)
 
 

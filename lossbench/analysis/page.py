@@ -86,6 +86,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
     own = {m: b for m, b in bands.items() if m.startswith("train/") and "grad_norm" not in m}
     norms = {m: b for m, b in bands.items() if "grad_norm" in m}
     watched = {m: b for m, b in bands.items() if m.startswith("val/")}
+    timed = watched and verdict.leaderboard["ms a step"].notna().any()
     return {
         "name": verdict.dataset,
         "sentence": sentence,
@@ -93,14 +94,18 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "colours": figures.colours(verdict),
         "seeds_figure": drawn(figures.seeds(verdict) if some else None),
         "board": list(panels.board(verdict)),
-        "costs": [c for c in (*COSTS.values(), "own parameters") if verdict.leaderboard[c].notna().any()],
+        "intervals": bool(verdict.leaderboard[f"{verdict.yardstick[0]} low"].notna().any()),
+        "costs": [
+            *(c for c in COSTS.values() if verdict.leaderboard[c].notna().any()),
+            *(c for c in ("own parameters",) if (verdict.leaderboard[c] > 0).any()),
+        ],
         "baseline_figure": drawn(figures.baseline(verdict) if some and several else None),
         "against": list(panels.pairs(verdict.against(verdict.baseline))) if several else [],
         "pairs_figure": drawn(matrices.pairs(verdict) if some and several else None),
         "pairs": list(panels.pairs(verdict.differences))[:LISTED],
         "curves": list(watched),
         "steps_figure": drawn(curves.curves(verdict, watched, "validation") if watched else None),
-        "seconds_figure": drawn(curves.curves(verdict, watched, "validation", seconds=True) if watched else None),
+        "seconds_figure": drawn(curves.curves(verdict, watched, "validation", seconds=True) if timed else None),
         "own": list(own),
         "own_figure": drawn(curves.curves(verdict, own, "its own loss") if own else None),
         "norms": list(norms),

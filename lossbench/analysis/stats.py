@@ -44,7 +44,8 @@ def intervals(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     [m − t*(.975)·s/√n,  m − t*(.025)·s/√n],  t* = (m* − m)/(s*/√n) over resamples of the n known values
 
     Student's interval where more than one resample in a hundred is of one value only and has no s*. Missing for fewer
-    than five values. The plain percentile bootstrap is too narrow for as few as ten seeds.
+    than five values. With five or six, one outlier stretches it far: Student's would be shorter, and hold the mean of
+    exponential values with 88 % where this one has 93 %. The plain percentile bootstrap is too narrow even for ten.
     Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5.
     """
     from scipy.special import stdtrit

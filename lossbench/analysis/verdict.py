@@ -107,7 +107,7 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
         differences,
         ranked,
         best,
-        stats.not_distinguishable(ranks, ranked, higher_is_better=False),
+        [b for b in stats.not_distinguishable(ranks, ranked, higher_is_better=False) if values[b].notna().any()],
     )
 
 

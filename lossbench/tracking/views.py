@@ -23,7 +23,7 @@ def saved(name: str, yardsticks: Sequence[tuple[str, str, str]]) -> str:
     state = {
         "searchFilter": f"tags.`lossbench.comparison` = '{name}' and tags.`lossbench.kind` = 'run'",
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "loss"}]},
-        "selectedColumns": [*columns, "tags.`lossbench.outcome`"],
+        "selectedColumns": [*columns, "tags.`lossbench.outcome`", "tags.`seed`"],
         "orderByKey": columns[0],
         "orderByAsc": yardsticks[0][1] != "↑",
         "runsHiddenMode": "SHOWALL",

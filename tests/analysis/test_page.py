@@ -21,6 +21,7 @@ from lossbench import tracking
 from lossbench.analysis import report
 from lossbench.analysis.page import page as rendered
 
+pytestmark = browser.needed
 PAGES = ("swept", "across", "hostile")
 SWEPT = ["-m", "loss=mae,mse,huber", "seed=range(6)", "optimizer=sgd", "optimizer.lr=2,4", "train.steps=40"]
 SMALL = ["train.eval_every=10", "dataset.train=200", "dataset.validation=100", "dataset.test=100"]
@@ -200,6 +201,13 @@ def test_the_panels_and_the_answers_are_there(name, visit, pages):
     assert browser.lines(page, "h2, h3") == HEADINGS[name]
     assert browser.lines(page, ".answer") == pages[name].report.sentences
     assert len(pages[name].report.sentences) == (3 if name == "across" else 1)
+
+
+@pytest.mark.parametrize("name", ["fallen", "few", "swept"])
+def test_no_caption_stands_alone(name, visit):
+    captions = visit(name).locator("figure:has(figcaption)")
+    assert captions.count() > 0
+    assert captions.count() == visit(name).locator("figure:has(figcaption):has(.plot, img)").count()
 
 
 @pytest.mark.parametrize("name", ["fallen", "few"])

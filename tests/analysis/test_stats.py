@@ -124,6 +124,8 @@ def test_the_best_mean_is_that_of_the_seeds_all_have():
     assert values["a"].mean() < values["b"].mean()
     assert alike(values, higher_is_better=False) == ["b"]
     assert alike(-values, higher_is_better=True) == ["b"]
+    few = values.assign(c=values["b"].where(values.index < "2") - 9).rename_axis(columns="loss")
+    assert alike(few, higher_is_better=False) == ["b"], "c has too few seeds to decide which all have"
 
 
 def test_a_loss_with_too_few_seeds_in_common_is_neither_among_the_best_nor_worse():

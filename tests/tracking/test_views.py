@@ -23,6 +23,7 @@ from recorded import runs
 
 from lossbench import tracking
 
+pytestmark = browser.needed
 SHORT = ["train.steps=40", "train.eval_every=20", "dataset.train=200", "dataset.validation=100", "dataset.test=100"]
 COMPARED = (["loss=mse,mae,huber", "seed=range(5)"], ["loss=mae,mse", "seed=7"])  # in one experiment
 PATIENCE_S = 90
