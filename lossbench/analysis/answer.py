@@ -32,7 +32,8 @@ def amount(value: float, width: float = math.nan) -> str:
         return "–"
     size = abs(width) if math.isfinite(width) and width else abs(value) / 10
     decimals = 1 - math.floor(math.log10(size)) if size else 3
-    return f"{value:.{min(max(decimals, 0), 8)}f}"
+    said = f"{value:.{min(max(decimals, 0), 8)}f}"
+    return said.removeprefix("-") if not float(said) else said
 
 
 def p_value(p: float) -> str:
@@ -50,6 +51,8 @@ def by_mean(verdict: Verdict) -> list[str]:
 
 
 def _nothing(verdict: Verdict) -> str:
+    if (verdict.leaderboard[f"{verdict.yardstick[0]} n"] > 0).any():
+        return f"No finished run on {verdict.dataset} names its seed: nothing can be paired, and nothing is compared."
     counts = verdict.runs["outcome"].value_counts()
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     return (

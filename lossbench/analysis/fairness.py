@@ -104,7 +104,8 @@ def _values(seen: frozenset[str]) -> str:
 
 def _budgets(records: Records) -> Iterator[Remark]:
     for dataset, runs in records.runs[~records.runs["repeated"]].groupby("dataset", sort=False):
-        tried = runs.groupby("loss", sort=False)["label"].nunique()
+        known = runs[records.params.loc[runs["run_id"]].notna().any(axis=1).to_numpy()]  # not killed at once
+        tried = known.groupby("loss", sort=False)["label"].nunique()
         seeds = runs.groupby("loss", sort=False)["seed"].nunique()
         if tried.nunique() > 1:
             told = ", ".join(f"{loss} {count}" for loss, count in tried.items())

@@ -189,11 +189,15 @@ def datasets(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
 
 def seeds(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """The seed of each run; where runs of one seed had several seeds of the data, with that of the data."""
-    own = list(runs["seed"])
-    data = settings_of(params)["dataset.seed"] if "dataset.seed" in params else pd.Series("", index=params.index)
-    if data.groupby(own).nunique().max() <= 1:
-        return own
-    return [f"{seed}, data {drawn}" for seed, drawn in zip(own, data, strict=True)]
+    if "dataset.seed" not in params:
+        return list(runs["seed"])
+    drawn = settings_of(params)["dataset.seed"].to_numpy()
+    table = runs[["dataset", "seed"]].assign(data=drawn)
+    several = table.groupby(["dataset", "seed"])["data"].nunique().groupby("dataset").max() > 1
+    return [
+        f"{row.seed}, data {row.data}" if several[row.dataset] and row.data == row.data else row.seed
+        for row in table.itertuples()
+    ]
 
 
 def settings_of(params: pd.DataFrame) -> pd.DataFrame:

@@ -101,7 +101,7 @@ def latex(verdicts: Sequence[Verdict]) -> str:
 
 def _quiet(text: str) -> str:
     """Text that neither ends a cell of a Markdown table nor is read as HTML."""
-    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def _tex(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -143,7 +145,7 @@ def _chosen(runs: pd.DataFrame, yardsticks: Yardsticks) -> dict[str, str]:
 def by_seed(runs: pd.DataFrame, metric: str, losses: Sequence[str]) -> pd.DataFrame:
     """A metric of finished runs, a row a seed, a column a contender; every seed that any of them was run on."""
     known = runs[runs["seed"] != ""]
-    seeds = sorted(set(known["seed"]), key=lambda seed: (not seed.isdigit(), int(seed) if seed.isdigit() else 0, seed))
+    seeds = sorted(set(known["seed"]), key=lambda seed: [*map(int, re.findall(r"\d+", seed)), math.inf])
     rows, columns = pd.Index(seeds, name="seed"), pd.Index(losses, name="loss")
     done = known[known["outcome"] == FINISHED]
     if metric not in done or done.empty:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from analysis.made import table
+from scipy.stats import t as student
 
 from lossbench.analysis import stats
 
@@ -75,6 +76,15 @@ def test_few_values_apart_leave_room_on_both_sides_of_the_mean(apart):
     found = stats.intervals(table(values[:, None]), RANDOM(0)).loc["a"]
     assert found["low"] < values.mean() - 1e-4
     assert found["high"] > values.mean() + 1e-4
+
+
+def test_where_many_resamples_are_of_one_value_the_interval_is_students():
+    values = np.array([0.9] * 9 + [0.8])
+    found = stats.intervals(table(np.column_stack([values, drawn(10, 1)[:, 0]])), RANDOM(0))
+    expected = student.interval(0.95, 9, values.mean(), values.std(ddof=1) / np.sqrt(10))
+    assert found.loc["a"].to_numpy() == pytest.approx(expected)
+    alone = stats.intervals(table(drawn(10, 1)), RANDOM(0))
+    assert found.loc["b"].to_numpy() == pytest.approx(alone.loc["a"].to_numpy()), "a column changed another"
 
 
 def test_missing_values_are_left_out():

@@ -198,6 +198,14 @@ def test_the_best_mean_comes_first_and_a_loss_without_one_last(arrow, order):
     assert improvement == (1 if arrow == "↓" else 0)
 
 
+def test_a_loss_that_never_finished_is_not_among_the_best_with_failures_last():
+    """Five seeds can tell nothing apart, and yet this much is known."""
+    runs = [*series("a", 1.0, 5), *series("b", 2.0, 5), *(Made("c", seed, None, "diverged") for seed in range(5))]
+    found = judge(records(*runs))
+    assert found.best == ["a", "b"]
+    assert found.best_ranked == ["a", "b"]
+
+
 def test_another_yardstick_brings_its_own_direction():
     runs = [*series("a", 1.0), *series("b", 2.0)]
     for run in runs:
