@@ -46,6 +46,12 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _unit(verdict: Verdict) -> str:
+    """What amounts are counted in, without the brackets that intervals stand in."""
+    name, _, unit = verdict.yardstick
+    return f"{unit} {name}".strip()
+
+
 def by_mean(verdict: Verdict) -> list[str]:
     return [str(loss) for loss in verdict.leaderboard["loss"]]
 
@@ -69,7 +75,7 @@ def _too_few(verdict: Verdict, pairs: int) -> str:
         first, second = finished[:2]
         means = verdict.values[[first, second]].mean()
         width = abs(means[first] - means[second])
-        said += f" So far {first} has the best mean ({amount(means[first], width)} {verdict.unit}"
+        said += f" So far {first} has the best mean ({amount(means[first], width)} {_unit(verdict)}"
         said += f" against {amount(means[second], width)} of {second})."
     return f"{said} {_advice(verdict)}"
 
@@ -118,7 +124,7 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
         low, high = sorted((abs(row.low), abs(row.high))) if row.low * row.high > 0 else (row.low, row.high)
         width = row.high - row.low
         told.append(
-            f"{loss} is worse by {amount(abs(row.difference), width)} {verdict.unit} "
+            f"{loss} is worse by {amount(abs(row.difference), width)} {_unit(verdict)} "
             f"[{amount(low, width)}, {amount(high, width)}], {p_value(row.p_all)}"
         )
     if len(worse) > NAMED:

@@ -55,14 +55,14 @@ def test_one_seed_tells_nothing_certain():
     told, _ = said(a=[2.0], b=[1.0], c=[None])
     assert told.startswith("One seed says nothing certain")
     assert "at least 5" in told
-    assert "So far b has the best mean (1.0 error [mm] against 2.0 of a)" in told
+    assert "So far b has the best mean (1.0 mm error against 2.0 of a)" in told
     assert told.endswith(f"Run at least {stats.seeds_least()} seeds, as in 'seed=range(10)'.")
 
 
 def test_three_seeds_tell_how_many_might():
     told, found = said(a=[1.0, 2.0, 3.0], b=[1.5, 2.1, 3.6], c=[9.0, 8.0, 9.5])
     assert told.startswith("3 paired seeds say nothing certain")
-    assert "a has the best mean (2.00 error [mm] against 2.40 of b)" in told
+    assert "a has the best mean (2.00 mm error against 2.40 of b)" in told
     needed = stats.seeds_needed(found.values["a"] - found.values["b"], 3)
     assert 6 < needed < 1000
     assert f"About {needed:.0f} seeds would tell a from b" in told
@@ -115,9 +115,7 @@ def test_the_best_is_named_with_how_much_worse_another_is():
     assert row["difference"] == pytest.approx(0.5, abs=0.02)
     width = row["high"] - row["low"]
     low, middle, high = (amount(row[end], width) for end in ("low", "difference", "high"))
-    assert (
-        told == f"a is best on error; b is worse by {middle} error [mm] [{low}, {high}], p = 0.002 (10 paired seeds)."
-    )
+    assert told == f"a is best on error; b is worse by {middle} mm error [{low}, {high}], p = 0.002 (10 paired seeds)."
     assert float(low) < float(middle) < float(high)
 
 
