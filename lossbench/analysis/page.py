@@ -25,7 +25,10 @@ LISTED = 60  # pairs that are written out as a table; the CSV has all
 
 
 class _Figures:
-    """The figures of a page as JSON, by the id of the element that they are drawn in."""
+    """The figures of a page as JSON, by the id of the element that they are drawn in.
+
+    Plotly escapes `<` and `/` in it, so no name ends the script that it stands in.
+    """
 
     def __init__(self) -> None:
         self.drawn: dict[str, str] = {}
@@ -35,7 +38,7 @@ class _Figures:
         if figure is None:
             return ""
         name = f"figure-{next(self._numbers)}"
-        self.drawn[name] = figure.to_json().replace("<", "\\u003c")  # no name can end the script that it stands in
+        self.drawn[name] = figure.to_json()
         return name
 
 
@@ -95,10 +98,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "seeds_figure": drawn(figures.seeds(verdict) if some else None),
         "board": list(panels.board(verdict)),
         "intervals": bool(verdict.leaderboard[f"{verdict.yardstick[0]} low"].notna().any()),
-        "costs": [
-            *(c for c in COSTS.values() if verdict.leaderboard[c].notna().any()),
-            *(c for c in ("own parameters",) if (verdict.leaderboard[c] > 0).any()),
-        ],
+        "costs": [c for c in (*COSTS.values(), "own parameters") if (verdict.leaderboard[c] > 0).any()],
         "baseline_figure": drawn(figures.baseline(verdict) if some and several else None),
         "against": list(panels.pairs(verdict.against(verdict.baseline))) if several else [],
         "pairs_figure": drawn(matrices.pairs(verdict) if some and several else None),
@@ -134,7 +134,6 @@ def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
         "left_out": sorted(set().union(*(set(values.columns) for values, _ in tested.values())) - common),
         "p": None if p != p else f"{p:.3g}",
         "figure": drawn(figures.critical_difference(ranks, pairwise)),
-        "ranks": ranks.reset_index(names="loss").to_dict("records"),
         "cliques": figures.cliques(ranks["rank"], pairwise),
         "swept": [drawn(curves.sensitivity(report.verdicts[0], name, table)) for name, table in swept.items()],
     }

@@ -60,7 +60,6 @@ def failures(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "outcome": row.outcome,
             "step": step,
             "error": row.error,
-            "id": row.run_id,
         }
 
 
