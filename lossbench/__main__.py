@@ -107,8 +107,9 @@ def _run(cfg: DictConfig, alone: bool) -> float:
     if not alone:
         console.print(f"{label}: {terminal.headline(result)}")
         return result.objective
-    if result.outcome == "finished":
-        console.print(terminal.result(result, yardsticks, f"{label}, step {result.best_step} of {result.steps}"))
+    if "test" in result.yardsticks:
+        told = "" if result.outcome == "finished" else f": {result.outcome}"
+        console.print(terminal.result(result, yardsticks, f"{label}, step {result.best_step} of {result.steps}{told}"))
     else:
         console.print(f"{label}: {terminal.headline(result)}")
     console.print(f"see it in MLflow: {tracking.ui_command(tracking.resolve(cfg.tracking.uri), result.run_id)}")

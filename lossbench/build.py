@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -16,10 +18,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossbench import datasets
-from lossbench.core import KINDS, BadInput, Card, Facts, Net, Split, Splits, Task, card_of, stream
+from lossbench.catalogue import describe
+from lossbench.core import KINDS, BadInput, Card, Facts, Net, Parts, Split, Splits, Task, card_of, stream
 from lossbench.engine import Nets, Noise, Plan
+from lossbench.engine.order import grouped
 from lossbench.models.initial import start_at
-from lossbench.tasks import Binary, Multiclass, Regression
+from lossbench.settings import TASKS
+from lossbench.tasks.lifting import OfIdentities, lifted
 
 EVALUATIONS = 20  # in a run, where train.eval_every is null
 
@@ -44,59 +49,93 @@ def splits(cfg: DictConfig) -> Splits:
     return made
 
 
-def check_batch(size: int, splits: Splits) -> None:
-    """Raises: BadInput for batches larger than the training split."""
+def check_batch(size: int, per_class: int | None, splits: Splits) -> None:
+    """Raises: BadInput for batches larger than the training split, or of more classes than it has."""
     if size > len(splits.train):
         raise BadInput(f"train.batch_size={size}: larger than the training split of {len(splits.train)} examples")
+    if per_class is not None:
+        if splits.train.targets.dim() != 1 or splits.train.targets.is_floating_point():
+            raise BadInput(f"train.per_class={per_class}: the targets of this dataset are no classes; leave it null")
+        there = len(splits.train.targets.unique())
+        if size // per_class > there:
+            raise BadInput(
+                f"train.batch_size={size}: {size // per_class} classes of {per_class} examples each, "
+                f"and the training split has {there}; at most {there * per_class}"
+            )
 
 
-def loss(cfg: DictConfig, kind: str) -> Loss:
+def loss(cfg: DictConfig, kind: str, brings: Mapping[str, Callable[[], Any]] | None = None) -> Loss:
     """The loss with its hyper-parameters bound; a class is made, a function waits for prediction and target.
 
-    Raises: BadInput for one that cannot be imported, or whose card says that it fits other kinds of problem.
+    `brings` makes what a card may say that the loss needs of the run. Raises: BadInput for one that cannot be
+        imported, or whose card says that it fits other kinds of problem.
     """
     try:
         module, _, name = cfg._target_.rpartition(".")
         target = getattr(import_module(module), name)
     except Exception as error:  # whatever a foreign module does when it is imported
         raise BadInput(f"loss._target_={cfg._target_}: cannot be imported: {_last_line(error)}") from error
-    if kind not in getattr(target, "card", Card(KINDS)).kinds:
-        raise BadInput(f"loss._target_={cfg._target_}: fits {' and '.join(target.card.kinds)} problems, not {kind}")
+    card = getattr(target, "card", Card(KINDS))
+    if kind not in card.kinds:
+        raise BadInput(f"loss._target_={cfg._target_}: fits {' and '.join(card.kinds)} problems, not {kind}")
+    given = {need: (brings or {})[need]() for need in card.needs}
     if isinstance(target, type):
-        return _call("loss", cfg)
+        return _call("loss", cfg, **given)
     # not Hydra's own _partial_, which examines its target anew at every call: a fifth of a small net's step
-    return partial(target, **_plain(cfg, drop=("_target_",)))
+    return partial(target, **_plain(cfg, drop=("_target_",)), **given)
 
 
-def task(kind: str, loss: Loss, facts: Facts) -> Task:
-    if kind == "regression":
-        return Regression(loss, facts)
-    if kind == "binary":
-        pinned = card_of(loss)
-        return Binary(partial(_of_signs, loss) if pinned and pinned.signs else loss, facts)
-    return Multiclass(loss, facts)
+def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
+    """The loss with all that it needs of a run; on embeddings a multi-class loss learns the logits that it reads."""
+    brings: dict[str, Callable[[], Any]] = {
+        "classes": lambda: len(facts.classes),
+        "dimensions": lambda: _head(nets.model, "the model").out_features,
+        "generator": lambda: stream(seed, "loss"),
+    }
+    made = loss(cfg, facts.kind, brings)
+    card = card_of(made)
+    if facts.kind == "embedding" and card and "multiclass" in card.kinds:
+        return OfIdentities(made, **{name: bring() for name, bring in brings.items()})
+    return made
 
 
-def _of_signs(loss: Loss, scores: Tensor, labels: Tensor) -> Tensor:
-    """A loss that wants −1 and +1, of labels 0 and 1."""
-    return loss(scores, 2 * labels - 1)
+def module_of(loss: Loss) -> nn.Module | None:
+    """The loss, or what it is bound around, where that learns or keeps something from step to step."""
+    while isinstance(loss, partial):
+        loss = next((argument for argument in loss.args if callable(argument)), loss.func)
+    return loss if isinstance(loss, nn.Module) and loss.state_dict() else None
+
+
+def task(kind: str, loss: Loss, facts: Facts, settings: Mapping[str, Any] | None = None, features: Any = None) -> Task:
+    """The task of this kind; `features` see images where its yardsticks need that."""
+    made = get_class(TASKS[kind])
+    seeing = {"features": features} if "features" in {field.name for field in fields(made)} else {}
+    return made(lifted(loss, kind), facts, **(settings or {}), **seeing)
 
 
 def nets(cfg: DictConfig, facts: Facts, seed: int) -> Nets:
     """The players with the seed's initial weights, the same for every loss."""
-    model = _call("model", cfg, facts.inputs, facts.outputs, stream(seed, "init"), drop=("prior",))
+    told = {"vocabulary": len(facts.vocabulary), "length": facts.targets[0] if facts.targets else 0}
+    described = describe(cfg._target_)
+    given = {name: value for name, value in told.items() if described and name in described.parameters}
+    made = _call("model", cfg, facts.inputs, facts.outputs, stream(seed, "init"), drop=("prior",), **given)
     if cfg.get("prior") is not None:
-        start_at(_head(model, cfg._target_), _prior(cfg.prior, facts))
-    return Nets(model=model)
+        start_at(_head(made, cfg._target_), _prior(cfg.prior, facts))
+    return Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
 
 
-def optimizers(cfg: DictConfig, nets: Nets, loss: Loss) -> dict[str, Optimizer]:
-    """One optimizer a player; a loss with parameters of its own trains them beside the model's."""
+def optimizers(cfg: DictConfig, nets: Nets, loss: Loss | nn.Module | None) -> dict[str, Optimizer]:
+    """One optimizer a player; what a loss learns is a group of its own beside the first player's."""
     own = list(loss.parameters()) if isinstance(loss, nn.Module) else []
     # one fused call a step rather than one a tensor: a third less time for a small net on CPU
     if "fused" in inspect.signature(get_class(cfg._target_)).parameters:
         cfg = OmegaConf.create({"fused": True, **_plain(cfg)})
-    return {name: _call("optimizer", cfg, [*player.parameters(), *own]) for name, player in nets.named_children()}
+    made = {}
+    for name, player in nets.named_children():
+        groups = [{"params": parameters} for parameters in (list(player.parameters()), own) if parameters]
+        made[name] = _call("optimizer", cfg, groups if len(groups) > 1 else groups[0]["params"])
+        own = []
+    return made
 
 
 def plan(cfg: DictConfig) -> Plan:
@@ -106,14 +145,19 @@ def plan(cfg: DictConfig) -> Plan:
     return Plan(**settings)
 
 
-def probe(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int) -> None:
+def probe(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int, per_class: int | None) -> None:
     """Ask the task once for its terms, so that a loss that cannot work is refused before anything is recorded.
 
     Raises: BadInput where the loss fails on a batch, or returns neither one term an example nor one number.
     """
-    batch = train[torch.arange(batch_size)].to(device)
+    nets = copy.deepcopy(nets)  # a step may change them
+    chosen = torch.arange(batch_size)
+    if per_class is not None:
+        chosen = next(grouped(train.targets, batch_size, per_class, stream(0, "probe")))
+    batch = train[chosen].to(device)
     try:
-        for player, terms in task.step(nets, batch, Noise([0], device)):
+        for player, given in task.step(nets, batch, Noise([0], device)):
+            terms = given.terms if isinstance(given, Parts) else given
             if terms.dim() and terms.shape != (batch_size,):
                 raise BadInput(
                     f"loss: returned {list(terms.shape)} for the {player} on a batch of {batch_size}; "
@@ -149,10 +193,10 @@ def _plain(cfg: DictConfig, drop: tuple[str, ...] = ()) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in drop}
 
 
-def _call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = ()) -> Any:
+def _call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
     """Call the `_target_` of a group. Raises: BadInput for what the target itself refuses."""
     try:
-        return instantiate(OmegaConf.create(_plain(cfg, drop)), *arguments, _convert_="all")
+        return instantiate(OmegaConf.create(_plain(cfg, drop)), *arguments, _convert_="all", **more)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, BadInput):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KINDS = ("regression", "binary", "multiclass")
+KINDS = ("regression", "binary", "multiclass", "autoencoder", "gan", "embedding", "segmentation", "sequence")
 
 
 class BadInput(Exception):
@@ -30,7 +30,9 @@ class Facts:
 
     `kind` is the kind of problem, one of KINDS. `inputs` and `targets` are the shapes of one example.
     `center` and `scale` undo the standardisation of regression targets: y = center + scale · standardised y.
-    `fingerprint` is the SHA-256 of the bytes of all splits.
+    `fingerprint` is the SHA-256 of the bytes of all splits. `vocabulary` are the symbols that a sequence is read in,
+    as `classes` are those that it is written in. `coins`: an input is the probability of one, and whoever looks draws.
+    `modes` are the centres of a mixture, each of deviation `scale`.
     """
 
     name: str
@@ -45,13 +47,16 @@ class Facts:
     unit: str = ""
     center: float = 0.0
     scale: float = 1.0
+    vocabulary: tuple[str, ...] = ()
+    coins: bool = False
+    modes: tuple[tuple[float, ...], ...] = ()
 
     @property
     def outputs(self) -> int:
-        """Numbers that a model gives per example: one for a binary problem, one a class beyond that."""
+        """Numbers that a model gives per example, pixel or token: one where there are two classes, else one a class."""
         if self.kind == "regression":
             return self.targets[0]
-        return 1 if self.kind == "binary" else len(self.classes)
+        return 1 if self.kind in ("binary", "segmentation") else len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,24 @@ class Split:
 
     def __getitem__(self, index: Tensor) -> Split:
         """The batch at these positions. Marks stay behind: nothing that trains may look at them."""
-        return Split(self.inputs.index_select(0, index), self.targets.index_select(0, index))
+        return self.each(lambda tensor: tensor.index_select(0, index))
 
     def to(self, device: torch.device) -> Split:
-        return Split(self.inputs.to(device), self.targets.to(device), self.marks)
+        return replace(self.each(lambda tensor: tensor.to(device)), marks=self.marks)
+
+    def chunks(self, size: int) -> Iterator[Split]:
+        """All examples, at most so many at a time."""
+        for start in range(0, len(self), size):
+            yield self.each(partial(_rows, start=start, stop=start + size))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Split:
+        """Inputs and targets changed alike; where they are one tensor, they stay one."""
+        inputs = change(self.inputs)
+        return Split(inputs, inputs if self.targets is self.inputs else change(self.targets))
+
+
+def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
+    return tensor[start:stop]
 
 
 @dataclass(frozen=True)
@@ -92,12 +111,16 @@ class Splits:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A metric that no loss owns. `unit` is shown beside it; a fraction has none."""
+    """A metric that no loss owns. `unit` is shown beside it; a fraction has none.
+
+    At `collapse` or below, on the test split, a model gives the same whatever it is asked: its outcome is `collapsed`.
+    """
 
     name: str
     meaning: str
     higher_is_better: bool
     unit: str = ""
+    collapse: float | None = None
 
     @property
     def arrow(self) -> str:
@@ -109,15 +132,75 @@ class Yardstick:
 
 
 class Noise(Protocol):
-    """Random numbers for a step, [*shape] for one replica and [replica, *shape] for a stack, the same under a seed."""
+    """Random numbers of a step, [*shape] for one replica and [replica, *shape] for a stack, the same under a seed.
+
+    `done` is how many steps are behind it. What is drawn in one step does not shift what the next one draws.
+    """
+
+    done: int
+
+    def own(self) -> Noise:
+        """For what only a loss draws in this step, which then does not shift what all of them share."""
+        ...
 
     def normal(self, *shape: int) -> Tensor: ...
 
     def uniform(self, *shape: int) -> Tensor: ...
 
 
+class Parts(NamedTuple):
+    """What a loss of several parts may return: its terms, and numbers to record beside them, by name."""
+
+    terms: Tensor
+    parts: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What an autoencoder makes of a batch: a Gaussian a latent unit, and the decoder that reads latents.
+
+    Shapes: mean and log_variance [..., batch, latent]; the decoder gives logits of pixels, [..., batch, …].
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    decoder: Callable[[Tensor], Tensor]
+    noise: Noise
+
+    def draw(self, samples: int) -> tuple[Tensor, Tensor]:
+        """Latents [..., batch, samples, latent], logits [..., batch, samples, pixels]; fewer are the first of more."""
+        import torch
+
+        shape = self.mean.shape[-2:]
+        noise = torch.stack([self.noise.normal(*shape) for _ in range(samples)], -2).to(self.mean.dtype)
+        latent = self.mean.unsqueeze(-2) + (0.5 * self.log_variance).exp().unsqueeze(-2) * noise
+        return latent, self.decode(latent.flatten(-3, -2)).unflatten(-2, (shape[0], samples))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Logits [..., n, pixels] of latents [..., n, latent]."""
+        return self.decoder(latent).flatten(latent.dim() - 1)
+
+
+Outputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
+"""What a task's yardsticks need, an example a row: a tensor [n, …], or several by name."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a trained model leaves to be drawn: its nets at the selected step, and its outputs on each test split.
+
+    `tuned` was fitted on validation. `glimpses` are the outputs on the first few examples of validation, by step.
+    """
+
+    nets: Any
+    outputs: Mapping[str, Outputs]
+    splits: Splits
+    tuned: Mapping[str, float] = field(default_factory=dict)
+    glimpses: Mapping[int, Outputs] = field(default_factory=dict)
+
+
 class Task(Protocol):
-    """What training means for a kind of problem: a dataclass that calls its field `loss` on prediction and target.
+    """What training means for a kind of problem: a dataclass that calls its field `loss` on what it says it takes.
 
     Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of them.
     """
@@ -128,30 +211,33 @@ class Task(Protocol):
         ...
 
     @property
-    def loss(self) -> Callable[[Tensor, Tensor], Tensor]: ...
+    def loss(self) -> Any: ...
 
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
         """Yield (player, terms [..., batch]) for each player in turn; the engine updates it before going on."""
         ...
 
-    def predict(self, nets: Any, inputs: Tensor) -> Tensor:
-        """What the yardsticks need of the nets, [..., batch, …]."""
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Outputs:
+        """What the yardsticks need of the nets; `closely` when it is reported, and may take longer than when watched.
+
+        The noise is the same at every call under one seed, and no gradients are kept.
+        """
         ...
 
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def measure(self, outputs: Any, targets: Tensor) -> dict[str, float]:
         """The yardsticks that are cheap enough to watch during training."""
         ...
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def tune(self, outputs: Any, targets: Tensor) -> dict[str, float]:
         """What is fitted on validation after training, equally for every loss: threshold, temperature."""
         ...
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Any, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
         """Every yardstick, at what `tune` gave."""
         ...
 
-    def pictures(self, outputs: Mapping[str, Tensor], splits: Splits, tuned: Mapping[str, float]) -> dict[str, Figure]:
-        """Figures by file name, from the outputs on each test split."""
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
+        """Figures by file name."""
         ...
 
 
@@ -165,12 +251,17 @@ class Net(Protocol):
 class Card:
     """What stands beside a loss's equation: where it fits, what it wants, over which ranges to search.
 
-    Its terms do not depend on each other, unless it says `batch`: then it sees one replica's batch at a time.
+    Its terms do not depend on each other, unless it says `batch`: then it sees one replica's batch at a time. `wide`:
+    it takes tensors [..., batch, …] and nets with however many axes lead. `needs` are the arguments that a run brings
+    rather than a file: `classes` (how many the training split has), `dimensions` (of what the model gives),
+    `generator` (the seed's stream for what only the loss draws).
     """
 
     kinds: tuple[str, ...]
     signs: bool = False
     batch: bool = False
+    wide: bool = False
+    needs: tuple[str, ...] = ()
     search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -179,17 +270,19 @@ def card(
     kinds: tuple[str, ...],
     signs: bool = False,
     batch: bool = False,
+    wide: bool = False,
+    needs: tuple[str, ...] = (),
     search: Mapping[str, tuple[float, float]] | None = None,
 ) -> Callable[[F], F]:
     """Pin a Card to a loss as `loss.card`.
 
     The arguments must be literals: `lossbench list` reads them from the source, without importing torch.
     `signs`: targets of a binary problem reach this loss as −1 and +1 rather than 0 and 1. `batch`: a term depends on
-    the whole batch, so that batches of several runs must not be put into one call.
+    the whole batch, so that batches of several runs must not be put into one call. `wide`, `needs`: see Card.
     """
 
     def pin(loss: F) -> F:
-        loss.card = Card(kinds, signs, batch, search or {})  # type: ignore[attr-defined]
+        loss.card = Card(kinds, signs, batch, wide, needs, search or {})  # type: ignore[attr-defined]
         return loss
 
     return pin

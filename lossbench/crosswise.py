@@ -13,22 +13,32 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lossbench import build, catalogue
-from lossbench.core import Facts, Split, Task, stream
+from lossbench.core import Facts, Outputs, Split, Task, stream
 
 EXAMPLES = 32  # of a probe
 NUMBERS = 256  # of its gradient that are kept
+ONE_BY_ONE = ("regression", "binary", "multiclass", "segmentation", "sequence")  # prediction and target an example
 
 
-def costs(folders: tuple[Path, ...], facts: Facts, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+def prediction(outputs: Outputs) -> Tensor | None:
+    """What of a task's outputs its loss takes beside the target; None where losses take more than that."""
+    return outputs if isinstance(outputs, Tensor) else outputs.get("prediction")
+
+
+def costs(folders: tuple[Path, ...], facts: Facts, outputs: Outputs, targets: Tensor) -> dict[str, float]:
     """What these outputs cost under every loss of these folders that fits, each at the settings of its file.
 
-    A loss that learns has no value until it is trained with; one that fails here is not the one that trained.
+    A loss that learns has no value until it is trained with; one that fails here is not the one that trained. One
+    of whole batches has none for a split, and one that plays with nets none for outputs.
     """
-    values = {}
+    values: dict[str, float] = {}
+    predicted = prediction(outputs)
+    if predicted is None or facts.kind not in ONE_BY_ONE:
+        return values
     with torch.inference_mode():
         for name, loss in _losses(folders, facts.kind).items():
             with contextlib.suppress(Exception):
-                values[name] = build.task(facts.kind, loss, facts).loss(outputs, targets).mean().item()
+                values[name] = build.task(facts.kind, loss, facts).loss(predicted, targets).mean().item()
     return values
 
 

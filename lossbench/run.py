@@ -155,7 +155,7 @@ class Run:
         if self._recorder is None:
             return
         self._close(self._recorder, error)
-        if state and self.trainee.resumable:
+        if state:
             data = self.trainee.splits.facts.fingerprint
             checkpoints.save(self.kept, {**state, "run_id": self._recorder.run_id, "data": data})
 

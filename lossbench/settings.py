@@ -20,6 +20,19 @@ HERE = Path(__file__).resolve().parent
 CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"  # in a wheel, in a checkout
 
 
+TASKS = {
+    "regression": "lossbench.tasks.regression.Regression",
+    "binary": "lossbench.tasks.classification.Binary",
+    "multiclass": "lossbench.tasks.classification.Multiclass",
+    "autoencoder": "lossbench.tasks.autoencoder.Autoencoder",
+    "gan": "lossbench.tasks.gan.Gan",
+    "embedding": "lossbench.tasks.embedding.Embedding",
+    "segmentation": "lossbench.tasks.segmentation.Segmentation",
+    "sequence": "lossbench.tasks.sequence.Sequence",
+}
+"""What training means for each kind of problem."""
+
+
 @dataclass
 class Train:
     steps: int = MISSING
@@ -30,6 +43,7 @@ class Train:
     clip_norm: float | None = None
     precision: str = MISSING
     compile: str | None = None
+    per_class: int | None = None
 
 
 @dataclass
@@ -50,6 +64,7 @@ class Config:
     model: Any = MISSING
     loss: Any = MISSING
     optimizer: Any = MISSING
+    task: dict[str, Any] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
     tracking: Tracking = field(default_factory=Tracking)
 
@@ -113,6 +128,10 @@ def check(cfg: DictConfig, names: Names) -> None:
     for key in ("eval_every", "record_every"):
         if train[key] is not None:
             _number(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
+    if train.per_class is not None:
+        _number("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
+        if train.batch_size % train.per_class:
+            raise BadInput(f"train.batch_size={train.batch_size}: no multiple of train.per_class={train.per_class}")
     if train.clip_norm is not None:
         _number("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
     _choice("train.schedule", train.schedule, ("constant", "cosine"))
@@ -126,8 +145,10 @@ def check(cfg: DictConfig, names: Names) -> None:
         if key in cfg.optimizer:
             _number(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
     _choice("dataset.kind", cfg.dataset.kind, KINDS)
-    _prior(cfg.model.get("prior"), cfg.dataset.kind)
+    if "prior" in cfg.model:
+        _prior(cfg.model.prior, cfg.dataset.kind)
     _keys("dataset", cfg.dataset, {"kind"})
+    _keys("task", OmegaConf.create({"_target_": TASKS[cfg.dataset.kind], **cfg.task}), set())
     _keys("model", cfg.model, {"prior"})
     _keys("loss", cfg.loss, set())
     kinds = _loss_kinds(cfg.loss._target_)
@@ -193,7 +214,7 @@ def _prior(prior: Any, kind: str) -> None:
         if prior and kind == "regression":
             raise BadInput("model.prior=auto: a prior belongs to classes, and this is a regression; leave it null")
         return
-    if kind != "binary":
+    if kind not in ("binary", "segmentation"):
         raise BadInput(f"model.prior={prior}: one probability fits a binary problem, this is {kind}; auto or null")
     _number("model.prior", prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
 

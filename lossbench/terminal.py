@@ -124,10 +124,11 @@ def _progress(count: ProgressColumn) -> Progress:
 
 def headline(result: Result) -> str:
     """How a run ended, in one line."""
-    if result.outcome == "finished":
+    if result.outcome in ("finished", "collapsed"):
         value = result.yardsticks.get("test", result.yardsticks["val"])[result.primary.name]
         split = "test" if "test" in result.yardsticks else "validation"
-        return f"{split} {result.primary.name} {result.primary.arrow} {value:.4f}"
+        told = "" if result.outcome == "finished" else f"{result.outcome}: "
+        return f"{told}{split} {result.primary.name} {result.primary.arrow} {value:.4f}"
     last = ", ".join(f"{name} {value:.4g}" for name, value in list(result.yardsticks.get("last", {}).items())[:3])
     return f"{result.outcome} at step {result.steps}; last finite values: {last or 'none'}"
 

@@ -7,15 +7,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lossbench import tracking
-from lossbench.core import Result, Split, Splits
+from lossbench.core import Outputs, Result, Seen, Split, Splits
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lossbench.engine import Fitted, Replica
 
 MODEL_FILE = "model.safetensors"
+LAST = "test_last"  # the test split at the last step, beside that at the selected one
 
 
 class Trainee:
@@ -33,28 +35,34 @@ class Trainee:
         import torch
 
         from lossbench import build
+        from lossbench.features import Features
 
         self.cfg = cfg
         self.device = build.device(cfg.device)
         if self.device.type == "cuda":  # on a CPU the operators in use are deterministic; asking loads the compiler
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.splits = splits or build.splits(cfg.dataset)
-        build.check_batch(cfg.train.batch_size, self.splits)
-        loss = build.loss(cfg.loss, cfg.dataset.kind)
-        self.loss = loss.to(self.device) if isinstance(loss, torch.nn.Module) else loss
-        self.task = build.task(cfg.dataset.kind, self.loss, self.splits.facts)
-        self.nets = build.nets(cfg.model, self.splits.facts, cfg.seed).to(self.device)
-        self.optimizers = build.optimizers(cfg.optimizer, self.nets, self.loss)
+        facts = self.splits.facts
+        size, per_class = cfg.train.batch_size, cfg.train.per_class
+        build.check_batch(size, per_class, self.splits)
+        self.nets = build.nets(cfg.model, facts, cfg.seed).to(self.device)
+        loss = build.loss_of_run(cfg.loss, facts, self.nets, cfg.seed)
+        self.learning = build.module_of(loss)
+        if self.learning is not None:
+            self.learning.to(self.device)
+        self.features = Features(self.splits, self.device)
+        settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
+        self.task = build.task(cfg.dataset.kind, loss, facts, settings, self.features)
+        self.optimizers = build.optimizers(cfg.optimizer, self.nets, self.learning)
+        if self.learning is not None:  # kept, selected and resumed with the players, though nobody moves it alone
+            self.nets.add_module("loss", self.learning)
         self.plan = build.plan(cfg.train)
-        self.resumable = not (isinstance(self.loss, torch.nn.Module) and list(self.loss.parameters()))
-        build.probe(self.task, self.nets, self.splits.train, self.device, cfg.train.batch_size)
+        build.probe(self.task, self.nets, self.splits.train, self.device, size, per_class)
 
     @property
     def stackable(self) -> bool:
         """Whether others may train beside it: not with a loss that keeps something from step to step."""
-        import torch
-
-        return not (isinstance(self.loss, torch.nn.Module) and self.loss.state_dict())
+        return self.learning is None
 
     def replica(self, record: Callable[[int, Mapping[str, float]], None]) -> Replica:
         """This run as the engine trains it."""
@@ -66,9 +74,7 @@ class Trainee:
     @property
     def loss_parameters(self) -> int:
         """How many numbers the loss itself learns."""
-        import torch
-
-        return sum(p.numel() for p in self.loss.parameters()) if isinstance(self.loss, torch.nn.Module) else 0
+        return sum(p.numel() for p in self.learning.parameters()) if self.learning is not None else 0
 
     def probe(self) -> str:
         """How the loss pulls on a fixed batch, for a report to find two that are one. See `crosswise.probe`."""
@@ -76,8 +82,9 @@ class Trainee:
         from lossbench.engine import predict
 
         train = self.splits.train
-        outputs = predict(lambda x: self.task.predict(self.nets, x.to(self.device)), train.inputs[:1])
-        return crosswise.probe(self.task, outputs.shape[1:], train, self.device)
+        outputs = predict(self.task, self.nets, replace(train, inputs=train.inputs[:1], targets=train.targets[:1]), 0)
+        prediction = crosswise.prediction(outputs)
+        return "" if prediction is None else crosswise.probe(self.task, prediction.shape[1:], train, self.device)
 
     def finish(self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...] = ()) -> Result:
         """Read the test splits once, also under every loss in these folders that fits; or say where it diverged."""
@@ -89,7 +96,10 @@ class Trainee:
             last = {f"lossbench.last.{name}": value for name, value in fitted.last.items()}
             recorder.tags({"lossbench.diverged_step": fitted.diverged, **last})
             return Result("diverged", *end, {"last": fitted.last}, fitted.train_s)
-        return Result("finished", *end, self._report(recorder, fitted, folders), fitted.train_s)
+        values = self._report(recorder, fitted, folders)
+        tests = values["test"]
+        stuck = any(y.collapse is not None and tests[y.name] <= y.collapse for y in self.task.yardsticks)
+        return Result("collapsed" if stuck else "finished", *end, values, fitted.train_s)
 
     def _report(
         self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...]
@@ -99,44 +109,48 @@ class Trainee:
 
         assert fitted.best is not None
         assert fitted.best_step is not None
-        _, last, _ = self._measure({"test_last": self.splits.test})
+        _, last, _ = self._measure({LAST: self.splits.test})
         self.nets.load_state_dict(fitted.best)
         tests = {"val": self.splits.validation, "test": self.splits.test, **self.splits.more}
         outputs, values, tuned = self._measure(tests)
-        at_end = {f"test_last/{name}": value for name, value in last["test_last"].items()}
+        at_end = {f"{LAST}/{name}": value for name, value in last[LAST].items()}
         fitted_on_val = {f"val/{name}": value for name, value in tuned.items()}
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         recorder.metrics(fitted.steps, at_end)
         costs = crosswise.costs(folders, self.splits.facts, outputs["test"], self.splits.test.targets)
         under = {f"test_loss/{tracking.metric_name(name)}": value for name, value in costs.items()}
         recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
-        recorder.tags({"lossbench.best_step": fitted.best_step})
-        self._files(recorder, outputs, tuned)
+        seen_by = {"lossbench.features": self.features.hash} if self.features.used else {}
+        recorder.tags({"lossbench.best_step": fitted.best_step, **seen_by})
+        self._files(recorder, Seen(self.nets, outputs, self.splits, tuned, fitted.glimpses))
         return {**values, **last}
 
     def _measure(
         self, splits: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, float]]:
         """Outputs, yardsticks, and what was tuned on validation, with the weights that the nets hold now."""
-        from lossbench.engine import predict
+        from lossbench.engine.predict import each, predict
 
-        def outputs(split: Any) -> Any:
-            return predict(lambda x: self.task.predict(self.nets, x.to(self.device)), split.inputs).cpu()
+        def outputs(split: Split, *, closely: bool) -> Outputs:
+            given = predict(self.task, self.nets, split, self.cfg.seed, closely=closely)
+            return each(given, lambda tensor: tensor.cpu())
 
-        validation = outputs(self.splits.validation)
+        validation = outputs(self.splits.validation, closely=False)
         tuned = self.task.tune(validation, self.splits.validation.targets)
-        found = {name: validation if name == "val" else outputs(split) for name, split in splits.items()}
+        found = {n: validation if n == "val" else outputs(split, closely=n != LAST) for n, split in splits.items()}
         values = {name: self.task.report(found[name], split.targets, tuned) for name, split in splits.items()}
         return found, values, tuned
 
-    def _files(self, recorder: tracking.Recorder, outputs: Mapping[str, Any], tuned: Mapping[str, float]) -> None:
+    def _files(self, recorder: tracking.Recorder, seen: Seen) -> None:
+        import torch
         from safetensors.torch import save_file
 
         with recorder.files() as folder:
             save_file({k: v.cpu().clone() for k, v in self.nets.state_dict().items()}, folder / MODEL_FILE)
             (folder / "pictures").mkdir()
-            for name, figure in self.task.pictures(outputs, self.splits, tuned).items():
-                figure.savefig(folder / "pictures" / f"{name}.png")
+            with torch.inference_mode():
+                for name, figure in self.task.pictures(seen).items():
+                    figure.savefig(folder / "pictures" / f"{name}.png")
 
 
 _on_devices: WeakValueDictionary[tuple[int, str], Split] = WeakValueDictionary()

@@ -13,7 +13,16 @@ from lossbench.core import stream
 from lossbench.engine import fit
 from lossbench.trainee import Trainee
 
-PAIRS = {"regression": ("mse", "huber"), "mnist": ("cross_entropy", "focal"), "imbalanced": ("bce", "hinge")}
+PAIRS = {
+    "regression": ("mse", "huber"),
+    "mnist": ("cross_entropy", "focal"),
+    "imbalanced": ("bce", "hinge"),
+    "vae": ("elbo", "iwae"),
+    "gan": ("non_saturating", "wgan_gp"),  # of which one draws for itself
+    "faces": ("triplet", "supcon"),
+    "segmentation": ("bce", "dice"),
+    "translation": ("cross_entropy", "mse"),
+}
 
 
 @dataclass
@@ -35,7 +44,7 @@ class Watched:
 
 
 def built(configured, dataset, *words):
-    trainee = Trainee(configured(dataset, "train.steps=12", "train.batch_size=50", *words))
+    trainee = Trainee(configured(dataset, "train.steps=12", "train.batch_size=48", *words))
     before = trainee.nets.snapshot()
     trainee.task = Watched(trainee.task, trainee.task.loss)
     return trainee, before
@@ -66,7 +75,8 @@ def test_losses_share_split_weights_batches_and_noise(dataset, configured):
 
 @pytest.mark.parametrize("dataset", SMALL)
 def test_a_stack_shows_each_run_what_it_is_shown_alone(dataset, configured):
-    words = [(f"loss={loss}", f"seed={seed}") for seed in (0, 1) for loss in PAIRS[dataset]]
+    fixed = ["dataset.seed=7"] if dataset == "translation" else []  # few pairs bring other symbols with each seed
+    words = [(f"loss={loss}", f"seed={seed}", *fixed) for seed in (0, 1) for loss in PAIRS[dataset]]
     alone = [trained(configured, dataset, *each) for each in words]
     stack = [built(configured, dataset, *each) for each in words]
     train(*(trainee for trainee, _ in stack))
@@ -83,7 +93,7 @@ def test_a_stack_shows_each_run_what_it_is_shown_alone(dataset, configured):
 def test_another_seed_shares_none_of_it(dataset, configured):
     (one, one_before), (two, two_before) = (trained(configured, dataset, f"seed={seed}") for seed in (0, 1))
     assert one.splits.facts.fingerprint != two.splits.facts.fingerprint
-    assert not torch.equal(one_before["model.head.weight"], two_before["model.head.weight"])
+    assert not any(torch.equal(one_before[name], two_before[name]) for name in one_before if one_before[name].dim() > 1)
     assert not torch.equal(one.task.batches[0][0], two.task.batches[0][0])
     assert not any(map(torch.equal, one.task.noise[0], two.task.noise[0]))
 

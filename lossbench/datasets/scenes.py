@@ -1,4 +1,4 @@
-"""Scenes: real digits pasted into real photographs, with the box of each."""
+"""Scenes: real digits pasted into real photographs, with the box of each and the mask of all."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ DIGIT = (18, 46)  # sides of the 28×28 glyph when pasted: the ink fills about 2
 CONTRAST = (0.35, 1.0)
 OBJECTS = (1, 4)
 PHOTO_CROP = (88, 128)  # side of the piece of photograph that becomes a scene
-INK = 0.3  # what counts as part of the digit when its box is drawn
+INK = 0.3  # what counts as part of the digit in its box and in the mask
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image [height, width] in 0 … 1, and boxes [objects, 4] as x0, y0, x1, y1 in pixels."""
+    """An image [height, width] in 0 … 1, and boxes [objects, 4] as x0, y0, x1, y1 in pixels.
+
+    `mask` [height, width] says which pixels are ink of an object, where that is known.
+    """
 
     image: Tensor
     boxes: Tensor
+    mask: Tensor | None = None
 
 
 def photographs() -> list[Tensor]:
@@ -43,10 +47,17 @@ def grey(path: Path) -> Tensor:
         return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)
 
 
-def scene(photos: list[Tensor], strip: tuple[float, float], glyphs: Tensor, random: np.random.Generator) -> Scene:
+def scene(
+    photos: list[Tensor],
+    strip: tuple[float, float],
+    glyphs: Tensor,
+    random: np.random.Generator,
+    objects: tuple[int, int] = OBJECTS,
+) -> Scene:
     """One scene: a piece of a photograph, taken from a strip of its width, with digits of varied size, contrast, place.
 
     `strip` is (left, right) as shares of the width, so that splits that use disjoint strips share no background.
+    `objects` are the fewest and the most that are tried; one whose box would overlap another's is left out.
     """
     photo = photos[random.integers(len(photos))]
     height, width = photo.shape
@@ -56,7 +67,8 @@ def scene(photos: list[Tensor], strip: tuple[float, float], glyphs: Tensor, rand
     image = _resize(photo[y : y + side, x : x + side], SIDE)
     image = image.flip(1) if random.random() < 0.5 else image
     boxes: list[NDArray[np.int64]] = []
-    for _ in range(random.integers(OBJECTS[0], OBJECTS[1] + 1)):
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    for _ in range(random.integers(objects[0], objects[1] + 1)):
         glyph = _resize(glyphs[random.integers(len(glyphs))].float() / 255, int(random.integers(*DIGIT)))
         inside = (glyph > INK).nonzero().numpy()
         if not len(inside):
@@ -71,8 +83,9 @@ def scene(photos: list[Tensor], strip: tuple[float, float], glyphs: Tensor, rand
         ink = float(patch.mean() < 0.5)  # white on dark, black on light
         cover = glyph * random.uniform(*CONTRAST)
         patch += cover * (ink - patch)
+        mask[top : top + len(glyph), start : start + len(glyph)] |= glyph > INK
         boxes.append(box)
-    return Scene(image, torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32))
+    return Scene(image, torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float32), mask)
 
 
 def _resize(image: Tensor, side: int) -> Tensor:

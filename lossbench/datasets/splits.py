@@ -16,14 +16,15 @@ def assemble(
 ) -> Splits:
     """Splits with the facts that follow from the tensors: shapes, class counts of the training split, fingerprint."""
     classes = facts.get("classes", ())
-    counts = tuple(torch.bincount(train.targets.long(), minlength=len(classes)).tolist()) if classes else ()
+    labels = train.marks["label"] if train.targets is train.inputs and classes else train.targets
+    counts = tuple(torch.bincount(labels.flatten().long(), minlength=len(classes)).tolist()) if classes else ()
     splits = (train, validation, test, *(more or {}).values())
     return Splits(
         Facts(
             inputs=tuple(train.inputs.shape[1:]),
             targets=tuple(train.targets.shape[1:]),
             class_counts=counts,
-            fingerprint=fingerprint(*(tensor for split in splits for tensor in (split.inputs, split.targets))),
+            fingerprint=fingerprint(*(tensor for split in splits for tensor in _distinct(split))),
             **facts,
         ),
         train,
@@ -31,6 +32,10 @@ def assemble(
         test,
         more or {},
     )
+
+
+def _distinct(split: Split) -> tuple[Tensor, ...]:
+    return (split.inputs,) if split.targets is split.inputs else (split.inputs, split.targets)
 
 
 def moments(pixels: Tensor) -> tuple[float, float]:
@@ -54,7 +59,7 @@ def check(splits: Splits) -> None:
     """Refuse data that cannot be trained on.
 
     Raises: BadInput for an unknown kind of problem, an empty split, numbers that are not finite (which rows),
-        and labels outside the classes.
+        labels outside the classes, pictures whose grey values are no probabilities.
     """
     facts = splits.facts
     if facts.kind not in KINDS:
@@ -66,14 +71,34 @@ def check(splits: Splits) -> None:
             finite = values.isfinite()
             if not finite.all():
                 raise BadInput(f"dataset={facts.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
-        if facts.classes:
-            outside = (split.targets < 0) | (split.targets >= len(facts.classes))
-            if outside.any():
-                found = sorted(set(split.targets[outside].tolist()))[:5]
-                raise BadInput(
-                    f"dataset={facts.name}: labels {found} of {name} lie outside 0 … {len(facts.classes) - 1}, "
-                    f"in rows {_rows(outside)}"
-                )
+        if facts.kind in ("autoencoder", "gan") and not facts.modes:
+            _check_pictures(facts, name, split)
+        elif facts.classes and (facts.kind != "embedding" or name == "train"):
+            _check_labels(facts, name, split)
+
+
+def _check_labels(facts: Facts, name: str, split: Split) -> None:
+    outside = (split.targets < 0) | (split.targets >= len(facts.classes))
+    if outside.any():
+        found = sorted(set(split.targets[outside].tolist()))[:5]
+        raise BadInput(
+            f"dataset={facts.name}: labels {found} of {name} lie outside 0 … {len(facts.classes) - 1}, "
+            f"in rows {_rows(outside)}"
+        )
+
+
+def _check_pictures(facts: Facts, name: str, split: Split) -> None:
+    outside = (split.inputs < 0) | (split.inputs > 1)
+    if outside.any():
+        low, high = split.inputs.min().item(), split.inputs.max().item()
+        raise BadInput(
+            f"dataset={facts.name}: grey values of {name} reach from {low:.4g} to {high:.4g}, and pixels are read as "
+            f"probabilities, 0 … 1, in rows {_rows(outside)}"
+        )
+    if not facts.classes or "label" not in split.marks:
+        raise BadInput(
+            f"dataset={facts.name}: {name} has no labels (marks['label'], classes) to tell pictures apart by"
+        )
 
 
 def _rows(bad: Tensor) -> str:

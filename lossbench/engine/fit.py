@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from lossbench.core import Task
+from lossbench.core import Outputs
 from lossbench.engine.checkpoints import Interrupted
-from lossbench.engine.nets import predict
+from lossbench.engine.predict import each, finite, predict
 from lossbench.engine.stack import Fitted, Plan, Replica, Stack, State
+
+GLIMPSE = 32  # examples of validation whose outputs are kept for pictures of how they changed
 
 Watch = Callable[[int, int], None]
 """Hears, over all replicas, of steps that are behind them since it last heard, and of replicas that diverged."""
@@ -88,21 +90,22 @@ def _train(stack: Stack, plan: Plan, stop: Callable[[], bool], watch: Watch) -> 
 def _evaluate(replica: Replica, fitted: Fitted) -> None:
     """The yardsticks on validation; the best step so far is kept, and what is not finite ends the training."""
     primary = replica.task.yardsticks[0]
-    values = _look(replica.task, replica)
+    outputs = predict(replica.task, replica.nets, replica.validation, replica.seed)
+    values = _measured(replica, outputs)
     if values is None:
         fitted.diverged = fitted.steps
         return
     watched = {f"val/{name}": value for name, value in values.items()}
     fitted.last |= watched
+    fitted.glimpses[fitted.steps] = each(outputs, lambda tensor: tensor[:GLIMPSE].cpu().clone())
     replica.record(fitted.steps, watched)
     if fitted.best is None or primary.better(values[primary.name], fitted.best_value):
         fitted.best, fitted.best_step, fitted.best_value = replica.nets.snapshot(), fitted.steps, values[primary.name]
 
 
-def _look(task: Task, replica: Replica) -> dict[str, float] | None:
+def _measured(replica: Replica, outputs: Outputs) -> dict[str, float] | None:
     """The yardsticks on validation, or None where an output or a yardstick is not finite."""
-    outputs = predict(lambda inputs: task.predict(replica.nets, inputs), replica.validation.inputs)
-    if not outputs.isfinite().all():
+    if not finite(outputs):
         return None
-    values = task.measure(outputs, replica.validation.targets)
+    values = replica.task.measure(outputs, replica.validation.targets)
     return values if all(map(math.isfinite, values.values())) else None

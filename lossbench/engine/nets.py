@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-CHUNK = 4096  # examples that one forward pass takes at evaluation
+Chain = list[tuple[str, nn.Module]]
 
 
 class Nets(nn.Module):
-    """Players by name, as attributes: `nets.model(inputs)`."""
+    """Players by name, as attributes: `nets.model(inputs)`. Beside them `loss`, where that learns or keeps something.
+
+    Raises: AttributeError for a player that is not there.
+    """
 
     def __init__(self, **players: nn.Module) -> None:
         super().__init__()
@@ -27,8 +31,12 @@ class Nets(nn.Module):
         """Replicas of the same nets as one: parameters [replica, …], calls on inputs [replica, batch, …].
 
         The replicas stay what they were, as views: each always holds its own slice of what the stack has learned.
+
+        Raises: ValueError where a loss keeps something, since that is called for one replica only.
         """
         names = [name for name, _ in replicas[0].named_children()]
+        if "loss" in names:
+            raise ValueError("a loss that keeps something from step to step cannot be stacked")
         return Nets(**{name: Stacked([getattr(nets, name) for nets in replicas]) for name in names})
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -55,71 +63,136 @@ class Stacked(nn.Module):
             self.register_parameter(name.replace(".", "/"), nn.Parameter(tensor, parameters[name].requires_grad))
             for module, view in zip(modules, tensor, strict=True):
                 module.get_parameter(name).data = view
-        self._fixed = buffers
-        self._skeleton = (copy.deepcopy(modules[0]).to("meta"),)  # in a tuple: its parameters are not this module's
-        self._layers = _chain(self._skeleton[0])
+        state = dict(zip(self.names, self.parameters(), strict=True)) | buffers
+        self._whole = Layers(copy.deepcopy(modules[0]).to("meta"), state, {})  # no module: its parameters are ours
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Numbers [..., numbers] as one tensor [..., *shape] a parameter, sharing memory."""
         parts = rows.split([shape.numel() for shape in self._shapes], -1)
         return [part.view((*part.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self._layers is not None and (inputs.dim() == 3 or isinstance(self._layers[0][1], nn.Flatten)):
-            return self._products(self._layers, inputs)
+    def forward(self, *inputs: Tensor) -> Any:
+        return self._whole(*inputs)
 
-        def call(state: dict[str, Tensor], batch: Tensor) -> Tensor:
-            return functional_call(self._skeleton[0], state, (batch,))
+    def only(self, part: slice | int) -> Layers:
+        """Some of the replicas, or one without the replica axis."""
+        return self._whole.only(part)
 
-        state = dict(zip(self.names, self.parameters(), strict=True)) | self._fixed
-        return vmap(call)(state, inputs)
+    def __getattr__(self, name: str) -> Any:
+        """A tensor of our own, or what the replicas have of this name."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "_whole" not in self.__dict__:
+                raise
+            return getattr(self._whole, name)
 
-    def _products(self, layers: Sequence[tuple[str, nn.Module]], hidden: Tensor) -> Tensor:
+
+class Layers:
+    """A module, or a layer of it, as it is in some replicas or in one: called, and taken apart, like a module."""
+
+    def __init__(
+        self,
+        skeleton: nn.Module,
+        state: Mapping[str, Tensor],
+        chains: dict[nn.Module, Chain | None],
+        *,
+        alone: bool = False,
+    ) -> None:
+        self._skeleton, self._state, self._chains, self._alone = skeleton, state, chains, alone
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        if self._alone:
+            return functional_call(self._skeleton, dict(self._state), inputs)
+        if self._skeleton not in self._chains:
+            self._chains[self._skeleton] = _chain(self._skeleton)
+        chain = self._chains[self._skeleton]
+        if chain is not None and (inputs[0].dim() == 3 or isinstance(chain[0][1], nn.Flatten)):
+            return self._products(chain, inputs[0])
+
+        def call(state: dict[str, Tensor], *batch: Tensor) -> Any:
+            return functional_call(self._skeleton, state, batch)
+
+        return vmap(call)(dict(self._state), *inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        """A layer, or whatever else the module says of itself. Raises: AttributeError where there is none."""
+        if name.startswith("_"):  # what copy and pickle ask for
+            raise AttributeError(name)
+        found = getattr(self._skeleton, name)
+        if not isinstance(found, nn.Module):
+            return found
+        start = f"{name}."
+        below = {key.removeprefix(start): value for key, value in self._state.items() if key.startswith(start)}
+        return Layers(found, below, self._chains, alone=self._alone)
+
+    def only(self, part: slice | int) -> Layers:
+        """Some of the replicas, or one without the replica axis."""
+        state = {name: tensor[part] for name, tensor in self._state.items()}
+        return Layers(self._skeleton, state, self._chains, alone=isinstance(part, int))
+
+    def parameters(self) -> Iterator[Tensor]:
+        return iter(self._state.values())
+
+    def _products(self, layers: Chain, hidden: Tensor) -> Tensor:
         """A chain of linear layers, each one batched product: vmap adds the bias in a pass of its own."""
         for name, layer in layers:
             if isinstance(layer, nn.Linear):
-                weight, bias = (getattr(self, f"{name}/{what}") for what in ("weight", "bias"))
+                weight, bias = (self._state[f"{name}.{what}" if name else what] for what in ("weight", "bias"))
                 hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight.transpose(1, 2))
             else:
                 hidden = hidden.flatten(2) if isinstance(layer, nn.Flatten) else layer(hidden)
         return hidden
 
 
-def _chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+def _chain(module: nn.Module) -> Chain | None:
     """The layers of a module that is a chain of linear ones with bias and ReLU between; None for any other."""
     try:
         graph = torch.fx.symbolic_trace(module).graph
     except Exception:  # what it computes depends on its input
         return None
     first, *calls, last = graph.nodes
-    layers: list[tuple[str, nn.Module]] = []
+    layers: Chain = []
     for before, node in pairwise([first, *calls]):
         layer = module.get_submodule(str(node.target)) if node.op == "call_module" and node.args == (before,) else None
         linear = isinstance(layer, nn.Linear) and layer.bias is not None
         flat = type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1) and not layers
         if layer is None or not (linear or flat or type(layer) is nn.ReLU):
             return None
-        layers.append((str(node.target).replace(".", "/"), layer))
+        layers.append((str(node.target), layer))
     return layers if layers and type(layers[0][1]) is not nn.ReLU and last.args == (calls[-1],) else None
 
 
 class Called(nn.Module):
     """A player as a step calls it: compiled, or in bfloat16 with its weights and what it returns in float32."""
 
-    def __init__(self, player: nn.Module, precision: str, compiled: str | None) -> None:
+    def __init__(self, player: nn.Module | Layers, precision: str, compiled: str | None) -> None:
         super().__init__()
         self.player = player
-        self._call: Callable[..., Tensor] = torch.compile(player, mode=compiled) if compiled else player
-        self._bfloat16 = precision == "bfloat16"
+        self._how = (precision, compiled)
+        self._call: Callable[..., Any] = torch.compile(player, mode=compiled) if compiled else player
+        self._layers: dict[str, Called] = {}
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        if not self._bfloat16:
-            return self._call(inputs)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            return self._call(inputs).float()
+    def forward(self, *inputs: Tensor) -> Any:
+        if self._how[0] != "bfloat16":
+            return self._call(*inputs)
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
+            given = self._call(*inputs)
+        return tuple(tensor.float() for tensor in given) if isinstance(given, tuple) else given.float()
 
+    def only(self, part: slice | int) -> Called:
+        """Some of the replicas, or one without the replica axis."""
+        return Called(self.player.only(part), *self._how)  # type: ignore[operator]
 
-@torch.inference_mode()
-def predict(call: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """`call` over inputs [n, …] in chunks, so that memory stays bounded; result [n, …]."""
-    return torch.cat([call(chunk) for chunk in inputs.split(CHUNK)])
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "_layers" not in self.__dict__:
+                raise
+            if name not in self._layers:
+                found = getattr(self.player, name)
+                if not isinstance(found, nn.Module | Layers):
+                    return found
+                self._layers[name] = Called(found, *self._how)
+            return self._layers[name]

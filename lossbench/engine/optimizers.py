@@ -73,23 +73,31 @@ class Schedule:
 
 
 class Mover:
-    """Moves one player of one replica, by the optimizer that was configured."""
+    """Moves one player of one replica, and what its loss learns, by the optimizer that was configured."""
 
-    def __init__(self, player: nn.Module, optimizer: Optimizer, schedule: str, steps: int, clip_norm: float | None):
+    def __init__(
+        self,
+        player: nn.Module,
+        loss: nn.Module | None,
+        optimizer: Optimizer,
+        schedule: str,
+        steps: int,
+        clip_norm: float | None,
+    ) -> None:
         self.optimizer = optimizer
         self._step = step_of(optimizer)
         self.parameters: Sequence[Tensor] = [
             p for group in optimizer.param_groups for p in group["params"] if p.requires_grad
         ]
-        self._named = dict(player.named_parameters())
+        moved = {id(p) for p in self.parameters}
+        own = loss.named_parameters() if loss is not None else ()
+        self._named = dict(player.named_parameters()) | {f"loss.{name}": p for name, p in own if id(p) in moved}
         self._schedule = Schedule(optimizer, schedule, steps)
         self._clip_norm = clip_norm
-        self.done = 0
 
-    def move(self, costs: Tensor) -> Tensor:
-        """One step down the gradient of the cost [1]; the gradient's norm [1] before clipping."""
-        self._schedule.at(self.done)
-        self.done += 1
+    def move(self, costs: Tensor, done: int) -> Tensor:
+        """One move down the gradient of the cost [1], after so many steps; the gradient's norm [1] before clipping."""
+        self._schedule.at(done)
         self.optimizer.zero_grad()
         costs.sum().backward(inputs=self.parameters)
         # by hand: torch's get_total_norm groups the tensors anew at each step, which takes longer than their norms
@@ -103,8 +111,7 @@ class Mover:
     def states(self) -> list[State]:
         return [{name: dict(self.optimizer.state.get(p, {})) for name, p in self._named.items()}]
 
-    def load(self, states: Sequence[State], done: int) -> None:
-        self.done = done
+    def load(self, states: Sequence[State]) -> None:
         for name, p in self._named.items():
             self.optimizer.state[p] = _copied(states[0][name])
 
@@ -139,12 +146,10 @@ class StackedMover:
         self._step = step_of(self.optimizer)
         self._schedule = Schedule(self.optimizer, schedule, steps)
         self._clip_norm = clip_norm
-        self.done = 0
 
-    def move(self, costs: Tensor) -> Tensor:
-        """One step of each replica down the gradient of its cost [replica]; the gradients' norms [replica]."""
-        self._schedule.at(self.done)
-        self.done += 1
+    def move(self, costs: Tensor, done: int) -> Tensor:
+        """One move of each replica down the gradient of its cost [replica]; the gradients' norms [replica]."""
+        self._schedule.at(done)
         torch._foreach_copy_(self._into, torch.autograd.grad(costs.sum(), self._leaves))
         norms = torch.linalg.vector_norm(self._gradients, dim=1)
         if self._clip_norm is not None:
@@ -163,8 +168,7 @@ class StackedMover:
             for index, name in enumerate(self._player.names)
         }
 
-    def load(self, states: Sequence[State], done: int) -> None:
-        self.done = done
+    def load(self, states: Sequence[State]) -> None:
         for row, state in zip(self._rows, states, strict=True):
             of_each = [state[name] for name in self._player.names]
             self.optimizer.state[row] = {

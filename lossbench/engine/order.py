@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 
 import torch
@@ -28,32 +28,52 @@ def batches(examples: int, size: int, generator: torch.Generator) -> Iterator[Te
         waiting = waiting[whole:]
 
 
+def grouped(groups: Tensor, size: int, each: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Positions of so many examples each of size / each groups at a time; a group that has fewer repeats them.
+
+    Shapes: groups [n], the group of each example; result [size].
+    """
+    members = [(groups == group).nonzero().flatten() for group in groups.unique()]
+    while True:
+        drawn = []
+        for group in torch.randperm(len(members), generator=generator)[: size // each].tolist():
+            found = members[group]
+            times = -(-each // len(found))
+            drawn += [found[torch.randperm(len(found), generator=generator)] for _ in range(times - 1)]
+            drawn.append(found[torch.randperm(len(found), generator=generator)[: each - (times - 1) * len(found)]])
+        yield torch.cat(drawn)
+
+
 class Batches:
     """The batches of a run [batch, …] or of a stack [replica, batch, …], from a step on.
 
-    Replicas that share data and seed share their draws.
+    Replicas that share data and seed share their draws. `per_class` examples of one target come together, if given.
     """
 
-    def __init__(self, splits: Sequence[Split], seeds: Sequence[int], size: int, start: int) -> None:
+    def __init__(
+        self, splits: Sequence[Split], seeds: Sequence[int], size: int, start: int, per_class: int | None = None
+    ) -> None:
         self._alone = len(splits) == 1
         distinct = {id(split): split for split in splits}
         lengths = [len(split) for split in distinct.values()]
         starts = dict(zip(distinct, accumulate(lengths, initial=0), strict=False))
-        self._pool = Split(
-            _joined([split.inputs for split in distinct.values()]),
-            _joined([split.targets for split in distinct.values()]),
-        )
+        inputs = _joined([split.inputs for split in distinct.values()])
+        same = all(split.targets is split.inputs for split in distinct.values())
+        self._pool = Split(inputs, inputs if same else _joined([split.targets for split in distinct.values()]))
         keys = [(id(split), seed) for split, seed in zip(splits, seeds, strict=True)]
         drawn = {key: distinct[key[0]] for key in keys}
         device = self._pool.inputs.device
         self._draw = torch.tensor([list(drawn).index(key) for key in keys], device=device)
         self._first = torch.tensor([[starts[split]] for split, _ in keys], device=device)
+
+        def order(split: Split, seed: int) -> Iterator[Tensor]:
+            random = stream(seed, "order")
+            if per_class is None:
+                return batches(len(split), size, random)
+            return grouped(split.targets.cpu(), size, per_class, random)
+
         self._positions = _ahead(
-            [
-                islice(batches(len(split), size, stream(seed, "order")), start, None)
-                for (_, seed), split in drawn.items()
-            ],
-            device,
+            [islice(order(split, seed), start, None) for (_, seed), split in drawn.items()], device
         )
 
     def __next__(self) -> Split:
@@ -61,31 +81,67 @@ class Batches:
         if self._alone:
             return self._pool[positions[0]]
         positions = positions[self._draw] + self._first
-        flat = self._pool[positions.flatten()]
-        return Split(flat.inputs.unflatten(0, positions.shape), flat.targets.unflatten(0, positions.shape))
+        return self._pool[positions.flatten()].each(lambda tensor: tensor.unflatten(0, positions.shape))
 
 
 class Noise:
-    """Standard normal and uniform numbers from each replica's generator; replicas of one seed share them."""
+    """Standard normal and uniform numbers of a step, from each replica's seed; replicas of one seed share them.
 
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+    Every step starts a stream of its own, so that what a loss draws in one does not shift the next, and a run that
+    goes on needs to know no more than how many steps are behind it.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device, purpose: str = "noise") -> None:
         self._alone = len(seeds) == 1
-        self.generators = {seed: stream(seed, "noise") for seed in seeds}
         self._seeds = tuple(seeds)
         self._device = device
+        self._purpose = purpose
+        self._streams: dict[int, torch.Generator] = {}
+        self._parts: dict[tuple[int, int | None], Noise] = {}
+        self.done = 0
+
+    def at(self, done: int) -> Noise:
+        """For the step after so many."""
+        self.done = done
+        self._streams = {}
+        self._parts = {}
+        return self
+
+    def own(self) -> Noise:
+        """For what only a loss draws in this step, which then does not shift what all of them share."""
+        noise = Noise(self._seeds, self._device, f"{self._purpose}/loss").at(self.done)
+        noise._alone = self._alone
+        return noise
+
+    def only(self, part: slice | int) -> Noise:
+        """For some of the replicas, or one, from here on: within a step the same part goes on where it was."""
+        key = (part.start, part.stop) if isinstance(part, slice) else (part, None)
+        if key not in self._parts:
+            seeds = self._seeds[part] if isinstance(part, slice) else (self._seeds[part],)
+            noise = Noise(seeds, self._device, self._purpose).at(self.done)
+            noise._alone = isinstance(part, int)
+            noise._streams = {seed: g.clone_state() for seed, g in self._streams.items() if seed in seeds}
+            self._parts[key] = noise
+        return self._parts[key]
 
     def normal(self, *shape: int) -> Tensor:
         """[*shape] for one replica, [replica, *shape] for a stack."""
-        return self._each({seed: torch.randn(shape, generator=g) for seed, g in self.generators.items()})
+        return self._each(lambda generator: torch.randn(shape, generator=generator))
 
     def uniform(self, *shape: int) -> Tensor:
         """As `normal`, from [0, 1)."""
-        return self._each({seed: torch.rand(shape, generator=g) for seed, g in self.generators.items()})
+        return self._each(lambda generator: torch.rand(shape, generator=generator))
 
-    def _each(self, drawn: dict[int, Tensor]) -> Tensor:
+    def _each(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        drawn = {seed: draw(self._stream(seed)) for seed in dict.fromkeys(self._seeds)}
         if self._alone:
             return drawn[self._seeds[0]].to(self._device)
         return torch.stack([drawn[seed] for seed in self._seeds]).to(self._device)
+
+    def _stream(self, seed: int) -> torch.Generator:
+        if seed not in self._streams:
+            self._streams[seed] = stream(seed, f"{self._purpose}/{self.done}")
+        return self._streams[seed]
 
 
 def _ahead(streams: Sequence[Iterator[Tensor]], device: torch.device) -> Iterator[Tensor]:

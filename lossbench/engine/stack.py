@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lossbench.core import Split, Task
+from lossbench.core import Outputs, Parts, Split, Task
 from lossbench.engine.nets import Called, Nets
 from lossbench.engine.optimizers import Mover, StackedMover
 from lossbench.engine.order import Batches, Noise
@@ -26,7 +26,10 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train and how often to look. Steps are optimizer steps."""
+    """How long to train and how often to look. Steps are optimizer steps.
+
+    `per_class` is how many examples of one target come together in a batch; None draws all alike.
+    """
 
     steps: int
     batch_size: int
@@ -36,6 +39,7 @@ class Plan:
     clip_norm: float | None = None
     precision: str = "float32"
     compile: str | None = None
+    per_class: int | None = None
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Fitted:
     """What training gave: the nets hold the last step's weights, `best` those of the selected step.
 
     `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out; in a
-    stack it is the replica's share.
+    stack it is the replica's share. `glimpses` are the outputs on the first few examples of validation, by step.
     """
 
     steps: int = 0
@@ -52,18 +56,20 @@ class Fitted:
     best_step: int | None = None
     best_value: float = math.nan
     last: dict[str, float] = field(default_factory=dict)
+    glimpses: dict[int, Outputs] = field(default_factory=dict)
     train_s: float = 0.0
 
     @staticmethod
     def of(state: State) -> Fitted:
-        return Fitted(**{field.name: state[field.name] for field in fields(Fitted)} | {"last": dict(state["last"])})
+        own = {name: dict(state[name]) for name in ("last", "glimpses")}
+        return Fitted(**{field.name: state[field.name] for field in fields(Fitted)} | own)
 
 
 @dataclass(frozen=True)
 class Replica:
     """One run, as the engine trains it.
 
-    The task is a dataclass whose `loss` is called on prediction and target. `seed` decides batch order and noise.
+    The task is a dataclass with the field `loss`. `seed` decides batch order and noise.
     """
 
     task: Task
@@ -98,7 +104,8 @@ class Stack:
         self.nets = first.nets
         self.movers: dict[str, Mover | StackedMover]
         if len(replicas) == 1:
-            self.movers = {n: Mover(getattr(self.nets, n), o, *how) for n, o in first.optimizers.items()}
+            own = getattr(self.nets, "loss", None)
+            self.movers = {n: Mover(getattr(self.nets, n), own, o, *how) for n, o in first.optimizers.items()}
         else:
             together = Together([replica.task.loss for replica in replicas])
             self.task = replace(first.task, loss=together)  # type: ignore[type-var]
@@ -108,12 +115,14 @@ class Stack:
                 for name in first.optimizers
             }
         if plan.precision != "float32" or plan.compile:
-            called = {n: Called(player, plan.precision, plan.compile) for n, player in self.nets.named_children()}
+            called = {n: Called(getattr(self.nets, n), plan.precision, plan.compile) for n in self.movers}
             self.nets = Nets(**called)
         seeds = [replica.seed for replica in replicas]
-        self._batches = Batches([replica.train for replica in replicas], seeds, plan.batch_size, self.done)
+        trains = [replica.train for replica in replicas]
+        self._batches = Batches(trains, seeds, plan.batch_size, self.done, plan.per_class)
         self._noise = Noise(seeds, first.train.inputs.device)
-        self._window: dict[str, list[Tensor]] = {}
+        self._window: dict[str, list[Tensor]] = {}  # numbers [replica] of each step since the last record
+        self._parts: dict[str, list[Tensor]] = {}  # the same of what losses tell beside their terms
         if self.done:
             self._restore([state for state in states if state])
 
@@ -121,28 +130,41 @@ class Stack:
         """One step of every player of every replica."""
         batch = next(self._batches)
         alone = len(self.movers) == 1
-        for player, terms in self.task.step(self.nets, batch, self._noise):
+        seen: dict[str, list[Tensor]] = {}
+        told: dict[str, list[Tensor]] = {}
+        for player, given in self.task.step(self.nets, batch, self._noise.at(self.done)):
+            terms, parts = given if isinstance(given, Parts) else (given, {})
             costs = terms.reshape(len(self.replicas), -1).mean(-1)
-            norms = self.movers[player].move(costs)
+            norms = self.movers[player].move(costs, self.done)
             prefix = "train" if alone else f"train/{player}"
-            self._window.setdefault(f"{prefix}/loss", []).append(costs.detach())
-            self._window.setdefault(f"{prefix}/grad_norm", []).append(norms)
+            seen.setdefault(f"{prefix}/loss", []).append(costs.detach())
+            seen.setdefault(f"{prefix}/grad_norm", []).append(norms)
+            for name, part in parts.items():
+                told.setdefault(f"{prefix}/{name}", []).append(part.detach().reshape(len(self.replicas), -1).mean(-1))
+        for window, numbers in ((self._window, seen), (self._parts, told)):
+            for name, values in numbers.items():  # a player may have moved more than once
+                mean = values[0] if len(values) == 1 else torch.stack(values).mean(0)
+                window.setdefault(name, []).append(mean)
         self.done += 1
 
     def close(self) -> list[tuple[dict[str, float], int | None]]:
         """For each replica, means since the last call over the steps before the first that was not finite.
 
-        Beside them that step; None if all were finite.
+        Beside them that step; None if all were finite. A part that is not finite is left out: the terms tell.
         """
-        series = {name: torch.stack(values).double().cpu() for name, values in self._window.items()}  # [step, replica]
-        self._window = {}
+        series, parts = (
+            {name: torch.stack(values).double().cpu() for name, values in window.items()}  # [step, replica]
+            for window in (self._window, self._parts)
+        )
+        self._window, self._parts = {}, {}
         finite = torch.stack([values.isfinite() for values in series.values()]).all(0)
         length = len(finite)
         closed: list[tuple[dict[str, float], int | None]] = []
         for replica in range(len(self.replicas)):
             bad = (~finite[:, replica]).nonzero().flatten().tolist()
             good = bad[0] if bad else length
-            means = {name: values[:good, replica].mean().item() for name, values in series.items()} if good else {}
+            means = {n: v[:good, replica].mean().item() for n, v in (series | parts).items()} if good else {}
+            means = {name: mean for name, mean in means.items() if name in series or math.isfinite(mean)}
             closed.append((means, self.done - length + good + 1 if bad else None))
         return closed
 
@@ -156,18 +178,17 @@ class Stack:
                 "nets": replica.nets.snapshot(),
                 "optimizers": {name: _kept(states[index]) for name, states in moved.items()},
                 "window": {name: torch.stack(values)[:, index] for name, values in self._window.items()},
-                "noise": self._noise.generators[replica.seed].get_state(),
+                "parts": {name: torch.stack(values)[:, index] for name, values in self._parts.items()},
             }
             for index, (replica, fitted) in enumerate(zip(self.replicas, self.fitted, strict=True))
         ]
 
     def _restore(self, states: Sequence[State]) -> None:
         for name, mover in self.movers.items():
-            mover.load([state["optimizers"][name] for state in states], self.done)
-        for name in states[0]["window"]:
-            self._window[name] = list(torch.stack([state["window"][name] for state in states], 1).unbind())
-        for replica, state in zip(self.replicas, states, strict=True):
-            self._noise.generators[replica.seed].set_state(state["noise"])
+            mover.load([state["optimizers"][name] for state in states])
+        for what, window in (("window", self._window), ("parts", self._parts)):
+            for name in states[0][what]:
+                window[name] = list(torch.stack([state[what][name] for state in states], 1).unbind())
 
 
 def _kept(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -10,41 +11,110 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.core import card_of
+from lossbench.core import Parts, card_of
+from lossbench.engine.nets import Called, Layers, Stacked
+from lossbench.engine.order import Noise
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Any]
 
 
 class Together:
-    """The losses of a stack's replicas as one, on predictions and targets [replica, batch, …]; terms [replica, batch].
+    """The losses of a stack's replicas as one, on arguments [replica, batch, …]; terms [replica, batch].
 
-    Neighbours with the same loss are flattened into one batch for it where its card promises terms that do not depend
-    on each other. Any other loss is called replica by replica; one number stands for every example of its batch.
+    Neighbours with the same loss share a call where its card promises that their terms do not depend on each other:
+    as one flat batch, or as they are where the loss is wide. Any other is called replica by replica; one number stands
+    for every example of its batch. The methods that losses have are methods of this, called the same way. Tensors,
+    nets and noise are cut to the replicas in question, also inside data classes; all else is passed on.
     """
 
     def __init__(self, losses: Sequence[Loss]) -> None:
-        self._parts: list[tuple[slice, Loss, bool]] = []
+        self._parts: list[tuple[slice, Loss, str]] = []
         for _, same in groupby(range(len(losses)), key=lambda replica: _identity(losses[replica])):
             replicas = list(same)
             loss = losses[replicas[0]]
-            card = card_of(loss)
-            flat = len(replicas) > 1 and card is not None and not card.batch
-            self._parts.append((slice(replicas[0], replicas[-1] + 1), loss, flat))
+            self._parts.append((slice(replicas[0], replicas[-1] + 1), loss, _way(loss, len(replicas))))
 
-    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        terms = [
-            _flattened(loss, prediction[part], target[part]) if flat else _in_turn(loss, prediction[part], target[part])
-            for part, loss, flat in self._parts
+    def __call__(self, *arguments: Any) -> Tensor | Parts:
+        return self._joined([loss for _, loss, _ in self._parts], arguments)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Raises: AttributeError where none of the losses has such a method; those that lack it are passed over."""
+        methods = [getattr(loss, name, None) for _, loss, _ in self._parts]
+        if name.startswith("_") or not any(methods):
+            raise AttributeError(name)
+        return lambda *arguments: self._joined(methods, arguments)
+
+    def _joined(self, calls: Sequence[Loss | None], arguments: Sequence[Any]) -> Any:
+        given = [
+            _called(call, how, part, arguments)
+            for (part, _, how), call in zip(self._parts, calls, strict=True)
+            if call is not None
         ]
-        return torch.cat(terms) if len(terms) > 1 else terms[0]
+        if all(one is None for one in given):  # a method that changes something
+            return None
+        joined = [one if isinstance(one, Parts) else Parts(one, {}) for one in given if one is not None]
+        terms = torch.cat([one.terms for one in joined]) if len(joined) > 1 else joined[0].terms
+        names = dict.fromkeys(name for one in joined for name in one.parts)
+        if not names:
+            return terms
+        return Parts(terms, {name: torch.cat([_recorded(one, name) for one in joined]) for name in names})
 
 
-def _flattened(loss: Loss, prediction: Tensor, target: Tensor) -> Tensor:
-    return loss(prediction.flatten(0, 1), target.flatten(0, 1)).unflatten(0, target.shape[:2])
+def _way(loss: Loss, replicas: int) -> str:
+    card = card_of(loss)
+    if card is None or card.batch:
+        return "in turn"
+    if card.wide:
+        return "wide"
+    return "flat" if replicas > 1 else "in turn"
 
 
-def _in_turn(loss: Loss, prediction: Tensor, target: Tensor) -> Tensor:
-    return torch.stack([loss(p, t).expand(len(t)) for p, t in zip(prediction, target, strict=True)])
+def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tensor | Parts | None:
+    """Terms [replica, batch], and parts [replica], of the replicas of a part."""
+    if how == "wide":
+        return _of_replicas(call(*(_cut(argument, part) for argument in arguments)))
+    if how == "flat":
+        cut = [_cut(argument, part) for argument in arguments]
+        shape = next(argument.shape[:2] for argument in cut if isinstance(argument, Tensor))
+        given = call(*(a.flatten(0, 1) if isinstance(a, Tensor) else a for a in cut))
+        if isinstance(given, Parts):
+            return _of_replicas(Parts(*(_each(what, lambda t: t.unflatten(0, shape)) for what in given)))
+        return given.unflatten(0, shape)
+    singly = [call(*(_cut(argument, replica) for argument in arguments)) for replica in range(part.start, part.stop)]
+    if singly[0] is None:
+        return None
+    size = next((len(a[0]) for a in arguments if isinstance(a, Tensor)), 1)
+    terms = torch.stack([(one.terms if isinstance(one, Parts) else one).expand(size) for one in singly])
+    if not isinstance(singly[0], Parts):
+        return terms
+    return Parts(terms, {n: torch.stack([one.parts[n].mean() for one in singly]) for n in singly[0].parts})
+
+
+def _of_replicas(given: Any) -> Any:
+    """Parts as one number a replica."""
+    if not isinstance(given, Parts):
+        return given
+    return Parts(given.terms, {name: part.flatten(1).mean(1) for name, part in given.parts.items()})
+
+
+def _each(what: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    return change(what) if isinstance(what, Tensor) else {name: change(tensor) for name, tensor in what.items()}
+
+
+def _recorded(one: Parts, name: str) -> Tensor:
+    """A part [replica]; not a number where this loss has no such part."""
+    return one.parts.get(name, one.terms.new_full((len(one.terms),), torch.nan)).detach()
+
+
+def _cut(argument: Any, part: slice | int) -> Any:
+    """What of an argument belongs to some replicas, or to one."""
+    if isinstance(argument, Tensor):
+        return argument[part]
+    if isinstance(argument, Stacked | Layers | Called | Noise):
+        return argument.only(part)
+    if is_dataclass(argument) and not isinstance(argument, type):
+        return replace(argument, **{f.name: _cut(getattr(argument, f.name), part) for f in fields(argument)})
+    return argument
 
 
 def _identity(loss: Any) -> object:
@@ -54,4 +124,6 @@ def _identity(loss: Any) -> object:
     if isinstance(loss, partial):
         settings = [*loss.args, *(pair for named in sorted(loss.keywords.items()) for pair in named)]
         return _identity(loss.func), tuple(_identity(s) if callable(s) else repr(s) for s in settings)
+    if is_dataclass(loss):
+        return type(loss), repr(loss)
     return loss

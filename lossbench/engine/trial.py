@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,5 +70,9 @@ def _timed(stack: Stack, device: torch.device) -> float:
 
 
 def _copy(replica: Replica) -> Replica:
-    nets, optimizers = copy.deepcopy((replica.nets, dict(replica.optimizers)))  # at once, so that one moves the other
-    return replace(replica, nets=nets, optimizers=optimizers, record=lambda step, values: None)
+    # at once, so that one moves the other; a loss may learn, too
+    nets, optimizers, loss = copy.deepcopy((replica.nets, dict(replica.optimizers), replica.task.loss))
+    task: Any = replica.task
+    return replace(
+        replica, task=replace(task, loss=loss), nets=nets, optimizers=optimizers, record=lambda step, values: None
+    )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lossbench.core import card
 
 
-@card(kinds=("binary",), search={"pos_weight": (1.0, 1000.0)})
+@card(kinds=("binary", "segmentation"), search={"pos_weight": (1.0, 1000.0)})
 def bce(logits: Tensor, targets: Tensor, *, pos_weight: float = 1.0) -> Tensor:
     """Binary cross-entropy: the negative log-likelihood of a coin with p = σ(z).
 
@@ -27,7 +27,7 @@ def bce(logits: Tensor, targets: Tensor, *, pos_weight: float = 1.0) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=weight, reduction="none")
 
 
-@card(kinds=("multiclass",))
+@card(kinds=("multiclass", "embedding", "sequence"))
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy: the negative log-likelihood of the softmax.
 
@@ -42,7 +42,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets, reduction="none")
 
 
-@card(kinds=("multiclass",), search={"epsilon": (0.0, 0.3)})
+@card(kinds=("multiclass", "sequence"), search={"epsilon": (0.0, 0.3)})
 def label_smoothing(logits: Tensor, targets: Tensor, *, epsilon: float = 0.1) -> Tensor:
     """Cross-entropy to targets that keep ε of their mass for all classes alike.
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from lossbench.core import card
 
 
-@card(kinds=("regression",))
+@card(kinds=("regression", "sequence"))
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
     """Squared error: its minimiser is the mean.
 

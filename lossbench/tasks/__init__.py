@@ -1,6 +1,11 @@
 """Tasks: what training means for a kind of problem."""
 
+from lossbench.tasks.autoencoder import Autoencoder
 from lossbench.tasks.classification import Binary, Multiclass
+from lossbench.tasks.embedding import Embedding
+from lossbench.tasks.gan import Gan
 from lossbench.tasks.regression import Regression
+from lossbench.tasks.segmentation import Segmentation
+from lossbench.tasks.sequence import Sequence
 
-__all__ = ["Binary", "Multiclass", "Regression"]
+__all__ = ["Autoencoder", "Binary", "Embedding", "Gan", "Multiclass", "Regression", "Segmentation", "Sequence"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Split, Splits, Yardstick
+from lossbench.core import Facts, Noise, Seen, Split, Yardstick
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Binary:
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         yield "model", self.loss(nets.model(batch.inputs).squeeze(-1), batch.targets)
 
-    def predict(self, nets: Any, inputs: Tensor) -> Tensor:
-        return nets.model(inputs).squeeze(-1)
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        return nets.model(batch.inputs).squeeze(-1)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         from sklearn import metrics
@@ -93,14 +93,17 @@ class Binary:
             "ece_tempered": expected_calibration_error(*_confidence(p, y)),
         }
 
-    def pictures(self, outputs: Mapping[str, Tensor], splits: Splits, tuned: Mapping[str, float]) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
         from lossbench.tasks import pictures
 
-        y, scores = _array(splits.test.targets), _array(outputs["test"])
-        p, tempered = (_array(torch.sigmoid(outputs["test"].double() / t)) for t in (1.0, tuned["temperature"]))
+        outputs: Any = seen.outputs["test"]
+        y, scores = _array(seen.splits.test.targets), _array(outputs)
+        p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.tuned["temperature"]))
         return {
             "confusion_matrix": pictures.confusion_matrix(y, (p > 0.5).astype(int), self.facts.classes),
-            "precision_recall": pictures.precision_recall({self.facts.classes[1]: (y, scores)}, tuned["threshold"]),
+            "precision_recall": pictures.precision_recall(
+                {self.facts.classes[1]: (y, scores)}, seen.tuned["threshold"]
+            ),
             "reliability": pictures.reliability(
                 {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
             ),
@@ -131,8 +134,8 @@ class Multiclass:
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         yield "model", self.loss(nets.model(batch.inputs), batch.targets)
 
-    def predict(self, nets: Any, inputs: Tensor) -> Tensor:
-        return nets.model(inputs)
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         from sklearn import metrics
@@ -165,11 +168,12 @@ class Multiclass:
             "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
         }
 
-    def pictures(self, outputs: Mapping[str, Tensor], splits: Splits, tuned: Mapping[str, float]) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
         from lossbench.tasks import pictures
 
-        y, logits = _array(splits.test.targets), _array(outputs["test"])
-        p, tempered = (_array((outputs["test"].double() / t).softmax(-1)) for t in (1.0, tuned["temperature"]))
+        outputs: Any = seen.outputs["test"]
+        y, logits = _array(seen.splits.test.targets), _array(outputs)
+        p, tempered = (_array((outputs.double() / t).softmax(-1)) for t in (1.0, seen.tuned["temperature"]))
         one_against_rest = {
             name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.facts.classes)
         }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Split, Splits, Yardstick
+from lossbench.core import Facts, Noise, Seen, Split, Yardstick
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +39,8 @@ class Regression:
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         yield "model", self.loss(nets.model(batch.inputs), batch.targets)
 
-    def predict(self, nets: Any, inputs: Tensor) -> Tensor:
-        return nets.model(inputs)
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training
@@ -61,13 +61,14 @@ class Regression:
     def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, outputs: Mapping[str, Tensor], splits: Splits, tuned: Mapping[str, float]) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
         from lossbench.tasks.pictures import prediction_against_truth
 
-        named = dict(splits)
-        name = "test_contaminated" if "test_contaminated" in outputs else "test"
+        named = dict(seen.splits)
+        name = "test_contaminated" if "test_contaminated" in seen.outputs else "test"
         marks = named[name].marks.get("outlier")
-        truth, guess = self._in_units(named[name].targets)[:, 0], self._in_units(outputs[name])[:, 0]
+        outputs: Any = seen.outputs[name]
+        truth, guess = self._in_units(named[name].targets)[:, 0], self._in_units(outputs)[:, 0]
         outliers = marks.numpy() if marks is not None else None
         return {"prediction_against_truth": prediction_against_truth(truth, guess, outliers, self.facts.unit)}
 

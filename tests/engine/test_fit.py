@@ -27,8 +27,8 @@ class Line:
         factor = math.inf if self.steps == self.spoil else 1.0
         yield "model", (nets.model(batch.inputs) - batch.targets).square().mean(-1) * factor
 
-    def predict(self, nets, inputs):
-        return nets.model(inputs)
+    def predict(self, nets, batch, noise, *, closely=False):
+        return nets.model(batch.inputs)
 
     def measure(self, outputs, targets):
         return {"distance": float((outputs - targets).abs().mean())}

@@ -12,7 +12,9 @@ from torch import nn
 from lossbench import build
 from lossbench.core import Split, stream
 from lossbench.engine import Noise
-from lossbench.engine.nets import Nets, predict
+from lossbench.engine import nets as engine_nets
+from lossbench.engine.nets import Nets
+from lossbench.engine.predict import CHUNK, predict
 from lossbench.engine.terms import Together
 from lossbench.losses import cross_entropy, focal, hinge, huber, mse
 from lossbench.models import CNN, MLP
@@ -104,9 +106,31 @@ def test_replicas_are_views_of_what_a_stack_has_learned(kind, model):
         assert all(torch.equal(tensor, 1.5 * kept[name]) for name, tensor in nets.state_dict().items())
 
 
-def test_prediction_in_chunks_is_prediction():
-    inputs = torch.randn(9000, 2, generator=stream(0, "x"))
-    assert torch.equal(predict(lambda chunk: 3 * chunk[:, 0], inputs), 3 * inputs[:, 0])
+@pytest.mark.parametrize("several", [False, True], ids=["tensor", "by name"])
+def test_prediction_in_chunks_is_prediction(several):
+    class Echo:
+        def predict(self, nets, batch, noise, *, closely=False):
+            tripled = nets.model(batch.inputs)[:, 0]
+            return {"tripled": tripled, "targets": batch.targets} if several else tripled
+
+    split = Split(torch.randn(9000, 2, generator=stream(0, "x")), torch.arange(9000))
+    nets = Nets(model=nn.Linear(2, 1, bias=False))
+    nets.model.weight.data = torch.tensor([[3.0, 0.0]])
+    found = predict(Echo(), nets, split, 0)
+    assert torch.equal(found["tripled"] if several else found, 3 * split.inputs[:, 0])
+    assert not several or torch.equal(found["targets"], split.targets)
+
+
+def test_the_noise_of_an_evaluation_is_its_seeds_own():
+    class Thrown:
+        def predict(self, nets, batch, noise, *, closely=False):
+            return noise.normal(len(batch), 2)
+
+    split, nets = Split(torch.zeros(9000, 2), torch.zeros(9000)), Nets(model=nn.Linear(2, 1))
+    first, again, other = (predict(Thrown(), nets, split, seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[:CHUNK], first[CHUNK : 2 * CHUNK])  # chunks do not repeat each other's
 
 
 class Scaled(nn.Module):
@@ -136,9 +160,9 @@ def test_parameters_without_dimensions_stack_and_go_on(monkeypatch):
 def test_products_and_vmap_agree(chain, monkeypatch):
     nets = [Nets(model=mlp(2)(seed)).double() for seed in range(3)]
     stack = Nets.stack(nets)
-    assert stack.model._layers is not None
+    assert engine_nets._chain(nets[0].model) is not None
     if not chain:
-        stack.model._layers = None
+        monkeypatch.setattr(engine_nets, "_chain", lambda module: None)
     inputs = torch.randn(3, BATCH, 6, generator=stream(0, "x"), dtype=torch.float64)
     exactly(stack.model(inputs), torch.stack([net.model(x) for net, x in zip(nets, inputs, strict=True)]))
 
@@ -155,7 +179,7 @@ def test_products_and_vmap_agree(chain, monkeypatch):
 )
 def test_what_is_no_chain_of_linear_layers_goes_through_vmap(model):
     stack = Nets.stack([Nets(model=copy.deepcopy(model)) for _ in range(2)])
-    assert stack.model._layers is None
+    assert engine_nets._chain(model) is None
     inputs = torch.randn(2, BATCH, 6, generator=stream(0, "x"))
     torch.testing.assert_close(stack.model(inputs)[1], model(inputs[1]))
 

@@ -64,8 +64,8 @@ class Game:
         yield "critic", self.loss(scores[0], ones) + self.loss(scores[1], zeros) + 0.1 * between.square()
         yield "generator", self.loss(nets.critic(made).squeeze(-1), ones)
 
-    def predict(self, nets, inputs):
-        return nets.critic(inputs).squeeze(-1)
+    def predict(self, nets, batch, noise, *, closely=False):
+        return nets.critic(batch.inputs).squeeze(-1)
 
     def measure(self, outputs, targets):
         return {"score": outputs.mean().item()}
@@ -181,13 +181,13 @@ def assert_close(found: Trained, expected: Trained, rtol: float = 1e-9) -> None:
 
 
 def _plain(trained: Trained) -> dict[str, Any]:
-    kept = {name: value for name, value in trained.fitted.items() if name != "best"}
+    kept = {name: value for name, value in trained.fitted.items() if name not in ("best", "glimpses")}
     return {**kept, "best_value": repr(trained.fitted["best_value"])}  # nan where nothing was selected
 
 
 def _tensors(trained: Trained) -> tuple[dict[str, torch.Tensor], ...]:
     weights = trained.weights if trained.diverged is None else {}  # how far it went on after that is no result
-    return weights, trained.fitted["best"] or {}
+    return weights, trained.fitted["best"] or {}, trained.fitted["glimpses"]
 
 
 def sigmoid_terms(scores, labels):

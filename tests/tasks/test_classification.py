@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn import metrics
+from torch import nn
 
 from lossbench import build
-from lossbench.core import Facts, Split, Splits, stream
+from lossbench.core import Facts, Seen, Split, Splits, stream
 from lossbench.engine import Noise
 from lossbench.losses import bce, cross_entropy, hinge
 from lossbench.tasks import Binary, Multiclass
@@ -207,7 +208,7 @@ def test_a_step_asks_the_loss_for_its_terms(task, outputs, loss):
     ((player, terms),) = task.step(nets, batch, Noise([0], torch.device("cpu")))
     assert player == "model"
     torch.testing.assert_close(terms, loss(nets.model(batch.inputs), batch.targets))
-    assert task.predict(nets, batch.inputs).shape == ((6,) if outputs == 1 else (6, outputs))
+    assert task.predict(nets, batch, Noise([0], torch.device("cpu"))).shape == ((6,) if outputs == 1 else (6, outputs))
 
 
 def assert_drawn(figures, folder):
@@ -222,7 +223,9 @@ def assert_drawn(figures, folder):
 def test_pictures_are_drawn(task, example, tmp_path):
     outputs, y = tensors(*example())
     split = Split(torch.zeros(len(y), 4), y)
-    figures = task.pictures({"test": outputs}, Splits(task.facts, split, split, split), task.tune(outputs, y))
+    figures = task.pictures(
+        Seen(nn.Module(), {"test": outputs}, Splits(task.facts, *[split] * 3), task.tune(outputs, y))
+    )
     assert set(figures) == {"confusion_matrix", "precision_recall", "reliability"}
     assert_drawn(figures, tmp_path)
 
@@ -231,7 +234,9 @@ def test_confusion_matrix_counts():
     z, y = class_example()
     split = Split(torch.zeros(len(y), 4), torch.tensor(y))
     splits = Splits(MULTICLASS.facts, split, split, split)
-    figure = MULTICLASS.pictures({"test": torch.tensor(z)}, splits, {"temperature": 1.0})["confusion_matrix"]
+    figure = MULTICLASS.pictures(Seen(nn.Module(), {"test": torch.tensor(z)}, splits, {"temperature": 1.0}))[
+        "confusion_matrix"
+    ]
     shown = {(round(t.get_position()[1]), round(t.get_position()[0])): int(t.get_text()) for t in figure.axes[0].texts}
     expected = metrics.confusion_matrix(y, z.argmax(1))
     assert shown == {(row, column): expected[row, column] for row, column in np.ndindex(4, 4)}
@@ -241,7 +246,7 @@ def test_pictures_of_a_class_that_is_absent(tmp_path):
     outputs, y = tensors(*class_example(classes=3))
     split = Split(torch.zeros(len(y), 4), y)
     splits = Splits(MULTICLASS.facts, split, split, split)
-    assert_drawn(MULTICLASS.pictures({"test": outputs}, splits, {"temperature": 1.0}), tmp_path)
+    assert_drawn(MULTICLASS.pictures(Seen(nn.Module(), {"test": outputs}, splits, {"temperature": 1.0})), tmp_path)
 
 
 def test_multiclass_report_on_one_class_only():
@@ -253,7 +258,7 @@ def test_binary_pictures_without_positives():
     split = Split(torch.zeros(9, 1), torch.zeros(9).long())
     outputs = {"test": torch.randn(9, generator=stream(0, "x"))}
     tuned = {"temperature": 1.0, "threshold": 0.0}
-    assert BINARY.pictures(outputs, Splits(BINARY.facts, split, split, split), tuned)
+    assert BINARY.pictures(Seen(nn.Module(), outputs, Splits(BINARY.facts, split, split, split), tuned))
 
 
 def test_nll_is_not_clipped():

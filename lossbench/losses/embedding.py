@@ -1,0 +1,278 @@
+"""Losses of embeddings [batch, dimensions] and labels [batch]: one number for the batch, by pytorch-metric-learning.
+
+All of them look at directions only: embeddings are normalised before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lossbench.core import BadInput, Parts, card
+
+MINERS = ("all", "semihard", "hard", "none")
+DISTANCES = ("cosine", "euclidean")
+MEETS = 1 - 1e-6  # cosine from which an embedding is where its centre is
+
+
+@card(kinds=("embedding",), batch=True, search={"margin": (0.01, 1.0)})
+def triplet(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    margin: float = 0.05,
+    miner: Literal["all", "semihard", "hard", "none"] = "semihard",
+    distance: Literal["cosine", "euclidean"] = "cosine",
+) -> Parts:
+    """Triplet loss: an anchor is closer to its own kind than to any other, by a margin.
+
+    mean over triplets of max(0, d(a, p) − d(a, n) + margin),  d = 1 − cos, or |u_a − u_p| of unit vectors u
+
+    `miner` says which triplets of the batch: all that violate the margin, of these only the semihard ones
+    (d(a, p) < d(a, n)) or only the hard ones (d(a, n) ≤ d(a, p)), or none: no mining, those at zero are averaged too.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active`, the share of all the batch's
+        triplets that the miner kept (with none: that violate the margin).
+    Use it when: identities are many and photos of each are few, and only the ranking of distances matters.
+    Beware: normalises and averages the triplets above zero, where torch's TripletMarginLoss does neither; hard alone
+        tends to collapse, and a loss that stays at the margin has; without an active triplet, zero and no gradient.
+    Reference: Schroff et al., FaceNet, 2015, https://arxiv.org/abs/1503.03832; library: Musgrave et al.,
+        PyTorch Metric Learning, 2020, https://arxiv.org/abs/2008.09164
+    """
+    return _mined(embeddings, labels, margin, miner, distance, False)
+
+
+@card(kinds=("embedding",), batch=True, search={"margin": (0.0, 1.0)})
+def soft_triplet(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    margin: float = 0.05,
+    miner: Literal["all", "semihard", "hard", "none"] = "semihard",
+    distance: Literal["cosine", "euclidean"] = "cosine",
+) -> Parts:
+    """Soft triplet loss: the hinge of the triplet loss made smooth, so that its pull fades where the hinge lets go.
+
+    mean over triplets of log(1 + exp(d(a, p) − d(a, n) + margin)),  d and miners as for the triplet loss
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active` as the triplet loss has it.
+    Use it when: triplets just beyond the margin shall not be let go of at once.
+    Beware: unit vectors are at most 2 apart, so that an easy triplet's slope hardly differs from a hard one's: with
+        miner=none it pulls and pushes all pairs alike, and ranks worse for it.
+    Reference: Hermans et al., In defense of the triplet loss, 2017, https://arxiv.org/abs/1703.07737
+    """
+    return _mined(embeddings, labels, margin, miner, distance, True)
+
+
+@card(kinds=("embedding",), batch=True, search={"pos_margin": (0.0, 0.5), "neg_margin": (0.2, 1.5)})
+def contrastive(embeddings: Tensor, labels: Tensor, *, pos_margin: float = 0.0, neg_margin: float = 1.0) -> Tensor:
+    """Contrastive loss: pairs of one identity are pulled within a distance, others pushed beyond another.
+
+    mean₊ max(0, d(a, p) − pos_margin) + mean₊ max(0, neg_margin − d(a, n)),  d = |u_a − u_b| of unit vectors u
+
+    mean₊ averages the pairs above zero.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number.
+    Use it when: distances shall mean the same everywhere, as a fixed threshold for verification needs.
+    Beware: the two means weigh a batch's few positive pairs like its many negative ones; distances are not squared,
+        as they are in the paper; unit vectors are at most 2 apart.
+    Reference: Hadsell et al., Dimensionality reduction by learning an invariant mapping, 2006,
+        https://doi.org/10.1109/CVPR.2006.100
+    """
+    return _exactly(_contrastive(pos_margin, neg_margin), embeddings, labels)
+
+
+@card(kinds=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
+def nt_xent(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.07) -> Tensor:
+    """Normalised temperature-scaled cross-entropy: each positive pair against all negatives of its anchor.
+
+    mean over pairs (a, p) of −log( e^{s_ap/τ} / (e^{s_ap/τ} + Σ_n e^{s_an/τ}) ),  s = cos, τ = temperature
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats.
+    Use it when: batches are large, since every negative of the batch counts.
+    Beware: its level depends on the batch size; other positives of the anchor are no negatives here, and no help.
+    Reference: Chen et al., A simple framework for contrastive learning (SimCLR), 2020, https://arxiv.org/abs/2002.05709
+    """
+    return _exactly(_nt_xent(_positive("temperature", temperature)), embeddings, labels)
+
+
+@card(kinds=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
+def supcon(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """Supervised contrastive loss: each anchor's positives share the softmax over all others.
+
+    mean over a of −mean over p of log( e^{s_ap/τ} / Σ_{k≠a} e^{s_ak/τ} ),  s = cos, τ = temperature
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats.
+    Use it when: each identity has several photos in a batch.
+    Beware: K positives cannot all have probability 1, so that it ends at log(K − 1), not at 0; an anchor without a
+        positive is left out.
+    Reference: Khosla et al., Supervised contrastive learning, 2020, https://arxiv.org/abs/2004.11362
+    """
+    return _exactly(_supcon(_positive("temperature", temperature)), embeddings, labels)
+
+
+@card(
+    kinds=("embedding",),
+    batch=True,
+    needs=("classes", "dimensions", "generator"),
+    search={"margin": (0.0, 60.0), "scale": (4.0, 128.0)},
+)
+class ArcFace(nn.Module):
+    """ArcFace: softmax over angles to learnable class centres, with a margin added to the angle of the right one.
+
+    −log( e^{s·cos(θ_y + m)} / (e^{s·cos(θ_y + m)} + Σ_{k≠y} e^{s·cos θ_k}) ),  s = scale, m = margin in degrees
+
+    Beyond θ_y = 180° − m, cos θ_y − m·sin m takes the place of cos(θ_y + m), so that it goes on falling.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats. Parameters: centres
+        [dimensions, classes], from the seed's own stream.
+    Use it when: there are many photos of each training identity; batches need no pairs.
+    Beware: the margin is in degrees (28.6 are the paper's .5 radians); an identity that training has too few photos
+        of gets a centre all the same, and training ends with its centres thrown away.
+    Reference: Deng et al., ArcFace, 2019, https://arxiv.org/abs/1801.07698
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        dimensions: int,
+        generator: torch.Generator,
+        margin: float = 28.6,
+        scale: float = 64.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= margin < 180:
+            raise BadInput(f"loss.margin={margin}: an angle in degrees, from 0, below 180")
+        with _own_draws():
+            self.of = _arcface()(classes, dimensions, margin=margin, scale=_positive("scale", scale))
+        nn.init.normal_(self.of.W, generator=generator)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.of(embeddings.to(self.of.W.dtype), labels).to(embeddings.dtype)
+
+
+@card(
+    kinds=("embedding",),
+    batch=True,
+    needs=("classes", "dimensions", "generator"),
+    search={"margin": (0.0, 0.5), "scale": (4.0, 128.0)},
+)
+class ProxyAnchor(nn.Module):
+    """Proxy-anchor loss: a learnable proxy for each class pulls its own and pushes all others, hard ones most.
+
+    mean_{k in batch} log(1 + Σ_{i: y_i=k} e^{−s·(cos(i, k) − m)}) + mean_k log(1 + Σ_{i: y_i≠k} e^{s·(cos(i, k) + m)})
+
+    with s = scale (α in the paper), m = margin, and k for a class's proxy.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number. Parameters: proxies [classes, dimensions], from
+        the seed's own stream.
+    Use it when: pairs of a batch are too few to learn from, and a softmax looks at one example at a time.
+    Beware: the paper gives proxies a hundred times the net's learning rate; here they share it.
+    Reference: Kim et al., Proxy anchor loss for deep metric learning, 2020, https://arxiv.org/abs/2003.13911
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        dimensions: int,
+        generator: torch.Generator,
+        margin: float = 0.1,
+        scale: float = 32.0,
+    ) -> None:
+        super().__init__()
+        from pytorch_metric_learning.losses import ProxyAnchorLoss
+
+        with _own_draws():
+            self.of = ProxyAnchorLoss(classes, dimensions, margin=margin, alpha=_positive("scale", scale))
+        nn.init.kaiming_normal_(self.of.proxies, mode="fan_out", generator=generator)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.of(embeddings.to(self.of.proxies.dtype), labels).to(embeddings.dtype)
+
+
+def _own_draws() -> Any:
+    """The library draws initial weights from the global generator; they are drawn again, and its state comes back."""
+    return torch.random.fork_rng(devices=[])
+
+
+def _mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> Parts:
+    mine, loss = _triplet(margin, miner, distance, smooth)
+    exact = embeddings.double()  # see _exactly
+    found = mine(exact, labels)
+    value = loss(exact, labels, None if miner == "none" else found)
+    same = (labels.unsqueeze(0) == labels.unsqueeze(1)).sum(1)
+    triplets = ((same - 1) * (len(labels) - same)).sum()
+    active = len(found[0]) / triplets.clamp(min=1)
+    return Parts(value.to(embeddings.dtype), {"active": active.to(embeddings.dtype)})
+
+
+def _exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
+    """In double precision: near each other, float32's distances are noise."""
+    return loss(embeddings.double(), labels).to(embeddings.dtype)
+
+
+@cache  # the library's objects keep nothing between calls, and take longer to make than to use
+def _triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
+    from pytorch_metric_learning import losses, miners, reducers
+
+    if miner not in MINERS:
+        raise BadInput(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
+    kept = "all" if miner == "none" else miner
+    mine = miners.TripletMarginMiner(margin=margin, type_of_triplets=kept, distance=_distance(distance))
+    reducer = reducers.MeanReducer() if miner == "none" else reducers.AvgNonZeroReducer()
+    loss = losses.TripletMarginLoss(margin, smooth_loss=smooth, distance=_distance(distance), reducer=reducer)
+    return mine, loss
+
+
+def _distance(name: str) -> Any:
+    from pytorch_metric_learning import distances
+
+    if name not in DISTANCES:
+        raise BadInput(f"loss.distance={name}: unknown; choose {' or '.join(DISTANCES)}")
+    return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance()
+
+
+@cache
+def _contrastive(pos_margin: float, neg_margin: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    return losses.ContrastiveLoss(pos_margin, neg_margin)
+
+
+@cache
+def _nt_xent(temperature: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    return losses.NTXentLoss(temperature)
+
+
+@cache
+def _supcon(temperature: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    return losses.SupConLoss(temperature)
+
+
+@cache
+def _arcface() -> Any:
+    from pytorch_metric_learning.losses import ArcFaceLoss
+
+    class Sloped(ArcFaceLoss):
+        """The library's, but for the angle of an embedding that meets its centre: there its gradient is NaN."""
+
+        def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
+            return torch.acos(cosine_of_target_classes.clamp(-MEETS, MEETS))
+
+    return Sloped
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise BadInput(f"loss.{name}={value}: above 0")
+    return value

@@ -1,0 +1,86 @@
+"""Losses of masks: logits z and targets y ∈ {0, 1} of one shape [batch, …], a term an image, never over the batch.
+
+In the equations p = σ(z), and sums go over the pixels of one image. ε stands above and below the line, so that an empty
+mask that is predicted empty costs 0. With ε = 0 it would be 0/0; where ε is far below one pixel, an empty mask hardly
+pulls at all until nothing is predicted any more.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.core import card
+
+
+@card(kinds=("segmentation",), search={"epsilon": (0.01, 100.0)})
+def dice(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
+    """Soft Dice: how much the predicted and the true mask fail to overlap, relative to their sizes.
+
+    1 − (2·Σ p·y + ε) / (Σ p + Σ y + ε)
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch, …]; result [batch], in 0 … 1.
+    Use it when: objects fill a small share of the image, and overlap is what counts.
+    Beware: it says nothing of probabilities: they end near 0 and 1, right or wrong. One pixel of a small object weighs
+        more than one of a large object. An empty mask costs Σ p / (Σ p + ε), nearly 1 until nothing is predicted.
+    Reference: Milletari et al., V-Net: fully convolutional neural networks for volumetric medical image segmentation,
+        2016, https://arxiv.org/abs/1606.04797 (there with squares below the line)
+    """
+    both, predicted, true = _sums(logits, targets)
+    return 1 - (2 * both + epsilon) / (predicted + true + epsilon)
+
+
+@card(kinds=("segmentation",), search={"weight": (0.1, 0.9)})
+def dice_bce(logits: Tensor, targets: Tensor, *, weight: float = 0.5, epsilon: float = 1.0) -> Tensor:
+    """Soft Dice and the binary cross-entropy of the pixels, a weighted mean of both.
+
+    λ·dice + (1 − λ)·mean(−y·log σ(z) − (1 − y)·log σ(−z)),  λ = weight
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch, …]; result [batch], without unit.
+    Use it when: you want Dice's overlap and gradients that do not fade while it is still far off.
+    Beware: the two differ in scale, and cross-entropy shrinks faster in training: late, Dice rules at any weight.
+    Reference: Isensee et al., nnU-Net, 2021, https://doi.org/10.1038/s41592-020-01008-z (there the plain sum)
+    """
+    pixels = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").flatten(1)
+    return weight * dice(logits, targets, epsilon=epsilon) + (1 - weight) * pixels.mean(1)
+
+
+@card(kinds=("segmentation",), search={"alpha": (0.1, 0.9), "beta": (0.1, 0.9)})
+def tversky(logits: Tensor, targets: Tensor, *, alpha: float = 0.3, beta: float = 0.7, epsilon: float = 1.0) -> Tensor:
+    """Tversky index: overlap with a price of its own for false alarms, α, and for misses, β.
+
+    1 − (Σ p·y + ε) / (Σ p·y + α·Σ p·(1 − y) + β·Σ (1 − p)·y + ε)
+
+    α = β = ½ is Dice (with twice the ε), α = β = 1 is Jaccard.
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch, …]; result [batch], in 0 … 1.
+    Use it when: a missed pixel costs more than a false alarm, or the other way round.
+    Beware: β > α grows every mask: recall is bought with precision, and IoU is best near α = β.
+    Reference: Salehi et al., Tversky loss function for image segmentation using 3D fully convolutional deep networks,
+        2017, https://arxiv.org/abs/1706.05721
+    """
+    both, predicted, true = _sums(logits, targets)
+    return 1 - (both + epsilon) / (both + alpha * (predicted - both) + beta * (true - both) + epsilon)
+
+
+@card(kinds=("segmentation",), search={"epsilon": (0.01, 100.0)})
+def jaccard(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
+    """Soft Jaccard: one minus intersection over union, with probabilities for pixels.
+
+    1 − (Σ p·y + ε) / (Σ p + Σ y − Σ p·y + ε)
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch, …]; result [batch], in 0 … 1.
+    Use it when: intersection over union is what will be reported.
+    Beware: ranks single images as Dice does and shares its faults; images that are far off weigh more than there.
+    Reference: Rahman & Wang, Optimizing intersection-over-union in deep neural networks for image segmentation, 2016,
+        https://doi.org/10.1007/978-3-319-50835-1_22
+    """
+    both, predicted, true = _sums(logits, targets)
+    return 1 - (both + epsilon) / (predicted + true - both + epsilon)
+
+
+def _sums(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ p·y, Σ p and Σ y, each [batch]."""
+    p, y = torch.sigmoid(logits).flatten(1), targets.to(logits.dtype).flatten(1)
+    return (p * y).sum(1), p.sum(1), y.sum(1)

@@ -1,0 +1,158 @@
+"""Yardsticks of embeddings [n, dimensions] with the identity of each [n]: neighbours, verification, spread.
+
+All by cosine, on identities that training did not see.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Labels = NDArray[np.integer]
+
+EXAMPLES = 1500  # whose million pairs are verified
+
+
+class Retrieval(NamedTuple):
+    map_at_r: float
+    recall_at_1: float
+    r_precision: float
+
+
+class Verification(NamedTuple):
+    auc: float
+    eer: float
+    tar_at_far: float
+
+
+def unit(embeddings: Floats) -> NDArray[np.float64]:
+    """Embeddings of length one. Those of length zero have no direction; they all get the same one.
+
+    So a model that answers zero to everything counts as what it is: the same place for everybody.
+    """
+    exact = embeddings.astype(np.float64)
+    norms = np.linalg.norm(exact, axis=1, keepdims=True)
+    somewhere = np.zeros_like(exact)
+    somewhere[:, 0] = 1
+    return np.where(norms > 0, exact / np.where(norms > 0, norms, 1), somewhere)
+
+
+def _products(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rounded to what is not noise, so that equal places are equal whatever order a thread sums in."""
+    return np.round(u @ v, 12)
+
+
+def neighbours(embeddings: Floats, most: int) -> NDArray[np.int64]:
+    """The `most` nearest others of each example, [n, most], nearest first; of equals the one that comes first."""
+    u = unit(embeddings)
+    most = min(most, len(u) - 1)
+    found = np.empty((len(u), most), np.int64)
+    for k, own in enumerate(u):
+        cosines = _products(u, own)
+        cosines[k] = -np.inf  # by position: where many are equal, the nearest need not be oneself
+        found[k] = np.argsort(-cosines, kind="stable")[:most]
+    return found
+
+
+def retrieval(embeddings: Floats, labels: Labels) -> Retrieval:
+    """How well an example finds the R others of its identity among its R nearest; means over examples with R ≥ 1.
+
+    map_at_r: (1/R)·Σ_{i≤R} precision(i)·right(i); r_precision: share of the R that are right; recall_at_1: whether
+    the first is. Zero where no identity has two examples.
+
+    Reference: Musgrave et al., A metric learning reality check, 2020, https://arxiv.org/abs/2003.08505
+    """
+    _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    wanted = counts[group] - 1  # R of each example
+    if not wanted.any():
+        return Retrieval(0.0, 0.0, 0.0)
+    right = labels[neighbours(embeddings, int(wanted.max()))] == labels[:, None]
+    rank = np.arange(1, right.shape[1] + 1)
+    right_within = right & (rank <= wanted[:, None])
+    precision = np.cumsum(right_within, axis=1) / rank
+    asked = wanted > 0
+    r = wanted[asked]
+    return Retrieval(
+        float(((precision * right_within).sum(1)[asked] / r).mean()),
+        float(right[asked, 0].mean()),
+        float((right_within.sum(1)[asked] / r).mean()),
+    )
+
+
+def pairs(embeddings: Floats, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Cosine of every pair, and whether it is of one identity.
+
+    Of more than EXAMPLES examples, all pairs among a fixed random choice of identities that have about so many.
+    """
+    chosen = _some(labels)
+    u, labels = unit(embeddings[chosen]), labels[chosen]
+    first, second = np.triu_indices(len(u), 1)
+    return _products(u, u.T)[first, second], labels[first] == labels[second]
+
+
+def _some(labels: Labels) -> NDArray[np.bool_]:
+    names, counts = np.unique(labels, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    enough = int(np.searchsorted(np.cumsum(counts[order]), EXAMPLES)) + 1
+    return np.isin(labels, names[order[: max(2, enough)]])
+
+
+def verification(cosines: Floats, same: NDArray[np.bool_], *, far: float = 0.01) -> Verification:
+    """Do two photos show one person? From the ROC curve over a threshold on the cosine.
+
+    eer: the rate at which false accepts equal false rejects; tar_at_far: the share of true pairs accepted where `far`
+    of the others are; between two points of the curve both are interpolated linearly. With pairs of one kind only,
+    what a ranking at random gets.
+    """
+    from sklearn.metrics import auc, roc_curve
+
+    if same.all() or not same.any():
+        return Verification(0.5, 0.5, far)
+    false, true, _ = roc_curve(same, cosines, drop_intermediate=False)
+    at = int(np.searchsorted(false, far, side="right")) - 1  # the last point that is allowed
+    tar = true[at] + (far - false[at]) * _slope(false, true, at)
+    excess = false + true - 1  # false accepts − false rejects: from −1 up to 1
+    up = int(np.argmax(excess >= 0))
+    share = -excess[up - 1] / (excess[up] - excess[up - 1])
+    eer = false[up - 1] + share * (false[up] - false[up - 1])
+    return Verification(float(auc(false, true)), float(eer), float(tar))
+
+
+def _slope(x: Floats, y: Floats, at: int) -> float:
+    return float((y[at + 1] - y[at]) / (x[at + 1] - x[at])) if at + 1 < len(x) else 0.0
+
+
+def active_triplets(embeddings: Floats, labels: Labels, *, margin: float = 0.05) -> float:
+    """Share of all triplets whose negative is not farther than the positive by the margin, d = 1 − cos.
+
+    Of every triplet, no sample: each anchor's negatives are sorted once. Zero where there is no triplet.
+    """
+    u = unit(embeddings)
+    violated = total = 0
+    for k, own in enumerate(u):
+        cosines, mates = _products(u, own), labels == labels[k]
+        others = np.sort(cosines[~mates])
+        mates[k] = False
+        places = np.searchsorted(others, cosines[mates] - margin, side="right")
+        violated += int((len(others) - places).sum())
+        total += len(others) * len(places)
+    return violated / total if total else 0.0
+
+
+def spread(embeddings: Floats, labels: Labels) -> float:
+    """Mean of 1 − cos between examples of different identities: 0 where everybody is at one place, about 1 at random.
+
+    From sums, |Σu|² = Σ cos over all pairs, so that no pair is left out. Zero where there is one identity.
+    """
+    u = unit(embeddings)
+    _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), u.shape[1]))
+    np.add.at(sums, group, u)
+    different = len(u) ** 2 - int((counts.astype(np.int64) ** 2).sum())
+    if not different:
+        return 0.0
+    cosines = np.square(sums.sum(0)).sum() - np.square(sums).sum()
+    return max(0.0, float(1 - cosines / different))

@@ -1,0 +1,36 @@
+"""A small convolutional network that gives each image a place in space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from lossbench.core import BadInput
+from lossbench.models.cnn import CNN
+
+
+class Embedder(CNN):
+    """The layers of the CNN, with an embedding for an answer: as long as it likes, losses decide what length means.
+
+    What a dataset wants to know has no say here: people that training never saw are no outputs.
+
+    Shapes: inputs [batch, channels, height, width]; result [batch, dimensions].
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: int,
+        generator: torch.Generator,
+        *,
+        dimensions: int = 64,
+        widths: Sequence[int] = (16, 32, 64),
+        norm: Literal["none", "group"] = "group",
+    ) -> None:
+        if dimensions < 1:
+            raise BadInput(f"model.dimensions={dimensions}: an embedding has at least one")
+        if len(inputs) != 3:
+            raise BadInput(f"model=embedder: wants images [channels, height, width], the dataset gives {list(inputs)}")
+        super().__init__(inputs, dimensions, generator, widths=widths, norm=norm)

@@ -1,0 +1,146 @@
+"""Autoencoders: pictures to codes and back, measured by one likelihood whatever trained them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.core import Code, Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.metrics import frechet_distance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AT_ONCE = 16_384  # pictures decoded at once when a likelihood is estimated: what bounds memory
+ACTIVE = 0.01  # variance over the data of a unit's mean, from which the unit is in use
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """An encoder, a decoder and a prior. The decoder's outputs are read as logits of pixels, whatever the loss.
+
+    The likelihood is primary: log p(x) by importance sampling, a bound that tightens with the samples, `watched` of
+    them during training and `importance` in the report. For grey pixels it is a cross-entropy, and no density.
+    """
+
+    loss: Any
+    facts: Facts
+    features: Any = None
+    importance: int = 500
+    watched: int = 20
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        return (
+            Yardstick(
+                "nll", f"negative log-likelihood, importance-weighted by {self.importance} samples", False, "nats"
+            ),
+            Yardstick("elbo", "evidence lower bound", True, "nats"),
+            Yardstick("kl", "divergence of the codes from the prior", False, "nats"),
+            Yardstick("active_units", "latent units whose mean varies over the data", True),
+            Yardstick("reconstruction_mse", "mean squared error of a pixel decoded from the mean", False),
+            Yardstick("fid_cnn", "Fréchet distance of samples from the prior, features of a small network", False),
+        )
+
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+        pictures = self._thrown(batch.inputs, noise)
+        yield "model", self.loss(_coded(nets, pictures, noise.own()), pictures.flatten(-len(self.facts.inputs)))
+
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
+        pictures = self._thrown(batch.inputs, noise)
+        code = _coded(nets, pictures, noise)
+        decoded = code.decode(code.mean).sigmoid()
+        sample = code.decode(noise.normal(*code.mean.shape).to(pictures.dtype)).sigmoid()
+        bounds = _bounds(code, pictures.flatten(1), self.importance if closely else self.watched)
+        return {
+            **bounds,
+            "mean": code.mean,
+            "error": (decoded - pictures.flatten(1)).square().mean(-1),
+            "reconstruction": decoded.view_as(pictures),
+            "sample": sample.view_as(pictures),
+            "input": pictures,
+        }
+
+    def measure(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        mean = outputs["mean"].double()
+        return {
+            **{name: outputs[name].double().mean().item() for name in ("nll", "elbo", "kl")},
+            "active_units": float((mean.var(0, correction=0) > ACTIVE).sum()),
+            "reconstruction_mse": outputs["error"].double().mean().item(),
+        }
+
+    def tune(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        return {}
+
+    def report(self, outputs: Mapping[str, Tensor], targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+        seen = self.features
+        return {
+            **self.measure(outputs, targets),
+            "fid_cnn": frechet_distance(seen.of_real(targets), seen.of(outputs["sample"])),
+        }
+
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
+        from lossbench.tasks import image_pictures
+
+        outputs: Any = seen.outputs["test"]
+        watched: Any = seen.glimpses
+        labels = seen.splits.test.marks.get("label")
+        return {
+            "reconstructions": image_pictures.beside(outputs["input"], outputs["reconstruction"]),
+            "samples": image_pictures.grid(outputs["sample"]),
+            "samples_over_training": image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
+            "latent_grid": image_pictures.grid(_walk(seen.nets, outputs["mean"], self.facts.inputs), columns=15),
+            "latent_scatter": image_pictures.scatter(outputs["mean"], labels),
+        }
+
+    def _thrown(self, pictures: Tensor, noise: Noise) -> Tensor:
+        """Pictures as they are looked at: grey, or every pixel a coin."""
+        if not self.facts.coins:
+            return pictures
+        shape = (pictures.shape[-len(self.facts.inputs) - 1], *self.facts.inputs)
+        return (noise.uniform(*shape) < pictures).to(pictures.dtype)
+
+
+def _coded(nets: Any, pictures: Tensor, noise: Noise) -> Code:
+    mean, log_variance = nets.model.encoder(pictures).chunk(2, -1)
+    return Code(mean, log_variance, nets.model.decoder, noise)
+
+
+def _bounds(code: Code, pictures: Tensor, samples: int) -> dict[str, Tensor]:
+    """Per picture: the importance-weighted bound by so many samples, the ELBO over them, and the divergence.
+
+    −log p(x) ≤ −log 1/k Σ p(x|z) p(z) / q(z|x), in rounds of few enough samples for memory.
+
+    Shapes: code of a batch, pictures [batch, pixels]; results [batch].
+    """
+    batch = len(pictures)
+    divergence = 0.5 * (code.mean.square() + code.log_variance.exp() - 1 - code.log_variance).sum(-1)
+    weights, explained, left = torch.full_like(divergence, -math.inf), torch.zeros_like(divergence), samples
+    while left:
+        now = min(left, max(1, AT_ONCE // batch))
+        latent, logits = code.draw(now)
+        target = pictures.unsqueeze(1).expand_as(logits)
+        log_p = -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+        standard = (latent - code.mean.unsqueeze(1)) * (-0.5 * code.log_variance).exp().unsqueeze(1)
+        ratio = 0.5 * (standard.square() + code.log_variance.unsqueeze(1) - latent.square()).sum(-1)
+        weights = torch.logaddexp(weights, (log_p + ratio).logsumexp(1))
+        explained, left = explained + log_p.sum(1), left - now
+    return {"nll": math.log(samples) - weights, "elbo": explained / samples - divergence, "kl": divergence}
+
+
+def _walk(nets: Any, means: Tensor, shape: tuple[int, ...], side: int = 15) -> Tensor:
+    """Pictures over the two units that vary most, by the quantiles of the prior; the others stay at 0."""
+    device = next(nets.parameters()).device
+    ticks = torch.special.ndtri(torch.linspace(0.02, 0.98, side, dtype=torch.float64)).float()
+    varied = means.var(0, correction=0).argsort(descending=True).tolist()
+    first, second = varied[0], varied[min(1, len(varied) - 1)]
+    latent = torch.zeros(side, side, means.shape[1])
+    latent[..., first] = ticks
+    latent[..., second] = ticks[:, None].flip(0)
+    return nets.model.decoder(latent.flatten(0, 1).to(device)).sigmoid().view(-1, *shape).cpu()

@@ -1,0 +1,133 @@
+"""Two players: a generator that imitates examples, and a critic that tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lossbench.core import Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.metrics import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
+NEAR = 3.0  # deviations of a mode within which a point is of that mode
+COLLAPSED = 0.1  # spread, at which samples are all but one
+KERNEL = 2.0  # deviations: the width of Parzen's windows
+
+MODES = Yardstick("modes", "modes that get at least a tenth of their fair share of samples", True)
+
+
+@dataclass(frozen=True)
+class Gan:
+    """As many samples as there are real examples, set beside them; the loss has a method a player.
+
+    Images are seen through the features of a small classifier, whose classes are their modes. Points of the plane are
+    seen as they are, and their modes are known.
+    """
+
+    loss: Any
+    facts: Facts
+    features: Any = None
+    critic_steps: int = 1
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        spread = Yardstick(
+            "spread", "mean distance between samples, relative to real examples", True, collapse=COLLAPSED
+        )
+        precision = Yardstick("precision", "share of samples within reach of a real example", True)
+        recall = Yardstick("recall", "share of real examples within reach of a sample", True)
+        if self.facts.modes:
+            return (
+                Yardstick("parzen_nll", "negative log-likelihood of real points around the samples, nats", False),
+                MODES,
+                Yardstick("near_modes", "share of samples within three deviations of a mode", True),
+                spread,
+                precision,
+                recall,
+            )
+        return (
+            Yardstick("fid_cnn", "Fréchet distance, features of a small network", False),
+            Yardstick("kid_cnn", "kernel distance (cubic, unbiased), features of a small network", False),
+            MODES,
+            spread,
+            precision,
+            recall,
+        )
+
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+        real = batch.inputs
+        size, latent = real.shape[-len(self.facts.inputs) - 1], nets.generator.latent
+        own = noise.own()
+        project = getattr(self.loss, "project", None)
+        for _ in range(self.critic_steps):
+            fake = nets.generator(noise.normal(size, latent).to(real.dtype))
+            yield "critic", self.loss.critic(nets.critic, real, fake.detach(), own)
+            if project is not None:
+                project(nets.critic)
+        fake = nets.generator(noise.normal(size, latent).to(real.dtype))
+        yield "generator", self.loss.generator(nets.critic, real, fake)
+
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        """A sample for every example; under one seed always from the same latents."""
+        return nets.generator(noise.normal(len(batch), nets.generator.latent).to(batch.inputs.dtype))
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        outputs = outputs.cpu()
+        if self.facts.modes:
+            near, modes = self._near(outputs)
+            return {
+                "parzen_nll": parzen_nll(targets, outputs, width=KERNEL * self.facts.scale),
+                "modes": float(_covered(modes[near], len(self.facts.modes), len(outputs))),
+                "near_modes": near.double().mean().item(),
+                "spread": spread(outputs) / spread(targets),
+            }
+        seen, classes = self.features.of(outputs), self.features.classes(outputs)
+        real = self.features.of_real(targets)
+        return {
+            "fid_cnn": frechet_distance(real, seen),
+            "kid_cnn": kernel_distance(real, seen),
+            "modes": float(_covered(classes, len(self.facts.classes), len(outputs))),
+            "spread": spread(seen) / spread(real),
+        }
+
+    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        return {}
+
+    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+        points = self.facts.modes
+        real, fake = (targets, outputs) if points else (self.features.of_real(targets), self.features.of(outputs))
+        precision, recall = precision_recall(real, fake)
+        return {**self.measure(outputs, targets), "precision": precision, "recall": recall}
+
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
+        from lossbench.tasks import image_pictures
+
+        outputs: Any = seen.outputs["test"]
+        watched: Any = seen.glimpses
+        if self.facts.modes:
+            return {
+                "samples": image_pictures.points(seen.splits.test.targets, {"": outputs}),
+                "samples_over_training": image_pictures.points(
+                    seen.splits.test.targets, {f"step {step}": o for step, o in image_pictures.some(watched).items()}
+                ),
+            }
+        return {
+            "samples": image_pictures.grid(outputs),
+            "samples_over_training": image_pictures.over_training(watched),
+        }
+
+    def _near(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether each point lies near a mode, and which is the nearest."""
+        distance, mode = torch.cdist(points.cpu().double(), torch.tensor(self.facts.modes).double()).min(1)
+        return distance <= NEAR * self.facts.scale, mode
+
+
+def _covered(modes: Tensor, there: int, samples: int) -> int:
+    return int((torch.bincount(modes, minlength=there) >= FAIR * samples / there).sum())

@@ -1,0 +1,110 @@
+"""Pictures of pictures: grids of samples, reconstructions beside inputs; codes and points of the plane as scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossbench.tasks.pictures import INK, QUIET
+
+TIMES = 8  # moments of training that are shown
+ACROSS = 12  # samples at each of them
+
+
+def grid(images: Tensor, *, columns: int = 12, rows: int = 12) -> Figure:
+    """The first images, as many as fit: images [n, channels, height, width] of 0 … 1."""
+    return _shown(_tiles(images[: columns * rows], columns))
+
+
+def beside(inputs: Tensor, reconstructions: Tensor, *, pairs: int = 12, rows: int = 4) -> Figure:
+    """Rows of inputs, each above a row of what was made of them."""
+    both = [tensor[: pairs * rows].split(pairs) for tensor in (inputs, reconstructions)]
+    return _shown(_tiles(torch.cat([image for pair in zip(*both, strict=True) for image in pair]), pairs))
+
+
+def over_training(glimpses: Mapping[int, Tensor]) -> Figure:
+    """A row a moment: what the same latents became."""
+    chosen = some(glimpses)
+    figure = _shown(_tiles(torch.cat([images[:ACROSS] for images in chosen.values()]), min(ACROSS, _least(chosen))))
+    axes = figure.axes[0]
+    height = next(iter(chosen.values())).shape[-2] + 1
+    axes.set_axis_on()
+    axes.set_yticks([height * (row + 0.5) for row in range(len(chosen))], [f"step {step}" for step in chosen])
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=8)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def scatter(codes: Tensor, labels: Tensor | None, *, most: int = 3000) -> Figure:
+    """The two units that vary most, one dot a picture, coloured by class."""
+    units = codes.var(0, correction=0).argsort(descending=True)[:2].tolist()
+    units = units if len(units) == 2 else units * 2
+    figure = Figure(figsize=(5, 4.4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    x, y = (_array(codes[:most, unit]) for unit in units)
+    if labels is None:
+        axes.scatter(x, y, s=6, color=INK, linewidths=0)
+    else:
+        dots = axes.scatter(x, y, s=6, c=_array(labels[:most]), cmap="tab10", vmin=-0.5, vmax=9.5, linewidths=0)
+        figure.colorbar(dots, ax=axes, ticks=range(10), label="class")
+    axes.set(xlabel=f"mean of latent unit {units[0]}", ylabel=f"mean of latent unit {units[1]}")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def points(real: Tensor, samples: Mapping[str, Tensor]) -> Figure:
+    """Samples over real points of the plane, a panel each."""
+    columns = min(4, len(samples))
+    rows = -(-len(samples) // columns)
+    side = 4.2 if columns == 1 else 2.3
+    figure = Figure(figsize=(side * columns, side * rows), dpi=110, layout="constrained")
+    truth = _array(real)
+    reach = 1.25 * np.abs(truth).max()
+    for axes, (name, cloud) in zip(figure.subplots(rows, columns, squeeze=False).flat, samples.items(), strict=False):
+        axes.scatter(truth[:, 0], truth[:, 1], s=4, color=QUIET, linewidths=0, label="real")
+        axes.scatter(*_array(cloud).T, s=4, color=INK, alpha=0.5, linewidths=0, label="samples")
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=name, xticks=[], yticks=[])
+    for axes in figure.axes[len(samples) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def some(glimpses: Mapping[int, Any]) -> dict[int, Any]:
+    """A few moments, spread over training, the first and the last among them."""
+    steps = list(glimpses)
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(TIMES, len(steps))).round().astype(int))
+    return {steps[index]: glimpses[steps[index]] for index in chosen}
+
+
+def _least(glimpses: Mapping[int, Tensor]) -> int:
+    return min(len(images) for images in glimpses.values())
+
+
+def _tiles(images: Tensor, columns: int) -> NDArray[Any]:
+    """Images [n, channels, height, width] in rows, a light line between them: [rows·(height+1), …, channels]."""
+    cells = _array(images.clamp(0, 1)).transpose(0, 2, 3, 1)
+    rows = -(-len(cells) // columns)
+    n, height, width, channels = cells.shape
+    sheet = np.full((rows * columns, height + 1, width + 1, channels), 0.85)
+    sheet[:n, :height, :width] = cells
+    return sheet.reshape(rows, columns, *sheet.shape[1:]).swapaxes(1, 2).reshape(rows * (height + 1), -1, channels)
+
+
+def _shown(sheet: NDArray[Any]) -> Figure:
+    height, width = sheet.shape[:2]
+    figure = Figure(figsize=(5, max(1.0, 5 * height / width)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=1)
+    axes.set_axis_off()
+    return figure
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().float().numpy()

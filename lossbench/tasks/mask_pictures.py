@@ -1,0 +1,82 @@
+"""Pictures of masks: what was seen, what was true, what was said, and where the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from lossbench.tasks.pictures import INK, QUIET, WARN
+
+STEPS = 6  # moments of training at most that are shown
+SIDE = 1.25  # inches of one small picture
+ABOVE, BELOW = 0.25, 0.3  # of the titles, of the legend
+
+Floats = NDArray[np.floating]
+Masks = NDArray[np.bool_]
+
+
+def masks(inputs: Floats, true: Masks, p: Floats) -> Figure:
+    """A row an image: input [channels, height, width], true mask, probability, and its errors at .5."""
+    rows = [
+        [_seen(image), mask, probability, _errors(probability > 0.5, mask)]
+        for image, mask, probability in zip(inputs, true, p, strict=True)
+    ]
+    figure = _grid(rows, ["input", "mask", "probability", "errors"])
+    colours = {"right": QUIET, "false alarm": WARN, "missed": INK}
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def over_training(inputs: Floats, true: Masks, p: Mapping[int, Floats]) -> Figure:
+    """A row an image: input, its probabilities at steps of the training evenly chosen, true mask."""
+    steps = sorted(p)
+    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int))]
+    rows = [[_seen(inputs[i]), *(p[step][i] for step in steps), true[i]] for i in range(len(true))]
+    return _grid(rows, ["input", *(f"step {step:,}" for step in steps), "mask"])
+
+
+def _grid(rows: Sequence[Sequence[NDArray[Any]]], titles: Sequence[str]) -> Figure:
+    """Pictures in 0 … 1, grey or in colour, in rows of equal length: one image, for axes cost more than all pixels."""
+    sheet = np.concatenate([np.concatenate([_framed(picture) for picture in row], 1) for row in rows])
+    cell = sheet.shape[1] / len(titles)
+    width = SIDE * len(titles)
+    pictures = width * len(sheet) / sheet.shape[1]
+    figure = Figure(figsize=(width, pictures + ABOVE + BELOW), dpi=110)
+    axes = figure.add_axes((0, BELOW / (pictures + ABOVE + BELOW), 1, pictures / (pictures + ABOVE + BELOW)))
+    axes.imshow(sheet, interpolation="nearest", aspect="auto")
+    axes.set_xticks([cell * (i + 0.5) for i in range(len(titles))], titles, fontsize=8)
+    axes.set_yticks([])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _framed(picture: NDArray[Any]) -> Floats:
+    """In colour [height, width, 3], with a line to the right and below."""
+    colours = picture if picture.ndim == 3 else np.repeat(picture[..., None].astype(float), 3, 2)
+    height, width, _ = colours.shape
+    framed = np.full((height + 1, width + 1, 3), to_rgb(QUIET))
+    framed[:-1, :-1] = colours
+    return framed
+
+
+def _seen(image: Floats) -> Floats:
+    """An input as it can be shown: between its own lowest and highest value; [height, width] or with colours last."""
+    low, high = image.min(), image.max()
+    shown = (image - low) / (high - low) if high > low else np.zeros_like(image)
+    return shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1)
+
+
+def _errors(predicted: Masks, true: Masks) -> Floats:
+    """Colours [height, width, 3]: right objects quiet on white, false alarms and misses loud."""
+    picture = np.ones((*true.shape, 3))
+    for where, colour in ((predicted & true, QUIET), (predicted & ~true, WARN), (~predicted & true, INK)):
+        picture[where] = to_rgb(colour)
+    return picture

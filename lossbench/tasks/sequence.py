@@ -1,0 +1,178 @@
+"""Sequences into sequences: trained on the right beginning of the answer, judged on what is written without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.core import Facts, Noise, Outputs, Parts, Seen, Split, Yardstick
+from lossbench.metrics import expected_calibration_error, temperature
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Logits of each symbol given those before it, and the answer that greedy search writes. Exact match is primary.
+
+    Yardsticks of symbols (accuracy, likelihood, calibration) are taken behind the right beginning; padding is none.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor | Parts]
+    facts: Facts
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        return (
+            Yardstick("exact_match", "share of answers without a fault", True),
+            Yardstick("edit_distance", "Levenshtein distance to the truth, as a share of the longer", False),
+            Yardstick("token_accuracy", "share of right symbols behind the right beginning", True),
+            Yardstick("nll", "negative log-likelihood of a symbol, nats", False),
+            Yardstick("ece", "expected calibration error of symbols, 15 bins", False),
+            Yardstick("nll_tempered", "the same after temperature", False),
+            Yardstick("ece_tempered", "the same after temperature", False),
+        )
+
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+        yield "model", self.loss(nets.model(batch.inputs, shifted(batch.targets)), batch.targets)
+
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
+        """`prediction`, logits behind the right beginning [n, length, classes]; `decoded`, the answer [n, length]."""
+        memory = nets.model.encoder(batch.inputs)
+        logits = nets.model.head(nets.model.decoder(memory, batch.inputs, shifted(batch.targets)))
+        return {"prediction": logits, "decoded": greedy(nets.model, memory, batch.inputs, answered(logits))}
+
+    def measure(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        from rapidfuzz.distance import Levenshtein
+
+        logits, truth = tokens(outputs["prediction"], targets)
+        answers, truths = written(outputs["decoded"]), written(targets)
+        distances = [Levenshtein.normalized_distance(a, t) for a, t in zip(answers, truths, strict=True)]
+        return {
+            "exact_match": float(np.mean([a == t for a, t in zip(answers, truths, strict=True)])),
+            "edit_distance": float(np.mean(distances)),
+            "token_accuracy": float((answered(logits) == truth).double().mean()),
+            "nll": F.cross_entropy(logits, truth).item(),
+            "ece": expected_calibration_error(*_confidence(logits, truth)),
+        }
+
+    def tune(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        logits, truth = tokens(outputs["prediction"], targets)
+        return {"temperature": temperature(logits.numpy(), truth.numpy())}
+
+    def report(self, outputs: Mapping[str, Tensor], targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+        logits, truth = tokens(outputs["prediction"], targets)
+        tempered = logits / tuned["temperature"]
+        return {
+            **self.measure(outputs, targets),
+            "nll_tempered": F.cross_entropy(tempered, truth).item(),
+            "ece_tempered": expected_calibration_error(*_confidence(tempered, truth)),
+        }
+
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
+        from lossbench.tasks import sequence_pictures as pictures
+        from lossbench.tasks.pictures import reliability
+
+        test, outputs = seen.splits.test, seen.outputs["test"]
+        assert isinstance(outputs, Mapping)
+        sources = [self._read(row) for row in test.inputs]
+        truths, answers = self._texts(test.targets), self._texts(outputs["decoded"])
+        logits, truth = tokens(outputs["prediction"], test.targets)
+        drawn = {
+            "examples": pictures.examples(sources, truths, answers),
+            "reliability": reliability(
+                {
+                    "as trained": _confidence(logits, truth),
+                    "after temperature": _confidence(logits / seen.tuned["temperature"], truth),
+                }
+            ),
+        }
+        if test.marks:
+            right = np.array([a == t for a, t in zip(answers, truths, strict=True)])
+            forms = {name: mark.cpu().numpy().astype(bool) for name, mark in test.marks.items()}
+            drawn["forms"] = pictures.forms(right, forms)
+        if seen.glimpses:
+            first = seen.splits.validation
+            guesses = {step: self._texts(_decoded(found)) for step, found in seen.glimpses.items()}
+            shown = len(next(iter(guesses.values())))
+            drawn["training"] = pictures.training(
+                [self._read(row) for row in first.inputs[:shown]], self._texts(first.targets[:shown]), guesses
+            )
+        return drawn
+
+    def _texts(self, rows: Tensor) -> list[str]:
+        return ["".join(self._symbol(k) for k in row if k != END) for row in written(rows)]
+
+    def _symbol(self, index: int) -> str:
+        return self.facts.classes[index] if index > END else "\N{REPLACEMENT CHARACTER}"
+
+    def _read(self, row: Tensor) -> str:
+        symbols = (self.facts.vocabulary[k] for k in row.tolist() if k != PAD)
+        return "".join(symbol if len(symbol) == 1 else "\N{REPLACEMENT CHARACTER}" for symbol in symbols)
+
+
+def _decoded(outputs: Outputs) -> Tensor:
+    assert isinstance(outputs, Mapping)
+    return outputs["decoded"]
+
+
+def shifted(targets: Tensor) -> Tensor:
+    """What has been written before each symbol: the start, then the targets [..., length] one place later."""
+    return F.pad(targets, (1, -1), value=START)
+
+
+def answered(logits: Tensor) -> Tensor:
+    """The likeliest symbol among those that an answer is made of."""
+    return logits[..., END:].argmax(-1) + END
+
+
+def greedy(model: Any, memory: Tensor, source: Tensor, guess: Tensor) -> Tensor:
+    """What greedy search writes, [n, length]: each symbol the likeliest behind those before it; 0 behind the end.
+
+    All symbols are written at once behind a guess, then behind what that gave, until nothing changes. Each round makes
+    at least one more symbol final, so the guess saves rounds and does not alter the answer: an answer that is its own
+    continuation is the one that greedy search finds, symbol by symbol.
+    """
+    answer, changing = guess.clone(), torch.arange(len(guess), device=guess.device)
+    for _ in range(guess.shape[-1]):
+        before = answer[changing]
+        logits = model.head(model.decoder(memory[changing], source[changing], shifted(before)))
+        answer[changing] = after = _ended(answered(logits))
+        changing = changing[(after != before).any(-1)]
+        if not len(changing):
+            break
+    return answer
+
+
+def _ended(answers: Tensor) -> Tensor:
+    """Padding behind the first end."""
+    over = (answers == END).cumsum(-1) - (answers == END).long()
+    return answers.masked_fill(over > 0, PAD)
+
+
+def written(rows: Tensor) -> list[list[int]]:
+    """The symbols of each row, up to and with its end."""
+    return [[k for k in row if k != PAD] for row in rows.tolist()]
+
+
+def tokens(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [n, classes] in double precision and targets [n] of all symbols that are no padding."""
+    real = targets != PAD
+    return logits[real].double().cpu(), targets[real].cpu()
+
+
+def _confidence(logits: Tensor, truth: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The probability of each symbol that would be answered, and whether it is right."""
+    answer = answered(logits)
+    p = logits.softmax(-1).gather(-1, answer.unsqueeze(-1)).squeeze(-1)
+    return p.numpy(), (answer == truth).numpy()

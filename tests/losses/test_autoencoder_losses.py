@@ -1,0 +1,222 @@
+"""Losses of autoencoders against torch's own distributions, and against each other where they have to agree."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, Independent, Laplace, Normal, kl_divergence
+
+from lossbench.core import BadInput, Code, Parts, stream
+from lossbench.engine import Noise
+from lossbench.losses import GaussianElbo, elbo, iwae, kl, reconstruction
+
+BATCH, LATENT, PIXELS = 6, 3, 11
+DECODER = nn.Sequential(nn.Linear(LATENT, 7), nn.Tanh(), nn.Linear(7, PIXELS)).double()
+for _parameter in DECODER.parameters():
+    nn.init.normal_(_parameter, generator=stream(0, "decoder"))
+
+
+def code(seed=0, done=0, spread=1.0):
+    random = stream(seed, "code")
+    mean, log_variance = (spread * torch.randn(BATCH, LATENT, generator=random, dtype=torch.float64) for _ in range(2))
+    return Code(mean, log_variance, DECODER, Doubled(seed, done))
+
+
+class Doubled(Noise):
+    """Noise in double precision."""
+
+    def __init__(self, seed, done):
+        super().__init__([seed], torch.device("cpu"))
+        self.at(done)
+
+    def normal(self, *shape):
+        return super().normal(*shape).double()
+
+
+def target(seed=0):
+    return torch.randint(2, (BATCH, PIXELS), generator=stream(seed, "x")).double()
+
+
+def posterior(given):
+    return Independent(Normal(given.mean, (0.5 * given.log_variance).exp()), 1)
+
+
+def prior():
+    return Independent(Normal(torch.zeros(LATENT).double(), torch.ones(LATENT).double()), 1)
+
+
+def drawn(given):
+    """The latent of one sample, with the noise that a loss will be given."""
+    return posterior(given).base_dist.mean + posterior(given).base_dist.stddev * Doubled(0, 0).normal(BATCH, LATENT)
+
+
+LIKELIHOODS = {
+    "bce": lambda logits: Bernoulli(logits=logits),
+    "mse": lambda logits: Normal(logits.sigmoid(), math.sqrt(0.5)),
+    "l1": lambda logits: Laplace(logits.sigmoid(), 1.0),
+}
+CONSTANTS = {"bce": 0.0, "mse": 0.5 * math.log(math.pi), "l1": math.log(2)}  # that the terms leave out, a pixel
+
+
+def test_kl_is_that_of_the_distributions():
+    given = code()
+    terms, parts = kl(given, target())
+    torch.testing.assert_close(terms, kl_divergence(posterior(given), prior()))
+    assert torch.equal(parts["kl"], terms)
+
+
+@pytest.mark.parametrize("pixel", LIKELIHOODS)
+def test_reconstruction_is_the_likelihood_at_the_mean(pixel):
+    given, x = code(), target()
+    expected = -LIKELIHOODS[pixel](DECODER(given.mean)).log_prob(x).sum(-1) - PIXELS * CONSTANTS[pixel]
+    torch.testing.assert_close(reconstruction(given, x, pixel=pixel).terms, expected)
+
+
+@pytest.mark.parametrize("pixel", LIKELIHOODS)
+@pytest.mark.parametrize("beta", [1.0, 4.0])
+def test_elbo_is_likelihood_and_divergence(pixel, beta):
+    given, x = code(), target()
+    log_p = LIKELIHOODS[pixel](DECODER(drawn(given))).log_prob(x).sum(-1) + PIXELS * CONSTANTS[pixel]
+    divergence = kl_divergence(posterior(given), prior())
+    terms, parts = elbo(code(), x, reconstruction=pixel, beta=beta)
+    torch.testing.assert_close(terms, beta * divergence - log_p)
+    torch.testing.assert_close(parts["kl"], divergence)
+    torch.testing.assert_close(parts["reconstruction"], -log_p)
+
+
+def test_iwae_of_one_sample_is_the_elbo_with_its_divergence_sampled():
+    given, x = code(), target()
+    latent = drawn(given)
+    sampled = posterior(given).log_prob(latent) - prior().log_prob(latent)
+    expected = elbo(code(), x, beta=0).terms + sampled
+    torch.testing.assert_close(iwae(given, x, samples=1).terms, expected)
+
+
+def test_iwae_of_one_sample_is_the_elbo_on_average():
+    x = target()
+    both = [(iwae(code(done=k), x, samples=1).terms, elbo(code(done=k), x).terms) for k in range(4000)]
+    one, other = (torch.stack(terms) for terms in zip(*both, strict=True))
+    error = (one - other).std(0) / math.sqrt(len(one))
+    assert ((one - other).mean(0).abs() < 4 * error).all()
+
+
+def test_iwae_averages_weights_inside_the_logarithm():
+    given, x = code(), target()
+    noise = Doubled(0, 0)
+    latents = [
+        posterior(given).base_dist.mean + posterior(given).stddev * noise.normal(BATCH, LATENT) for _ in range(7)
+    ]
+    logs = [
+        Bernoulli(logits=DECODER(z)).log_prob(x).sum(-1) + prior().log_prob(z) - posterior(given).log_prob(z)
+        for z in latents
+    ]
+    expected = -torch.stack(logs).exp().mean(0).log()
+    torch.testing.assert_close(iwae(given, x, samples=7).terms, expected)
+
+
+def test_more_samples_tighten_the_bound():
+    x = target()
+    means = [
+        torch.stack([iwae(code(done=k), x, samples=samples).terms for k in range(200)]).mean() for samples in (1, 5, 50)
+    ]
+    assert means[0] > means[1] > means[2]
+
+
+def test_exact_posterior_makes_the_bound_tight():
+    """A decoder that ignores its latent: the prior is the posterior, and every bound is −log p(x)."""
+    blind = Code(
+        torch.zeros(BATCH, LATENT), torch.zeros(BATCH, LATENT), lambda z: z.sum(-1, keepdim=True) * 0, Doubled(0, 0)
+    )
+    x = target()[:, :1]
+    expected = torch.full((BATCH,), math.log(2)).double()
+    for terms in (elbo(blind, x).terms, iwae(blind, x, samples=9).terms):
+        torch.testing.assert_close(terms.double(), expected)
+
+
+def test_free_bits_are_a_floor_under_each_unit():
+    given, x = code(), target()
+    per_unit = kl_divergence(posterior(given).base_dist, prior().base_dist)
+    free = elbo(code(), x, free_bits=0.7).terms - elbo(code(), x, beta=0).terms
+    torch.testing.assert_close(free, per_unit.clamp(min=0.7).sum(-1))
+
+
+@pytest.mark.parametrize(("done", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (500, 1.0)])
+def test_the_divergence_warms_up(done, share):
+    x = target()
+    with_, without = (elbo(code(done=done), x, beta=beta, warm_up=10).terms for beta in (3.0, 0.0))
+    torch.testing.assert_close(with_ - without, 3 * share * kl(code(), x).terms)
+
+
+def test_gaussian_elbo_is_the_normal_likelihood_and_learns_its_deviation():
+    loss, x = GaussianElbo().double(), torch.rand(BATCH, PIXELS, generator=stream(0, "grey"), dtype=torch.float64)
+    given = code()
+    sigma = 0.01 + math.log(2)
+    log_p = Normal(DECODER(drawn(given)).sigmoid(), sigma).log_prob(x).sum(-1)
+    terms, parts = loss(code(), x)
+    torch.testing.assert_close(terms, kl_divergence(posterior(given), prior()) - log_p)
+    assert parts["sigma"][0].item() == pytest.approx(sigma)
+    terms.sum().backward()
+    assert loss.rho.grad is not None
+    assert loss.rho.grad != 0
+
+
+def test_learned_deviation_settles_at_the_root_of_the_mean_square():
+    loss, x = GaussianElbo().double(), torch.rand(BATCH, PIXELS, generator=stream(0, "grey"), dtype=torch.float64)
+    optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        terms, parts = loss(code(), x)
+        terms.sum().backward()
+        optimizer.step()
+    errors = (x - DECODER(drawn(code())).sigmoid()).square().mean().sqrt()
+    assert parts["sigma"][0].item() == pytest.approx(errors.item(), rel=1e-3)
+
+
+ALL = {
+    "reconstruction": reconstruction,
+    "kl": kl,
+    "elbo": elbo,
+    "iwae": iwae,
+    "gaussian_elbo": GaussianElbo().double(),
+}
+EACH = pytest.mark.parametrize("loss", ALL.values(), ids=ALL)
+
+
+@EACH
+def test_one_term_a_picture_and_its_parts(loss):
+    given = loss(code(), target())
+    assert isinstance(given, Parts)
+    assert given.terms.shape == (BATCH,)
+    assert all(part.shape == (BATCH,) for part in given.parts.values())
+
+
+@EACH
+@pytest.mark.parametrize("spread", [0.0, 5.0, 20.0])
+def test_finite_at_extremes(loss, spread):
+    given = code(spread=spread)
+    mean, log_variance = given.mean.requires_grad_(), given.log_variance.requires_grad_()
+    terms, _ = loss(given, target())
+    gradients = torch.autograd.grad(terms.sum(), (mean, log_variance), allow_unused=True)
+    assert terms.isfinite().all()
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+@EACH
+def test_gradient_is_the_slope(loss):
+    x = target()
+    start = code()
+
+    def terms(mean, log_variance):
+        return loss(Code(mean, log_variance, DECODER, Doubled(0, 0)), x).terms
+
+    assert torch.autograd.gradcheck(terms, (start.mean.requires_grad_(), start.log_variance.requires_grad_()))
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(BadInput, match="bce, mse or l1"):
+        elbo(code(), target(), reconstruction="huber")
+    with pytest.raises(BadInput, match="at least 1"):
+        iwae(code(), target(), samples=0)
+    with pytest.raises(BadInput, match="above 0"):
+        GaussianElbo(floor=0.0)

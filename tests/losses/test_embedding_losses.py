@@ -1,0 +1,383 @@
+"""Losses of embeddings against loops over all pairs and triplets that are written from the equations alone."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lossbench.core import BadInput, stream
+from lossbench.losses import embedding
+from lossbench.losses.embedding import ArcFace, ProxyAnchor, contrastive, nt_xent, soft_triplet, supcon, triplet
+
+MINERS = ("all", "semihard", "hard", "none")
+DISTANCES = {"cosine": lambda a, b: 1 - a @ b, "euclidean": lambda a, b: (a - b).square().sum().sqrt()}
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 3])  # the last has no mate
+
+
+def batch(labels=LABELS, dimensions=5, seed=0, dtype=torch.float64):
+    embeddings = 3 * torch.randn(len(labels), dimensions, generator=stream(seed, "embeddings"), dtype=dtype)
+    return embeddings.requires_grad_(), labels
+
+
+def terms(loss, embeddings, labels, **settings):
+    given = loss(embeddings, labels, **settings)
+    return getattr(given, "terms", given)
+
+
+def assert_same(found, expected, embeddings, rtol=1e-9):
+    """In value, and in gradient with respect to the embeddings."""
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(value, embeddings, retain_graph=True)[0] for value in (found, expected))
+    assert theirs.abs().max() > 1e-4
+    torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-10)
+
+
+def unit(embeddings):
+    return [e / e.square().sum().sqrt() for e in embeddings]
+
+
+def triplets(embeddings, labels, distance):
+    """d(a, p) − d(a, n) of every triplet."""
+    u, n = unit(embeddings), len(labels)
+    return torch.stack(
+        [
+            DISTANCES[distance](u[a], u[p]) - DISTANCES[distance](u[a], u[k])
+            for a, p, k in itertools.product(range(n), repeat=3)
+            if a != p and labels[a] == labels[p] != labels[k]
+        ]
+    )
+
+
+def chosen(gaps, margin, miner):
+    return {
+        "all": gaps > -margin,
+        "semihard": (gaps > -margin) & (gaps < 0),
+        "hard": gaps >= 0,
+        "none": torch.ones_like(gaps, dtype=torch.bool),
+    }[miner]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("margin", [0.05, 0.4])
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("miner", MINERS)
+def test_triplet_is_a_loop_over_all_triplets(miner, distance, margin, seed):
+    embeddings, labels = batch(seed=seed)
+    gaps = triplets(embeddings, labels, distance)
+    kept = chosen(gaps, margin, miner)
+    assert kept.any()
+    expected = F.relu(gaps[kept] + margin).mean()
+    found = triplet(embeddings, labels, margin=margin, miner=miner, distance=distance)
+    assert_same(found.terms, expected, embeddings)
+    share = (chosen(gaps, margin, "all") if miner == "none" else kept).double().mean()
+    torch.testing.assert_close(found.parts["active"], share)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("miner", MINERS)
+def test_soft_triplet_is_a_loop_over_all_triplets(miner, distance):
+    embeddings, labels = batch()
+    gaps = triplets(embeddings, labels, distance)
+    expected = torch.log1p(torch.exp(gaps[chosen(gaps, 0.2, miner)] + 0.2)).mean()
+    settings = {"margin": 0.2, "miner": miner, "distance": distance}
+    assert_same(terms(soft_triplet, embeddings, labels, **settings), expected, embeddings)
+
+
+def test_miners_keep_different_triplets():
+    embeddings, labels = batch()
+    values = {miner: triplet(embeddings, labels, margin=0.3, miner=miner).terms.item() for miner in MINERS}
+    assert len(set(values.values())) == len(MINERS)
+
+
+def test_triplets_of_all_are_those_of_semihard_and_hard():
+    embeddings, labels = batch()
+    share = {m: triplet(embeddings, labels, margin=0.3, miner=m).parts["active"].item() for m in MINERS}
+    assert share["all"] == pytest.approx(share["semihard"] + share["hard"])
+
+
+@pytest.mark.parametrize("pos_margin", [0.0, 0.3])
+@pytest.mark.parametrize("neg_margin", [0.6, 1.0])
+def test_contrastive_is_a_loop_over_all_pairs(pos_margin, neg_margin):
+    embeddings, labels = batch()
+    u = unit(embeddings)
+    pulls, pushes = [], []
+    for a, b in itertools.permutations(range(len(labels)), 2):
+        d = DISTANCES["euclidean"](u[a], u[b])
+        (pulls if labels[a] == labels[b] else pushes).append(
+            d - pos_margin if labels[a] == labels[b] else neg_margin - d
+        )
+    means = [torch.stack([term for term in side if term > 0]).mean() for side in (pulls, pushes)]
+    found = contrastive(embeddings, labels, pos_margin=pos_margin, neg_margin=neg_margin)
+    assert_same(found, sum(means), embeddings)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_nt_xent_sets_each_positive_against_the_negatives(temperature):
+    embeddings, labels = batch()
+    u, n, expected = unit(embeddings), len(labels), []
+    for a, p in itertools.permutations(range(n), 2):
+        if labels[a] == labels[p]:
+            wrong = [u[a] @ u[k] for k in range(n) if labels[k] != labels[a]]
+            logits = torch.stack([u[a] @ u[p], *wrong]) / temperature
+            expected.append(torch.logsumexp(logits, 0) - logits[0])
+    assert_same(nt_xent(embeddings, labels, temperature=temperature), torch.stack(expected).mean(), embeddings)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_supcon_shares_the_softmax_among_positives(temperature):
+    embeddings, labels = batch()
+    u, n, expected = unit(embeddings), len(labels), []
+    for a in range(n):
+        rest = [k for k in range(n) if k != a]
+        log_p = torch.stack([u[a] @ u[k] for k in rest]).div(temperature).log_softmax(0)
+        mates = [i for i, k in enumerate(rest) if labels[k] == labels[a]]
+        if mates:
+            expected.append(-log_p[mates].mean())
+    assert_same(supcon(embeddings, labels, temperature=temperature), torch.stack(expected).mean(), embeddings)
+
+
+def test_nt_xent_and_supcon_agree_on_two_views_each():
+    embeddings, labels = batch(torch.arange(4).repeat(2))
+    found = [loss(embeddings, labels, temperature=0.2) for loss in (nt_xent, supcon)]
+    torch.testing.assert_close(*found)
+
+
+def learned(kind, classes=4, dimensions=5, seed=3, **settings):
+    return kind(classes=classes, dimensions=dimensions, generator=stream(seed, "loss"), **settings).double()
+
+
+@pytest.mark.parametrize(("margin", "scale"), [(28.6, 64.0), (10.0, 8.0), (100.0, 4.0)])
+def test_arcface_adds_its_margin_to_the_angle(margin, scale):
+    embeddings, labels = batch()
+    loss = learned(ArcFace, margin=margin, scale=scale)
+    centres, m = loss.of.W.T, math.radians(margin)
+    expected = []
+    for e, y in zip(unit(embeddings), labels, strict=True):
+        cosines = [e @ w / w.norm() for w in centres]
+        angle = torch.acos(cosines[y])
+        turned = torch.cos(angle + m) if angle <= math.pi - m else torch.cos(angle) - m * math.sin(m)
+        logits = torch.stack([turned if k == y else c for k, c in enumerate(cosines)]) * scale
+        expected.append(torch.logsumexp(logits, 0) - logits[y])
+    assert_same(loss(embeddings, labels), torch.stack(expected).mean(), embeddings)
+
+
+def test_arcface_without_margin_is_a_softmax_over_cosines():
+    embeddings, labels = batch()
+    loss = learned(ArcFace, margin=0.0, scale=10.0)
+    logits = 10 * F.normalize(embeddings) @ F.normalize(loss.of.W, dim=0)
+    assert_same(loss(embeddings, labels), F.cross_entropy(logits, labels), embeddings)
+
+
+@pytest.mark.parametrize(("margin", "scale"), [(0.1, 32.0), (0.3, 4.0)])
+def test_proxy_anchor_sums_over_the_batch_of_each_proxy(margin, scale):
+    labels = LABELS[:-1]  # class 3 has a proxy and no example
+    embeddings, _ = batch(labels)
+    loss = learned(ProxyAnchor, margin=margin, scale=scale)
+    pulls, pushes = [], []
+    for k, proxy in enumerate(loss.of.proxies):
+        cosines = torch.stack([e @ proxy / proxy.norm() for e in unit(embeddings)])
+        mine = labels == k
+        if mine.any():
+            pulls.append(torch.log1p(torch.exp(-scale * (cosines[mine] - margin)).sum()))
+        pushes.append(torch.log1p(torch.exp(scale * (cosines[~mine] + margin)).sum()))
+    expected = torch.stack(pulls).sum() / 3 + torch.stack(pushes).sum() / 4
+    assert_same(loss(embeddings, labels), expected, embeddings)
+
+
+LEARNED = pytest.mark.parametrize("kind", [ArcFace, ProxyAnchor])
+
+
+@LEARNED
+def test_what_a_loss_learns_comes_from_its_generator_alone(kind):
+    before = torch.random.get_rng_state()
+    first, again, other = (dict(learned(kind, seed=seed).named_parameters()) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for name, parameter in first.items():
+        assert torch.equal(parameter, again[name])
+        assert not torch.equal(parameter, other[name])
+
+
+@LEARNED
+def test_what_a_loss_learns_is_counted_and_has_a_gradient(kind):
+    loss = learned(kind, classes=6, dimensions=7)
+    (parameter,) = loss.parameters()
+    assert parameter.numel() == 42
+    embeddings, labels = batch(dimensions=7)
+    loss(embeddings, labels).backward()
+    assert parameter.grad.abs().max() > 0
+
+
+@LEARNED
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_what_a_loss_learns_keeps_its_type(kind, dtype):
+    loss = kind(classes=4, dimensions=5, generator=stream(0, "loss"))
+    embeddings, labels = batch(dtype=dtype)
+    assert loss(embeddings, labels).dtype == dtype
+    assert {parameter.dtype for parameter in loss.parameters()} == {torch.float32}
+
+
+MADE = {
+    "triplet": triplet,
+    "soft_triplet": soft_triplet,
+    "contrastive": contrastive,
+    "nt_xent": nt_xent,
+    "supcon": supcon,
+    "arcface": ArcFace,
+    "proxy_anchor": ProxyAnchor,
+}
+EACH = pytest.mark.parametrize("name", MADE)
+
+
+def made(name, **settings):
+    loss = MADE[name]
+    if isinstance(loss, type):
+        return kind_of(loss, **settings)
+    return lambda embeddings, labels: terms(loss, embeddings, labels, **settings)
+
+
+def kind_of(loss, **settings):
+    return loss(classes=4, dimensions=5, generator=stream(3, "loss"), **settings)
+
+
+@EACH
+def test_the_global_generator_is_left_alone(name):
+    before = torch.random.get_rng_state()
+    made(name)(*batch(dtype=torch.float32)).backward()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@EACH
+def test_the_order_of_a_batch_does_not_matter(name):
+    embeddings, labels = batch(dtype=torch.float32)
+    order = torch.arange(len(labels)).roll(4).flip(0)
+    loss = made(name)
+    torch.testing.assert_close(loss(embeddings[order], labels[order]), loss(embeddings, labels))
+
+
+@EACH
+def test_only_directions_matter(name):
+    embeddings, labels = batch(dtype=torch.float32)
+    lengths = torch.linspace(0.1, 50, len(labels))[:, None]
+    loss = made(name)
+    torch.testing.assert_close(loss(embeddings * lengths, labels), loss(embeddings, labels))
+
+
+@EACH
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_finite_where_all_are_at_one_place_and_far_out(name, scale, spread):
+    embeddings = scale * (1 + spread * batch()[0].detach().float())
+    value = made(name)(embeddings.requires_grad_(), LABELS)
+    assert value.isfinite()
+    assert torch.autograd.grad(value, embeddings)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("towards", [1, -1])
+@pytest.mark.parametrize("kind", [ArcFace, ProxyAnchor])
+def test_finite_where_an_embedding_meets_its_centre(kind, towards):
+    for seed in range(10):
+        loss = kind(classes=4, dimensions=64, generator=stream(seed, "loss"))
+        (parameter,) = loss.parameters()
+        centres = parameter.T if kind is ArcFace else parameter
+        embeddings = (towards * centres).detach().clone().requires_grad_()
+        gradients = torch.autograd.grad(loss(embeddings, torch.arange(4)), [embeddings, parameter])
+        assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def separated():
+    """Identities that are as far apart as may be, and each at one place."""
+    labels = torch.arange(4).repeat_interleave(3)
+    return torch.eye(4, 5)[labels].requires_grad_(), labels
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("miner", MINERS)
+def test_no_active_triplet_costs_nothing_and_pulls_nowhere(miner, distance):
+    embeddings, labels = separated()
+    found = triplet(embeddings, labels, margin=0.05, miner=miner, distance=distance)
+    assert found.terms.item() == 0
+    assert found.parts["active"].item() == 0
+    assert torch.equal(torch.autograd.grad(found.terms, embeddings)[0], torch.zeros_like(embeddings))
+
+
+@pytest.mark.parametrize("name", ["triplet", "soft_triplet", "contrastive", "nt_xent", "supcon"])
+@pytest.mark.parametrize("labels", [torch.arange(9), torch.zeros(9, dtype=torch.long)], ids=["strangers", "one"])
+def test_a_batch_without_pairs_to_compare_is_no_error(name, labels):
+    embeddings = batch()[0].detach().float().requires_grad_()
+    value = made(name)(embeddings, labels)
+    (gradient,) = torch.autograd.grad(value, embeddings)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    if name != "contrastive":
+        assert value.item() == 0
+        assert not gradient.any()
+
+
+@EACH
+def test_descent_brings_identities_together(name):
+    embeddings, labels = batch(torch.arange(4).repeat_interleave(3), dtype=torch.float32)
+    loss = made(name, **({"miner": "all", "margin": 0.5} if name == "triplet" else {}))
+    optimizer = torch.optim.Adam([embeddings], lr=0.05)
+    before = gap(embeddings, labels)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss(embeddings, labels).backward()
+        optimizer.step()
+    assert gap(embeddings, labels) > max(before + 0.3, 0.3)
+
+
+def gap(embeddings, labels):
+    """By how much identities are more alike within than between."""
+    u = F.normalize(embeddings.detach())
+    cosines, same = u @ u.T, labels[:, None] == labels
+    return (cosines[same].mean() - cosines[~same].mean()).item()
+
+
+@pytest.mark.parametrize("name", ["triplet", "soft_triplet", "contrastive"])
+def test_near_each_other_distances_are_no_noise(name):
+    labels = torch.arange(10).repeat_interleave(4)
+    near = (1 + 1e-4 * batch(labels, 64)[0].detach()).float().requires_grad_()
+    settings = {} if name == "contrastive" else {"miner": "none", "distance": "euclidean"}
+    exact = near.double()
+    (ours,) = torch.autograd.grad(made(name, **settings)(near, labels), near)
+    (theirs,) = torch.autograd.grad(made(name, **settings)(exact, labels), exact)
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5 * theirs.abs().max().item())
+
+
+def test_the_same_bits_on_one_thread_and_on_two():
+    embeddings, labels = batch(torch.arange(48).repeat(4), 64, dtype=torch.float32)
+    threads, gradients = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            gradients.append(torch.autograd.grad(triplet(embeddings, labels, miner="none").terms, embeddings)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[1], gradients[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("triplet", {"miner": "soft"}, r"loss\.miner=soft.*semihard"),
+        ("soft_triplet", {"distance": "l1"}, r"loss\.distance=l1.*euclidean"),
+        ("nt_xent", {"temperature": 0.0}, r"loss\.temperature=0\.0"),
+        ("supcon", {"temperature": -1.0}, r"loss\.temperature=-1\.0"),
+        ("arcface", {"margin": 180.0}, r"loss\.margin=180"),
+        ("arcface", {"scale": 0.0}, r"loss\.scale=0"),
+        ("proxy_anchor", {"scale": -2.0}, r"loss\.scale=-2"),
+    ],
+)
+def test_impossible_settings_are_refused(name, settings, said):
+    with pytest.raises(BadInput, match=said):
+        made(name, **settings)(*batch(dtype=torch.float32))
+
+
+def test_every_loss_says_that_it_sees_the_whole_batch():
+    for loss in MADE.values():
+        assert loss.card.batch
+        assert loss.card.kinds == ("embedding",)
+    assert embedding.MINERS == MINERS
