@@ -1,8 +1,8 @@
-"""Speed, side by side in one run: `python scripts/bench.py [one] [stacks] [report] [--mnist FOLDER] [--rounds 5]`.
+"""Speed, side by side: `python scripts/bench.py [one] [tasks] [stacks] [report] [--mnist FOLDER] [--rounds 5]`.
 
-`one`: a run against a loop by hand, recording, start-up. `stacks`: many runs against turns, Hydra's basic launcher and
-Lightning. `report`: the report of 30 and of 1,000 runs. Prints medians and ratios; nothing here is a test. Lightning is
-timed where it is installed (the `bench` extra).
+`one`: a run against a loop by hand, recording, start-up. `tasks`: a step of each against the same by hand. `stacks`:
+many runs against turns, Hydra's basic launcher and Lightning. `report`: the report of 30 and of 1,000 runs. Prints
+medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from statistics import median
 
 import made_up
 import stacks
+import steps
 import torch
 from contenders import BATCH, by_hand, dataloader, lightning, usual_loader
 from hydra import compose, initialize_config_dir
@@ -128,6 +129,15 @@ def one(table: Table, mnist: str | None, rounds: int) -> None:
     table.add_section()
 
 
+def tasks(table: Table, mnist: str | None, rounds: int) -> None:
+    """A step of each task that is not a plain one of `one`, in milliseconds."""
+    for name, words in steps.WORDS.items():
+        ms = side_by_side(rounds, steps.pair(name, composed(f"dataset={name}", *words)))
+        for who, value in ms.items():
+            table.add_row(f"dataset={name}, a step: {who}", f"{value:.2f} ms", f"{value / ms['by hand']:.2f}")
+        table.add_section()
+
+
 def many(table: Table, mnist: str | None, rounds: int) -> None:
     """Thirty runs and ten; a ratio above 1 is how many times faster than the first row of its section."""
     cores = os.cpu_count() or 1
@@ -180,7 +190,7 @@ def report(table: Table, mnist: str | None, rounds: int) -> None:
         table.add_row(f"{title}, whole command, once", f"{whole:.2f} s", "")
 
 
-SECTIONS = {"one": one, "stacks": many, "report": report}
+SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "report": report}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AT_ONCE = 16_384  # pictures decoded at once when a likelihood is estimated: what bounds memory
+WALK = 15  # pictures on a side of the grid of latents
 ACTIVE = 0.01  # variance over the data of a unit's mean, from which the unit is in use
 
 
@@ -95,7 +96,7 @@ class Autoencoder:
             "reconstructions": image_pictures.beside(outputs["input"], outputs["reconstruction"]),
             "samples": image_pictures.grid(outputs["sample"]),
             "samples_over_training": image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
-            "latent_grid": image_pictures.grid(_walk(seen.nets, outputs["mean"], self.facts.inputs), columns=15),
+            "latent_grid": image_pictures.grid(_walk(seen.nets, outputs["mean"], self.facts.inputs), columns=WALK, rows=WALK),
             "latent_scatter": image_pictures.scatter(outputs["mean"], labels),
         }
 
@@ -134,7 +135,7 @@ def _bounds(code: Code, pictures: Tensor, samples: int) -> dict[str, Tensor]:
     return {"nll": math.log(samples) - weights, "elbo": explained / samples - divergence, "kl": divergence}
 
 
-def _walk(nets: Any, means: Tensor, shape: tuple[int, ...], side: int = 15) -> Tensor:
+def _walk(nets: Any, means: Tensor, shape: tuple[int, ...], side: int = WALK) -> Tensor:
     """Pictures over the two units that vary most, by the quantiles of the prior; the others stay at 0."""
     device = next(nets.parameters()).device
     ticks = torch.special.ndtri(torch.linspace(0.02, 0.98, side, dtype=torch.float64)).float()

@@ -67,8 +67,9 @@ class Gan:
         own = noise.own()
         project = getattr(self.loss, "project", None)
         for _ in range(self.critic_steps):
-            fake = nets.generator(noise.normal(size, latent).to(real.dtype))
-            yield "critic", self.loss.critic(nets.critic, real, fake.detach(), own)
+            with torch.no_grad():  # what the critic learns does not move the generator
+                fake = nets.generator(noise.normal(size, latent).to(real.dtype))
+            yield "critic", self.loss.critic(nets.critic, real, fake, own)
             if project is not None:
                 project(nets.critic)
         fake = nets.generator(noise.normal(size, latent).to(real.dtype))

