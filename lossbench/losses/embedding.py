@@ -5,18 +5,14 @@ All of them look at directions only: embeddings are normalised before anything e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lossbench.core import BadInput, Parts, card
-
-MINERS = ("all", "semihard", "hard", "none")
-DISTANCES = ("cosine", "euclidean")
-MEETS = 1 - 1e-6  # cosine from which an embedding is where its centre is
+from lossbench.losses import metric_learning as library
+from lossbench.losses.metric_learning import exactly, mined, own_draws, positive
 
 
 @card(kinds=("embedding",), batch=True, search={"margin": (0.01, 1.0)})
@@ -43,7 +39,7 @@ def triplet(
     Reference: Schroff et al., FaceNet, 2015, https://arxiv.org/abs/1503.03832; library: Musgrave et al.,
         PyTorch Metric Learning, 2020, https://arxiv.org/abs/2008.09164
     """
-    return _mined(embeddings, labels, margin, miner, distance, False)
+    return mined(embeddings, labels, margin, miner, distance, False)
 
 
 @card(kinds=("embedding",), batch=True, search={"margin": (0.0, 1.0)})
@@ -65,7 +61,7 @@ def soft_triplet(
         miner=none it pulls and pushes all pairs alike, and ranks worse for it.
     Reference: Hermans et al., In defense of the triplet loss, 2017, https://arxiv.org/abs/1703.07737
     """
-    return _mined(embeddings, labels, margin, miner, distance, True)
+    return mined(embeddings, labels, margin, miner, distance, True)
 
 
 @card(kinds=("embedding",), batch=True, search={"pos_margin": (0.0, 0.5), "neg_margin": (0.2, 1.5)})
@@ -83,7 +79,7 @@ def contrastive(embeddings: Tensor, labels: Tensor, *, pos_margin: float = 0.0, 
     Reference: Hadsell et al., Dimensionality reduction by learning an invariant mapping, 2006,
         https://doi.org/10.1109/CVPR.2006.100
     """
-    return _exactly(_contrastive(pos_margin, neg_margin), embeddings, labels)
+    return exactly(library.contrastive(pos_margin, neg_margin), embeddings, labels)
 
 
 @card(kinds=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
@@ -97,7 +93,7 @@ def nt_xent(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.07) ->
     Beware: its level depends on the batch size; other positives of the anchor are no negatives here, and no help.
     Reference: Chen et al., A simple framework for contrastive learning (SimCLR), 2020, https://arxiv.org/abs/2002.05709
     """
-    return _exactly(_nt_xent(_positive("temperature", temperature)), embeddings, labels)
+    return exactly(library.nt_xent(positive("temperature", temperature)), embeddings, labels)
 
 
 @card(kinds=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
@@ -112,7 +108,7 @@ def supcon(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> T
         positive is left out.
     Reference: Khosla et al., Supervised contrastive learning, 2020, https://arxiv.org/abs/2004.11362
     """
-    return _exactly(_supcon(_positive("temperature", temperature)), embeddings, labels)
+    return exactly(library.supcon(positive("temperature", temperature)), embeddings, labels)
 
 
 @card(
@@ -148,8 +144,8 @@ class ArcFace(nn.Module):
         super().__init__()
         if not 0 <= margin < 180:
             raise BadInput(f"loss.margin={margin}: an angle in degrees, from 0, below 180")
-        with _own_draws():
-            self.of = _arcface()(classes, dimensions, margin=margin, scale=_positive("scale", scale))
+        with own_draws():
+            self.of = library.arcface()(classes, dimensions, margin=margin, scale=positive("scale", scale))
         nn.init.normal_(self.of.W, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -188,91 +184,9 @@ class ProxyAnchor(nn.Module):
         super().__init__()
         from pytorch_metric_learning.losses import ProxyAnchorLoss
 
-        with _own_draws():
-            self.of = ProxyAnchorLoss(classes, dimensions, margin=margin, alpha=_positive("scale", scale))
+        with own_draws():
+            self.of = ProxyAnchorLoss(classes, dimensions, margin=margin, alpha=positive("scale", scale))
         nn.init.kaiming_normal_(self.of.proxies, mode="fan_out", generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self.of(embeddings.to(self.of.proxies.dtype), labels).to(embeddings.dtype)
-
-
-def _own_draws() -> Any:
-    """The library draws initial weights from the global generator; they are drawn again, and its state comes back."""
-    return torch.random.fork_rng(devices=[])
-
-
-def _mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> Parts:
-    mine, loss = _triplet(margin, miner, distance, smooth)
-    exact = embeddings.double()  # see _exactly
-    found = mine(exact, labels)
-    value = loss(exact, labels, None if miner == "none" else found)
-    same = (labels.unsqueeze(0) == labels.unsqueeze(1)).sum(1)
-    triplets = ((same - 1) * (len(labels) - same)).sum()
-    active = len(found[0]) / triplets.clamp(min=1)
-    return Parts(value.to(embeddings.dtype), {"active": active.to(embeddings.dtype)})
-
-
-def _exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
-    """In double precision: near each other, float32's distances are noise."""
-    return loss(embeddings.double(), labels).to(embeddings.dtype)
-
-
-@cache  # the library's objects keep nothing between calls, and take longer to make than to use
-def _triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
-    from pytorch_metric_learning import losses, miners, reducers
-
-    if miner not in MINERS:
-        raise BadInput(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
-    kept = "all" if miner == "none" else miner
-    mine = miners.TripletMarginMiner(margin=margin, type_of_triplets=kept, distance=_distance(distance))
-    reducer = reducers.MeanReducer() if miner == "none" else reducers.AvgNonZeroReducer()
-    loss = losses.TripletMarginLoss(margin, smooth_loss=smooth, distance=_distance(distance), reducer=reducer)
-    return mine, loss
-
-
-def _distance(name: str) -> Any:
-    from pytorch_metric_learning import distances
-
-    if name not in DISTANCES:
-        raise BadInput(f"loss.distance={name}: unknown; choose {' or '.join(DISTANCES)}")
-    return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance()
-
-
-@cache
-def _contrastive(pos_margin: float, neg_margin: float) -> Any:
-    from pytorch_metric_learning import losses
-
-    return losses.ContrastiveLoss(pos_margin, neg_margin)
-
-
-@cache
-def _nt_xent(temperature: float) -> Any:
-    from pytorch_metric_learning import losses
-
-    return losses.NTXentLoss(temperature)
-
-
-@cache
-def _supcon(temperature: float) -> Any:
-    from pytorch_metric_learning import losses
-
-    return losses.SupConLoss(temperature)
-
-
-@cache
-def _arcface() -> Any:
-    from pytorch_metric_learning.losses import ArcFaceLoss
-
-    class Sloped(ArcFaceLoss):
-        """The library's, but for the angle of an embedding that meets its centre: there its gradient is NaN."""
-
-        def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
-            return torch.acos(cosine_of_target_classes.clamp(-MEETS, MEETS))
-
-    return Sloped
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise BadInput(f"loss.{name}={value}: above 0")
-    return value

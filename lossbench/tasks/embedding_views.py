@@ -14,7 +14,7 @@ DRAWS = 6  # uniform numbers a photo
 
 
 def seen_anew(photos: Tensor, draws: Tensor, strength: float) -> Tensor:
-    """Photos mirrored at random, turned, shifted, zoomed, and of another contrast and brightness, by `strength`.
+    """Photos mirrored at random, turned, shifted, zoomed, and of another contrast, by `strength`.
 
     At strength 1: up to 10°, 8 % of a side, 10 % of the size, 30 % of the contrast. Beyond the edge its pixels go on.
 

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 
 from lossbench.core import BadInput, stream
-from lossbench.losses import embedding
 from lossbench.losses.embedding import ArcFace, ProxyAnchor, contrastive, nt_xent, soft_triplet, supcon, triplet
 
 MINERS = ("all", "semihard", "hard", "none")
@@ -380,4 +379,3 @@ def test_every_loss_says_that_it_sees_the_whole_batch():
     for loss in MADE.values():
         assert loss.card.batch
         assert loss.card.kinds == ("embedding",)
-    assert embedding.MINERS == MINERS

@@ -1,0 +1,98 @@
+"""pytorch-metric-learning: its objects made once for each setting, exact near each other, drawing nothing global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput, Parts
+
+MINERS = ("all", "semihard", "hard", "none")
+DISTANCES = ("cosine", "euclidean")
+MEETS = 1 - 1e-6  # cosine from which an embedding is where its centre is
+
+
+def own_draws() -> Any:
+    """The library draws initial weights from the global generator; they are drawn again, and its state comes back."""
+    return torch.random.fork_rng(devices=[])
+
+
+def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> Parts:
+    mine, loss = triplet(margin, miner, distance, smooth)
+    exact = embeddings.double()  # see exactly
+    found = mine(exact, labels)
+    value = loss(exact, labels, None if miner == "none" else found)
+    same = (labels.unsqueeze(0) == labels.unsqueeze(1)).sum(1)
+    triplets = ((same - 1) * (len(labels) - same)).sum()
+    active = len(found[0]) / triplets.clamp(min=1)
+    return Parts(value.to(embeddings.dtype), {"active": active.to(embeddings.dtype)})
+
+
+def exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
+    """In double precision: near each other, float32's distances are noise."""
+    return loss(embeddings.double(), labels).to(embeddings.dtype)
+
+
+@cache  # the library's objects keep nothing between calls, and take longer to make than to use
+def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
+    from pytorch_metric_learning import losses, miners, reducers
+
+    if miner not in MINERS:
+        raise BadInput(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
+    kept = "all" if miner == "none" else miner
+    mine = miners.TripletMarginMiner(margin=margin, type_of_triplets=kept, distance=distance_of(distance))
+    reducer = reducers.MeanReducer() if miner == "none" else reducers.AvgNonZeroReducer()
+    loss = losses.TripletMarginLoss(margin, smooth_loss=smooth, distance=distance_of(distance), reducer=reducer)
+    return mine, loss
+
+
+def distance_of(name: str) -> Any:
+    from pytorch_metric_learning import distances
+
+    if name not in DISTANCES:
+        raise BadInput(f"loss.distance={name}: unknown; choose {' or '.join(DISTANCES)}")
+    return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance()
+
+
+@cache
+def contrastive(pos_margin: float, neg_margin: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    return losses.ContrastiveLoss(pos_margin, neg_margin)
+
+
+@cache
+def nt_xent(temperature: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    return losses.NTXentLoss(temperature)
+
+
+@cache
+def supcon(temperature: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    return losses.SupConLoss(temperature)
+
+
+@cache
+def arcface() -> Any:
+    from pytorch_metric_learning.losses import ArcFaceLoss
+
+    class Sloped(ArcFaceLoss):
+        """The library's, but for the angle of an embedding that meets its centre: there its gradient is NaN."""
+
+        def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
+            return torch.acos(cosine_of_target_classes.clamp(-MEETS, MEETS))
+
+    return Sloped
+
+
+def positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise BadInput(f"loss.{name}={value}: above 0")
+    return value
