@@ -28,15 +28,17 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     seeds = verdict.values.notna().sum(axis=1)
     seed = str(seeds.idxmax()) if len(seeds) else done["seed"].iloc[0]
     shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
-    by_name: dict[str, list[tuple[str, str]]] = {}
-    size = 0
+    found: dict[str, list[tuple[str, str]]] = {}
     for loss in shown:
         for run in done[(done["contender"] == loss) & (done["seed"] == seed)].itertuples():
             for name, picture in _small(client, run.run_id):
-                size += len(picture)
-                if size <= PICTURES_MB * 2**20:
-                    by_name.setdefault(name, []).append((loss, picture))
-    return {"seed": seed, "by_name": by_name, "cut": size > PICTURES_MB * 2**20 or len(verdict.chosen) > PICTURED}
+                found.setdefault(name, []).append((loss, picture))
+    by_name, left = {}, PICTURES_MB * 2**20
+    for name, beside in found.items():  # whole rows, so that whatever is shown is shown of every loss
+        left -= sum(len(picture) for _, picture in beside)
+        if left >= 0 or not by_name:
+            by_name[name] = beside
+    return {"seed": seed, "by_name": by_name, "cut": len(by_name) < len(found) or len(verdict.chosen) > PICTURED}
 
 
 def _small(client: MlflowClient, run_id: str) -> Iterator[tuple[str, str]]:
