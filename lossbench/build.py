@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -19,9 +18,8 @@ from torch.optim import Optimizer
 
 from lossbench import datasets
 from lossbench.catalogue import describe
-from lossbench.core import KINDS, BadInput, Card, Facts, Net, Parts, Split, Splits, Task, card_of, stream
-from lossbench.engine import Nets, Noise, Plan
-from lossbench.engine.order import grouped
+from lossbench.core import KINDS, BadInput, Card, Facts, Net, Splits, Task, card_of, stream
+from lossbench.engine import Nets, Plan
 from lossbench.models.initial import start_at
 from lossbench.settings import TASKS
 from lossbench.tasks.lifting import OfIdentities, lifted
@@ -89,10 +87,14 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     """The loss with all that it needs of a run; on embeddings a multi-class loss learns the logits that it reads."""
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: len(facts.classes),
-        "dimensions": lambda: _head(nets.model, "the model").out_features,
+        "dimensions": lambda: _head(nets.model, "the loss learns as many numbers a class as it gives").out_features,
         "generator": lambda: stream(seed, "loss"),
     }
     made = loss(cfg, facts.kind, brings)
+    if facts.kind == "gan" and not (hasattr(made, "critic") and hasattr(made, "generator")):
+        raise BadInput(
+            f"loss._target_={cfg._target_}: wants the methods critic(D, real, fake) and generator(D, real, fake)"
+        )
     card = card_of(made)
     if facts.kind == "embedding" and card and "multiclass" in card.kinds:
         return OfIdentities(made, **{name: bring() for name, bring in brings.items()})
@@ -120,7 +122,7 @@ def nets(cfg: DictConfig, facts: Facts, seed: int) -> Nets:
     given = {name: value for name, value in told.items() if described and name in described.parameters}
     made = _call("model", cfg, facts.inputs, facts.outputs, stream(seed, "init"), drop=("prior",), **given)
     if cfg.get("prior") is not None:
-        start_at(_head(made, cfg._target_), _prior(cfg.prior, facts))
+        start_at(_head(made, "its bias would start at model.prior"), _prior(cfg.prior, facts))
     return Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
 
 
@@ -145,30 +147,6 @@ def plan(cfg: DictConfig) -> Plan:
     return Plan(**settings)
 
 
-def probe(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int, per_class: int | None) -> None:
-    """Ask the task once for its terms, so that a loss that cannot work is refused before anything is recorded.
-
-    Raises: BadInput where the loss fails on a batch, or returns neither one term an example nor one number.
-    """
-    nets = copy.deepcopy(nets)  # a step may change them
-    chosen = torch.arange(batch_size)
-    if per_class is not None:
-        chosen = next(grouped(train.targets, batch_size, per_class, stream(0, "probe")))
-    batch = train[chosen].to(device)
-    try:
-        for player, given in task.step(nets, batch, Noise([0], device)):
-            terms = given.terms if isinstance(given, Parts) else given
-            if terms.dim() and terms.shape != (batch_size,):
-                raise BadInput(
-                    f"loss: returned {list(terms.shape)} for the {player} on a batch of {batch_size}; "
-                    f"terms are [{batch_size}], or one number"
-                )
-            if not terms.requires_grad:
-                raise BadInput(f"loss: what it returned for the {player} has no gradient")
-    except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise BadInput(f"loss: failed on the first batch: {type(error).__name__}: {_last_line(error)}") from error
-
-
 def _prior(prior: Any, facts: Facts) -> float | list[float]:
     if prior != "auto":
         return float(prior)
@@ -180,10 +158,10 @@ def _prior(prior: Any, facts: Facts) -> float | list[float]:
     return shares[1] if facts.kind == "binary" else shares
 
 
-def _head(model: Any, target: str) -> nn.Linear:
+def _head(model: Any, why: str) -> nn.Linear:
     net: Net = model
     if not isinstance(getattr(net, "head", None), nn.Linear):
-        raise BadInput(f"model.prior: {target} has no linear layer named head whose bias could start there")
+        raise BadInput(f"model: {type(model).__name__} has no linear layer named head; {why}")
     return net.head
 
 

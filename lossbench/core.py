@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,16 @@ KINDS = ("regression", "binary", "multiclass", "autoencoder", "gan", "embedding"
 
 class BadInput(Exception):
     """Something the user gave that cannot work: said in a line or two, exit code 2, no traceback."""
+
+
+def demand(name: str, value: Any, holds: Callable[[float], bool], what: str) -> None:
+    """Raises: BadInput for a setting that is no finite number for which this holds; `what` says it in words."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise BadInput(f"{name}={value}: not a number; {what}") from None
+    if not math.isfinite(number) or not holds(number):
+        raise BadInput(f"{name}={value}: has to be {what}")
 
 
 @dataclass(frozen=True)
@@ -167,14 +178,17 @@ class Code:
     decoder: Callable[[Tensor], Tensor]
     noise: Noise
 
-    def draw(self, samples: int) -> tuple[Tensor, Tensor]:
-        """Latents [..., batch, samples, latent], logits [..., batch, samples, pixels]; fewer are the first of more."""
+    def draw(self, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Standard normal noise and the latents it makes [..., batch, samples, latent], logits [..., samples, pixels].
+
+        Fewer are the first of more.
+        """
         import torch
 
         shape = self.mean.shape[-2:]
         noise = torch.stack([self.noise.normal(*shape) for _ in range(samples)], -2).to(self.mean.dtype)
         latent = self.mean.unsqueeze(-2) + (0.5 * self.log_variance).exp().unsqueeze(-2) * noise
-        return latent, self.decode(latent.flatten(-3, -2)).unflatten(-2, (shape[0], samples))
+        return noise, latent, self.decode(latent.flatten(-3, -2)).unflatten(-2, (shape[0], samples))
 
     def decode(self, latent: Tensor) -> Tensor:
         """Logits [..., n, pixels] of latents [..., n, latent]."""

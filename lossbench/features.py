@@ -84,6 +84,7 @@ class Features:
         return torch.cat([net(chunk.to(self._device)).cpu() for chunk in images.split(CHUNK)])
 
     @cached_property
+    @torch.inference_mode(False)  # whoever asks: it may have to be trained
     def _eye(self) -> Eye:
         facts = self._splits.facts
         eye = Eye(facts.inputs, len(facts.classes), stream(0, "features"))
@@ -91,7 +92,6 @@ class Features:
         eye.load_state_dict(remembered("features", key, lambda: self._trained(eye)))
         return eye.to(self._device)
 
-    @torch.inference_mode(False)
     @torch.enable_grad()
     def _trained(self, eye: Eye) -> dict[str, Tensor]:
         train, validation = (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lossbench import catalogue
-from lossbench.core import KINDS, BadInput
+from lossbench.core import KINDS, BadInput, demand
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"  # in a wheel, in a checkout
@@ -122,34 +120,35 @@ def check(cfg: DictConfig, names: Names) -> None:
     for group, schema in (("", Config), ("train", Train), ("tracking", Tracking)):
         _fields(group, cfg[group] if group else cfg, schema)
     train = cfg.train
-    _number("seed", cfg.seed, lambda v: v >= 0, "0 or above")
+    demand("seed", cfg.seed, lambda v: v >= 0, "0 or above")
     for key in ("steps", "batch_size"):
-        _number(f"train.{key}", train[key], lambda v: v >= 1, "at least 1")
+        demand(f"train.{key}", train[key], lambda v: v >= 1, "at least 1")
     for key in ("eval_every", "record_every"):
         if train[key] is not None:
-            _number(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
+            demand(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
     if train.per_class is not None:
-        _number("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
+        demand("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
         if train.batch_size % train.per_class:
             raise BadInput(f"train.batch_size={train.batch_size}: no multiple of train.per_class={train.per_class}")
     if train.clip_norm is not None:
-        _number("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
+        demand("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
     _choice("train.schedule", train.schedule, ("constant", "cosine"))
     _choice("train.precision", train.precision, ("float32", "bfloat16"))
     if train.compile is not None:
         _choice("train.compile", train.compile, ("default", "reduce-overhead", "max-autotune"))
     _choice("device", cfg.device.partition(":")[0], ("auto", "cpu", "cuda"))
     if "lr" in cfg.optimizer:
-        _number("optimizer.lr", cfg.optimizer.lr, lambda v: v > 0, "above 0")
+        demand("optimizer.lr", cfg.optimizer.lr, lambda v: v > 0, "above 0")
     for key in ("weight_decay", "momentum"):
         if key in cfg.optimizer:
-            _number(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
+            demand(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
     _choice("dataset.kind", cfg.dataset.kind, KINDS)
     if "prior" in cfg.model:
         _prior(cfg.model.prior, cfg.dataset.kind)
     _keys("dataset", cfg.dataset, {"kind"})
     _keys("task", OmegaConf.create({"_target_": TASKS[cfg.dataset.kind], **cfg.task}), set())
     _keys("model", cfg.model, {"prior"})
+    _sizes(cfg.model)
     _keys("loss", cfg.loss, set())
     kinds = _loss_kinds(cfg.loss._target_)
     if cfg.dataset.kind not in kinds:
@@ -195,15 +194,6 @@ def _fields(group: str, settings: DictConfig, schema: type) -> None:
         )
 
 
-def _number(name: str, value: Any, holds: Callable[[float], bool], what: str) -> None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise BadInput(f"{name}={value}: not a number; {what}") from None
-    if not math.isfinite(number) or not holds(number):
-        raise BadInput(f"{name}={value}: has to be {what}")
-
-
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise BadInput(f"{name}={value}: unknown; choose {', '.join(choices)}")
@@ -216,7 +206,18 @@ def _prior(prior: Any, kind: str) -> None:
         return
     if kind not in ("binary", "segmentation"):
         raise BadInput(f"model.prior={prior}: one probability fits a binary problem, this is {kind}; auto or null")
-    _number("model.prior", prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
+    demand("model.prior", prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
+
+
+def _sizes(model: DictConfig) -> None:
+    """Whatever is counted in our own models is counted from 1."""
+    if not str(model._target_).startswith("lossbench.models."):
+        return
+    settings: Any = OmegaConf.to_container(model)
+    for key, value in settings.items():
+        counts = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int | float)]
+        if key != "prior" and not all(one >= 1 and one % 1 == 0 for one in counts):
+            raise BadInput(f"model.{key}={value}: whole numbers, at least 1")
 
 
 def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
@@ -231,7 +232,8 @@ def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
     unknown = sorted(set(settings) - {"_target_"} - ours - described.parameters)
     if unknown:
         takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"
-        raise BadInput(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}")
+        whose = "" if target.startswith("lossbench.") else f"; ~{group}.{unknown[0]} leaves it out"
+        raise BadInput(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}{whose}")
 
 
 def _loss_kinds(target: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -155,12 +156,21 @@ def result(result: Result, yardsticks: Sequence[Yardstick], title: str) -> Table
     return table
 
 
-def comparison(verdict: Verdict) -> Table:
+def fitting(verdict: Verdict, console: Console) -> Table:
+    """The comparison with as many other yardsticks as the console has room for: a number cut short is a wrong one."""
+    for others in range(SHOWN - 1, 0, -1):
+        view = comparison(verdict, others)
+        if Measurement.get(console, console.options.update(width=1000), view).maximum <= console.width:
+            return view
+    return comparison(verdict, 0)
+
+
+def comparison(verdict: Verdict, most: int) -> Table:
     """A row a loss: finished and other runs, the yardstick's mean ± SD and interval, and the first other yardsticks."""
     from lossbench.analysis.tables import limits, spread
 
     first = verdict.yardstick
-    others = [yardstick for yardstick in verdict.yardsticks if yardstick != first][: SHOWN - 1]
+    others = [yardstick for yardstick in verdict.yardsticks if yardstick != first][:most]
     view = Table(title=f"{escape(verdict.dataset)}: test, mean ± SD over seeds", title_justify="left")
     view.add_column("loss", no_wrap=True)
     for title in ("runs", "failed", _heading(first), "95 % interval", *map(_heading, others)):
@@ -184,7 +194,7 @@ def report(made: Report) -> None:
     """Print a table and a sentence a dataset, what to think twice about, and what is missing from the means."""
     console = out()
     for verdict, sentence in zip(made.verdicts, made.sentences, strict=True):
-        console.print(comparison(verdict))
+        console.print(fitting(verdict, console))
         console.print(escape(sentence), style="bold")
     for remark in made.remarks:
         if remark.concern:

@@ -34,7 +34,7 @@ class Trainee:
         """`splits` are the dataset, where it has been made already. Raises: BadInput for what cannot train."""
         import torch
 
-        from lossbench import build
+        from lossbench import build, probing
         from lossbench.features import Features
 
         self.cfg = cfg
@@ -46,6 +46,7 @@ class Trainee:
         size, per_class = cfg.train.batch_size, cfg.train.per_class
         build.check_batch(size, per_class, self.splits)
         self.nets = build.nets(cfg.model, facts, cfg.seed).to(self.device)
+        probing.model(self.nets, facts, self.splits.train, self.device, cfg.model._target_)
         loss = build.loss_of_run(cfg.loss, facts, self.nets, cfg.seed)
         self.learning = build.module_of(loss)
         if self.learning is not None:
@@ -57,7 +58,7 @@ class Trainee:
         if self.learning is not None:  # kept, selected and resumed with the players, though nobody moves it alone
             self.nets.add_module("loss", self.learning)
         self.plan = build.plan(cfg.train)
-        build.probe(self.task, self.nets, self.splits.train, self.device, size, per_class)
+        probing.loss(self.task, self.nets, self.splits.train, self.device, size, per_class)
 
     @property
     def stackable(self) -> bool:

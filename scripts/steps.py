@@ -46,8 +46,8 @@ def _ms(name: str, step: Callable[[], object]) -> float:
 
 
 def _adam(*modules: nn.Module, like: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    group = like.param_groups[0]
-    return torch.optim.Adam([p for m in modules for p in m.parameters()], lr=group["lr"], betas=group["betas"], fused=True)
+    rate, betas = (like.param_groups[0][name] for name in ("lr", "betas"))
+    return torch.optim.Adam([p for module in modules for p in module.parameters()], lr=rate, betas=betas, fused=True)
 
 
 def _down(optimizer: torch.optim.Optimizer, cost: Tensor) -> None:

@@ -20,10 +20,11 @@ BAND = (0.1, 0.5, 0.9)  # of the seeds: the ends of a curve's band, and its midd
 
 
 def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.DataFrame]]:
-    """Median and band of each contender, for every metric that is watched over steps; the primary first."""
+    """Median and band of each contender, for every metric over steps; the primary first, losses before their parts."""
     runs = verdict.runs
+    trained = sorted((c for c in runs if c.startswith("train/")), key=lambda name: (not name.endswith("/loss"), name))
     watched = [f"val/{name}" for name, _, _ in [verdict.yardstick, *verdict.yardsticks]]
-    metrics = [m for m in dict.fromkeys([*watched, *sorted(c for c in runs if c.startswith("train/"))]) if m in runs]
+    metrics = [m for m in dict.fromkeys([*watched, *trained]) if m in runs]
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for metric in metrics:
         points = histories(client, runs["run_id"], metric).merge(runs[["run_id", "contender"]], on="run_id")

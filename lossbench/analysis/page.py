@@ -107,7 +107,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "steps_figure": drawn(curves.curves(verdict, watched, "validation") if watched else None),
         "seconds_figure": drawn(curves.curves(verdict, watched, "validation", seconds=True) if timed else None),
         "own": list(own),
-        "own_figure": drawn(curves.curves(verdict, own, "its own loss") if own else None),
+        "own_figure": drawn(curves.curves(verdict, own, "as recorded") if own else None),
         "norms": list(norms),
         "norms_figure": drawn(curves.curves(verdict, norms, "norm of the gradient") if norms else None),
         "costs_figure": drawn(matrices.costs(verdict)),

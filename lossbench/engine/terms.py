@@ -123,7 +123,12 @@ def _identity(loss: Any) -> object:
         return id(loss)
     if isinstance(loss, partial):
         settings = [*loss.args, *(pair for named in sorted(loss.keywords.items()) for pair in named)]
-        return _identity(loss.func), tuple(_identity(s) if callable(s) else repr(s) for s in settings)
-    if is_dataclass(loss):
-        return type(loss), repr(loss)
+        return _identity(loss.func), tuple(map(_held, settings))
+    if is_dataclass(loss) and not isinstance(loss, type):
+        return type(loss), tuple(_held(getattr(loss, field.name)) for field in fields(loss))
     return loss
+
+
+def _held(value: Any) -> object:
+    """Of a setting: a module's own words do not tell it from another."""
+    return _identity(value) if callable(value) or is_dataclass(value) else repr(value)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, Code, Parts, card
+from lossbench.core import BadInput, Code, Parts, card, demand
 
 PixelTerm = Literal["bce", "mse", "l1"]
 
@@ -72,7 +72,7 @@ def elbo(
     Reference: Kingma & Welling 2014, https://arxiv.org/abs/1312.6114; β: Higgins et al. 2017,
         https://openreview.net/forum?id=Sy2fzU9gl; free bits: Kingma et al. 2016, https://arxiv.org/abs/1606.04934
     """
-    _, logits = code.draw(1)
+    *_, logits = code.draw(1)
     picture = pixels(logits.squeeze(-2), target, reconstruction)
     return bounded(code, picture, beta, free_bits, warm_up)
 
@@ -100,7 +100,7 @@ class GaussianElbo(nn.Module):
         self.rho = nn.Parameter(torch.zeros(()))
 
     def forward(self, code: Code, target: Tensor) -> Parts:
-        _, logits = code.draw(1)
+        *_, logits = code.draw(1)
         sigma = self.floor + F.softplus(self.rho)
         squares = (target - logits.squeeze(-2).sigmoid()).square() / (2 * sigma.square())
         given = bounded(code, (squares + sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1), *self.settings)
@@ -118,11 +118,10 @@ def iwae(code: Code, target: Tensor, *, samples: int = 5, reconstruction: PixelT
     Beware: k times the decoder's work, and for large k the encoder's gradient drowns in noise.
     Reference: Burda et al., Importance weighted autoencoders, 2016, https://arxiv.org/abs/1509.00519
     """
-    if samples < 1:
-        raise BadInput(f"loss.samples={samples}: at least 1")
-    latent, logits = code.draw(samples)
+    demand("loss.samples", samples, lambda v: v >= 1 and v % 1 == 0, "a whole number, at least 1")
+    noise, latent, logits = code.draw(samples)
     picture = pixels(logits, target.unsqueeze(-2), reconstruction)
-    bound = -(log_ratio(code, latent) - picture).logsumexp(-1) + math.log(samples)
+    bound = -(log_ratio(code, noise, latent) - picture).logsumexp(-1) + math.log(samples)
     return Parts(bound, {"reconstruction": picture.mean(-1), "kl": divergence(code).sum(-1)})
 
 
@@ -142,15 +141,18 @@ def divergence(code: Code) -> Tensor:
     return 0.5 * (code.mean.square() + code.log_variance.exp() - 1 - code.log_variance)
 
 
-def log_ratio(code: Code, latent: Tensor) -> Tensor:
-    """log p(z) − log q(z|x) of latents [..., batch, samples, latent]; result [..., batch, samples]."""
-    mean, log_variance = code.mean.unsqueeze(-2), code.log_variance.unsqueeze(-2)
-    standard = (latent - mean) * (-0.5 * log_variance).exp()
-    return 0.5 * (standard.square() + log_variance - latent.square()).sum(-1)
+def log_ratio(code: Code, noise: Tensor, latent: Tensor) -> Tensor:
+    """log p(z) − log q(z|x) of latents [..., batch, samples, latent] and their noise; result [..., batch, samples].
+
+    From the noise, since (z − μ) / σ of a narrow posterior is rounding.
+    """
+    return 0.5 * (noise.square() + code.log_variance.unsqueeze(-2) - latent.square()).sum(-1)
 
 
 def bounded(code: Code, picture: Tensor, beta: float, free_bits: float, warm_up: int) -> Parts:
     """A picture's term with the divergence's beside it, each recorded."""
+    for name, value in (("beta", beta), ("free_bits", free_bits), ("warm_up", warm_up)):
+        demand(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
     apart = divergence(code)
     now = beta * min(1.0, (code.noise.done + 1) / warm_up) if warm_up else beta
     paid = apart.clamp(min=free_bits) if free_bits else apart

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card
+from lossbench.core import card, demand
 
 
 @card(kinds=("binary", "segmentation"), search={"pos_weight": (1.0, 1000.0)})
@@ -23,6 +23,7 @@ def bce(logits: Tensor, targets: Tensor, *, pos_weight: float = 1.0) -> Tensor:
     Beware: w ≠ 1 trades calibration for recall; moving the threshold often does the same for nothing.
     Reference: Cox, The regression analysis of binary sequences, 1958, https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
     """
+    demand("loss.pos_weight", pos_weight, lambda v: v > 0, "above 0")
     weight = logits.new_tensor(pos_weight)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=weight, reduction="none")
 
@@ -53,6 +54,7 @@ def label_smoothing(logits: Tensor, targets: Tensor, *, epsilon: float = 0.1) ->
     Beware: at ε = .1 and ten classes the optimum is p_y = .91, so the network is under-confident by design.
     Reference: Szegedy et al., Rethinking the Inception architecture, 2016, https://arxiv.org/abs/1512.00567
     """
+    demand("loss.epsilon", epsilon, lambda v: 0 <= v <= 1, "a share, 0 … 1")
     return F.cross_entropy(logits, targets, label_smoothing=epsilon, reduction="none")
 
 

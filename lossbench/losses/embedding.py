@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lossbench.core import BadInput, Parts, card
+from lossbench.core import Parts, card, demand
 from lossbench.losses import metric_learning as library
 from lossbench.losses.metric_learning import exactly, mined, own_draws, positive
 
@@ -142,8 +142,7 @@ class ArcFace(nn.Module):
         scale: float = 64.0,
     ) -> None:
         super().__init__()
-        if not 0 <= margin < 180:
-            raise BadInput(f"loss.margin={margin}: an angle in degrees, from 0, below 180")
+        demand("loss.margin", margin, lambda v: 0 <= v < 180, "an angle in degrees, from 0, below 180")
         with own_draws():
             self.of = library.arcface()(classes, dimensions, margin=margin, scale=positive("scale", scale))
         nn.init.normal_(self.of.W, generator=generator)
@@ -184,6 +183,7 @@ class ProxyAnchor(nn.Module):
         super().__init__()
         from pytorch_metric_learning.losses import ProxyAnchorLoss
 
+        demand("loss.margin", margin, lambda v: v >= 0, "0 or above")
         with own_draws():
             self.of = ProxyAnchorLoss(classes, dimensions, margin=margin, alpha=positive("scale", scale))
         nn.init.kaiming_normal_(self.of.proxies, mode="fan_out", generator=generator)

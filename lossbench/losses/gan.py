@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossbench.core import Noise, Parts, card
+from lossbench.core import Noise, Parts, card, demand
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -128,6 +128,9 @@ class Wasserstein:
     clip: float = 0.01
     r1: float = 0.0
 
+    def __post_init__(self) -> None:
+        demand("loss.clip", self.clip, lambda v: v > 0, "above 0")
+
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(is_fake - is_real, real, is_real, is_fake, self.r1)
@@ -158,6 +161,9 @@ class WassersteinPenalty:
     penalty: float = 10.0
     r1: float = 0.0
 
+    def __post_init__(self) -> None:
+        demand("loss.penalty", self.penalty, lambda v: v >= 0, "0 or above")
+
     def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Parts:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         axes = real.dim() - is_real.dim()  # of one picture
@@ -173,6 +179,7 @@ class WassersteinPenalty:
 
 def _scores(critic: Critic, real: Tensor, fake: Tensor, r1: float) -> tuple[Tensor, Tensor, Tensor]:
     """The real pictures, ready to be differentiated by where that will be asked for, and the scores of both."""
+    demand("loss.r1", r1, lambda v: v >= 0, "0 or above")
     if r1:
         real = real.detach().requires_grad_(True)
     return real, critic(real), critic(fake)

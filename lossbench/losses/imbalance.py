@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, card
+from lossbench.core import BadInput, card, demand
 
 
 @card(kinds=("binary", "multiclass", "segmentation", "sequence"), search={"gamma": (0.0, 5.0), "alpha": (0.05, 0.95)})
@@ -29,6 +29,7 @@ def focal(
     Raises: BadInput for a numeric α with softmax logits.
     Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
     """
+    demand("loss.gamma", gamma, lambda v: v >= 0, "0 or above")
     if logits.dim() > targets.dim():
         if alpha not in ("auto", None):
             raise BadInput(f"loss.alpha={alpha}: weighs positives of a binary problem; with classes use auto or null")
@@ -43,6 +44,7 @@ def focal(
     if alpha is None:
         return terms
     weight = 0.25 if alpha == "auto" else float(alpha)
+    demand("loss.alpha", weight, lambda v: 0 <= v <= 1, "a share, 0 … 1, auto or null")
     return terms * (weight * positive + (1 - weight) * (1 - positive))
 
 

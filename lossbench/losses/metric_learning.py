@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Parts
+from lossbench.core import BadInput, Parts, demand
 
 MINERS = ("all", "semihard", "hard", "none")
 DISTANCES = ("cosine", "euclidean")
@@ -41,6 +41,7 @@ def exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels
 def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
     from pytorch_metric_learning import losses, miners, reducers
 
+    demand("loss.margin", margin, lambda v: v >= 0, "0 or above")
     if miner not in MINERS:
         raise BadInput(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
     kept = "all" if miner == "none" else miner
@@ -62,6 +63,8 @@ def distance_of(name: str) -> Any:
 def contrastive(pos_margin: float, neg_margin: float) -> Any:
     from pytorch_metric_learning import losses
 
+    for name, margin in (("pos_margin", pos_margin), ("neg_margin", neg_margin)):
+        demand(f"loss.{name}", margin, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
     return losses.ContrastiveLoss(pos_margin, neg_margin)
 
 
@@ -93,6 +96,5 @@ def arcface() -> Any:
 
 
 def positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise BadInput(f"loss.{name}={value}: above 0")
+    demand(f"loss.{name}", value, lambda v: v > 0, "above 0")
     return value

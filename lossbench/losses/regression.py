@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card
+from lossbench.core import card, demand
 
 
 @card(kinds=("regression", "sequence"))
@@ -48,4 +48,5 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     Beware: δ is in units of the (standardised) target; half of mse within δ, so also half its step.
     Reference: Huber, Robust estimation of a location parameter, 1964, https://doi.org/10.1214/aoms/1177703732
     """
+    demand("loss.delta", delta, lambda v: v > 0, "above 0")
     return F.huber_loss(prediction, target, reduction="none", delta=delta).mean(-1)

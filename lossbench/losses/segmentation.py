@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card
+from lossbench.core import card, demand
 
 
 @card(kinds=("segmentation",), search={"epsilon": (0.01, 100.0)})
@@ -27,7 +27,7 @@ def dice(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     Reference: Milletari et al., V-Net: fully convolutional neural networks for volumetric medical image segmentation,
         2016, https://arxiv.org/abs/1606.04797 (there with squares below the line)
     """
-    both, predicted, true = _sums(logits, targets)
+    both, predicted, true = _sums(logits, targets, epsilon)
     return 1 - (2 * both + epsilon) / (predicted + true + epsilon)
 
 
@@ -42,6 +42,7 @@ def dice_bce(logits: Tensor, targets: Tensor, *, weight: float = 0.5, epsilon: f
     Beware: the two differ in scale, and cross-entropy shrinks faster in training: late, Dice rules at any weight.
     Reference: Isensee et al., nnU-Net, 2021, https://doi.org/10.1038/s41592-020-01008-z (there the plain sum)
     """
+    demand("loss.weight", weight, lambda v: 0 <= v <= 1, "a share, 0 … 1")
     pixels = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").flatten(1)
     return weight * dice(logits, targets, epsilon=epsilon) + (1 - weight) * pixels.mean(1)
 
@@ -60,7 +61,9 @@ def tversky(logits: Tensor, targets: Tensor, *, alpha: float = 0.3, beta: float 
     Reference: Salehi et al., Tversky loss function for image segmentation using 3D fully convolutional deep networks,
         2017, https://arxiv.org/abs/1706.05721
     """
-    both, predicted, true = _sums(logits, targets)
+    for name, price in (("alpha", alpha), ("beta", beta)):
+        demand(f"loss.{name}", price, lambda v: v >= 0, "0 or above")
+    both, predicted, true = _sums(logits, targets, epsilon)
     return 1 - (both + epsilon) / (both + alpha * (predicted - both) + beta * (true - both) + epsilon)
 
 
@@ -76,11 +79,12 @@ def jaccard(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     Reference: Rahman & Wang, Optimizing intersection-over-union in deep neural networks for image segmentation, 2016,
         https://doi.org/10.1007/978-3-319-50835-1_22
     """
-    both, predicted, true = _sums(logits, targets)
+    both, predicted, true = _sums(logits, targets, epsilon)
     return 1 - (both + epsilon) / (predicted + true - both + epsilon)
 
 
-def _sums(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ p·y, Σ p and Σ y, each [batch]."""
+def _sums(logits: Tensor, targets: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ p·y, Σ p and Σ y, each [batch]. Raises: BadInput for a negative ε."""
+    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
     p, y = torch.sigmoid(logits).flatten(1), targets.to(logits.dtype).flatten(1)
     return (p * y).sum(1), p.sum(1), y.sum(1)

@@ -59,7 +59,7 @@ class ConvAutoencoder(nn.Module):
         generator: torch.Generator,
         *,
         latent: int = 20,
-        widths: Sequence[int] = (32, 64),
+        widths: Sequence[int] = (16, 32),
     ) -> None:
         super().__init__()
         if len(inputs) != 3:

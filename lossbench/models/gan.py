@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from lossbench.core import BadInput
 from lossbench.models.autoencoder import Up, down
 from lossbench.models.initial import initialise
 
@@ -22,7 +23,14 @@ def gan(
     widths: Sequence[int] = (32, 64),
     hidden: Sequence[int] = (128, 128),
 ) -> dict[str, nn.Module]:
-    """A critic and a generator that fit the data: convolutions of `widths` for images, `hidden` layers for vectors."""
+    """A critic and a generator that fit the data: convolutions of `widths` for images, `hidden` layers for vectors.
+
+    Raises: BadInput for data that are neither.
+    """
+    if len(inputs) not in (1, 3):
+        raise BadInput(
+            f"model=gan: wants images [channels, height, width] or vectors [size], the dataset gives {list(inputs)}"
+        )
     if len(inputs) == 3:
         players = {"critic": ImageCritic(inputs, widths), "generator": ImageGenerator(inputs, latent, widths)}
     else:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from lossbench.core import BadInput
 from lossbench.models.initial import initialise
 
 
@@ -23,6 +24,8 @@ class MLP(nn.Module):
         self, inputs: Sequence[int], outputs: int, generator: torch.Generator, *, hidden: Sequence[int] = (64, 64)
     ) -> None:
         super().__init__()
+        if outputs < 1:
+            raise BadInput("model=mlp: the dataset asks for no outputs")
         widths = [math.prod(inputs), *hidden]
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Code, Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.core import BadInput, Code, Facts, Noise, Parts, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AT_ONCE = 16_384  # pictures decoded at once when a likelihood is estimated: what bounds memory
+AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated: what bounds memory
 WALK = 15  # pictures on a side of the grid of latents
 ACTIVE = 0.01  # variance over the data of a unit's mean, from which the unit is in use
 
@@ -35,6 +35,11 @@ class Autoencoder:
     features: Any = None
     importance: int = 500
     watched: int = 20
+
+    def __post_init__(self) -> None:
+        for name, samples in (("importance", self.importance), ("watched", self.watched)):
+            if not (isinstance(samples, int) and samples >= 1):
+                raise BadInput(f"task.{name}={samples}: samples a picture, a whole number from 1")
 
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
@@ -96,7 +101,9 @@ class Autoencoder:
             "reconstructions": image_pictures.beside(outputs["input"], outputs["reconstruction"]),
             "samples": image_pictures.grid(outputs["sample"]),
             "samples_over_training": image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
-            "latent_grid": image_pictures.grid(_walk(seen.nets, outputs["mean"], self.facts.inputs), columns=WALK, rows=WALK),
+            "latent_grid": image_pictures.grid(
+                _walk(seen.nets, outputs["mean"], self.facts.inputs), columns=WALK, rows=WALK
+            ),
             "latent_scatter": image_pictures.scatter(outputs["mean"], labels),
         }
 
@@ -125,11 +132,10 @@ def _bounds(code: Code, pictures: Tensor, samples: int) -> dict[str, Tensor]:
     weights, explained, left = torch.full_like(divergence, -math.inf), torch.zeros_like(divergence), samples
     while left:
         now = min(left, max(1, AT_ONCE // batch))
-        latent, logits = code.draw(now)
+        noise, latent, logits = code.draw(now)
         target = pictures.unsqueeze(1).expand_as(logits)
         log_p = -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
-        standard = (latent - code.mean.unsqueeze(1)) * (-0.5 * code.log_variance).exp().unsqueeze(1)
-        ratio = 0.5 * (standard.square() + code.log_variance.unsqueeze(1) - latent.square()).sum(-1)
+        ratio = 0.5 * (noise.square() + code.log_variance.unsqueeze(1) - latent.square()).sum(-1)
         weights = torch.logaddexp(weights, (log_p + ratio).logsumexp(1))
         explained, left = explained + log_p.sum(1), left - now
     return {"nll": math.log(samples) - weights, "elbo": explained / samples - divergence, "kl": divergence}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import BadInput, Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.core import Facts, Noise, Parts, Seen, Split, Yardstick, demand
 from lossbench.metrics import retrieval
 from lossbench.tasks.embedding_views import DRAWS, seen_anew
 
@@ -33,8 +33,7 @@ class Embedding:
     augment: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.augment >= 0:
-            raise BadInput(f"task.augment={self.augment}: how strongly photos are changed, 0 (not at all) or above")
+        demand("task.augment", self.augment, lambda v: v >= 0, "0 (photos as they are) or above")
 
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.core import BadInput, Facts, Noise, Parts, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ class Gan:
     facts: Facts
     features: Any = None
     critic_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.critic_steps, int) and self.critic_steps >= 1):
+            raise BadInput(
+                f"task.critic_steps={self.critic_steps}: steps of the critic to one of the generator, 1 or more"
+            )
 
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
@@ -80,7 +86,7 @@ class Gan:
         return nets.generator(noise.normal(len(batch), nets.generator.latent).to(batch.inputs.dtype))
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        outputs = outputs.cpu()
+        outputs, targets = outputs.cpu(), targets.cpu()
         if self.facts.modes:
             near, modes = self._near(outputs)
             return {

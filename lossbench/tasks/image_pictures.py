@@ -23,8 +23,10 @@ def grid(images: Tensor, *, columns: int = 12, rows: int = 12) -> Figure:
 
 
 def beside(inputs: Tensor, reconstructions: Tensor, *, pairs: int = 12, rows: int = 4) -> Figure:
-    """Rows of inputs, each above a row of what was made of them."""
-    both = [tensor[: pairs * rows].split(pairs) for tensor in (inputs, reconstructions)]
+    """Rows of inputs, each above a row of what was made of them; as many as fill their rows."""
+    pairs = min(pairs, len(inputs))
+    shown = min(rows, len(inputs) // pairs) * pairs
+    both = [tensor[:shown].split(pairs) for tensor in (inputs, reconstructions)]
     return _shown(_tiles(torch.cat([image for pair in zip(*both, strict=True) for image in pair]), pairs))
 
 
@@ -60,7 +62,7 @@ def scatter(codes: Tensor, labels: Tensor | None, *, most: int = 3000) -> Figure
 
 
 def points(real: Tensor, samples: Mapping[str, Tensor]) -> Figure:
-    """Samples over real points of the plane, a panel each."""
+    """Samples over real points of the plane, a panel each; a title says how many samples lie beyond its frame."""
     columns = min(4, len(samples))
     rows = -(-len(samples) // columns)
     side = 4.2 if columns == 1 else 2.3
@@ -69,10 +71,14 @@ def points(real: Tensor, samples: Mapping[str, Tensor]) -> Figure:
     reach = 1.25 * np.abs(truth).max()
     for axes, (name, cloud) in zip(figure.subplots(rows, columns, squeeze=False).flat, samples.items(), strict=False):
         axes.scatter(truth[:, 0], truth[:, 1], s=4, color=QUIET, linewidths=0, label="real")
-        axes.scatter(*_array(cloud).T, s=4, color=INK, alpha=0.5, linewidths=0, label="samples")
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=name, xticks=[], yticks=[])
+        dots = _array(cloud)
+        axes.scatter(*dots.T, s=4, color=INK, alpha=0.5, linewidths=0, label="samples")
+        beyond = f"{(np.abs(dots) > reach).any(1).mean():.0%} beyond" if (np.abs(dots) > reach).any() else ""
+        title = ", ".join(filter(None, (name, beyond)))
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title, xticks=[], yticks=[])
     for axes in figure.axes[len(samples) :]:
         axes.set_axis_off()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
     return figure
 
 

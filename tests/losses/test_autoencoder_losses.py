@@ -115,6 +115,17 @@ def test_iwae_averages_weights_inside_the_logarithm():
     torch.testing.assert_close(iwae(given, x, samples=7).terms, expected)
 
 
+@pytest.mark.parametrize("log_variance", [-30.0, -60.0, -200.0])
+def test_a_narrow_posterior_is_no_rounding(log_variance):
+    """In single precision its latents are its mean, but their densities are not those of the mean."""
+    given = code()
+    narrow = Code(given.mean, torch.full_like(given.mean, log_variance), DECODER, Doubled(0, 0))
+    single = Code(narrow.mean.float(), narrow.log_variance.float(), DECODER.float(), Doubled(0, 0))
+    terms = iwae(single, target().float(), samples=9).terms
+    DECODER.double()
+    torch.testing.assert_close(terms.double(), iwae(narrow, target(), samples=9).terms, rtol=1e-5, atol=1e-4)
+
+
 def test_more_samples_tighten_the_bound():
     x = target()
     means = [

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lossbench import build
 from lossbench.core import BadInput, Facts, Parts, Seen, Split, Splits, stream
 from lossbench.datasets.faces import faces
 from lossbench.engine import Nets, Noise
+from lossbench.engine.order import grouped
 from lossbench.losses.embedding import triplet
 from lossbench.metrics import retrieval
 from lossbench.models.embedder import Embedder
@@ -178,9 +178,7 @@ def test_it_learns_faces(tmp_path, monkeypatch):
     before = task.measure(task.predict(players, splits.test, noise()), splits.test.targets)
     optimizer = torch.optim.Adam(players.parameters(), lr=3e-3)
     draws = noise()
-    for step, positions in zip(
-        range(120), build.grouped(splits.train.targets, 48, 4, stream(0, "order")), strict=False
-    ):
+    for step, positions in zip(range(120), grouped(splits.train.targets, 48, 4, stream(0, "order")), strict=False):
         draws.at(step)
         for _, given in task.step(players, splits.train[positions], draws):
             optimizer.zero_grad()

@@ -1,0 +1,121 @@
+"""One look at a model and a loss before anything is recorded, so that it is clear which of them does not fit."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossbench.core import BadInput, Facts, Parts, Split, Task, stream
+from lossbench.engine import Nets, Noise
+from lossbench.engine.order import grouped
+
+FEW = 3  # examples that a model is shown
+LAYERS = {
+    "gan": ("generator.latent", "generator", "critic"),
+    "autoencoder": ("model.encoder", "model.decoder"),
+    "sequence": ("model.encoder", "model.decoder", "model.head"),
+}
+FITS = {
+    "regression": "mlp",
+    "binary": "mlp or cnn",
+    "multiclass": "mlp or cnn",
+    "autoencoder": "vae or vae_conv",
+    "gan": "gan",
+    "embedding": "embedder or cnn",
+    "segmentation": "unet",
+    "sequence": "seq2seq",
+}
+
+Shape = tuple[int, ...]
+
+
+def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: str) -> None:
+    """Ask the players once for what a task of this kind wants of them.
+
+    Raises: BadInput that names the model, where it lacks a player or a layer, fails, or gives another shape.
+    """
+    fits = f"; model={FITS[facts.kind]} fits"
+    for path in LAYERS.get(facts.kind, ("model",)):
+        found: object = nets
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if found is None:
+            raise BadInput(
+                f"model: {target} brings no {path.removeprefix('model.')}, which {facts.kind} problems want{fits}"
+            )
+    nets = copy.deepcopy(nets)  # a model of somebody's own may keep something of what it sees
+    examples = train[torch.arange(min(FEW, len(train)))].to(device)
+    with torch.no_grad():
+        try:
+            for what, given, wanted in _shapes(nets, facts, examples):
+                if given != wanted:
+                    raise BadInput(
+                        f"model: {target}{what} gives {list(given)}, and the task wants {list(wanted)}{fits}"
+                    )
+        except BadInput:
+            raise
+        except Exception as error:  # whatever a foreign module does
+            raise BadInput(f"model: {target} failed on the first examples: {said(error)}{fits}") from error
+
+
+def _shapes(nets: Any, facts: Facts, examples: Split) -> Iterator[tuple[str, Shape, Shape]]:
+    """Which part was asked, the shape that it gave, and the shape that the task wants."""
+    inputs, n = examples.inputs, len(examples)
+    if facts.kind == "gan":
+        fake = nets.generator(torch.zeros(n, nets.generator.latent, device=inputs.device))
+        yield "'s generator", tuple(fake.shape), tuple(inputs.shape)
+        yield "'s critic", tuple(nets.critic(inputs).shape), (n,)
+    elif facts.kind == "autoencoder":
+        code = nets.model.encoder(inputs)
+        latent = code.shape[-1] // 2
+        yield "'s encoder", tuple(code.shape), (n, 2 * latent)
+        picture = nets.model.decoder(code[:, :latent])
+        yield "'s decoder", tuple(picture.flatten(1).shape), (n, math.prod(facts.inputs))
+    elif facts.kind == "sequence":
+        yield "", tuple(nets.model(inputs, examples.targets).shape), (n, *facts.targets, facts.outputs)
+    else:
+        given = tuple(nets.model(inputs).shape)
+        if facts.kind == "binary" and given == (n, 1):
+            given = (n,)
+        wanted = {"multiclass": (facts.outputs,), "embedding": given[1:2] or (1,)}
+        yield "", given, (n, *wanted.get(facts.kind, facts.targets))
+
+
+def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int, per_class: int | None) -> None:
+    """Ask the task once for its terms.
+
+    Raises: BadInput where the loss fails on a batch, or returns neither one term an example nor one number.
+    """
+    nets = copy.deepcopy(nets)  # a step may change them
+    chosen = torch.arange(batch_size)
+    if per_class is not None:
+        chosen = next(grouped(train.targets, batch_size, per_class, stream(0, "probe")))
+    batch = train[chosen].to(device)
+    try:
+        for player, given in task.step(nets, batch, Noise([0], device)):
+            _checked(given.terms if isinstance(given, Parts) else given, player, batch_size)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever a foreign loss does
+        raise BadInput(f"loss: failed on the first batch: {said(error)}") from error
+
+
+def _checked(terms: object, player: str, batch_size: int) -> None:
+    wanted = f"terms are [{batch_size}], or one number"
+    if not isinstance(terms, Tensor):
+        raise BadInput(f"loss: returned a {type(terms).__name__} for the {player}; {wanted}, in a tensor")
+    if terms.dim() and terms.shape != (batch_size,):
+        raise BadInput(f"loss: returned {list(terms.shape)} for the {player} on a batch of {batch_size}; {wanted}")
+    if not terms.requires_grad:
+        raise BadInput(f"loss: what it returned for the {player} has no gradient")
+
+
+def said(error: BaseException) -> str:
+    """The error's type and its last line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
