@@ -87,7 +87,7 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     """The loss with all that it needs of a run; on embeddings a multi-class loss learns the logits that it reads."""
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: len(facts.classes),
-        "dimensions": lambda: _head(nets.model, "the loss learns as many numbers a class as it gives").out_features,
+        "dimensions": lambda: _head(nets.model, "the loss learns as many numbers a class as it gives").weight.shape[0],
         "generator": lambda: stream(seed, "loss"),
     }
     made = loss(cfg, facts.kind, brings)
@@ -155,12 +155,12 @@ def _prior(prior: Any, facts: Facts) -> float | list[float]:
         absent = facts.classes[facts.class_counts.index(0)]
         raise BadInput(f"model.prior=auto: class {absent} has no example in the training split, so its prior is 0")
     shares = [count / total for count in facts.class_counts]
-    return shares[1] if facts.kind == "binary" else shares
+    return shares[1] if facts.outputs == 1 else shares
 
 
-def _head(model: Any, why: str) -> nn.Linear:
+def _head(model: Any, why: str) -> nn.Linear | nn.Conv2d:
     net: Net = model
-    if not isinstance(getattr(net, "head", None), nn.Linear):
+    if not isinstance(getattr(net, "head", None), nn.Linear | nn.Conv2d):
         raise BadInput(f"model: {type(model).__name__} has no linear layer named head; {why}")
     return net.head
 

@@ -258,7 +258,7 @@ class Task(Protocol):
 class Net(Protocol):
     """A model: where its last layer is, so that any loss can have its bias start at the prior."""
 
-    head: nn.Linear
+    head: nn.Linear | nn.Conv2d
 
 
 @dataclass(frozen=True)

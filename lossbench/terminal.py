@@ -48,12 +48,13 @@ class Bar:
         self._news: dict[str, str] = {}
 
     def advance(self, steps: int, diverged: int) -> None:
-        shown = list(self._news.values())[:2]  # the loss, and the primary yardstick, which comes first
+        losses = [told for name, told in self._news.items() if name.startswith("train/")]
+        shown = losses + [told for name, told in self._news.items() if name.startswith("val/")][:1]  # the primary
         self._progress.update(self._task, advance=steps, news="  ".join(shown))
 
     def news(self, run: object, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            if name == "train/loss" or name.startswith("val/"):
+            if (name.startswith("train/") and name.endswith("/loss")) or name.startswith("val/"):
                 self._news[name] = f"{name} {value:.4g}"
 
 

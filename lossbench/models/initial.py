@@ -21,11 +21,12 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-def start_at(head: nn.Linear, prior: float | list[float]) -> None:
+def start_at(head: nn.Linear | nn.Conv2d, prior: float | list[float]) -> None:
     """Set the bias of the last layer to the log-odds of a prior, or to the log-priors of several classes.
 
     −log((1 − π)/π) for one probability of the positive class, log π_k for one a class.
     """
+    assert head.bias is not None
     with torch.no_grad():
         if isinstance(prior, float):
             head.bias.fill_(-math.log((1 - prior) / prior))
