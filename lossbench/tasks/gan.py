@@ -28,8 +28,8 @@ class Gan:
     """As many samples as there are real examples, set beside them; the loss has a method a player.
 
     Images are seen through the features of a small classifier, whose classes are their modes. Points of the plane are
-    seen as they are, and their modes are known. The critic takes `critic_steps` for one of the generator, on the same real
-    examples and new fakes.
+    seen as they are, and their modes are known. The critic takes `critic_steps` for one of the generator, on the same
+    real examples and new fakes.
     """
 
     loss: Any
