@@ -126,9 +126,9 @@ def nets(cfg: DictConfig, facts: Facts, seed: int) -> Nets:
     return Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
 
 
-def optimizers(cfg: DictConfig, nets: Nets, loss: Loss | nn.Module | None) -> dict[str, Optimizer]:
+def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str, Optimizer]:
     """One optimizer a player; what a loss learns is a group of its own beside the first player's."""
-    own = list(loss.parameters()) if isinstance(loss, nn.Module) else []
+    own = list(loss.parameters()) if loss is not None else []
     # one fused call a step rather than one a tensor: a third less time for a small net on CPU
     if "fused" in inspect.signature(get_class(cfg._target_)).parameters:
         cfg = OmegaConf.create({"fused": True, **_plain(cfg)})

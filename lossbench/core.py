@@ -165,34 +165,10 @@ class Parts(NamedTuple):
     terms: Tensor
     parts: Mapping[str, Tensor]
 
-
-@dataclass(frozen=True)
-class Code:
-    """What an autoencoder makes of a batch: a Gaussian a latent unit, and the decoder that reads latents.
-
-    Shapes: mean and log_variance [..., batch, latent]; the decoder gives logits of pixels, [..., batch, …].
-    """
-
-    mean: Tensor
-    log_variance: Tensor
-    decoder: Callable[[Tensor], Tensor]
-    noise: Noise
-
-    def draw(self, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Standard normal noise and the latents it makes [..., batch, samples, latent], logits [..., samples, pixels].
-
-        Fewer are the first of more.
-        """
-        import torch
-
-        shape = self.mean.shape[-2:]
-        noise = torch.stack([self.noise.normal(*shape) for _ in range(samples)], -2).to(self.mean.dtype)
-        latent = self.mean.unsqueeze(-2) + (0.5 * self.log_variance).exp().unsqueeze(-2) * noise
-        return noise, latent, self.decode(latent.flatten(-3, -2)).unflatten(-2, (shape[0], samples))
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Logits [..., n, pixels] of latents [..., n, latent]."""
-        return self.decoder(latent).flatten(latent.dim() - 1)
+    @staticmethod
+    def of(given: Tensor | Parts) -> Parts:
+        """What a loss returned, also where it is terms alone."""
+        return given if isinstance(given, Parts) else Parts(given, {})
 
 
 Outputs: TypeAlias = "Tensor | Mapping[str, Tensor]"

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lossbench import build, catalogue
-from lossbench.core import Facts, Outputs, Split, Task, stream
+from lossbench.core import Facts, Outputs, Parts, Split, Task, stream
 
 EXAMPLES = 32  # of a probe
 NUMBERS = 256  # of its gradient that are kept
@@ -38,7 +38,8 @@ def costs(folders: tuple[Path, ...], facts: Facts, outputs: Outputs, targets: Te
     with torch.inference_mode():
         for name, loss in _losses(folders, facts.kind).items():
             with contextlib.suppress(Exception):
-                values[name] = build.task(facts.kind, loss, facts).loss(predicted, targets).mean().item()
+                given = build.task(facts.kind, loss, facts).loss(predicted, targets)
+                values[name] = Parts.of(given).terms.mean().item()
     return values
 
 
@@ -66,7 +67,7 @@ def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) 
     chosen = targets[order[torch.linspace(0, len(targets) - 1, few).long()]].to(device)
     made = (2 * torch.randn(few, *shape, generator=stream(0, "probe"))).to(device).requires_grad_(True)
     try:
-        terms = task.loss(made, chosen)
+        terms = Parts.of(task.loss(made, chosen)).terms
         (gradient,) = torch.autograd.grad(terms.sum(), made)
     except Exception:  # whatever a loss makes of predictions that no net gave
         return ""

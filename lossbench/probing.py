@@ -98,7 +98,7 @@ def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size:
     batch = train[chosen].to(device)
     try:
         for player, given in task.step(nets, batch, Noise([0], device)):
-            _checked(given.terms if isinstance(given, Parts) else given, player, batch_size)
+            _checked(Parts.of(given).terms, player, batch_size)
     except BadInput:
         raise
     except Exception as error:  # whatever a foreign loss does

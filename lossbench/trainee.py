@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,7 @@ class Trainee:
         from lossbench.engine import predict
 
         train = self.splits.train
-        outputs = predict(self.task, self.nets, replace(train, inputs=train.inputs[:1], targets=train.targets[:1]), 0)
+        outputs = predict(self.task, self.nets, next(train.chunks(1)), 0)
         prediction = crosswise.prediction(outputs)
         return "" if prediction is None else crosswise.probe(self.task, prediction.shape[1:], train, self.device)
 

@@ -12,7 +12,7 @@ from small import SMALL
 from torch.nn import functional as F
 
 from lossbench import build, crosswise, settings
-from lossbench.core import Facts, Split
+from lossbench.core import Facts, Parts, Split
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(0)
@@ -252,3 +252,18 @@ def test_a_loss_that_refuses_made_up_predictions_has_no_probe(why):
         return prediction.detach().sum(-1) if why == "has no gradient" else torch.ones(len(target), requires_grad=True)
 
     assert probe("regression", loss) == ""
+
+
+def test_a_loss_of_several_parts_pulls_by_its_terms():
+    def plain(prediction, target):
+        return (prediction - target).square().mean(-1)
+
+    def told(prediction, target):
+        return Parts(plain(prediction, target), {"bias": (prediction - target).mean(-1)})
+
+    split = Split(torch.zeros(40, 4), draw("regression")[1])
+    probes = [
+        crosswise.probe(build.task("regression", loss, facts("regression")), (2,), split, CPU) for loss in (plain, told)
+    ]
+    assert probes[0]
+    assert probes[0] == probes[1]

@@ -14,6 +14,7 @@ from lossbench.analysis.verdict import Verdict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from PIL import Image
 
 PICTURED = 12  # losses whose pictures stand side by side
 WIDTHS = (560, 400, 280)  # pixels of a picture: the first at which all fit, as wide as the page shows them at last
@@ -29,11 +30,12 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     seed = str(seeds.idxmax()) if len(seeds) else done["seed"].iloc[0]
     shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
     drawn = done[done["seed"] == seed].drop_duplicates("contender").set_index("contender")["run_id"]
+    kept = {loss: dict(_kept(client, drawn[loss])) for loss in shown if loss in drawn}
     for width in WIDTHS:
         found: dict[str, list[tuple[str, str]]] = {}
-        for loss in (loss for loss in shown if loss in drawn):
-            for name, picture in _small(client, drawn[loss], width):
-                found.setdefault(name, []).append((loss, picture))
+        for loss, images in kept.items():
+            for name, image in images.items():
+                found.setdefault(name, []).append((loss, _small(image, width)))
         if sum(len(picture) for beside in found.values() for _, picture in beside) <= PICTURES_MB * 2**20:
             break
     by_name: dict[str, list[tuple[str, str]]] = {}
@@ -45,16 +47,22 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     return {"seed": seed, "by_name": by_name, "cut": len(by_name) < len(found) or len(verdict.chosen) > PICTURED}
 
 
-def _small(client: MlflowClient, run_id: str, width: int) -> Iterator[tuple[str, str]]:
-    """The pictures of a run, by name, as data URIs: no wider than the page shows, in a palette."""
+def _kept(client: MlflowClient, run_id: str) -> Iterator[tuple[str, Image.Image]]:
+    """The pictures that a run left, by name."""
     from PIL import Image
 
     names = [entry.path for entry in client.list_artifacts(run_id, "pictures") if entry.path.endswith(".png")]
     with TemporaryDirectory() as folder:
         for path in names:
             with Image.open(client.download_artifacts(run_id, path, folder)) as picture:
-                smaller = picture.convert("RGB")
-                smaller.thumbnail((width, 4 * width))
-                buffer = io.BytesIO()
-                smaller.quantize(128, Image.Quantize.MAXCOVERAGE).save(buffer, "PNG", optimize=True)
-            yield Path(path).stem, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+                yield Path(path).stem, picture.convert("RGB")
+
+
+def _small(picture: Image.Image, width: int) -> str:
+    """A picture as a data URI: no wider than the page shows, in a palette."""
+    from PIL import Image
+
+    smaller, buffer = picture.copy(), io.BytesIO()
+    smaller.thumbnail((width, 4 * width))
+    smaller.quantize(128, Image.Quantize.MAXCOVERAGE).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

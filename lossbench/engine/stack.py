@@ -133,7 +133,7 @@ class Stack:
         seen: dict[str, list[Tensor]] = {}
         told: dict[str, list[Tensor]] = {}
         for player, given in self.task.step(self.nets, batch, self._noise.at(self.done)):
-            terms, parts = given if isinstance(given, Parts) else (given, {})
+            terms, parts = Parts.of(given)
             costs = terms.reshape(len(self.replicas), -1).mean(-1)
             norms = self.movers[player].move(costs, self.done)
             prefix = "train" if alone else f"train/{player}"
@@ -187,8 +187,10 @@ class Stack:
         for name, mover in self.movers.items():
             mover.load([state["optimizers"][name] for state in states])
         for what, window in (("window", self._window), ("parts", self._parts)):
-            for name in states[0][what]:
-                window[name] = list(torch.stack([state[what][name] for state in states], 1).unbind())
+            told = {name: values for state in states for name, values in state[what].items()}
+            for name, values in told.items():  # a loss may have had no such part
+                absent = torch.full_like(values, math.nan)
+                window[name] = list(torch.stack([state[what].get(name, absent) for state in states], 1).unbind())
 
 
 def _kept(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

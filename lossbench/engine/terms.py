@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lossbench.core import Parts, card_of
 from lossbench.engine.nets import Called, Layers, Stacked
 from lossbench.engine.order import Noise
+from lossbench.engine.predict import each
 
 Loss = Callable[..., Any]
 
@@ -52,7 +53,7 @@ class Together:
         ]
         if all(one is None for one in given):  # a method that changes something
             return None
-        joined = [one if isinstance(one, Parts) else Parts(one, {}) for one in given if one is not None]
+        joined = [Parts.of(one) for one in given if one is not None]
         terms = torch.cat([one.terms for one in joined]) if len(joined) > 1 else joined[0].terms
         names = dict.fromkeys(name for one in joined for name in one.parts)
         if not names:
@@ -78,16 +79,15 @@ def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tens
         shape = next(argument.shape[:2] for argument in cut if isinstance(argument, Tensor))
         given = call(*(a.flatten(0, 1) if isinstance(a, Tensor) else a for a in cut))
         if isinstance(given, Parts):
-            return _of_replicas(Parts(*(_each(what, lambda t: t.unflatten(0, shape)) for what in given)))
+            return _of_replicas(Parts(*(each(what, lambda t: t.unflatten(0, shape)) for what in given)))
         return given.unflatten(0, shape)
     singly = [call(*(_cut(argument, replica) for argument in arguments)) for replica in range(part.start, part.stop)]
     if singly[0] is None:
         return None
     size = next((len(a[0]) for a in arguments if isinstance(a, Tensor)), 1)
-    terms = torch.stack([(one.terms if isinstance(one, Parts) else one).expand(size) for one in singly])
-    if not isinstance(singly[0], Parts):
-        return terms
-    return Parts(terms, {n: torch.stack([one.parts[n].mean() for one in singly]) for n in singly[0].parts})
+    told = [Parts.of(one) for one in singly]
+    terms = torch.stack([one.terms.expand(size) for one in told])
+    return Parts(terms, {name: torch.stack([one.parts[name].mean() for one in told]) for name in told[0].parts})
 
 
 def _of_replicas(given: Any) -> Any:
@@ -95,10 +95,6 @@ def _of_replicas(given: Any) -> Any:
     if not isinstance(given, Parts):
         return given
     return Parts(given.terms, {name: part.flatten(1).mean(1) for name, part in given.parts.items()})
-
-
-def _each(what: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    return change(what) if isinstance(what, Tensor) else {name: change(tensor) for name, tensor in what.items()}
 
 
 def _recorded(one: Parts, name: str) -> Tensor:

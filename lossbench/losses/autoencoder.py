@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, Code, Parts, card, demand
+from lossbench.coding import Code
+from lossbench.core import BadInput, Parts, card, demand
 
 PixelTerm = Literal["bce", "mse", "l1"]
 
@@ -31,7 +32,7 @@ def reconstruction(code: Code, target: Tensor, *, pixel: PixelTerm = "bce") -> P
         https://doi.org/10.1038/323533a0
     """
     picture = pixels(code.decode(code.mean), target, pixel)
-    return Parts(picture, {"reconstruction": picture, "kl": divergence(code).sum(-1)})
+    return Parts(picture, {"reconstruction": picture, "kl": code.divergence().sum(-1)})
 
 
 @card(kinds=("autoencoder",), wide=True)
@@ -45,7 +46,7 @@ def kl(code: Code, target: Tensor) -> Parts:
     Beware: its minimum is a posterior that ignores the picture.
     Reference: Kingma & Welling, Auto-encoding variational Bayes, 2014, https://arxiv.org/abs/1312.6114
     """
-    apart = divergence(code).sum(-1)
+    apart = code.divergence().sum(-1)
     return Parts(apart, {"kl": apart})
 
 
@@ -121,8 +122,8 @@ def iwae(code: Code, target: Tensor, *, samples: int = 5, reconstruction: PixelT
     demand("loss.samples", samples, lambda v: v >= 1 and v % 1 == 0, "a whole number, at least 1")
     noise, latent, logits = code.draw(samples)
     picture = pixels(logits, target.unsqueeze(-2), reconstruction)
-    bound = -(log_ratio(code, noise, latent) - picture).logsumexp(-1) + math.log(samples)
-    return Parts(bound, {"reconstruction": picture.mean(-1), "kl": divergence(code).sum(-1)})
+    bound = -(code.log_ratio(noise, latent) - picture).logsumexp(-1) + math.log(samples)
+    return Parts(bound, {"reconstruction": picture.mean(-1), "kl": code.divergence().sum(-1)})
 
 
 def pixels(logits: Tensor, target: Tensor, term: PixelTerm) -> Tensor:
@@ -136,24 +137,11 @@ def pixels(logits: Tensor, target: Tensor, term: PixelTerm) -> Tensor:
     raise BadInput(f"loss: pixel term {term}: unknown; choose bce, mse or l1")
 
 
-def divergence(code: Code) -> Tensor:
-    """KL of each latent unit's posterior from the standard normal, [..., batch, latent], in nats."""
-    return 0.5 * (code.mean.square() + code.log_variance.exp() - 1 - code.log_variance)
-
-
-def log_ratio(code: Code, noise: Tensor, latent: Tensor) -> Tensor:
-    """log p(z) − log q(z|x) of latents [..., batch, samples, latent] and their noise; result [..., batch, samples].
-
-    From the noise, since (z − μ) / σ of a narrow posterior is rounding.
-    """
-    return 0.5 * (noise.square() + code.log_variance.unsqueeze(-2) - latent.square()).sum(-1)
-
-
 def bounded(code: Code, picture: Tensor, beta: float, free_bits: float, warm_up: int) -> Parts:
     """A picture's term with the divergence's beside it, each recorded."""
     for name, value in (("beta", beta), ("free_bits", free_bits), ("warm_up", warm_up)):
         demand(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
-    apart = divergence(code)
+    apart = code.divergence()
     now = beta * min(1.0, (code.noise.done + 1) / warm_up) if warm_up else beta
     paid = apart.clamp(min=free_bits) if free_bits else apart
     return Parts(picture + now * paid.sum(-1), {"reconstruction": picture, "kl": apart.sum(-1)})

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, Code, Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.coding import Code
+from lossbench.core import BadInput, Facts, Noise, Parts, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance
 
 if TYPE_CHECKING:
@@ -128,15 +129,14 @@ def _bounds(code: Code, pictures: Tensor, samples: int) -> dict[str, Tensor]:
     Shapes: code of a batch, pictures [batch, pixels]; results [batch].
     """
     batch = len(pictures)
-    divergence = 0.5 * (code.mean.square() + code.log_variance.exp() - 1 - code.log_variance).sum(-1)
+    divergence = code.divergence().sum(-1)
     weights, explained, left = torch.full_like(divergence, -math.inf), torch.zeros_like(divergence), samples
     while left:
         now = min(left, max(1, AT_ONCE // batch))
         noise, latent, logits = code.draw(now)
         target = pictures.unsqueeze(1).expand_as(logits)
         log_p = -F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
-        ratio = 0.5 * (noise.square() + code.log_variance.unsqueeze(1) - latent.square()).sum(-1)
-        weights = torch.logaddexp(weights, (log_p + ratio).logsumexp(1))
+        weights = torch.logaddexp(weights, (log_p + code.log_ratio(noise, latent)).logsumexp(1))
         explained, left = explained + log_p.sum(1), left - now
     return {"nll": math.log(samples) - weights, "elbo": explained / samples - divergence, "kl": divergence}
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Independent, Laplace, Normal, kl_divergence
 
-from lossbench.core import BadInput, Code, Parts, stream
+from lossbench.coding import Code
+from lossbench.core import BadInput, Parts, stream
 from lossbench.engine import Noise
 from lossbench.losses import GaussianElbo, elbo, iwae, kl, reconstruction
 

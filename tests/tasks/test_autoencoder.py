@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.stats import norm
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from lossbench.core import BadInput, Code, Facts, Seen, Split, Splits, stream
+from lossbench.coding import Code
+from lossbench.core import BadInput, Facts, Seen, Split, Splits, stream
 from lossbench.datasets.images import vae
 from lossbench.engine import Nets, Noise, Plan, Replica, fit
 from lossbench.engine.predict import predict
