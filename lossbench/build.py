@@ -87,6 +87,7 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     """The loss with all that it needs of a run; on embeddings a multi-class loss learns the logits that it reads."""
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: len(facts.classes),
+        "class_counts": lambda: _counted(facts),
         "dimensions": lambda: _head(nets.model, "the loss learns as many numbers a class as it gives").weight.shape[0],
         "generator": lambda: stream(seed, "loss"),
     }
@@ -97,8 +98,21 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
         )
     card = card_of(made)
     if facts.kind == "embedding" and card and "multiclass" in card.kinds:
-        return OfIdentities(made, **{name: bring() for name, bring in brings.items()})
+        return OfIdentities(made, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
     return made
+
+
+def _counted(facts: Facts) -> tuple[int, ...]:
+    """Numbers rather than a tensor: runs of one stack share a call where these are equal. See `engine.terms`."""
+    if not facts.classes or len(facts.class_counts) != len(facts.classes):
+        told = f"{len(facts.class_counts)} for {len(facts.classes)} classes"
+        raise BadInput(f"dataset={facts.name}: the loss needs class_counts, and there are {told}")
+    if 0 in facts.class_counts:
+        absent = facts.classes[facts.class_counts.index(0)]
+        raise BadInput(
+            f"dataset={facts.name}: class {absent} has no example in the training split, and the loss weighs by counts"
+        )
+    return facts.class_counts
 
 
 def module_of(loss: Loss) -> nn.Module | None:

@@ -243,8 +243,9 @@ class Card:
 
     Its terms do not depend on each other, unless it says `batch`: then it sees one replica's batch at a time. `wide`:
     it takes tensors [..., batch, …] and nets with however many axes lead. `needs` are the arguments that a run brings
-    rather than a file: `classes` (how many the training split has), `dimensions` (of what the model gives),
-    `generator` (the seed's stream for what only the loss draws).
+    rather than a file: `classes` (how many the training split has), `class_counts` (examples of each in the
+    training split, a tuple), `dimensions` (of what the model gives), `generator` (the seed's stream for what only the
+    loss draws).
     """
 
     kinds: tuple[str, ...]

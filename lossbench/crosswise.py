@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lossbench import build, catalogue
-from lossbench.core import Facts, Outputs, Parts, Split, Task, stream
+from lossbench.core import Facts, Outputs, Parts, Split, Task, card_of, stream
 
 EXAMPLES = 32  # of a probe
 NUMBERS = 256  # of its gradient that are kept
@@ -38,7 +38,7 @@ def costs(folders: tuple[Path, ...], facts: Facts, outputs: Outputs, targets: Te
     with torch.inference_mode():
         for name, loss in _losses(folders, facts.kind).items():
             with contextlib.suppress(Exception):
-                given = build.task(facts.kind, loss, facts).loss(predicted, targets)
+                given = build.task(facts.kind, _counted(loss, facts), facts).loss(predicted, targets)
                 values[name] = Parts.of(given).terms.mean().item()
     return values
 
@@ -50,8 +50,15 @@ def _losses(folders: tuple[Path, ...], kind: str) -> dict[str, Callable[..., Ten
         with contextlib.suppress(Exception):  # a file that this run does not use
             entry = catalogue.entry(path)
             if kind in entry.kinds:
-                made[entry.name] = build.loss(OmegaConf.create({"_target_": entry.target, **entry.parameters}), kind)
+                file = OmegaConf.create({"_target_": entry.target, **entry.parameters})
+                made[entry.name] = build.loss(file, kind, {"class_counts": tuple})  # for each run: see _counted
     return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}
+
+
+def _counted(loss: Callable[..., Tensor], facts: Facts) -> Callable[..., Tensor]:
+    """The loss with this training split's class counts, where its card says that it needs them."""
+    card = card_of(loss)
+    return partial(loss, class_counts=facts.class_counts) if card and "class_counts" in card.needs else loss
 
 
 def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) -> str:

@@ -20,7 +20,7 @@ def colour(loss: str) -> str:
     """The colour of a loss, the same in every chart: far hues follow each other, light and dark in turn."""
     known = [entry.name for entry in catalogue.losses([CONFIGS])]
     index = known.index(loss) if loss in known else int(hashlib.sha256(loss.encode()).hexdigest()[:4], 16)
-    red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.299) % 1, (0.45, 0.28)[index % 2], 0.7)
+    red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.697) % 1, (0.45, 0.28)[index % 2], 0.7)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 

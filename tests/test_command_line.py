@@ -21,8 +21,8 @@ from lossbench import tracking
 SHORT = ["train.steps=40", "train.eval_every=20"]
 LOSSES = {
     "regression": {"mse", "mae", "huber"},
-    "mnist": {"cross_entropy", "label_smoothing", "focal"},
-    "imbalanced": {"bce", "focal", "hinge", "squared_hinge"},
+    "mnist": {"cross_entropy", "label_smoothing", "focal", "class_balanced", "softmax_mae", "gce", "sce"},
+    "imbalanced": {"bce", "focal", "hinge", "squared_hinge", "class_balanced"},
     "vae": {"reconstruction", "kl", "elbo", "gaussian_elbo", "iwae"},
     "gan": {"minimax", "non_saturating", "lsgan", "gan_hinge", "wgan_gp", "wgan"},
     "faces": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import recorded
@@ -50,11 +51,18 @@ BY_HAND = {
         "hinge": lambda z, y: F.relu(1 - (2 * y - 1) * z),
         "squared_hinge": lambda z, y: F.relu(1 - (2 * y - 1) * z) ** 2,
         "focal": focal_by_hand,
+        "class_balanced": lambda z, y: F.softplus(z) - y * z,  # of equal counts
     },
     "multiclass": {
         "cross_entropy": lambda z, y: z.logsumexp(1) - z[torch.arange(len(y)), y],
         "label_smoothing": lambda z, y: (
             z.logsumexp(1) - 0.9 * z[torch.arange(len(y)), y] - 0.1 * z.mean(1)  # 1 − ε for the class, ε for all alike
+        ),
+        "class_balanced": lambda z, y: F.cross_entropy(z, y, reduction="none"),  # of equal counts
+        "softmax_mae": lambda z, y: (F.one_hot(y, 3) - z.softmax(1)).abs().sum(1),
+        "gce": lambda z, y: (1 - z.softmax(1)[torch.arange(len(y)), y] ** 0.7) / 0.7,
+        "sce": lambda z, y: (
+            0.01 * F.cross_entropy(z, y, reduction="none") + 4 * (1 - z.softmax(1)[torch.arange(len(y)), y])
         ),
         "focal": lambda z, y: (
             -((1 - z.softmax(1)[torch.arange(len(y)), y]) ** 2) * z.log_softmax(1)[torch.arange(len(y)), y]
@@ -73,6 +81,22 @@ def test_costs_are_those_of_each_loss_by_hand(kind):
     expected = {name: loss(outputs, targets).mean().item() for name, loss in BY_HAND[kind].items()}
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert all(math.isfinite(value) for value in found.values())
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_a_loss_of_class_counts_costs_by_those_of_the_run(kind):
+    outputs, targets = draw(kind)
+    counts = (5, 80, 3000)[: 3 if kind == "multiclass" else 2]
+    weights = torch.tensor([1 / sum(0.9999**i for i in range(n)) for n in counts])
+    weights = weights / weights.mean()
+    for given, weighed in [(counts, weights), ((7,) * len(counts), torch.ones(len(counts)))]:
+        of = replace(facts(kind), class_counts=given)
+        plain = "bce" if kind == "binary" else "cross_entropy"
+        expected = (weighed[targets] * BY_HAND[kind][plain](outputs, targets)).mean().item()
+        assert crosswise.costs((settings.CONFIGS,), of, outputs, targets)["class_balanced"] == pytest.approx(expected)
+    for given in ((), (0, *counts[1:])):
+        of = replace(facts(kind), class_counts=given)
+        assert "class_balanced" not in crosswise.costs((settings.CONFIGS,), of, outputs, targets)
 
 
 def folder(path, **files):

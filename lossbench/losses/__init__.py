@@ -12,7 +12,8 @@ from lossbench.losses.embedding import (
     triplet,
 )
 from lossbench.losses.gan import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein, WassersteinPenalty
-from lossbench.losses.imbalance import focal
+from lossbench.losses.imbalance import class_balanced, focal
+from lossbench.losses.noise import gce, sce, softmax_mae
 from lossbench.losses.regression import huber, mae, mse
 from lossbench.losses.segmentation import dice, dice_bce, jaccard, tversky
 
@@ -27,12 +28,14 @@ __all__ = [
     "Wasserstein",
     "WassersteinPenalty",
     "bce",
+    "class_balanced",
     "contrastive",
     "cross_entropy",
     "dice",
     "dice_bce",
     "elbo",
     "focal",
+    "gce",
     "hinge",
     "huber",
     "iwae",
@@ -43,7 +46,9 @@ __all__ = [
     "mse",
     "nt_xent",
     "reconstruction",
+    "sce",
     "soft_triplet",
+    "softmax_mae",
     "squared_hinge",
     "supcon",
     "triplet",

@@ -14,6 +14,7 @@ from lossbench.core import BadInput
 from lossbench.settings import CONFIGS
 
 EXTREMES = (0.0, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4)
+COUNTS = (700, 40, 9, 3000, 1)  # what a run brings to a loss that needs its class counts
 DOCUMENTED = ("Shapes", "Use it when", "Beware", "Reference")
 
 ENTRIES = losses([CONFIGS])
@@ -28,7 +29,12 @@ EACH_KIND = pytest.mark.parametrize(
 def bound(entry, **changed):
     """The loss as a run gets it: its file's parameters bound, save those that are changed."""
     settings = OmegaConf.merge(OmegaConf.load(CONFIGS / "loss" / f"{entry.name}.yaml"), changed)
-    return build.loss(settings, entry.kinds[0])
+
+    def loss(prediction, target):
+        classes = prediction.shape[-1] if prediction.dim() > target.dim() else 2
+        return build.loss(settings, entry.kinds[0], {"class_counts": lambda: COUNTS[:classes]})(prediction, target)
+
+    return loss
 
 
 def settings_of(entry):

@@ -10,7 +10,21 @@ from sklearn import metrics
 from torch.nn import functional as F
 
 from lossbench.core import BadInput
-from lossbench.losses import bce, cross_entropy, focal, hinge, huber, label_smoothing, mae, mse, squared_hinge
+from lossbench.losses import (
+    bce,
+    class_balanced,
+    cross_entropy,
+    focal,
+    gce,
+    hinge,
+    huber,
+    label_smoothing,
+    mae,
+    mse,
+    sce,
+    softmax_mae,
+    squared_hinge,
+)
 from lossbench.vision import torchvision
 
 RANDOM = np.random.default_rng(3)
@@ -116,6 +130,162 @@ def test_focal_gradient_is_finite_where_p_reaches_0_and_1(gamma, label):
 
 def test_the_plain_power_would_fail_there():
     assert not slope(lambda z, y: naive_focal(z, y, 0.5), SURE.clone(), torch.ones(6)).isfinite().all()
+
+
+COUNTS = (5000, 2997, 1796, 60, 3, 1)  # as a long tail has them
+
+
+def effective_numbers(counts, beta):
+    """Σ_{i<n} β^i: what n examples tell where each new one repeats a share of those before it."""
+    return torch.tensor([math.fsum(beta**i for i in range(count)) for count in counts], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9, 0.999, 0.9999, 1 - 1e-9])
+def test_class_balanced_weighs_by_the_effective_number(beta):
+    weights = 1 / effective_numbers(COUNTS, beta)
+    weights = weights * len(COUNTS) / weights.sum()
+    terms = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=beta)
+    same(terms, weights[CLASSES] * cross_entropy(CLASS_LOGITS, CLASSES))
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9999])
+def test_binary_class_balanced_counts_class_0_and_class_1(beta):
+    weights = 1 / effective_numbers((1000, 10), beta)
+    weights = weights / weights.mean()
+    terms = class_balanced(LOGITS, LABELS, class_counts=(1000, 10), beta=beta)
+    same(terms, weights[LABELS] * bce(LOGITS, LABELS))
+    same(class_balanced(LOGITS, LABELS.double(), class_counts=(1000, 10), beta=beta), terms)
+
+
+def test_class_balanced_of_two_classes_is_binary_class_balanced():
+    pair = torch.stack([torch.zeros_like(LOGITS), LOGITS], -1)
+    same(class_balanced(pair, LABELS, class_counts=(70, 3)), class_balanced(LOGITS, LABELS, class_counts=(70, 3)))
+
+
+def test_class_balanced_without_repetition_is_cross_entropy():
+    for none in (0.0, 0):
+        terms = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=none)
+        assert torch.equal(terms, cross_entropy(CLASS_LOGITS, CLASSES))
+        assert torch.equal(class_balanced(LOGITS, LABELS, class_counts=(9, 1), beta=none), bce(LOGITS, LABELS))
+
+
+def test_class_balanced_of_equal_classes_is_cross_entropy():
+    same(class_balanced(CLASS_LOGITS, CLASSES, class_counts=(7,) * 6), cross_entropy(CLASS_LOGITS, CLASSES))
+
+
+@pytest.mark.parametrize("beta", [1 - 1e-13, 1 - 2**-53])
+def test_class_balanced_of_endless_repetition_weighs_by_inverse_frequency(beta):
+    weights = 1 / torch.tensor(COUNTS, dtype=torch.float64)
+    expected = (weights / weights.mean())[CLASSES] * cross_entropy(CLASS_LOGITS, CLASSES)
+    terms = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=beta)
+    torch.testing.assert_close(terms, expected, rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("beta", [5e-324, 0.9999, 1 - 2**-53])
+def test_class_balanced_is_finite_at_any_beta_and_any_count(beta):
+    for counts in ((1, 10**12), (1, 1), (10**12, 10**12)):
+        terms = class_balanced(torch.zeros(2), torch.tensor([0, 1]), class_counts=counts, beta=beta)
+        assert terms.isfinite().all()
+        assert terms.mean().item() == pytest.approx(math.log(2))  # the weights' mean over classes is 1
+
+
+@pytest.mark.parametrize("beta", [1.0, 1, -0.1, 1.5, math.nan, "much"])
+def test_class_balanced_refuses_beta_outside_its_range(beta):
+    with pytest.raises(BadInput, match=r"loss\.beta="):
+        class_balanced(LOGITS, LABELS, class_counts=(1, 1), beta=beta)
+
+
+def test_class_balanced_refuses_a_class_without_examples():
+    for beta in (0.0, 0.9999):
+        with pytest.raises(BadInput, match="class 4 has no example"):
+            class_balanced(CLASS_LOGITS, CLASSES, class_counts=(5, 4, 3, 2, 0, 1), beta=beta)
+
+
+@pytest.mark.parametrize("counts", [(), (5,), (5, 4, 3)])
+def test_class_balanced_refuses_counts_of_other_classes(counts):
+    with pytest.raises(BadInput, match=f"{len(counts)} of them, and 6 classes"):
+        class_balanced(CLASS_LOGITS, CLASSES, class_counts=counts)
+    with pytest.raises(BadInput, match=f"{len(counts)} of them, and 2 classes"):
+        class_balanced(LOGITS, LABELS, class_counts=counts)
+
+
+P = CLASS_LOGITS.softmax(-1).gather(1, CLASSES[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.7, 1.0])
+def test_gce_is_its_equation(q):
+    same(gce(CLASS_LOGITS, CLASSES, q=q), (1 - P**q) / q)
+
+
+def test_gce_by_default_is_at_7_tenths():
+    same(gce(CLASS_LOGITS, CLASSES), (1 - P**0.7) / 0.7)
+
+
+def test_gce_goes_over_into_cross_entropy():
+    assert torch.equal(gce(CLASS_LOGITS, CLASSES, q=0.0), cross_entropy(CLASS_LOGITS, CLASSES))
+    for q in (1e-12, 1e-300):
+        same(gce(CLASS_LOGITS, CLASSES, q=q), cross_entropy(CLASS_LOGITS, CLASSES))
+    near = gce(CLASS_LOGITS.float(), CLASSES, q=1e-6)  # 1 - p^q has no digits left here
+    torch.testing.assert_close(near, cross_entropy(CLASS_LOGITS.float(), CLASSES), rtol=1e-4, atol=1e-6)
+
+
+def test_gce_at_its_end_and_softmax_mae_are_the_absolute_error():
+    error = (F.one_hot(CLASSES, 6) - CLASS_LOGITS.softmax(-1)).abs().sum(-1)
+    same(softmax_mae(CLASS_LOGITS, CLASSES), error)
+    same(2 * gce(CLASS_LOGITS, CLASSES, q=1.0), error)
+
+
+@pytest.mark.parametrize("q", [-0.1, 1.1, math.nan])
+def test_gce_refuses_other_q(q):
+    with pytest.raises(BadInput, match=r"loss\.q="):
+        gce(CLASS_LOGITS, CLASSES, q=q)
+
+
+def test_softmax_mae_of_all_labels_is_the_same_whatever_is_predicted():
+    """What makes it robust: labels that are wrong alike for all classes add a constant."""
+    each = torch.stack([softmax_mae(CLASS_LOGITS, torch.full((200,), label)) for label in range(6)])
+    same(each.sum(0), torch.full((200,), 10.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("alpha", "beta", "log_zero"), [(0.01, 1.0, -4.0), (6.0, 0.1, -4.0), (0.0, 2.0, -9.0)])
+def test_sce_is_cross_entropy_and_its_reverse(alpha, beta, log_zero):
+    label = F.one_hot(CLASSES, 6).double()
+    p = CLASS_LOGITS.softmax(-1)
+    reverse = -(p * torch.where(label > 0, 0.0, log_zero)).sum(-1)
+    expected = alpha * -(label * p.log()).sum(-1) + beta * reverse
+    same(sce(CLASS_LOGITS, CLASSES, alpha=alpha, beta=beta, log_zero=log_zero), expected)
+
+
+def test_sce_by_default_is_as_for_mnist():
+    same(sce(CLASS_LOGITS, CLASSES), 0.01 * cross_entropy(CLASS_LOGITS, CLASSES) + 4 * (1 - P))
+
+
+def test_sce_of_one_part_is_that_part():
+    same(sce(CLASS_LOGITS, CLASSES, alpha=3.0, beta=0.0), 3 * cross_entropy(CLASS_LOGITS, CLASSES))
+    same(sce(CLASS_LOGITS, CLASSES, alpha=0.0, beta=0.5), softmax_mae(CLASS_LOGITS, CLASSES))  # ½·4·(1 − p) = 2·(1 − p)
+
+
+@pytest.mark.parametrize("changed", [{"alpha": -1.0}, {"beta": -1.0}, {"log_zero": 0.0}], ids=str)
+def test_sce_refuses_what_would_reward_mistakes(changed):
+    (name,) = changed
+    with pytest.raises(BadInput, match=rf"loss\.{name}="):
+        sce(CLASS_LOGITS, CLASSES, **changed)
+
+
+ROBUST = [softmax_mae, gce, lambda z, y: gce(z, y, q=0.01), lambda z, y: gce(z, y, q=0.0), sce]
+
+
+@pytest.mark.parametrize("loss", ROBUST)
+@pytest.mark.parametrize("label", [0, 1])
+def test_robust_losses_pull_finitely_where_p_reaches_0_and_1(loss, label):
+    pair = torch.stack([torch.zeros_like(SURE), SURE], -1)
+    assert slope(loss, pair, torch.full(SURE.shape, label)).isfinite().all()
+
+
+def test_the_plain_power_of_gce_would_fail_there():
+    pair = torch.stack([torch.zeros_like(SURE), SURE], -1)
+    plain = slope(lambda z, y: (1 - z.softmax(-1)[torch.arange(6), y] ** 0.7) / 0.7, pair, torch.ones(6).long())
+    assert not plain.isfinite().all()
 
 
 @pytest.mark.parametrize(("eta", "p"), [(0.9, 0.6942), (0.99, 0.8464)])
