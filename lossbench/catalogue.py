@@ -46,6 +46,12 @@ class Entry:
         return tuple(self.described.card.get("kinds", KINDS))
 
 
+def ranges(described: Described | None, kind: str) -> dict[str, tuple[float, float]]:
+    """Over which ranges to search a loss's own parameters on problems of a kind."""
+    search = described.card.get("search", {}) if described else {}
+    return {name: (low, high) for name, (low, high, *kinds) in search.items() if not kinds or kind in kinds[0]}
+
+
 def losses(folders: Iterable[Path]) -> list[Entry]:
     """The losses that these configuration folders hold, by family and name."""
     entries = {path.stem: entry(path) for path in files(folders)}

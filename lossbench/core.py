@@ -237,6 +237,10 @@ class Net(Protocol):
     head: nn.Linear | nn.Conv2d
 
 
+Search: TypeAlias = "tuple[float, float] | tuple[float, float, tuple[str, ...]]"
+"""The ends of a parameter's range; then the kinds of problem that know the parameter, if not all the loss's do."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What stands beside a loss's equation: where it fits, what it wants, over which ranges to search.
@@ -253,7 +257,7 @@ class Card:
     batch: bool = False
     wide: bool = False
     needs: tuple[str, ...] = ()
-    search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    search: Mapping[str, Search] = field(default_factory=dict)
 
 
 def card(
@@ -263,7 +267,7 @@ def card(
     batch: bool = False,
     wide: bool = False,
     needs: tuple[str, ...] = (),
-    search: Mapping[str, tuple[float, float]] | None = None,
+    search: Mapping[str, Search] | None = None,
 ) -> Callable[[F], F]:
     """Pin a Card to a loss as `loss.card`.
 

@@ -6,9 +6,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from lossbench.engine.stack import Fitted
 
 
 class Interrupted(KeyboardInterrupt):
@@ -17,6 +20,17 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(f"stopped at step {max((state.get('steps', 0) for state in states), default=0)}")
         self.states = states
+
+
+class Paused(Exception):
+    """Training reached the step at which it was to pause; `states` are what `fit` takes to go on.
+
+    `fitted` is what it has given until then, the end of those that diverged among it.
+    """
+
+    def __init__(self, states: Sequence[Mapping[str, Any]], fitted: Sequence[Fitted]) -> None:
+        super().__init__(f"paused at step {max((one.steps for one in fitted), default=0)}")
+        self.states, self.fitted = states, fitted
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

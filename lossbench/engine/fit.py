@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from lossbench.core import Outputs
-from lossbench.engine.checkpoints import Interrupted
+from lossbench.engine.checkpoints import Interrupted, Paused
 from lossbench.engine.predict import each, finite, predict
 from lossbench.engine.stack import Fitted, Plan, Replica, Stack, State
 
@@ -22,46 +22,51 @@ def fit(
     plan: Plan,
     *,
     states: Sequence[State | None] | None = None,
+    until: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     watch: Watch = lambda steps, diverged: None,
 ) -> list[Fitted]:
     """Train replicas together, selecting for each the step at which its primary yardstick was best on validation.
 
     Recorded at every `record_every` steps: the means since the last record of each player's cost and gradient norm.
-    At every `eval_every` steps and at the last: the yardsticks on validation. A number that is not finite ends the
-    training of its replica: nothing is repaired, nothing that is not finite is recorded, and the others go on as if
-    it had never been there, but for rounding.
+    At every `eval_every` steps, at the last and at `until`: the yardsticks on validation. A number that is not finite
+    ends the training of its replica: nothing is repaired, nothing that is not finite is recorded, and the others go
+    on as if it had never been there, but for rounding.
 
     Raises: Interrupted between two steps, once `stop` says so; with its states and all else made afresh, a later call
-        goes on as if nothing had happened. ValueError for replicas that cannot train together.
+        goes on as if nothing had happened. Paused after step `until`, likewise, unless that is the last or all have
+        diverged. ValueError for replicas that cannot train together.
     """
+    end = min(plan.steps, until or plan.steps)
     now = list(states or [None] * len(replicas))
     results = [Fitted.of(state) if state else Fitted() for state in now]
 
     def active() -> list[int]:
-        return [i for i, fitted in enumerate(results) if fitted.diverged is None and fitted.steps < plan.steps]
+        return [i for i, fitted in enumerate(results) if fitted.diverged is None and fitted.steps < end]
 
     while going_on := active():
         stack = Stack([replicas[i] for i in going_on], [now[i] for i in going_on], plan)
-        stopped = _train(stack, plan, stop, watch)
+        stopped = _train(stack, plan, end, stop, watch)
         for i, fitted in zip(going_on, stack.fitted, strict=True):
             results[i] = fitted
-        if active():  # stopped, or without those that diverged
+        if active() or end < plan.steps:  # stopped, or without those that diverged
             for i, state in zip(going_on, stack.states(), strict=True):
                 now[i] = state
         if stopped:
             raise Interrupted([state or {} for state in now])
+    if end < plan.steps and any(fitted.diverged is None for fitted in results):
+        raise Paused([state or {} for state in now], results)
     return results
 
 
-def _train(stack: Stack, plan: Plan, stop: Callable[[], bool], watch: Watch) -> bool:
+def _train(stack: Stack, plan: Plan, end: int, stop: Callable[[], bool], watch: Watch) -> bool:
     """Step until the end or until a replica diverges; whether a stop came first."""
     heard = stack.done
     since = time.perf_counter()
     stopped = False
-    while stack.done < plan.steps and not (stopped := stop()):
+    while stack.done < end and not (stopped := stop()):
         stack.step()
-        evaluate = stack.done % plan.eval_every == 0 or stack.done == plan.steps
+        evaluate = stack.done % plan.eval_every == 0 or stack.done == end
         if not (evaluate or stack.done % plan.record_every == 0):
             continue
         closed = stack.close()

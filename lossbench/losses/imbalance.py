@@ -13,7 +13,10 @@ from torch.nn import functional as F
 from lossbench.core import BadInput, card, demand
 
 
-@card(kinds=("binary", "multiclass", "segmentation", "sequence"), search={"gamma": (0.0, 5.0), "alpha": (0.05, 0.95)})
+@card(
+    kinds=("binary", "multiclass", "segmentation", "sequence"),
+    search={"gamma": (0.0, 5.0), "alpha": (0.05, 0.95, ("binary", "segmentation"))},
+)
 def focal(
     logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | Literal["auto"] | None = "auto"
 ) -> Tensor:
