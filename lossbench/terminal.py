@@ -26,10 +26,12 @@ from lossbench.core import Result, Yardstick
 
 if TYPE_CHECKING:
     from lossbench.analysis.report import Report
+    from lossbench.analysis.tuning import Tuning
     from lossbench.analysis.verdict import Verdict
     from lossbench.catalogue import Entry
 
 WIDE = 160  # columns of a table that goes to a file
+SPARE = ("gradient-matched", "rank", "p")  # of tuned against untuned: what goes first where there is no room
 SHOWN = 5  # yardsticks of a comparison; its report has all
 
 
@@ -61,14 +63,23 @@ class Bar:
 class Board:
     """Progress of a sweep: steps of all its runs, and how many of these wait, train and have ended."""
 
-    def __init__(self, progress: Progress, runs: int, steps: int) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._runs = runs
+        self._runs = self._steps = 0
         self._training = 0
         self._left = 0  # that have diverged while the others of their stack go on
         self._ended: dict[str, int] = {}
-        self._task = progress.add_task("", total=steps, news="")
+        self._task = progress.add_task("", total=0, news="")
+
+    def expect(self, runs: int, steps: int) -> None:
+        """So many runs and steps more are to come."""
+        self._runs, self._steps = self._runs + runs, self._steps + steps
+        self._progress.update(self._task, total=self._steps)
         self._show()
+
+    def news(self, text: str) -> None:
+        """What the sweep is at, beside the bar."""
+        self._progress.update(self._task, news=text)
 
     def advance(self, steps: int, diverged: int = 0) -> None:
         self._progress.update(self._task, advance=steps)
@@ -83,10 +94,14 @@ class Board:
 
     def ended(self, label: str, outcome: str, headline: str) -> None:
         """One run has ended: its line."""
-        self._ended[outcome] = self._ended.get(outcome, 0) + 1
+        self.count(outcome)
+        out().print(f"{label}: {headline}")
+
+    def count(self, outcome: str, runs: int = 1) -> None:
+        """So many runs have ended."""
+        self._ended[outcome] = self._ended.get(outcome, 0) + runs
         self._left -= outcome == "diverged" and self._left > 0
         self._show()
-        out().print(f"{label}: {headline}")
 
     def _show(self) -> None:
         done = sum(self._ended.values())
@@ -104,9 +119,9 @@ def bar(label: str, steps: int) -> Iterator[Bar]:
 
 
 @contextmanager
-def board(runs: int, steps: int) -> Iterator[Board]:
+def board() -> Iterator[Board]:
     with _progress(TaskProgressColumn()) as progress:
-        yield Board(progress, runs, steps)
+        yield Board(progress)
 
 
 def _progress(count: ProgressColumn) -> Progress:
@@ -197,13 +212,42 @@ def report(made: Report) -> None:
     for verdict, sentence in zip(made.verdicts, made.sentences, strict=True):
         console.print(fitting(verdict, console))
         console.print(escape(sentence), style="bold")
+        if verdict.dataset in made.tunings:
+            _tuning(made.tunings[verdict.dataset], console)
     for remark in made.remarks:
         if remark.concern:
             console.print(f"[yellow]beware:[/] {escape(remark.text)}")
-    outcomes = made.records.runs["outcome"].value_counts()
+    outcomes = made.records.main.runs["outcome"].value_counts()
     missing = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "finished"]
     if missing:
         console.print(f"not in the means: {', '.join(missing)}")
+
+
+def _tuning(tuning: Tuning, console: Console) -> None:
+    """Each loss tuned against untuned, and what survives that."""
+    view = gains(tuning, console)
+    if view is not None:
+        console.print(view)
+    console.print(escape(tuning.sentence), style="bold")
+
+
+def gains(tuning: Tuning, console: Console) -> Table | None:
+    """Tuned against untuned, with as many columns as the console has room for; None where nothing is untuned."""
+    from lossbench.analysis import tables
+
+    rows = tables.gains(tuning)
+    if rows.empty:
+        return None
+    for left_out in ((), SPARE[:1], SPARE[:2], SPARE):
+        shown = rows.drop(columns=list(left_out), errors="ignore")
+        view = Table(title=f"{escape(tuning.dataset)}: tuned against untuned", title_justify="left")
+        for column in shown.columns:
+            view.add_column(escape(column), justify="left" if column == "loss" else "right", no_wrap=column == "loss")
+        for row in shown.itertuples(index=False):
+            view.add_row(*map(escape, row))
+        if Measurement.get(console, console.options.update(width=1000), view).maximum <= console.width:
+            break
+    return view
 
 
 def _heading(yardstick: tuple[str, str, str]) -> str:
@@ -222,9 +266,6 @@ def catalogue(entries: Sequence[Entry], title: str) -> Table:
         table.add_row(
             f"[bold]{entry.name}[/bold]\n{entry.family}",
             "\n".join(entry.kinds),
-            entry.described.equation,
-            parameters,
-            said.get("Use it when", ""),
-            said.get("Beware", ""),
+            *map(escape, (entry.described.equation, parameters, said.get("Use it when", ""), said.get("Beware", ""))),
         )
     return table

@@ -134,6 +134,16 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
     return f"{start}; {'; '.join(told)} ({corrected}{seeds})."
 
 
+def leaders(verdict: Verdict) -> str:
+    """Who is best, in a clause; without numbers."""
+    if not verdict.best:
+        return "nothing can be ranked"
+    if len(verdict.best) > 1:
+        return _alike(verdict, verdict.best)
+    tested = verdict.differences[(verdict.differences[["a", "b"]] == verdict.best[0]).any(axis=1)]
+    return f"{verdict.best[0]} {'is best' if tested['p_all'].notna().any() else 'has the best mean'}"
+
+
 def _alike(verdict: Verdict, losses: Sequence[str]) -> str:
     """Not being distinguishable is no equality: only where no pair is, all may be named in one breath."""
     table = verdict.differences

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis.records import SEED_LIKE, Records, settings_of
+from lossbench.analysis.labels import SEED_LIKE, settings_of
+from lossbench.analysis.records import Records
 from lossbench.core import BadInput
 
 ALIKE = 1e-3  # of the largest number of a probe: rounding, where two losses are the same
@@ -80,7 +81,9 @@ def _settings(records: Records) -> Iterator[Remark]:
     for dataset, runs in records.runs.groupby("dataset", sort=False):
         params = settings_of(records.params.loc[runs["run_id"]])
         names = [c for c in params if not c.startswith(OURS) and c not in SEED_LIKE | {"dataset"}]
-        varied = [c for c in names if params[c].nunique() > 1]
+        searched = [set(search.space) for search in records.searched(str(dataset))]
+        alike = set.intersection(*searched) if searched else set()  # which remarks on the search tell of
+        varied = [c for c in names if params[c].nunique() > 1 and c not in alike]
         for name in varied:
             values = (
                 params[name].groupby(runs["loss"].to_numpy()).agg(lambda column: frozenset(map(str, column.dropna())))
@@ -94,7 +97,8 @@ def _settings(records: Records) -> Iterator[Remark]:
                 told = "; ".join(f"{loss}: {_values(seen)}" for loss, seen in values.items())
                 yield Remark("settings", f"the setting {name} differs between the losses of {dataset} ({told})", True)
     if clean:
-        yield Remark("settings", "apart from the loss, every loss was trained with the same settings", False)
+        but = " and what was searched" if records.searches else ""
+        yield Remark("settings", f"apart from the loss{but}, every loss was trained with the same settings", False)
 
 
 def _values(seen: frozenset[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from lossbench.analysis import answer, curves, figures, matrices, panels, pictures, sensitivity, stats, tables
 from lossbench.analysis.histories import POINTS
 from lossbench.analysis.report import Report
+from lossbench.analysis.tuning_panel import panel
 from lossbench.analysis.verdict import COSTS, STREAM, Verdict
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def page(report: Report, client: MlflowClient) -> str:
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         started=datetime.fromtimestamp(runs["start"].min() / 1000).strftime("%Y-%m-%d %H:%M"),
         runs=len(runs),
+        trials=sum(len(tuning.trials) for tuning in report.tunings.values()),
         datasets=datasets,
         across=_across(report, drawn),
         remarks=report.remarks,
@@ -82,7 +84,9 @@ def page(report: Report, client: MlflowClient) -> str:
 
 
 def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClient, drawn: _Figures) -> dict[str, Any]:
-    part = report.records.only(report.records.runs[report.records.runs["dataset"] == verdict.dataset])
+    main = report.records.main
+    part = main.only(main.runs[main.runs["dataset"] == verdict.dataset])
+    tuning = report.tunings.get(verdict.dataset)
     some = bool(verdict.values.notna().to_numpy().any())
     several = len(verdict.chosen) > 1
     bands = curves.bands(verdict, client) if some else {}
@@ -103,6 +107,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "against": list(panels.pairs(verdict.against(verdict.baseline))) if several else [],
         "pairs_figure": drawn(matrices.pairs(verdict) if some and several else None),
         "pairs": list(panels.pairs(verdict.differences))[:LISTED],
+        "tuning": panel(tuning, drawn) if tuning else {},
         "curves": list(watched),
         "steps_figure": drawn(curves.curves(verdict, watched, "validation") if watched else None),
         "seconds_figure": drawn(curves.curves(verdict, watched, "validation", seconds=True) if timed else None),
@@ -128,7 +133,7 @@ def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
         return {}
     ranks, p, pairwise = stats.across(tested, np.random.default_rng(STREAM))
     same = len({verdict.yardstick for verdict in report.verdicts}) == 1
-    swept = sensitivity.over_data(report.records, report.verdicts) if same else {}
+    swept = sensitivity.over_data(report.records.main, report.verdicts) if same else {}
     return {
         "datasets": list(tested),
         "left_out": sorted(set().union(*(set(values.columns) for values, _ in tested.values())) - common),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PICTURED = 12  # losses whose pictures stand side by side
 WIDTHS = (560, 400, 280)  # pixels of a picture: the first at which all fit, as wide as the page shows them at last
 PICTURES_MB = 3.0
+WIDE = 1.3  # width to height from which a picture takes half a page, not a quarter
 
 
 def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
     drawn = done[done["seed"] == seed].drop_duplicates("contender").set_index("contender")["run_id"]
     kept = {loss: dict(_kept(client, drawn[loss])) for loss in shown if loss in drawn}
+    wide = {n for images in kept.values() for n, image in images.items() if image.width > WIDE * image.height}
     for width in WIDTHS:
         found: dict[str, list[tuple[str, str]]] = {}
         for loss, images in kept.items():
@@ -44,7 +46,8 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
         left -= sum(len(picture) for _, picture in beside)
         if left >= 0 or not by_name:
             by_name[name] = beside
-    return {"seed": seed, "by_name": by_name, "cut": len(by_name) < len(found) or len(verdict.chosen) > PICTURED}
+    cut = len(by_name) < len(found) or len(verdict.chosen) > PICTURED
+    return {"seed": seed, "by_name": by_name, "cut": cut, "wide": wide}
 
 
 def _kept(client: MlflowClient, run_id: str) -> Iterator[tuple[str, Image.Image]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lossbench.analysis import answer, fairness, tables, verdict
+from lossbench.analysis import answer, fairness, recipes, search_fairness, tables, tuning, verdict
 from lossbench.analysis import records as reading
 from lossbench.analysis.fairness import Remark
 from lossbench.analysis.records import Records
+from lossbench.analysis.tuning import Tuning
 from lossbench.analysis.verdict import Verdict
 from lossbench.core import BadInput
 
@@ -24,12 +25,16 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """What the runs of a comparison or an experiment say: a verdict a dataset, its sentence, and how fair it was."""
+    """What the runs of a comparison or an experiment say: a verdict a dataset, its sentence, and how fair it was.
+
+    `tunings` has, by dataset, what the searches say that chose the settings of these runs.
+    """
 
     records: Records
     verdicts: list[Verdict]
     sentences: list[str]
     remarks: list[Remark]
+    tunings: dict[str, Tuning] = field(default_factory=dict)
 
 
 def make(
@@ -49,24 +54,49 @@ def make(
         raise BadInput(f"report {records.name}: holds no runs")
     if not allow_mixed:
         fairness.refuse_mixed(records)
-    verdicts = [verdict.judge(part, metric=metric, baseline=baseline) for _, part in records.by_dataset()]
-    return Report(records, verdicts, [answer.sentence(one) for one in verdicts], fairness.remarks(records))
+    verdicts = [verdict.judge(part, metric=metric, baseline=baseline) for _, part in records.main.by_dataset()]
+    tuned = tuning.tunings(client, records, metric)
+    remarks = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in search_fairness.remarks(one))]
+    remarks.sort(key=lambda remark: not remark.concern)
+    return Report(records, verdicts, [answer.sentence(one) for one in verdicts], remarks, tuned)
 
 
 def write(report: Report, client: MlflowClient, folder: Path) -> None:
-    """The page and its tables: report.html, table.md, table.csv, table.tex, differences.csv, runs.csv."""
+    """The page and its tables: report.html, table.md, table.csv, table.tex, differences.csv, runs.csv.
+
+    Where settings were searched, also trials.csv, tuning.csv, and a file an experiment in tuned/experiment.
+    """
     from lossbench.analysis.page import page
 
     files = {
         PAGE: page(report, client),
-        "table.md": tables.markdown(report.verdicts, report.sentences),
+        "table.md": tables.markdown(report.verdicts, report.sentences, report.tunings),
         "table.csv": tables.csv(report.verdicts),
         "table.tex": tables.latex(report.verdicts),
         "differences.csv": _differences(report).to_csv(index=False),
         "runs.csv": report.records.runs.drop(columns=["yardsticks", "probe"]).to_csv(index=False),
+        **_tuned(report),
     }
     for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _tuned(report: Report) -> dict[str, str]:
+    """Trials, what tuning changed, and chosen settings as experiments."""
+    if not report.tunings:
+        return {}
+    made = report.tunings.values()
+    experiments = {
+        f"tuned/experiment/{recipes.name(search, one.dataset)}.yaml": recipes.experiment(search)
+        for one in made
+        for search in one.searches
+    }
+    return {
+        "trials.csv": pd.concat([one.trials for one in made], ignore_index=True).to_csv(index=False),
+        "tuning.csv": tables.tuned(list(made)).to_csv(index=False),
+        **experiments,
+    }
 
 
 def _differences(report: Report) -> pd.DataFrame:

@@ -7,7 +7,8 @@ import pandas as pd
 
 from lossbench.analysis import stats
 from lossbench.analysis.fairness import OURS
-from lossbench.analysis.records import SEED_LIKE, Records
+from lossbench.analysis.labels import SEED_LIKE
+from lossbench.analysis.records import Records
 from lossbench.analysis.verdict import FINISHED, STREAM, Verdict
 
 NEAR = 5  # per cent of the best

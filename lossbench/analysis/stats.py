@@ -125,7 +125,7 @@ def differences(values: pd.DataFrame, rng: np.random.Generator, *, higher_is_bet
         single, together = _tests(np.nan_to_num(by_seed[:, tested]), signs)
         table.loc[tested, "p"] = single
         table.loc[tested, "p_all"] = together
-        table.loc[tested, "p_holm"] = _holm(single)
+        table.loc[tested, "p_holm"] = holm(single)
     return table[columns]
 
 
@@ -160,7 +160,8 @@ def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[float,
     return float(means[skip]), float(means[-1 - skip])
 
 
-def _holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """p after Holm's correction over all of them."""
     from statsmodels.stats.multitest import multipletests
 
     return multipletests(p, method="holm")[1]

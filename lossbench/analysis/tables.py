@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from lossbench.analysis.answer import amount
+from lossbench.analysis.tuning import Tuning
 from lossbench.analysis.verdict import Verdict
 
 COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable")
@@ -64,20 +65,58 @@ def limits(row: pd.Series, name: str) -> str:
     return "–" if low != low else f"[{low:.4f}, {high:.4f}]"
 
 
+def tuned(tunings: Sequence[Tuning]) -> pd.DataFrame:
+    """All on tuning, a row a loss and dataset: each arm, tuned − untuned, and what the search spent and found."""
+    parts = [one.arms.merge(one.budget, on="loss").assign(dataset=one.dataset) for one in tunings]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["dataset", *(column for column in table if column != "dataset")]]
+
+
+def gains(tuning: Tuning) -> pd.DataFrame:
+    """Tuned against untuned, as texts; empty where there are no untuned runs."""
+    if "untuned" not in tuning.verdicts:
+        return pd.DataFrame()
+    name, arrow, unit = tuning.verdicts["untuned"].yardstick
+    rows = []
+    for row in tuning.arms.to_dict("records"):
+        width, p = row["high"] - row["low"], row["p_holm"]
+        cells = {"loss": row["loss"]}
+        for arm in ("untuned", "tuned", "matched"):
+            if arm in tuning.verdicts:
+                failed = f" ({row[f'{arm} failures']} failed)" if row[f"{arm} failures"] else ""
+                cells[arm] = amount(row[arm], row[f"{arm} high"] - row[f"{arm} low"]) + failed
+        cells["tuned − untuned"] = f"{amount(row['difference'], width)} {_ends(row['low'], row['high'])}".strip()
+        cells["p"] = "–" if p != p else f"{p:.3f}"
+        ranks = ("–" if (rank := row[f"{arm} rank"]) != rank else f"{rank:g}" for arm in ("untuned", "tuned"))
+        cells["rank"] = " → ".join(ranks)
+        rows.append(cells)
+    heading = f"untuned {name}{f' [{unit}]' if unit else ''} {arrow}"
+    return pd.DataFrame(rows).rename(columns={"untuned": heading, "matched": "gradient-matched"})
+
+
+def _ends(low: float, high: float) -> str:
+    return "" if low != low else f"[{amount(low, high - low)}, {amount(high, high - low)}]"
+
+
 def csv(verdicts: Sequence[Verdict]) -> str:
     return numbers(verdicts).to_csv(index=False)
 
 
-def markdown(verdicts: Sequence[Verdict], sentences: Sequence[str]) -> str:
-    """Each dataset's sentence and table."""
+def markdown(verdicts: Sequence[Verdict], sentences: Sequence[str], tunings: Mapping[str, Tuning] | None = None) -> str:
+    """Each dataset's sentence and table, and where it was tuned, what that changed."""
     texts = []
     for sentence, (dataset, table) in zip(sentences, paper(verdicts), strict=True):
-        lines = [f"**{_quiet(dataset)}**: {_quiet(sentence)}", ""]
-        lines.append("| " + " | ".join(_quiet(c) for c in table.columns) + " |")
-        lines.append("|---" * len(table.columns) + "|")
-        lines += ["| " + " | ".join(map(_quiet, row)) + " |" for row in table.itertuples(index=False)]
-        texts.append("\n".join(lines))
+        texts.append("\n".join([f"**{_quiet(dataset)}**: {_quiet(sentence)}", "", *_lines(table)]))
+        if tunings and dataset in tunings:
+            told, table = tunings[dataset].sentence, gains(tunings[dataset])
+            texts.append("\n".join([_quiet(told), *(["", *_lines(table)] if len(table) else [])]))
     return "\n\n".join(texts)
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    """A table in Markdown."""
+    head = ["| " + " | ".join(_quiet(c) for c in table.columns) + " |", "|---" * len(table.columns) + "|"]
+    return [*head, *("| " + " | ".join(map(_quiet, row)) + " |" for row in table.itertuples(index=False))]
 
 
 def latex(verdicts: Sequence[Verdict]) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunData, RunInfo, RunInputs, RunTag
 
 from lossbench.analysis import records as reading
+from lossbench.analysis.searches import Search
 
 YARDSTICKS = (("error", "↓", "mm"), ("score", "↑", ""))
 EPOCH = 1_700_000_000_000  # ms, of `start` in a store
@@ -74,8 +75,80 @@ class Made:
         return STATUS.get(self.outcome, self.outcome.upper())
 
 
-def records(*runs: Made, yardsticks: Any = YARDSTICKS) -> reading.Records:
+def trial(loss: str, number: int, objective: float | None, outcome: str = "finished", **changed) -> Made:
+    """A trial of the search for a loss; its keyword arguments are the searched parameters, and what a run has."""
+    own = {name: changed.pop(name) for name in ("seed", "start", "dataset", "metrics", "study") if name in changed}
+    steps, tags = changed.pop("steps", 100), changed.pop("tags", {})
+    tags = {
+        "lossbench.kind": "trial",
+        "lossbench.study": own.pop("study", f"study-{loss}"),
+        "lossbench.trial": str(number),
+        "lossbench.steps": str(steps),
+        **tags,
+    }
+    params = {name.replace("__", "."): str(value) for name, value in changed.items()}
+    score = float("nan") if outcome == "diverged" else objective
+    made = {"seed": 100_000, "metrics": {"time/train_s": 2.0}, **own}
+    return Made(loss, outcome=outcome, objective=score, tags=tags, params=params, **made)
+
+
+RATES = {"low": 1e-4, "high": 0.1, "log": True}
+
+
+def searched(loss: str, **changed) -> dict[str, Any]:
+    """What a comparison tells of the search for one loss."""
+    told = {
+        "study": f"study-{loss}",
+        "loss": loss,
+        "dataset": "toy",
+        "sampler": "random",
+        "budget": {"trials": 3},
+        "splits": 1,
+        "pruning": None,
+        "space": {"optimizer.lr": RATES},
+        "own": [],
+        "chosen": 0,
+        "settings": {"optimizer.lr": 0.01},
+        "words": ["dataset=toy", f"loss={loss}"],
+    }
+    return told | changed
+
+
+def tell(client, name: str, *searches: dict[str, Any], start: int = 0, experiment: str = "test") -> str:
+    """A comparison's own run that tells of these searches; its id."""
+    told = {f"lossbench.search.{search['study']}": json.dumps(search) for search in searches}
+    tags = {"lossbench.kind": "comparison", "lossbench.comparison": name, **told}
+    return record(client, Made("", "", start=start, tags=tags), experiment=experiment)[0]
+
+
+def arms(loss: str, study: str | None = None, **errors) -> list[Made]:
+    """Final runs of a loss: an error a seed in each arm, None for one that diverged."""
+    return [
+        Made(
+            loss,
+            seed,
+            error,
+            "diverged" if error is None else "finished",
+            objective=error,
+            tags={"lossbench.arm": arm} | ({"lossbench.study": study or f"study-{loss}"} if arm == "tuned" else {}),
+            params={"optimizer.lr": "0.01" if arm == "tuned" else "0.001"},
+        )
+        for arm, numbers in errors.items()
+        for seed, error in enumerate(numbers)
+    ]
+
+
+def records(*runs: Made, yardsticks: Any = YARDSTICKS, searches: Any = ()) -> reading.Records:
     """These runs as they are read from a store, in this order unless `start` says otherwise."""
+    found = sorted(entities(runs, yardsticks), key=lambda run: run.info.start_time)
+    ids = pd.Index([run.info.run_id for run in found], name="run_id")
+    params = pd.DataFrame([run.data.params for run in found], index=ids)
+    told = {search["study"]: Search(**search) for search in searches}
+    return reading.Records("test", reading._table(found, params), params, [], told)
+
+
+def entities(runs: Any, yardsticks: Any = YARDSTICKS) -> list[Run]:
+    """These runs as MLflow gives them."""
     found = []
     for number, made in enumerate(runs):
         start = number if made.start is None else made.start
@@ -92,10 +165,7 @@ def records(*runs: Made, yardsticks: Any = YARDSTICKS) -> reading.Records:
                 RunInputs(inputs),
             )
         )
-    found.sort(key=lambda run: run.info.start_time)
-    ids = pd.Index([run.info.run_id for run in found], name="run_id")
-    params = pd.DataFrame([run.data.params for run in found], index=ids)
-    return reading.Records("test", reading._table(found, params), params, [])
+    return found
 
 
 def record(

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from analysis.made import Made, compared, record, records
+from analysis.made import Made, arms, compared, record, records, searched
 
 from lossbench import build, crosswise
 from lossbench.analysis import report
@@ -144,6 +144,28 @@ def test_what_a_loss_owns_or_a_run_is_told_apart_by_is_no_difference(key):
 def test_datasets_may_have_settings_of_their_own():
     made = records(*runs(params={"train.steps": "10"}), *runs(dataset="other", params={"train.steps": "20"}))
     assert [concern for _, concern in about(made, "settings")] == [False]
+
+
+def tuned(*searches):
+    """Two losses at rates of their own, and each untuned."""
+    made = [run for loss in "ab" for run in arms(loss, tuned=[1.0] * 3, untuned=[1.0] * 3)]
+    for run in made:
+        if run.tags["lossbench.arm"] == "tuned":
+            run.params = {"optimizer.lr": "0.1" if run.loss == "a" else "0.2"}
+    return records(*made, searches=searches).main
+
+
+def test_what_was_searched_for_every_loss_may_differ():
+    ((text, concern),) = about(tuned(searched("a"), searched("b")), "settings")
+    assert text == "apart from the loss and what was searched, every loss was trained with the same settings"
+    assert not concern
+    assert about(tuned(searched("a"), searched("b")), "budget") == []
+
+
+def test_what_was_searched_for_one_loss_alone_may_not():
+    ((text, concern),) = about(tuned(searched("a"), searched("b", space={})), "settings")
+    assert concern
+    assert "optimizer.lr differs" in text
 
 
 # budgets

@@ -12,7 +12,7 @@ from pathlib import Path
 import browser
 import numpy as np
 import pytest
-from analysis.made import EPOCH, Made, record
+from analysis.made import EPOCH, RATES, Made, arms, record, searched, tell, trial
 from mlflow.entities import Metric
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -22,7 +22,7 @@ from lossbench.analysis import report
 from lossbench.analysis.page import page as rendered
 
 pytestmark = browser.needed
-PAGES = ("swept", "across", "hostile")
+PAGES = ("swept", "across", "hostile", "tuned")
 SWEPT = ["-m", "loss=mae,mse,huber", "seed=range(6)", "optimizer=sgd", "optimizer.lr=2,4", "train.steps=40"]
 SMALL = ["train.eval_every=10", "dataset.train=200", "dataset.validation=100", "dataset.test=100"]
 IMG, SCRIPT = "<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>"
@@ -34,9 +34,10 @@ LAST = ["Fairness", "How this was computed"]
 HEADINGS = {
     "swept": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
     "across": [*(h for name in ("one", "three", "two") for h in (name, *EACH)), "Across datasets", *LAST],
+    "tuned": ["Leaderboard", "Differences", "Tuning", "Curves", "Training", "Failures", *LAST],
     "hostile": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
 }
-FIGURES = {"swept": 8, "across": 3 * 7 + 1, "hostile": 9, "pair": 6}
+FIGURES = {"swept": 8, "across": 3 * 7 + 1, "hostile": 9, "pair": 6, "tuned": 11}
 PHONE, PAPER = 390, 718  # CSS pixels; A4 within margins of a centimetre
 DEVICES = {
     "desk": lambda chromium: chromium.new_context(viewport={"width": 1200, "height": 900}),
@@ -110,6 +111,41 @@ def hostile(client, folder: Path) -> str:
     return "hostile"
 
 
+def tuned(client) -> str:
+    """A search for three losses, one with a parameter of its own and a name that could be taken for markup."""
+    rng = np.random.default_rng(0)
+    told, runs = [], []
+    for loss, mean in (("mse", 2.0), (IMG, 1.5), ("a_loss_with_a_long_name", 1.0)):
+        own = {"loss.k": {"choices": [1, "<b>"]}} if loss == IMG else {}
+        space = {"optimizer.lr": RATES, "optimizer.weight_decay": RATES, **own}
+        settings = {"optimizer.lr": 0.03, **dict.fromkeys(own, "<b>")}
+        words = ["dataset=toy", "loss=mse", "dataset.ratio=50"]
+        budget, chosen = {"trials": 12}, None if loss == "mse" else 3
+        told.append(
+            searched(loss, space=space, own=list(own), settings=settings, words=words, budget=budget, chosen=chosen)
+        )
+        for number in range(12):
+            rates = 10 ** rng.uniform(-4, -1, 2)
+            drawn = {
+                "optimizer__lr": rates[0],
+                "optimizer__weight_decay": rates[1],
+                "loss__k": rng.choice(["1", "<b>"]),
+            }
+            failed = number in (1, 5) or loss == "mse"
+            score = mean + abs(np.log10(rates[0]) + 2)
+            runs.append(trial(loss, number, score, "diverged" if failed else "finished", **drawn))
+        ends = {
+            arm: list(mean + more + rng.normal(0, 0.1, 6))
+            for arm, more in (("tuned", 0), ("untuned", 1), ("matched", 0.5))
+        }
+        ends["untuned"][2] = None
+        runs += arms(loss, **ends)
+    runs += [run for run in arms(IMG, tuned=[None] * 7) if run.seed == 6]
+    tell(client, "tuned", *told, experiment="tuned")
+    curved(client, runs, experiment="tuned", comparison="tuned")
+    return "tuned"
+
+
 def pair(client) -> str:
     runs = [Made(loss, seed, seed + more) for seed in range(6) for loss, more in (("mse", 1), ("mae", 2 + 0.1 * seed))]
     curved(client, runs, experiment="pair")
@@ -146,7 +182,7 @@ def pages(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory)
         client = tracking.Store(f"sqlite:///{folder}/mlflow.db").client
         swept = Written(folder / "report.html", report.make(client))
         made = {"swept": swept}
-        for name in (across(client), hostile(client, folder), *(make(client) for make in (pair, few, fallen))):
+        for name in (across(client), hostile(client, folder), *(make(client) for make in (tuned, pair, few, fallen))):
             found = report.make(client, name)
             made[name] = Written(folder / f"{name}.html", found)
             made[name].path.write_text(rendered(found, client), encoding="utf-8")
@@ -199,7 +235,9 @@ def test_every_figure_is_drawn(name, visit):
 def test_the_panels_and_the_answers_are_there(name, visit, pages):
     page = visit(name)
     assert browser.lines(page, "h2, h3") == HEADINGS[name]
-    assert browser.lines(page, ".answer") == pages[name].report.sentences
+    made = pages[name].report
+    said = [" ".join([text, *(t.sentence for t in made.tunings.values())]) for text in made.sentences]
+    assert browser.lines(page, ".answer") == said
     assert len(pages[name].report.sentences) == (3 if name == "across" else 1)
 
 
@@ -252,10 +290,10 @@ def number(text: str) -> float | None:
     return float(found[0]) if found else None
 
 
-@pytest.mark.parametrize("name", ["swept", "hostile"])
+@pytest.mark.parametrize("name", ["swept", "hostile", "tuned"])
 def test_every_column_sorts_by_its_numbers_and_what_is_missing_comes_last(name, visit):
     tables = visit(name).locator("table.sortable")
-    assert tables.count() == 6
+    assert tables.count() == {"swept": 6, "hostile": 6, "tuned": 7}[name]
     columns = [column for table in tables.all() for column in table.evaluate(SORT) if column]
     assert len(columns) > 30
     for up, down in columns:
@@ -289,7 +327,7 @@ def test_the_chooser_changes_both_figures(name, visit):
     ids = chooser.get_attribute("data-figures").split()
     options = chooser.locator("option").all_text_contents()
     assert len(ids) == 2
-    assert len(options) == {"swept": 4, "across": 2, "hostile": 2}[name]
+    assert len(options) == {"swept": 4, "across": 2, "hostile": 2, "tuned": 2}[name]
     for option in (options[0], *reversed(options)):
         chooser.select_option(option)
         for id_ in ids:
@@ -301,6 +339,27 @@ def test_the_chooser_changes_both_figures(name, visit):
             assert drawn.count() >= len(set(shown))
             names = page.locator(f"#{id_} .legendtext").all_text_contents()
             assert len(names) == len(set(shown))
+
+
+def test_chosen_settings_stand_there_to_be_copied(visit):
+    page = visit("tuned")
+    page.locator("summary", has_text="Chosen settings").click()
+    commands = page.locator("pre").all_text_contents()
+    assert len(commands) == 6
+    assert (
+        commands[2]
+        == "python -m lossbench dataset=toy loss=mse dataset.ratio=50 optimizer.lr=0.03 'loss.k='\"'\"'<b>'\"'\"''"
+    )
+    assert commands[1].startswith("# @package _global_")
+    assert "\n  ratio: 50\n" in commands[1]
+    assert page.locator("b", has_text="<b>").count() == 0
+    page.locator("summary", has_text="Chosen settings").click()
+
+
+def test_wide_pictures_stand_two_in_a_row_and_others_four(visit):
+    wide = visit("hostile").locator("figure:has(img)").locator("xpath=..")
+    assert wide.get_attribute("class") == "two"
+    assert "pictures" in {it.get_attribute("class") for it in visit("swept").locator("div:has(> figure > img)").all()}
 
 
 def test_a_click_in_the_legend_hides_a_loss_and_another_shows_it(visit):
@@ -328,7 +387,7 @@ def test_a_phone_scrolls_down_only(name, visit):
         assert figure["marks"] >= figure["traces"] > 0
 
 
-@pytest.mark.parametrize("name", ["across", "swept"])
+@pytest.mark.parametrize("name", ["across", "swept", "tuned"])
 def test_a_phone_shows_every_word_of_a_figure(name, visit):
     page = visit(name, "phone")
     assert [text for figure in browser.figures(page) for text in figure["cut"]] == []
@@ -338,7 +397,7 @@ def test_a_phone_shows_every_word_of_a_figure(name, visit):
 def test_paper_has_everything(name, visit):
     page = visit(name)
     folded = page.locator("details:not([open])")
-    assert folded.count() == {"swept": 2, "across": 0, "hostile": 1}[name]
+    assert folded.count() == {"swept": 2, "across": 0, "hostile": 1, "tuned": 1}[name]
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert len(re.findall(rb"/Type */Page\b", printed)) > 2

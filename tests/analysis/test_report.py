@@ -6,7 +6,7 @@ import sqlite3
 
 import pandas as pd
 import pytest
-from analysis.made import Made, record
+from analysis.made import Made, arms, record, searched, tell, trial
 
 from lossbench.analysis import report
 from lossbench.core import BadInput
@@ -41,6 +41,27 @@ def test_files_of_a_report_leave_no_run_and_no_pair_out(store, tmp_path):
     assert pairs.groupby("dataset").size().to_dict() == {"x": 3, "y": 3}
     assert set(pairs["yardstick"]) == {"error"}
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_files_of_a_tuned_comparison_have_every_trial_and_each_chosen_setting(store, tmp_path):
+    numbers = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    tell(store.client, "c", *(searched(loss) for loss in ("a", "b/../ c")))
+    runs = [arms(loss, tuned=numbers, untuned=numbers[::-1]) for loss in ("a", "b/../ c")]
+    trials = [trial(loss, k, 1.0 + k, optimizer__lr=0.01) for loss in ("a", "b/../ c") for k in range(3)]
+    record(store.client, *runs[0], *runs[1], *trials, comparison="c")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    report.write(report.make(store.client, "c"), store.client, folder)
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"trials.csv", "tuning.csv", "tuned/experiment/a_on_toy.yaml", "tuned/experiment/b_.._c_on_toy.yaml"} < there
+    assert len(there) == 10
+    found = pd.read_csv(folder / "trials.csv")
+    assert found.groupby("loss")["score"].apply(list).to_dict() == {"a": [1, 2, 3], "b/../ c": [1, 2, 3]}
+    gains = pd.read_csv(folder / "tuning.csv").set_index("loss")
+    assert gains["difference"].tolist() == pytest.approx([0, 0])
+    assert (gains["dataset"] == "toy").all()
+    assert pd.read_csv(folder / "runs.csv")["arm"].value_counts().to_dict() == {"tuned": 12, "untuned": 12}
+    assert "Equal tuning (3 trials a loss, random)" in (folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_a_comparison_without_runs_is_refused(store):

@@ -1,0 +1,58 @@
+"""What runs are called: a loss, a dataset and a seed, with whatever else was varied."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+SEED_LIKE = {"seed", "dataset.seed"}
+
+
+def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """The loss of each run, with the settings that differ between runs of one loss and dataset, seeds aside.
+
+    A setting of the data is none: runs on other data are runs on another dataset. Nor is what a run does not tell,
+    which was killed before it could.
+    """
+    settings = [c for c in params if c not in SEED_LIKE | {"experiment_name", "question", "loss", "dataset"}]
+    settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and not c.endswith("_target_")]
+    table = settings_of(params)[settings].assign(loss=list(runs["loss"]), dataset=list(runs["dataset"]))
+    most = table.groupby(["loss", "dataset"])[settings].nunique().max()
+    varied = [c for c in settings if most[c] > 1]
+    return _told(table, "loss", varied)
+
+
+def datasets(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """The dataset of each run, with the settings of it that differ between runs, seeds aside."""
+    settings = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
+    return _told(settings_of(params)[settings].assign(dataset=list(runs["dataset"])), "dataset", settings)
+
+
+def seeds(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """The seed of each run; where runs of one seed had several seeds of the data, with that of the data."""
+    if "dataset.seed" not in params:
+        return list(runs["seed"])
+    drawn = settings_of(params)["dataset.seed"].to_numpy()
+    table = runs[["dataset", "seed"]].assign(data=drawn)
+    several = table.groupby(["dataset", "seed"])["data"].nunique().groupby("dataset").max() > 1
+    return [
+        f"{row.seed}, data {row.data}" if several[row.dataset] and row.data == row.data else row.seed
+        for row in table.itertuples()
+    ]
+
+
+def settings_of(params: pd.DataFrame) -> pd.DataFrame:
+    """Settings, empty where a run has none of that name; missing for a run that was killed before it told any."""
+    return params.fillna("").where(params.notna().any(axis=1), np.nan)
+
+
+def _told(table: pd.DataFrame, by: str, settings: list[str]) -> list[str]:
+    """The value of a column, with those settings that vary within it."""
+    if not settings:
+        return [str(value) for value in table[by]]
+    several = table.groupby(by)[settings].nunique()
+    made = []
+    for _, row in table.iterrows():
+        shown = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
+        made.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in shown)]))
+    return made

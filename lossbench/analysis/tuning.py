@@ -1,0 +1,192 @@
+"""What equal tuning did: each loss tuned against untuned, what survives of the differences, what the search cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lossbench.analysis import searches, stats, tuning_answer
+from lossbench.analysis.records import Records, Yardsticks
+from lossbench.analysis.searches import Search
+from lossbench.analysis.verdict import FINISHED, STREAM, Verdict, judge
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+NEAR = 1  # per cent of the best score
+COMPARED = ("n", "difference", "low", "high", "p")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The searches on one dataset, their trials, and the verdicts on tuned, untuned and gradient-matched runs.
+
+    `arms` and `budget` have a row a loss; `fates` maps each pair that any test tells apart to what became of it;
+    `alike` are the losses none of whose trials was better than another.
+    """
+
+    dataset: str
+    yardstick: tuple[str, str, str]
+    searches: list[Search]
+    trials: pd.DataFrame
+    verdicts: dict[str, Verdict]
+    arms: pd.DataFrame
+    budget: pd.DataFrame
+    fates: dict[tuple[str, str], str]
+    alike: list[str]
+    sentence: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of scores: they are of the primary yardstick on validation, whatever the verdict is on."""
+        return self.yardstick[1] == "↑"
+
+
+def tunings(client: MlflowClient, records: Records, metric: str | None = None) -> dict[str, Tuning]:
+    """By dataset, where searches were told of."""
+    trials = searches.trials(client, records)
+    made = ((dataset, study(part, trials, metric)) for dataset, part in records.by_dataset())
+    return {dataset: found for dataset, found in made if found is not None}
+
+
+def study(records: Records, trials: pd.DataFrame, metric: str | None = None) -> Tuning | None:
+    """What the searches on one dataset say; None where there was none. `trials` may hold those of other studies."""
+    dataset = str(records.runs["dataset"].iloc[0])
+    found = records.searched(dataset)
+    if not found:
+        return None
+    trials = trials[trials["study"].isin([search.study for search in found])]
+    verdicts = {
+        arm: judge(part, metric=metric)
+        for arm in ("tuned", "untuned", "matched")
+        if len((part := records.arm(arm)).runs)
+    }
+    yardstick = _primary(records.yardsticks)
+    alike = [search.loss for search in found if _all_alike(trials[trials["study"] == search.study])]
+    fates = _fates(verdicts)
+    return Tuning(
+        dataset,
+        yardstick,
+        found,
+        trials,
+        verdicts,
+        _arms(found, verdicts, alike),
+        _budget(found, trials, verdicts.get("tuned"), yardstick[1] == "↑"),
+        fates,
+        alike,
+        tuning_answer.sentence(found, trials, verdicts, fates, alike),
+    )
+
+
+def _primary(yardsticks: Yardsticks) -> tuple[str, str, str]:
+    return yardsticks[0] if yardsticks else ("score", "↓", "")
+
+
+def _all_alike(trials: pd.DataFrame) -> bool:
+    scores = trials["score"].dropna()
+    return len(scores) > 1 and scores.nunique() == 1
+
+
+def _contender(verdict: Verdict | None, loss: str) -> str | None:
+    """What a loss is called in a verdict, where it stands in it."""
+    names = {} if verdict is None else dict(zip(verdict.runs["loss"], verdict.runs["contender"], strict=True))
+    return names.get(loss)
+
+
+def _arms(found: Sequence[Search], verdicts: dict[str, Verdict], alike: Sequence[str]) -> pd.DataFrame:
+    """A row a loss: of each arm its mean, interval, failures and rank; and tuned − untuned, Holm's p over losses."""
+    rows = []
+    for search in found:
+        row: dict[str, Any] = {"loss": search.loss, "alike": search.loss in alike}
+        for arm in ("untuned", "tuned", "matched"):
+            row |= _arm(verdicts.get(arm), search.loss, arm)
+        rows.append(row | _gain(verdicts, search.loss))
+    table = pd.DataFrame(rows)
+    table["p_holm"] = np.nan
+    tested = table["p"].notna()
+    if tested.any():
+        table.loc[tested, "p_holm"] = stats.holm(table.loc[tested, "p"].to_numpy(float))
+    return table
+
+
+def _arm(verdict: Verdict | None, loss: str, arm: str) -> dict[str, Any]:
+    name = _contender(verdict, loss)
+    if verdict is None or name is None:
+        return {arm: np.nan, f"{arm} low": np.nan, f"{arm} high": np.nan, f"{arm} failures": 0, f"{arm} rank": np.nan}
+    board, main = verdict.leaderboard.set_index("loss"), verdict.yardstick[0]
+    row, ranks = board.loc[name], board[main].rank(ascending=not verdict.higher_is_better)
+    ends = {f"{arm}{end}": row[f"{main}{end}"] for end in ("", " low", " high")}
+    return {**ends, f"{arm} failures": row["failures"], f"{arm} rank": ranks[name]}
+
+
+def _gain(verdicts: dict[str, Verdict], loss: str) -> dict[str, Any]:
+    """Tuned − untuned of one loss, paired by seed."""
+    columns = {}
+    for arm in ("tuned", "untuned"):
+        name = _contender(verdicts.get(arm), loss)
+        if name is None:
+            return {"n": 0} | dict.fromkeys(COMPARED[1:], np.nan)
+        columns[arm] = verdicts[arm].values[name]
+    values = pd.DataFrame(columns).rename_axis(index="seed", columns="loss")
+    higher = verdicts["tuned"].higher_is_better
+    found = stats.differences(values, np.random.default_rng(STREAM), higher_is_better=higher).iloc[0]
+    return {name: found[name] for name in COMPARED}
+
+
+def _fates(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
+    """What tuning made of each difference that is real in one arm or the other."""
+    if not {"tuned", "untuned"} <= set(verdicts):
+        return {}
+    tuned, untuned = verdicts["tuned"], verdicts["untuned"]
+    fates = {}
+    for a, b in combinations([loss for loss in untuned.values if loss in tuned.values], 2):
+        before, after = (_sign(verdict.difference(a, b)) for verdict in (untuned, tuned))
+        if before and after:
+            fates[a, b] = "survives" if before == after else "turns round"
+        elif before or after:
+            fates[a, b] = "vanishes" if before else "appears"
+    return fates
+
+
+def _sign(row: pd.Series) -> int:
+    """Of a difference; 0 of one that the corrected test does not find."""
+    return int(np.sign(row["difference"])) if row["p_all"] <= stats.ALPHA else 0
+
+
+def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None, higher: bool) -> pd.DataFrame:
+    """A row a loss: parameters searched, what was spent, what it found, and how much of it was nearly as good."""
+    sign = -1 if higher else 1
+    best = (sign * trials["score"]).min()
+    rows = []
+    for search in found:
+        own = trials[trials["study"] == search.study]
+        cost = sign * searches.counted(own)["score"]
+        shares = [float((cost <= at + abs(at) * NEAR / 100).mean()) for at in (cost.min(), best)]
+        fresh = math.nan
+        if tuned is not None:
+            those = tuned.runs[(tuned.runs["loss"] == search.loss) & (tuned.runs["outcome"] == FINISHED)]
+            fresh = float(those["objective"].mean())
+        outcomes = own["outcome"].value_counts()
+        rows.append(
+            {
+                "loss": search.loss,
+                "sampler": search.sampler,
+                "own parameters": len(set(search.own) & set(search.space)),
+                "parameters": len(search.space),
+                "trials": len(cost),
+                "outcomes": ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
+                "steps": float(own["steps"].sum()),
+                "seconds": float(own["seconds"].sum()),
+                "near its best": shares[0] if len(cost) else math.nan,
+                "near the best": shares[1] if len(cost) else math.nan,
+                "best score": sign * cost.min(),
+                "fresh score": fresh,
+            }
+        )
+    return pd.DataFrame(rows)

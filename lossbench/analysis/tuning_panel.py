@@ -1,0 +1,111 @@
+"""The section on tuning of a report's page, as its template writes it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from lossbench.analysis import answer, recipes, search_figures, searches, stats
+from lossbench.analysis.importances import FEWEST, importances
+from lossbench.analysis.tuning import NEAR, Tuning
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, Any]:
+    """Tables as texts with what they sort by, and figures as the ids that they are drawn in."""
+    parameters = list(dict.fromkeys(name for search in tuning.searches for name in search.space))
+    figures = [drawn(search_figures.effect(tuning, name)) for name in parameters if name in tuning.trials]
+    verdict = tuning.verdicts.get("tuned") or next(iter(tuning.verdicts.values()), None)
+    return {
+        "sentence": tuning.sentence,
+        "yardstick": verdict.yardstick if verdict else tuning.yardstick,
+        "scored": tuning.yardstick,
+        "arms": list(arms(tuning)),
+        "matched": "matched" in tuning.verdicts,
+        "untuned": "untuned" in tuning.verdicts,
+        "fates": [(f"{a} and {b}", fate) for (a, b), fate in tuning.fates.items()],
+        "budget": list(budget(tuning)),
+        "over_budget": drawn(search_figures.over_budget(tuning)),
+        "banded": all(search.sampler == searches.RANDOM for search in tuning.searches),
+        "samplers": answer.listed(sorted({search.sampler for search in tuning.searches})),
+        "effects": [figure for figure in figures if figure],
+        "importances": _importances(tuning, parameters),
+        "parameters": parameters,
+        "fewest": FEWEST,
+        "near": NEAR,
+        "recipes": [_recipe(search, tuning.dataset) for search in tuning.searches],
+        "hues": {search.loss: "#666666" for search in tuning.searches} | search_figures.hues(tuning),
+    }
+
+
+def arms(tuning: Tuning) -> Iterator[dict[str, Any]]:
+    """Tuned against untuned: a row a loss."""
+    for row in tuning.arms.to_dict("records"):
+        width = row["high"] - row["low"]
+        ranks = [_rank(row[f"{arm} rank"]) for arm in ("untuned", "tuned")]
+        yield {
+            "loss": row["loss"],
+            **{arm: _mean(row, arm) for arm in ("untuned", "tuned", "matched")},
+            "difference": _cell(row["difference"], answer.amount(row["difference"], width), _limits(row, "")),
+            "p": _cell(row["p_holm"], "–" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.3g}"),
+            "real": row["p_holm"] <= stats.ALPHA and not row["alike"],
+            "ranks": " → ".join(ranks),
+            "rank": row["tuned rank"],
+            "note": "all its trials scored alike: no gain" if row["alike"] else "",
+        }
+
+
+def _mean(row: dict[str, Any], arm: str) -> dict[str, Any]:
+    failed = row[f"{arm} failures"]
+    text = answer.amount(row[arm], row[f"{arm} high"] - row[f"{arm} low"])
+    return _cell(row[arm], text, _limits(row, f"{arm} "), f"{failed} without a result" if failed else "")
+
+
+def _limits(row: dict[str, Any], arm: str) -> str:
+    low, high = row[f"{arm}low"], row[f"{arm}high"]
+    return "" if math.isnan(low) else f"[{answer.amount(low, high - low)}, {answer.amount(high, high - low)}]"
+
+
+def _cell(value: float, text: str, *below: str) -> dict[str, Any]:
+    return {"sort": "" if math.isnan(value) else value, "text": text, "below": [part for part in below if part]}
+
+
+def _rank(rank: float) -> str:
+    return "–" if math.isnan(rank) else f"{rank:g}"
+
+
+def budget(tuning: Tuning) -> Iterator[dict[str, Any]]:
+    """What each loss's search had and found."""
+    for row in tuning.budget.to_dict("records"):
+        width = abs(row["fresh score"] - row["best score"]) or abs(row["best score"]) / 100
+        yield {
+            **row,
+            "steps": _cell(row["steps"], f"{row['steps']:,.0f}"),
+            "seconds": _cell(row["seconds"], f"{row['seconds']:,.1f}"),
+            **{name: _share(row[name]) for name in ("near its best", "near the best")},
+            **{name: _cell(row[name], answer.amount(row[name], width)) for name in ("best score", "fresh score")},
+        }
+
+
+def _share(share: float) -> dict[str, Any]:
+    return _cell(share, "–" if math.isnan(share) else f"{100 * share:.0f} %")
+
+
+def _importances(tuning: Tuning, parameters: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    for search in tuning.searches:
+        own = tuning.trials[tuning.trials["study"] == search.study]
+        found = importances(search, own, tuning.higher_is_better)
+        if found:
+            rows.append({"loss": search.loss, "cells": [_share(found.get(name, math.nan)) for name in parameters]})
+    return rows
+
+
+def _recipe(search: Any, dataset: str) -> dict[str, Any]:
+    name = recipes.name(search, dataset)
+    kept = search.chosen is None
+    return {"loss": search.loss, "name": name, "kept": kept, "command": recipes.command(search),
+            "yaml": recipes.experiment(search)}  # fmt: skip
