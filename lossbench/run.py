@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,18 @@ from lossbench.settings import Names
 from lossbench.trainee import Stop, Trainee
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
     from lossbench.engine import Fitted
+
+TRIAL = "trial"  # the arm of a search's own runs, which never see the test split
+PAUSED = "paused"  # the outcome of a run that is to go on
+
+
+@cache
+def reach(uri: str) -> None:
+    """As `tracking.reach`, asked once a process. Raises: BadInput."""
+    tracking.reach(uri)
 
 
 @cache
@@ -59,33 +71,43 @@ class Run:
         self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
         self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
-        tracking.reach(self.uri)
+        reach(self.uri)
         self.kept = self._checkpoint()
         self.state: Mapping[str, Any] | None = None
         self.result: Result | None = None
         self.error: BaseException | None = None
+        self.kind = "trial" if cfg.tuning.arm == TRIAL else "run"
         self._trainee: Trainee | None = None
         self._recorder: tracking.Recorder | None = None
 
     def store(self) -> tracking.Store:
         return store(self.uri, self.cfg.tracking.artifacts)
 
-    def earlier(self) -> Result | None:
+    @property
+    def siblings(self) -> dict[str, str]:
+        """Tags of the runs among which an earlier call's of this one would be: of its comparison, or of its study."""
+        if self.kind == "trial":
+            return {"lossbench.study": self.cfg.tuning.study, "lossbench.kind": "trial"}
+        return {"lossbench.comparison": self.comparison, "lossbench.kind": "run"}
+
+    def earlier(self, siblings: Sequence[MlflowRun] | None = None) -> Result | None:
         """The run of this configuration that an interrupted call of the same comparison has already finished.
 
         One that it left unfinished no longer counts as a run of the comparison, unless this call goes on with it.
         """
-        opened = self.store()
-        for found in opened.find({"lossbench.comparison": self.comparison, "lossbench.key": settings.key(self.cfg)}):
+        opened, key = self.store(), settings.key(self.cfg)
+        for found in opened.find(self.siblings) if siblings is None else siblings:
             tags = found.data.tags
-            if tags.get("lossbench.kind") != "run":
+            if tags.get("lossbench.key") != key:
                 continue
-            if found.info.status == "FINISHED":
+            far = int(tags.get("lossbench.steps", 0))
+            paused = tags.get("lossbench.outcome") == PAUSED and far >= (self.cfg.tuning.until or self.cfg.train.steps)
+            if found.info.status == "FINISHED" or paused:
                 name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
                 value = float(tags.get("lossbench.objective", "nan"))
                 primary = Yardstick(name, "", arrow == "↑", unit)
                 outcome = tags.get("lossbench.outcome", "finished")
-                return Result(outcome, found.info.run_id, 0, None, primary, {"val": {name: value}}, 0.0)
+                return Result(outcome, found.info.run_id, far, None, primary, {"val": {name: value}}, 0.0)
             if not self.kept.exists():
                 opened.client.set_tag(found.info.run_id, "lossbench.kind", "superseded")
                 if found.info.status == "RUNNING":  # its process was killed before it could say so
@@ -132,15 +154,38 @@ class Run:
         self.state = None
         self._recorder = opened.start(self.cfg.experiment_name, self.label, self._tags(stack))
         self._recorder.params(self._params(), self.trainee.splits.facts)
-        with self._recorder.files() as folder:
-            OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
+        if self.kind == "run":  # a trial's parameters tell as much
+            with self._recorder.files() as folder:
+                OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
 
     def finish(self, fitted: Fitted) -> Result:
         """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""
-        result = self.trainee.finish(self.recorder, fitted, self.names.folders)
-        self.recorder.tags({"lossbench.outcome": result.outcome, "lossbench.objective": result.objective})
+        folders = None if self.kind == "trial" else self.names.folders
+        result = self.trainee.finish(self.recorder, fitted, folders)
+        self._tell(result)
         self.recorder.close("FINISHED")
         return result
+
+    def pause(self, fitted: Fitted, state: Mapping[str, Any]) -> Result:
+        """Keep what trains, so that the same configuration, asked for more steps, goes on; the record waits as KILLED.
+
+        With nothing yet that validation could choose, the objective is missing.
+        """
+        from lossbench.engine import checkpoints
+
+        primary = self.trainee.task.yardsticks[0]
+        self.recorder.metrics(fitted.steps, {"time/train_s": fitted.train_s})
+        values = {"val": {primary.name: fitted.best_value}}
+        result = Result(PAUSED, self.recorder.run_id, fitted.steps, None, primary, values, fitted.train_s)
+        self._tell(result)
+        self.recorder.close("KILLED")
+        data = self.trainee.splits.facts.fingerprint
+        checkpoints.save(self.kept, {**state, "run_id": self.recorder.run_id, "data": data})
+        return result
+
+    def _tell(self, result: Result) -> None:
+        told = {"outcome": result.outcome, "objective": result.objective, "steps": result.steps}
+        self.recorder.tags({f"lossbench.{name}": value for name, value in told.items()})
 
     def end_early(self, error: BaseException, state: Mapping[str, Any] | None = None) -> None:
         """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended.
@@ -163,7 +208,7 @@ class Run:
         """End the record that another process began for this run and cannot end any more."""
         self.error = error
         opened = self.store()
-        for found in opened.find({"lossbench.comparison": self.comparison, "lossbench.key": settings.key(self.cfg)}):
+        for found in opened.find(self.siblings | {"lossbench.key": settings.key(self.cfg)}):
             if found.info.status == "RUNNING":
                 self._close(tracking.Recorder(opened, found.info.run_id), error)
 
@@ -174,21 +219,21 @@ class Run:
     def _close(self, recorder: tracking.Recorder, error: BaseException) -> None:
         outcome = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
         said = f"{type(error).__name__}: {error}"[:500]
-        recorder.tags({"lossbench.outcome": outcome, "lossbench.error": said})
+        recorder.tags({"lossbench.outcome": outcome, "lossbench.error": said, "lossbench.steps": recorder.last_step})
         recorder.end(outcome.upper())
 
     def _checkpoint(self) -> Path:
         """Where this run is kept when it is stopped: under all that decides its numbers and its record."""
-        identity = json.dumps(
-            [settings.key(self.cfg), self.cfg.experiment_name, origin.code(), self.uri, self.comparison]
-        )
+        among = self.cfg.tuning.study if self.cfg.tuning.arm == TRIAL else self.comparison
+        identity = json.dumps([settings.key(self.cfg), self.cfg.experiment_name, origin.code(), self.uri, among])
         return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
 
     def _tags(self, stack: int) -> dict[str, str]:
         names, trainee = self.names, self.trainee
         return {
-            "lossbench.kind": "run",
+            "lossbench.kind": self.kind,
             **({"lossbench.comparison": self.comparison} if self.comparison else {}),
+            **self._searched(),
             "lossbench.key": settings.key(self.cfg),
             "lossbench.data": trainee.splits.facts.fingerprint,
             "lossbench.code": origin.code(),
@@ -196,7 +241,7 @@ class Run:
             "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
             "lossbench.stack": str(stack),
             "lossbench.loss_parameters": str(trainee.loss_parameters),
-            "lossbench.probe": trainee.probe(),
+            **({"lossbench.probe": trainee.probe()} if self.kind == "run" else {}),
             "mlflow.runColor": origin.colour(names.loss),
             "mlflow.source.name": "lossbench",
             "loss": names.loss,
@@ -205,10 +250,19 @@ class Run:
             "seed": str(self.cfg.seed),
         }
 
+    def _searched(self) -> dict[str, str]:
+        """Which part the run has in a search."""
+        told = self.cfg.tuning
+        if self.kind == "trial":
+            return {"lossbench.study": told.study, "lossbench.trial": str(told.trial)}
+        tags = {"lossbench.arm": told.arm, "lossbench.study": told.study}
+        return {name: value for name, value in tags.items() if value}
+
     def _params(self) -> dict[str, Any]:
         names = self.names
         named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
-        return named | settings.flat(_recorded(self.cfg))
+        told = settings.flat(_recorded(self.cfg))
+        return named | {name: value for name, value in told.items() if not name.startswith(("search", "tuning."))}
 
 
 Watch = Callable[[int, int], None]
@@ -239,7 +293,7 @@ def train(
 
 
 def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
-    from lossbench.engine import Interrupted
+    from lossbench.engine import Interrupted, Paused
 
     done, left = 0, 0
 
@@ -256,6 +310,9 @@ def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
         for one, state in zip(runs, interrupted.states, strict=True):
             one.end_early(interrupted, state)
         raise
+    except Paused as paused:
+        _finish(runs, paused.fitted, paused.states)
+        return
     except Exception as error:
         if len(runs) == 1:
             runs[0].end_early(error)
@@ -271,12 +328,13 @@ def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
             _train(again, watch, news)
 
 
-def _finish(runs: Sequence[Run], fitted: Sequence[Fitted]) -> None:
-    """Measure one run while the record of the one before is written."""
+def _finish(runs: Sequence[Run], fitted: Sequence[Fitted], states: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Measure one run while the record of the one before is written; with states, those that go on later pause."""
     measured: list[tuple[Run, Result]] = []
-    for one, gave in zip(runs, fitted, strict=True):
+    for one, gave, state in zip_longest(runs, fitted, states):
         try:
-            measured.append((one, one.finish(gave)))
+            goes_on = state and gave.diverged is None
+            measured.append((one, one.pause(gave, state) if goes_on else one.finish(gave)))
         except Exception as error:
             one.end_early(error)
     for one, result in measured:
@@ -302,6 +360,7 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News)
         [one.trainee.replica(recording(one)) for one in runs],
         runs[0].trainee.plan,
         states=[one.state for one in runs],
+        until=runs[0].cfg.tuning.until,
         stop=stop,
         watch=watch,
     )

@@ -31,6 +31,10 @@ TASKS = {
 """What training means for each kind of problem."""
 
 
+BESIDE = ("tracking.", "experiment_name", "question", "search", "tuning.study", "tuning.trial", "tuning.until")
+"""Settings that decide none of a run's numbers."""
+
+
 @dataclass
 class Train:
     steps: int = MISSING
@@ -42,6 +46,14 @@ class Train:
     precision: str = MISSING
     compile: str | None = None
     per_class: int | None = None
+
+
+@dataclass
+class Tuning:
+    arm: str = ""
+    study: str = ""
+    trial: int | None = None
+    until: int | None = None
 
 
 @dataclass
@@ -65,6 +77,8 @@ class Config:
     task: dict[str, Any] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
     tracking: Tracking = field(default_factory=Tracking)
+    search: dict[str, Any] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def register() -> None:
@@ -107,7 +121,7 @@ def keys(arguments: list[str]) -> list[str]:
     chosen = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return list(_leaves(OmegaConf.to_container(compose("config", chosen), resolve=False)))
+            return list(leaves(OmegaConf.to_container(compose("config", chosen), resolve=False)))
     except Exception:  # a choice that is itself at fault: offer nothing
         return []
 
@@ -117,7 +131,7 @@ def check(cfg: DictConfig, names: Names) -> None:
 
     Raises: BadInput that names the setting, its value, and what would work.
     """
-    for group, schema in (("", Config), ("train", Train), ("tracking", Tracking)):
+    for group, schema in (("", Config), ("train", Train), ("tracking", Tracking), ("tuning", Tuning)):
         _fields(group, cfg[group] if group else cfg, schema)
     train = cfg.train
     demand("seed", cfg.seed, lambda v: v >= 0, "0 or above")
@@ -162,13 +176,14 @@ def check(cfg: DictConfig, names: Names) -> None:
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration as dotted keys and plain values; lists stay whole."""
-    return _leaves(OmegaConf.to_container(cfg, resolve=True))
+    return leaves(OmegaConf.to_container(cfg, resolve=True))
 
 
-def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A tree of settings as dotted keys and plain values; lists stay whole."""
     if not isinstance(node, dict):
         return {prefix: node}
-    return {k: v for key, value in node.items() for k, v in _leaves(value, f"{prefix}.{key}".strip(".")).items()}
+    return {k: v for key, value in node.items() for k, v in leaves(value, f"{prefix}.{key}".strip(".")).items()}
 
 
 def key(cfg: DictConfig) -> str:
@@ -176,7 +191,7 @@ def key(cfg: DictConfig) -> str:
 
     Our code is named by its revision beside this; a foreign `_target_` by the bytes of its module.
     """
-    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(("tracking.", "experiment_name", "question"))}
+    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)}
     for name in [name for name in deciding if name.endswith("_target_")]:
         spec = catalogue.find(str(deciding[name]).rpartition(".")[0])
         if spec and spec.origin and spec.origin.endswith(".py"):
@@ -229,7 +244,8 @@ def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
     described = catalogue.describe(target)
     if described is None or described.takes_any:
         return
-    unknown = sorted(set(settings) - {"_target_"} - ours - described.parameters)
+    brought = set(described.card.get("needs", ()))  # by the run, from its data and model
+    unknown = sorted(set(settings) - {"_target_"} - ours - (described.parameters - brought))
     if unknown:
         takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"
         whose = "" if target.startswith("lossbench.") else f"; ~{group}.{unknown[0]} leaves it out"

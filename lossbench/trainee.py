@@ -86,8 +86,11 @@ class Trainee:
         prediction = crosswise.prediction(outputs)
         return "" if prediction is None else crosswise.probe(self.task, prediction.shape[1:], train, self.device)
 
-    def finish(self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...] = ()) -> Result:
-        """Read the test splits once, also under every loss in these folders that fits; or say where it diverged."""
+    def finish(self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...] | None = ()) -> Result:
+        """Read the test splits once, also under every loss in these folders that fits; or say where it diverged.
+
+        Without folders no test split is read: what validation said is all.
+        """
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
         cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
         recorder.metrics(fitted.steps, cost)
@@ -96,6 +99,8 @@ class Trainee:
             last = {f"lossbench.last.{name}": value for name, value in fitted.last.items()}
             recorder.tags({"lossbench.diverged_step": fitted.diverged, **last})
             return Result("diverged", *end, {"last": fitted.last}, fitted.train_s)
+        if folders is None:
+            return Result("finished", *end, {"val": {self.task.yardsticks[0].name: fitted.best_value}}, fitted.train_s)
         values = self._report(recorder, fitted, folders)
         tests = values["test"]
         stuck = any(y.collapse is not None and tests[y.name] <= y.collapse for y in self.task.yardsticks)

@@ -12,7 +12,10 @@ from lossbench.core import BadInput
 
 
 def compare(arguments: list[str]) -> list[str]:
-    """`compare dataset=X [losses=a,b] [seeds=10] …`: a multirun over these losses, by default all that fit."""
+    """`compare dataset=X [losses=a,b] [seeds=10] [tune=20] …`: a multirun over these losses, by default all that fit.
+
+    With `tune`, each of them is searched with so many trials first.
+    """
     from lossbench import catalogue, settings
 
     asked = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
@@ -24,8 +27,13 @@ def compare(arguments: list[str]) -> list[str]:
         usual, kind = _loss(dataset), _kind(dataset)  # the usual loss first: others are compared with it
         fitting = [e.name for e in catalogue.losses([settings.CONFIGS]) if kind in e.kinds]
         asked["losses"] = ",".join(sorted(fitting, key=lambda name: name != usual))
-    rest = [a for a in arguments if a.partition("=")[0] not in ("losses", "seeds", "dataset")]
-    return ["-m", f"dataset={dataset}", f"loss={asked['losses']}", f"seed=range({seeds})", *rest]
+    tuned = []
+    if "tune" in asked:
+        if not asked["tune"].isdigit() or int(asked["tune"]) < 1:
+            raise BadInput(f"tune={asked['tune']}: how many trials of each loss, at least 1")
+        tuned = ["hydra/sweeper=fair", f"hydra.sweeper.trials={asked['tune']}"]
+    rest = [a for a in arguments if a.partition("=")[0] not in ("losses", "seeds", "dataset", "tune")]
+    return ["-m", *tuned, f"dataset={dataset}", f"loss={asked['losses']}", f"seed=range({seeds})", *rest]
 
 
 def list_losses(arguments: list[str]) -> None:
@@ -59,7 +67,7 @@ def report(arguments: list[str]) -> None:
         texts = {
             "csv": lambda: tables.csv(made.verdicts),
             "latex": lambda: tables.latex(made.verdicts),
-            "markdown": lambda: tables.markdown(made.verdicts, made.sentences) + "\n",
+            "markdown": lambda: tables.markdown(made.verdicts, made.sentences, made.tunings) + "\n",
         }
         sys.stdout.write(texts[asked.table]())
         return

@@ -24,8 +24,9 @@ class LossbenchLauncher(Launcher):
         loader: Any = Composer(hydra_context.config_loader)
         hydra_context.config_loader = loader  # the sweeper composes with it, too
         self.context, self.task, self.config = hydra_context, task_function, config
+        self.sweep: tuple[Any, ...] = ()  # the board and the datasets of a sweeper that launches batch after batch
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from lossbench.sweeps.launch import launch
 
-        return launch(self.context, self.task, self.config, job_overrides, initial_job_idx)
+        return launch(self.context, self.task, self.config, job_overrides, initial_job_idx, *self.sweep)

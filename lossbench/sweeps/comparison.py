@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     return name, False
 
 
+def note(tags: Mapping[str, str]) -> None:
+    """Tell something of the comparison that this process is at."""
+    _open[0].tags(tags)
+
+
 def conclude(sweep: DictConfig, status: str) -> None:
     """Read the runs back from the store; print and record what they say; end the comparison.
 
@@ -123,7 +129,7 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
     with recorder.files() as folder:
         report.write(made, client, folder)
         page = (folder / report.PAGE).read_bytes()
-    recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences)})
+    recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences, made.tunings)})
     recorder.store.view(recorder.run_id, name, [v.yardstick for v in made.verdicts])
     terminal.report(made)
     with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -32,9 +33,7 @@ class Composer:
         """The configuration of one job."""
         overrides = tuple(sweep_overrides)
         if overrides not in self._composed:
-            numbers = [found for word in overrides if (found := NUMBER.fullmatch(word))]
-            values = {found[0]: found[1] for found in numbers}
-            kind = tuple(values.get(word, word) for word in overrides)
+            kind, numbers = apart(overrides)
             sibling = self._siblings.get(kind)
             job = _with(sibling, overrides, numbers) if sibling else None
             if job is None:
@@ -43,14 +42,29 @@ class Composer:
         return self._composed[overrides]
 
 
-def _with(sibling: DictConfig, overrides: tuple[str, ...], numbers: list[re.Match[str]]) -> DictConfig | None:
-    """The sibling with other numbers; None where these do not fit, so that Hydra may say why."""
-    job = copy.deepcopy(sibling)
+def apart(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[re.Match[str]]]:
+    """Overrides without their numbers, and these."""
+    numbers = [found for word in overrides if (found := NUMBER.fullmatch(word))]
+    names = {found[0]: found[1] for found in numbers}
+    return tuple(names.get(word, word) for word in overrides), numbers
+
+
+def put(numbers: Sequence[re.Match[str]], cfg: DictConfig) -> bool:
+    """Set these numbers in a configuration; False where they do not fit."""
     for key, whole, real in (found.groups() for found in numbers):
         try:
-            OmegaConf.update(job, key, int(whole) if whole else float(real))
+            OmegaConf.update(cfg, key, int(whole) if whole else float(real))
         except OmegaConfBaseException:
-            return None
+            return False
+    return True
+
+
+def _with(sibling: DictConfig, overrides: tuple[str, ...], numbers: Sequence[re.Match[str]]) -> DictConfig | None:
+    """The sibling with other numbers; None where these do not fit, so that Hydra may say why."""
+    job = copy.deepcopy(sibling)
+    OmegaConf.set_readonly(job.hydra, False)  # a sibling may have run
+    if not put(numbers, job):
+        return None
     task = job.hydra.overrides.task
     new = dict(zip(task, overrides, strict=True))
     job.hydra.overrides.task = list(overrides)

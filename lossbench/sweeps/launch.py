@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
@@ -14,11 +17,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lossbench import settings, terminal
 from lossbench.core import BadInput
-from lossbench.run import Run
+from lossbench.run import PAUSED, TRIAL, Run
 from lossbench.settings import Names
-from lossbench.sweeps import comparison, planning, timing, workers
+from lossbench.sweeps import comparison, composing, planning, timing, workers
 from lossbench.sweeps.turns import Datasets, take_turns
 from lossbench.trainee import Stop, Trainee
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+PLACED = ("loss", "dataset", "seed")  # overrides that a line says otherwise, or not at all
 
 
 @dataclass(frozen=True)
@@ -32,40 +40,58 @@ class Job:
 
 
 def launch(
-    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[Sequence[str]], first: int
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    jobs: Sequence[Sequence[str]],
+    first: int,
+    board: terminal.Board | None = None,
+    datasets: Datasets | None = None,
 ) -> list[JobReturn]:
     """Train all jobs; one that fails leaves the others to finish.
+
+    A search that launches batch after batch brings its board and datasets, and concludes the comparison itself.
 
     Raises: BadInput for the first job that cannot train, before any of them has.
     """
     setup_globals()
-    composed = [_composed(context, config, overrides, number) for number, overrides in enumerate(jobs, start=first)]
-    datasets = Datasets()
+    if board:
+        made = list(_siblings(context, config, jobs, first))
+    else:
+        made = [composed(context, config, overrides, number) for number, overrides in enumerate(jobs, start=first)]
+    datasets = datasets or Datasets()
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-        opening = beside.submit(comparison.open_store, composed[0].cfg)
-        for position in planning.kinds([job.cfg for job in composed]):
-            _try(composed[position], datasets)
+        opening = beside.submit(comparison.open_store, made[0].cfg)
+        for position in planning.kinds([job.cfg for job in made]) if not board else []:
+            _try(made[position], datasets)
         opening.result()
-    name, continues = comparison.begin(config, composed[0].hydra, composed[0].cfg)
+    name, continues = comparison.begin(config, made[0].hydra, made[0].cfg)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(composed, _swept(composed), strict=True)]
-    for job in composed:
+    runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(made, _swept(made), strict=True)]
+    for job in made:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
     try:
-        _train(runs, datasets, continues=continues)
+        with nullcontext(board) if board else terminal.board() as shown:
+            if not board:
+                shown.expect(len(runs), sum(run.cfg.train.steps for run in runs))
+            _train(runs, datasets, shown, continues=continues)
     except KeyboardInterrupt:
-        comparison.conclude(config, "KILLED")
+        if not board:
+            comparison.conclude(config, "KILLED")
         raise
-    returns = [_returned(job, run) for job, run in zip(composed, runs, strict=True)]
-    for job, returned in zip(composed, returns, strict=True):
+    returns = [_returned(job, run) for job, run in zip(made, runs, strict=True)]
+    for job, returned in zip(made, returns, strict=True):
         context.callbacks.on_job_end(config=job.hydra, job_return=returned)
-    if any(returned.status is JobStatus.FAILED for returned in returns):  # the sweeper will raise, and nobody else tell
+    failed = any(returned.status is JobStatus.FAILED for returned in returns)
+    if failed and not board:  # the sweeper will raise, and nobody else tell
         comparison.conclude(config, "FAILED")
     return returns
 
 
-def _composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
+def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
+    """One job as Hydra composes it, checked. Raises: BadInput that names the job."""
     job = context.config_loader.load_sweep_config(config, list(overrides))
+    OmegaConf.set_readonly(job.hydra, False)  # one that has run before
     with open_dict(job):
         job.hydra.job.id = str(number)
         job.hydra.job.num = number
@@ -73,10 +99,34 @@ def _composed(context: HydraContext, config: DictConfig, overrides: Sequence[str
     try:
         names = settings.check_job(job, job.hydra)
     except BadInput as error:
-        raise _blame(error, overrides) from error
+        raise blame(error, overrides) from error
     cfg = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
     OmegaConf.resolve(cfg)
     return Job(job, cfg, names, overrides)
+
+
+def _siblings(context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
+    """Jobs of a search, most of which differ in numbers only; those share what Hydra says of the first of them.
+
+    Copying that for each of them took a tenth of a search of small nets.
+    """
+    known: tuple[str, ...] | None = None
+    for number, overrides in enumerate(jobs, start=first):
+        kind, numbers = composing.apart(overrides)
+        if kind != known:
+            one, known = composed(context, config, overrides, number), kind
+            own = OmegaConf.masked_copy(one.hydra, [str(key) for key in one.hydra if key != "hydra"])
+            yield one
+            continue
+        cfg = copy.deepcopy(own)
+        try:
+            if not composing.put(numbers, cfg):
+                raise BadInput("numbers that do not fit their settings")
+            settings.check(cfg, one.names)
+        except BadInput as error:
+            raise blame(error, overrides) from error
+        OmegaConf.resolve(cfg)
+        yield Job(one.hydra, cfg, one.names, overrides)
 
 
 def _try(job: Job, datasets: Datasets) -> None:
@@ -84,31 +134,33 @@ def _try(job: Job, datasets: Datasets) -> None:
     try:
         Trainee(job.cfg, datasets(job.cfg))
     except BadInput as error:
-        raise _blame(error, job.overrides) from error
+        raise blame(error, job.overrides) from error
 
 
 def _swept(jobs: Sequence[Job]) -> list[str]:
     """What each job sets otherwise than another, beside its loss, its dataset and its seed, which have places."""
     common = set.intersection(*(set(job.overrides) for job in jobs))
-    told = ("loss", "dataset", "seed")
-    return [" ".join(o for o in job.overrides if o not in common and o.partition("=")[0] not in told) for job in jobs]
+
+    def told(job: Job) -> str:
+        arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
+        if arm:
+            return arm if trial is None else f"trial {trial}"
+        return " ".join(o for o in job.overrides if o not in common and o.partition("=")[0] not in PLACED)
+
+    return [told(job) for job in jobs]
 
 
-def _blame(error: BadInput, overrides: Sequence[str]) -> BadInput:
+def blame(error: BadInput, overrides: Sequence[str]) -> BadInput:
+    """What is wrong with a job, and with which."""
     return BadInput(f"{error}\nin the job {' '.join(filter_overrides(overrides))}; nothing was trained")
 
 
-def _train(runs: Sequence[Run], datasets: Datasets, *, continues: bool) -> None:
+def _train(runs: Sequence[Run], datasets: Datasets, shown: terminal.Board, *, continues: bool) -> None:
     """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
-    steps = sum(run.cfg.train.steps for run in runs)
-    with Stop() as stop, terminal.board(len(runs), steps) as shown:
+    with Stop() as stop:
         board = _Board(shown)
-        if continues:
-            for run in runs:
-                run.result = run.earlier()
-                if run.result is not None:
-                    board.ended(run)
-                    board.advance(run.cfg.train.steps, 0)
+        if continues or any(run.kind == TRIAL for run in runs):
+            _take_up(runs, board)
         waiting = [run for run in runs if run.result is None]
         for members in planning.mates([run.cfg for run in waiting]):
             group = [waiting[position] for position in members]
@@ -122,6 +174,18 @@ def _train(runs: Sequence[Run], datasets: Datasets, *, continues: bool) -> None:
                 return  # and leaving raises
 
 
+def _take_up(runs: Sequence[Run], board: _Board) -> None:
+    """Runs that an earlier call has finished already."""
+    siblings: dict[str, Sequence[MlflowRun]] = {}  # a study's trials or a comparison's runs, each asked for once
+    for run in runs:
+        if str(run.siblings) not in siblings:
+            siblings[str(run.siblings)] = run.store().find(run.siblings)
+        run.result = run.earlier(siblings[str(run.siblings)])
+        if run.result is not None:
+            board.ended(run)
+            board.advance(run.cfg.train.steps, 0)
+
+
 class _Board:
     """Says on the terminal how runs end."""
 
@@ -132,7 +196,11 @@ class _Board:
 
     def ended(self, run: Run) -> None:
         label = f"{' '.join(filter(None, (run.names.loss, run.swept)))} on {run.names.dataset}, seed {run.cfg.seed}"
-        if run.result is not None:
+        if run.result is not None and run.result.outcome == PAUSED:
+            return
+        if run.kind == TRIAL and not run.killed:  # of these, only the best is worth a line
+            self._shown.count(run.result.outcome if run.result else "failed")
+        elif run.result is not None:
             self._shown.ended(label, run.result.outcome, terminal.headline(run.result))
         else:
             outcome = "killed" if run.killed else "failed"
@@ -141,7 +209,7 @@ class _Board:
 
 def _returned(job: Job, run: Run) -> JobReturn:
     returned = JobReturn(
-        overrides=list(OmegaConf.to_container(job.hydra.hydra.overrides.task)),  # type: ignore[arg-type]
+        overrides=list(job.overrides),
         cfg=job.cfg,
         hydra_cfg=OmegaConf.masked_copy(job.hydra, ["hydra"]),
         working_dir=str(Path.cwd()),

@@ -17,6 +17,8 @@ T = TypeVar("T")
 FREE = ("seed", "dataset.seed", "optimizer.lr", "optimizer.weight_decay", "experiment_name")
 """What may differ inside a stack, beside the loss and its hyper-parameters."""
 
+ASIDE = ("search", "tuning.arm", "tuning.study", "tuning.trial")  # says nothing of how a run trains
+
 WORTH = 0.95  # of the time of turns: a way that is measured to save less may as well be noise
 SPARED = 0.9  # what a core is worth that torch leaves to records, and to whatever else wants it while threads wait
 SLOWDOWN = 1.15  # of a worker process beside others, which share caches and memory with it
@@ -42,7 +44,7 @@ def mates(configurations: Sequence[DictConfig]) -> list[list[int]]:
     """Positions of the configurations that may train as one stack; within each, those with one loss side by side."""
     groups: dict[str, dict[str, list[int]]] = {}
     for position, cfg in enumerate(configurations):
-        flat = settings.flat(cfg)
+        flat = {key: value for key, value in settings.flat(cfg).items() if not key.startswith(ASIDE)}
         loss = {key: value for key, value in flat.items() if key.startswith("loss.")}
         shared = {key: value for key, value in flat.items() if key not in FREE and key not in loss}
         groups.setdefault(_text(shared), {}).setdefault(_text(loss), []).append(position)
@@ -53,7 +55,8 @@ def kinds(configurations: Sequence[DictConfig]) -> list[int]:
     """The position of the first configuration of each kind: what differs in seeds and rates only is of one kind."""
     first: dict[str, int] = {}
     for position, cfg in enumerate(configurations):
-        first.setdefault(_text({k: v for k, v in settings.flat(cfg).items() if k not in FREE}), position)
+        deciding = {k: v for k, v in settings.flat(cfg).items() if k not in FREE and not k.startswith(ASIDE)}
+        first.setdefault(_text(deciding), position)
     return list(first.values())
 
 

@@ -76,6 +76,11 @@ class Recorder:
         for future in done:
             future.result()
 
+    @property
+    def last_step(self) -> int:
+        """The last step of which anything was recorded."""
+        return max(self._latest.values(), default=0)
+
     def tags(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
+PAGE = 1000  # runs of an answer
 SHARE = 0.01  # of the time that the writer may take from training, with which it shares the interpreter
 
 
@@ -39,6 +40,7 @@ class Store:
         self.uri = uri
         self._artifacts = artifacts
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._experiments: dict[str, str] = {}  # ids by name
         self._busy_s = 0.0  # processor time that the writer took since it last rested
         self._rested = 0.0
         try:
@@ -60,6 +62,8 @@ class Store:
         """The id of an experiment, made if it is new. Raises: BadInput where one of that name was deleted."""
         from mlflow.exceptions import MlflowException
 
+        if name in self._experiments:
+            return self._experiments[name]
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
@@ -73,7 +77,7 @@ class Store:
                 f"experiment_name={name}: was deleted in this store; restore it "
                 f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
             )
-        return found.experiment_id
+        return self._experiments.setdefault(name, found.experiment_id)
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
         """A new run, RUNNING until its recorder ends."""
@@ -85,9 +89,11 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         try:
-            if self.client.get_run(run_id).info.status != "KILLED":
+            run = self.client.get_run(run_id)
+            if run.info.status != "KILLED":
                 return None
-            self.client.delete_tag(run_id, "lossbench.error")
+            if "lossbench.error" in run.data.tags:
+                self.client.delete_tag(run_id, "lossbench.error")
             self.client.update_run(run_id, status="RUNNING")
         except MlflowException:
             return None
@@ -121,7 +127,12 @@ class Store:
         """Runs that carry all these tags, in whichever experiment, the newest first."""
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        return list(self.client.search_runs(experiments, wanted, max_results=1000))
+        page = self.client.search_runs(experiments, wanted, max_results=PAGE)
+        found = list(page)
+        while page.token:
+            page = self.client.search_runs(experiments, wanted, max_results=PAGE, page_token=page.token)
+            found += page
+        return found
 
     def flush(self, recorders: Sequence[Recorder]) -> None:
         """Send what these recorders hold, unless the writer has just had its share of the time; then a later call does.

@@ -1,0 +1,77 @@
+"""Which settings the trials of a search try, where nothing is learned from one for the next.
+
+Every parameter has its own stream, named by a hash: what two losses have in common is drawn alike for both, trial by
+trial, so that luck is shared, and more trials go on where fewer ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from itertools import islice, product
+from typing import Any, TypeAlias
+
+from lossbench.core import BadInput
+from lossbench.sweeps.space import Choices, Dimension, Space
+
+Draw: TypeAlias = "Callable[[int], dict[str, Any]]"
+"""The settings of the trial of this number."""
+
+
+def random(space: Space, seed: int) -> Draw:
+    """Independent draws: what bands over budgets need."""
+
+    def draw(number: int) -> dict[str, Any]:
+        return {name: dimension.at(_digest(seed, name, number) / 2**64) for name, dimension in space.items()}
+
+    return draw
+
+
+def quasi(space: Space, seed: int) -> Draw:
+    """A scrambled van der Corput sequence a parameter: however many trials, each covers its range evenly."""
+    from scipy.stats.qmc import Sobol
+
+    def draw(number: int) -> dict[str, Any]:
+        found = {}
+        for name, dimension in space.items():
+            sequence = Sobol(1, scramble=True, rng=_digest(seed, name, 0))
+            before = sequence.fast_forward(number) if number else sequence
+            found[name] = dimension.at(float(before.random(1)[0, 0]))
+        return found
+
+    return draw
+
+
+def grid(space: Space, seed: int, trials: int) -> Draw:
+    """As many points of a grid as there are trials, in an order of chance, the ends of every range among its levels.
+
+    It has as few levels a parameter as give it that many points.
+
+    Raises: BadInput where choices alone give fewer points than there are trials.
+    """
+    levels = 1
+    while math.prod(len(_levels(dimension, levels)) for dimension in space.values()) < trials:
+        levels += 1
+        if levels > trials:
+            most = math.prod(len(_levels(dimension, levels)) for dimension in space.values())
+            raise BadInput(f"hydra.sweeper.trials={trials}: the grid has {most} points, of {', '.join(space)}")
+    axes = [_levels(dimension, levels) for dimension in space.values()]
+    count = math.prod(map(len, axes))
+    order = sorted(range(count), key=lambda point: _digest(seed, "grid", point))
+
+    def draw(number: int) -> dict[str, Any]:
+        point = next(islice(product(*axes), order[number], None))
+        return dict(zip(space, point, strict=True))
+
+    return draw
+
+
+def _levels(dimension: Dimension, count: int) -> list[Any]:
+    if isinstance(dimension, Choices):
+        return list(dimension.choices)
+    return [dimension.at(level / (count - 1) if count > 1 else 0.5) for level in range(count)]
+
+
+def _digest(seed: int, name: str, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}/{number}".encode()).digest()[:8], "big")

@@ -1,0 +1,61 @@
+"""An arm of equal steps: learning rates that undo the size of a loss's gradient, so that only its direction differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from omegaconf import OmegaConf
+
+from lossbench.core import BadInput
+from lossbench.sweeps.searches import Search
+from lossbench.sweeps.space import DIGITS
+from lossbench.sweeps.turns import Datasets
+from lossbench.trainee import Trainee
+
+BATCHES = 50  # whose gradients are averaged
+
+
+def check(searches: Sequence[Search]) -> None:
+    """Raises: BadInput for optimizers whose steps do not grow with the gradient, and for several players."""
+    for search in searches:
+        optimizer = str(search.cfg.optimizer._target_)
+        if not optimizer.endswith(".SGD"):
+            raise BadInput(
+                f"hydra.sweeper.matched=true: {optimizer.rpartition('.')[2]} divides the size of a gradient out, so "
+                "every loss takes steps of one size already; it tells something with optimizer=sgd"
+            )
+        if search.cfg.dataset.kind == "gan":
+            raise BadInput("hydra.sweeper.matched=true: two players have one learning rate; it is for one")
+
+
+def rates(searches: Sequence[Search], datasets: Datasets) -> dict[str, float]:
+    """The learning rate of each search but the first of its comparison, by study: lr·|∇first| / |∇own|.
+
+    The norms are those at the initial weights, the mean over some batches of the search's own data.
+    """
+    found: dict[str, float] = {}
+    first: dict[str, float] = {}
+    for search in searches:
+        others = str([word for word in search.words if word.partition("=")[0] != "loss"])
+        norm = _norm(search, datasets)
+        if others not in first:
+            first[others] = norm
+        elif norm and first[others]:
+            found[search.study.name] = float(f"{search.cfg.optimizer.lr * first[others] / norm:.{DIGITS}g}")
+    return found
+
+
+def _norm(search: Search, datasets: Datasets) -> float:
+    """What training records of the gradient while its learning rate is 0."""
+    from lossbench.engine import fit
+
+    still = {"optimizer": {"lr": 0.0}, "train": {"steps": BATCHES, "eval_every": BATCHES, "record_every": BATCHES}}
+    cfg = OmegaConf.merge(search.cfg, still)
+    told: dict[str, float] = {}
+
+    def record(step: int, values: Mapping[str, float]) -> None:
+        told.update(values)
+
+    trainee = Trainee(cfg, datasets(search.cfg))  # type: ignore[arg-type]
+    fit([trainee.replica(record)], trainee.plan)
+    return told.get("train/grad_norm", 0.0)

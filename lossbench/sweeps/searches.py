@@ -1,0 +1,149 @@
+"""The searches of a fair comparison, one a loss and comparison: made and checked before anything trains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from lossbench import origin, settings
+from lossbench.core import BadInput, Yardstick
+from lossbench.settings import Names
+from lossbench.sweeps import draws, launch
+from lossbench.sweeps import space as spaces
+from lossbench.sweeps.budget import Budget
+from lossbench.sweeps.request import Request
+from lossbench.sweeps.space import Space
+from lossbench.sweeps.study import Study, open_storage
+from lossbench.sweeps.turns import Datasets
+from lossbench.trainee import Trainee
+
+SEARCHED_ON = 10_000  # the first seed of a search: its data, weights and batches are none of a final run's
+SAMPLERS = ("random", "quasi", "tpe", "grid")
+
+
+@dataclass(frozen=True)
+class Search:
+    """One loss under the settings of one comparison.
+
+    `words` are the overrides of all its runs, `cfg` and `names` what they compose; `seeds` has one a data split;
+    `asked` is what a record says of how it was searched.
+    """
+
+    words: list[str]
+    cfg: DictConfig
+    names: Names
+    space: Space
+    seeds: list[int]
+    primary: Yardstick
+    study: Study
+    asked: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Of one trial, over all its splits."""
+        return int(self.cfg.train.steps) * len(self.seeds)
+
+    @property
+    def label(self) -> str:
+        own = [word for word in self.words if word.partition("=")[0] not in ("loss", "dataset")]
+        return " ".join([self.names.loss, "on", self.names.dataset, *own])
+
+
+def prepared(
+    context: HydraContext,
+    config: DictConfig,
+    asked: Request,
+    budget: Budget,
+    given: Mapping[str, Any],
+    datasets: Datasets,
+) -> list[Search]:
+    """Every search, its study opened. `given` are the sweeper's settings.
+
+    Raises: BadInput for whatever cannot be searched or trained.
+    """
+    if given["sampler"] not in SAMPLERS:
+        raise BadInput(f"hydra.sweeper.sampler={given['sampler']}: unknown; choose {', '.join(SAMPLERS)}")
+    for name, least in (("splits", 1), ("seeds", 1), ("initial", 1), ("seed", 0)):
+        if not isinstance(given[name], int) or given[name] < least:
+            raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
+    seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
+    jobs = [
+        launch.composed(context, config, [*one, *loss, f"seed={seeds[0]}", "tuning.arm=trial"], number)
+        for number, (one, loss) in enumerate((one, loss) for one in asked.comparisons for loss in asked.losses)
+    ]
+    found = [spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed) for job in jobs]
+    _refuse_unused(asked, found, jobs)
+    storage = open_storage(given["storage"] or "sqlite:///tuning.db")
+    words = [[*one, *loss] for one in asked.comparisons for loss in asked.losses]
+    return [
+        _search(job, own, space, seeds, budget, given, storage, datasets)
+        for job, own, space in zip(jobs, words, found, strict=True)
+    ]
+
+
+def _refuse_unused(asked: Request, found: Sequence[Space], jobs: Sequence[launch.Job]) -> None:
+    losses = ", ".join(dict.fromkeys(job.names.loss for job in jobs))
+    for name in asked.asked:
+        if not any(name in space for space in found):
+            hint = f"; say +{name}=… first, with the value of untuned runs" if name.startswith("loss.") else ""
+            raise BadInput(f"{name}: to be searched, and {losses} has no such setting{hint}")
+    for job, space in zip(jobs, found, strict=True):
+        if not space:
+            raise BadInput(f"loss={job.names.loss}: nothing to search: every setting that has a range is set")
+
+
+def _search(
+    job: launch.Job,
+    words: list[str],
+    space: Space,
+    seeds: list[int],
+    budget: Budget,
+    given: Mapping[str, Any],
+    storage: Any,
+    datasets: Datasets,
+) -> Search:
+    sampler, learns = given["sampler"], given["sampler"] == "tpe"
+    steps = job.cfg.train.steps * len(seeds)
+    budget.affords(steps, given["initial"] if learns else 1)
+    try:
+        trainee = Trainee(job.cfg, datasets(job.cfg))
+    except BadInput as error:
+        raise launch.blame(error, job.overrides) from error
+    asked = {
+        "sampler": sampler,
+        "splits": len(seeds),
+        "pruning": given["pruning"],
+        "space": {name: spaces.told(dimension) for name, dimension in space.items()},
+    }
+    deciding = [settings.key(job.cfg), origin.code(), asked, given["seed"], trainee.splits.facts.fingerprint]
+    if learns:
+        deciding += [given["initial"], budget.batch]
+    if sampler == "grid":
+        deciding += [budget.amount]
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    primary = trainee.task.yardsticks[0]
+    study = Study(
+        storage,
+        f"{job.names.loss}-{digest[:16]}",
+        space,
+        _draw(sampler, space, given["seed"], budget),
+        higher_is_better=primary.higher_is_better,
+        learns_after=given["initial"] if learns else None,
+        seed=given["seed"],
+    )
+    return Search(words, job.cfg, job.names, space, seeds, primary, study, asked)
+
+
+def _draw(sampler: str, space: Space, seed: int, budget: Budget) -> draws.Draw:
+    if sampler == "grid":
+        if budget.trials is None:
+            raise BadInput(f"hydra.sweeper.{budget.unit}={budget.amount}: a grid is counted in trials")
+        return draws.grid(space, seed, budget.trials)
+    return draws.quasi(space, seed) if sampler == "quasi" else draws.random(space, seed)

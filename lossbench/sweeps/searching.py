@@ -1,0 +1,176 @@
+"""Trials, batch after batch: launched, read back from their records, told to their studies."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext
+from mlflow.entities import Run as Record
+from omegaconf import DictConfig
+
+from lossbench import terminal
+from lossbench.analysis import recipes
+from lossbench.run import PAUSED, TRIAL, Run
+from lossbench.sweeps import comparison, halving, launch
+from lossbench.sweeps.budget import Budget
+from lossbench.sweeps.searches import Search
+from lossbench.sweeps.study import SCORED, Trial
+
+Trials = list[tuple[Search, Trial]]
+
+
+class Searching:
+    """Spends a budget on each of many searches, whichever launcher trains."""
+
+    def __init__(
+        self,
+        launcher: Any,
+        context: HydraContext,
+        config: DictConfig,
+        budget: Budget,
+        eta: int | None,
+        board: terminal.Board,
+    ) -> None:
+        self._launcher, self._context, self._config = launcher, context, config
+        self._budget, self._eta, self._board = budget, eta, board
+        self._launched = 0
+
+    def spend(self, searches: Sequence[Search]) -> None:
+        """All searches side by side, so that their trials stack; with a budget of seconds, one after another."""
+        groups = [[search] for search in searches] if self._budget.unit == "seconds" else [list(searches)]
+        for group in groups:
+            while batch := [(search, trial) for search in group for trial in self._asked(search)]:
+                self._train(batch)
+        for search in searches:
+            terminal.out().print(_summary(search, self._budget.trials))
+
+    def launch(self, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
+        """The next jobs of the whole comparison."""
+        self._launched += len(jobs)
+        return list(self._launcher.launch(jobs, self._launched - len(jobs)))
+
+    def _asked(self, search: Search) -> list[Trial]:
+        known = search.study.trials
+        asked = search.study.ask(self._budget.upto(known, search.steps))
+        self._board.expect(len(asked) * len(search.seeds), len(asked) * search.steps)
+        return asked
+
+    def _train(self, batch: Trials) -> None:
+        """Train a batch to its end, or as far as halving and the budget let it."""
+        began = Counter(search.study.name for search, _ in batch)
+        train = batch[0][0].cfg.train
+        for rung, until in enumerate(halving.rungs(train, self._eta, max(began.values()))):
+            batch = self._goes_on(self._run(batch, until), began, rung)
+        for end, some in self._paid(batch).items():
+            ran = self._run(some, end)
+            self._end([one for one in ran if one[1].outcome == PAUSED], "cut")
+            self._tell([one for one in ran if one[1].outcome != PAUSED])
+
+    def _goes_on(self, ran: Trials, began: Mapping[str, int], rung: int) -> Trials:
+        """The best of the trials that paused; of all others it is known now what came of them."""
+        self._tell([one for one in ran if one[1].outcome != PAUSED])
+        alive: Trials = []
+        for name, count in began.items():
+            paused = [one for one in ran if one[0].study.name == name and one[1].outcome == PAUSED]
+            best = halving.kept(paused, count, self._eta or 1, rung)
+            going = {trial.number for _, trial in best}
+            self._end([one for one in paused if one[1].number not in going], "pruned")
+            alive += best
+        self._board.advance(-sum(trial.steps for _, trial in alive))  # counted again when it goes on
+        return alive
+
+    def _paid(self, batch: Trials) -> dict[int | None, Trials]:
+        """The trials by the step at which they end: None is the last, and whatever is left of a budget of steps."""
+        found: dict[int | None, Trials] = {}
+        left: dict[str, int] = {}
+        for search, trial in batch:
+            pays = left.setdefault(search.study.name, self._budget.left(search.study.trials))
+            whole = self._budget.unit != "steps" or pays >= search.steps
+            found.setdefault(None if whole else pays // len(search.seeds), []).append((search, trial))
+            left[search.study.name] -= search.steps
+        return {until: some for until, some in found.items() if until is None or until > 0}
+
+    def _run(self, batch: Trials, until: int | None) -> Trials:
+        """Train these trials until a step, or to the end, on every split; then what their records say of them."""
+        if not batch:
+            return []
+        self.launch([words for search, trial in batch for words in _jobs(search, trial, until)])
+        store = comparison.open_store(batch[0][0].cfg)
+        records: dict[str, list[Record]] = {}
+        for search, _ in batch:
+            name = search.study.name
+            if name not in records:
+                records[name] = store.find({"lossbench.kind": TRIAL, "lossbench.study": name})
+        return [(search, _came(search, trial, records[search.study.name])) for search, trial in batch]
+
+    def _end(self, paused: Trials, outcome: str) -> None:
+        """Let trials be that paused."""
+        for search, trial in paused:
+            store = comparison.open_store(search.cfg)
+            for record in _records(trial, store.find({"lossbench.study": search.study.name})):
+                store.client.set_tag(record.info.run_id, "lossbench.outcome", outcome)
+                store.client.set_terminated(record.info.run_id, "FINISHED")
+            for words in _jobs(search, trial, None):
+                job = launch.composed(self._context, self._config, words, 0)
+                Run(job.cfg, job.names).kept.unlink(missing_ok=True)
+            self._board.advance(search.steps - trial.steps)
+            self._board.count(outcome, len(search.seeds))
+        self._tell([(search, replace(trial, outcome=outcome)) for search, trial in paused])
+
+    def _tell(self, ended: Trials) -> None:
+        for search, trial in ended:
+            search.study.tell(trial)
+
+
+def _jobs(search: Search, trial: Trial, until: int | None) -> list[list[str]]:
+    """The overrides of a trial's runs, one a data split."""
+    told = [*search.words, f"tuning.arm={TRIAL}", f"tuning.study={search.study.name}", f"tuning.trial={trial.number}"]
+    told += [f"tuning.until={until}"] if until else []
+    return [[*told, *words(trial.settings), f"seed={seed}"] for seed in search.seeds]
+
+
+def words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as they are said on a command line."""
+    return [f"{name}={recipes.word(value)}" for name, value in settings.items()]
+
+
+def _came(search: Search, trial: Trial, records: Sequence[Record]) -> Trial:
+    """What came of a trial, on all its splits: one that fails on any of them has no score."""
+    own = _records(trial, records)
+    outcomes = [record.data.tags.get("lossbench.outcome", "failed") for record in own]
+    outcomes += ["failed"] * (len(search.seeds) - len(own))
+    bad = [outcome for outcome in outcomes if outcome not in (*SCORED, PAUSED)]
+    scores = [float(record.data.tags.get("lossbench.objective", "nan")) for record in own]
+    return replace(
+        trial,
+        outcome=(bad or outcomes)[0],
+        score=math.nan if bad else sum(scores) / len(scores),
+        steps=sum(int(record.data.tags.get("lossbench.steps", 0)) for record in own),
+        seconds=sum(record.data.metrics.get("time/train_s", 0.0) for record in own),
+    )
+
+
+def _records(trial: Trial, records: Sequence[Record]) -> list[Record]:
+    """A trial's runs, the newest of each split."""
+    own = [record for record in records if record.data.tags.get("lossbench.trial") == str(trial.number)]
+    newest = {record.data.tags["seed"]: record for record in sorted(own, key=lambda record: record.info.start_time)}
+    return list(newest.values())
+
+
+def _summary(search: Search, trials: int | None) -> str:
+    """What a search found, in a line."""
+    known = search.study.trials
+    steps = sum(trial.steps for trial in known)
+    outcomes = Counter(trial.outcome for trial in known if trial.outcome != "finished")
+    ended = "".join(f", {count} {outcome}" for outcome, count in outcomes.items())
+    best = search.study.best(trials)
+    name = f"{search.primary.name} {search.primary.arrow}"
+    found = (
+        f"best validation {name} {best.score:.4f} at {' '.join(words(best.settings))}" if best else "none has a score"
+    )
+    return f"{search.label}: {len(known)} trials{ended}, {steps:,} steps; {found}"

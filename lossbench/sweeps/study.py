@@ -1,0 +1,178 @@
+"""One loss's search: which settings were tried, what came of them, what they cost; kept in optuna's storage."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lossbench import origin
+from lossbench.core import BadInput
+from lossbench.sweeps.draws import Draw
+from lossbench.sweeps.space import Choices, Dimension, Space
+from lossbench.tracking import reach, resolve, shown
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+SCORED = ("finished", "cut", "pruned")  # outcomes that leave a score
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried. `score` is the yardstick on validation, missing for one that failed.
+
+    `steps` and `seconds` are what it cost, over all its data splits.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    outcome: str = ""
+    score: float = math.nan
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def scored(self) -> bool:
+        return self.outcome in (*SCORED, "paused") and math.isfinite(self.score)
+
+
+class Study:
+    """The trials of one loss, counted and chosen from; whoever asks for some tells what came of them."""
+
+    def __init__(
+        self,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        space: Space,
+        draw: Draw,
+        *,
+        higher_is_better: bool,
+        learns_after: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """With `learns_after`, the trials after that many are TPE's; `draw` gives the others.
+
+        Raises: BadInput where another process is at work on this study.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.name, self.space, self.higher_is_better = name, space, higher_is_better
+        self._draw, self._learns_after, self._seed = draw, learns_after, seed
+        way = optuna.study.StudyDirection.MAXIMIZE if higher_is_better else optuna.study.StudyDirection.MINIMIZE
+        self._study = optuna.create_study(storage=storage, study_name=name, direction=way, load_if_exists=True)
+        self._storage, self._id = storage, storage.get_study_id_from_name(name)
+        self._distributions = {name: _distribution(dimension) for name, dimension in space.items()}
+        self._refuse_company()
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Those of which it is known what came of them."""
+        return [_read(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+    def best(self, trials: int | None = None) -> Trial | None:
+        """The best score of the first so many trials, or of all; the first of equals; None where none has one."""
+        sign = 1 if self.higher_is_better else -1
+        scored = [trial for trial in self.trials if trial.scored and (trials is None or trial.number < trials)]
+        return max(scored, key=lambda trial: sign * trial.score, default=None)
+
+    def ask(self, upto: int) -> list[Trial]:
+        """Trials of numbers below `upto` of which nothing is known: those that an earlier call left, then new ones."""
+        there = self._study.get_trials(deepcopy=False)
+        left = [trial for trial in there if not trial.state.is_finished() and trial.number < upto]
+        if left or len(there) < upto:
+            self._study.set_user_attr("process", origin.process())
+        again = [Trial(trial.number, self._rounded(trial.params)) for trial in left]
+        return again + [self._asked(number) for number in range(len(there), upto)]
+
+    def tell(self, trial: Trial) -> None:
+        """What came of a trial; without a score it counts as worse than any."""
+        from optuna.trial import TrialState
+
+        where = self._trial(trial.number)
+        spent = {"outcome": trial.outcome, "steps": trial.steps, "seconds": trial.seconds, "score": trial.score}
+        told = {key: value for key, value in spent.items() if value == value}
+        self._storage.set_trial_user_attr(where, "spent", told)
+        if trial.scored and trial.outcome != "pruned":
+            self._storage.set_trial_state_values(where, TrialState.COMPLETE, [trial.score])
+            return
+        if trial.scored:  # TPE reads from this how good a pruned trial was
+            self._storage.set_trial_intermediate_value(where, trial.steps, trial.score)
+        self._storage.set_trial_state_values(where, TrialState.PRUNED)
+
+    def _asked(self, number: int) -> Trial:
+        from optuna.samplers import TPESampler
+        from optuna.trial import TrialState, create_trial
+
+        if self._learns_after is not None and number >= self._learns_after:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # options of TPE that optuna calls experimental
+                self._study.sampler = TPESampler(
+                    n_startup_trials=0, multivariate=True, constant_liar=True, seed=self._seed + number
+                )  # afresh, so that a search that was stopped goes on as if it had not been
+                trial = self._study.ask(self._distributions)
+            return Trial(number, self._rounded(trial.params))
+        settings = self._draw(number)
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=settings,
+                distributions=self._distributions,
+            )
+        )
+        return Trial(number, settings)
+
+    def _rounded(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.space[name].rounded(value) for name, value in settings.items()}
+
+    def _trial(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+
+    def _refuse_company(self) -> None:
+        owner = self._study.user_attrs.get("process", origin.process())
+        open_ = any(not trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False))
+        if open_ and owner != origin.process() and not origin.gone(owner):
+            raise BadInput(f"{self.name}: process {owner} is searching here; wait for it, or end it")
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Optuna's storage at an SQLite or PostgreSQL URL, made if it is new.
+
+    Raises: BadInput for one that cannot be used, and for a database that is another program's.
+    """
+    import optuna
+    from sqlalchemy import NullPool, create_engine, inspect
+    from sqlalchemy.exc import SQLAlchemyError
+
+    said = f"hydra.sweeper.storage={shown(url)}"
+    if not url.startswith(("sqlite:///", "postgresql://", "postgres://")):
+        raise BadInput(f"{said}: no storage; sqlite:///tuning.db or postgresql://… works")
+    try:
+        url = resolve(url)
+        reach(url)
+        tables = inspect(create_engine(url, poolclass=NullPool)).get_table_names()
+        if tables and "studies" not in tables:
+            raise BadInput(f"{said}: is the database of another program; studies need one of their own")
+        return optuna.storages.get_storage(url)
+    except BadInput as error:
+        raise BadInput(str(error).replace("tracking.uri", "hydra.sweeper.storage")) from error
+    except (SQLAlchemyError, RuntimeError, ModuleNotFoundError) as error:
+        raise BadInput(f"{said}: cannot be used: {str(error).strip().splitlines()[0]}") from error
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.choices)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def _read(trial: FrozenTrial) -> Trial:
+    spent = trial.user_attrs.get("spent", {})
+    return Trial(trial.number, trial.params, **{"outcome": "failed", **spent})

@@ -1,0 +1,104 @@
+"""A fair comparison: the same search for every loss, its best setting on fresh paired seeds, and the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from lossbench import terminal
+from lossbench.sweeps import comparison, halving, matching, request
+from lossbench.sweeps.budget import Budget
+from lossbench.sweeps.searches import Search, prepared
+from lossbench.sweeps.searching import Searching, words
+from lossbench.sweeps.turns import Datasets
+
+
+def sweep(
+    launcher: Any, context: HydraContext, config: DictConfig, settings: Mapping[str, Any], arguments: Sequence[str]
+) -> list[JobReturn]:
+    """Search, then run the arms: tuned, untuned and, if asked for, matched. Hydra's callback concludes.
+
+    Raises: BadInput before any training. KeyboardInterrupt after Ctrl-C: the same command goes on.
+    """
+    setup_globals()
+    budget = Budget.read(settings, learns=settings["sampler"] == "tpe")
+    halving.check(settings["pruning"])
+    studied = [f"{key}={value}" for key, value in settings["params"].items()]
+    asked = request.read(context.config_loader, [*studied, *arguments], settings["seeds"])
+    datasets = Datasets()
+    searches = prepared(context, config, asked, budget, settings, datasets)
+    if settings["matched"]:
+        matching.check(searches)
+    with terminal.board() as board:
+        if hasattr(launcher, "sweep"):
+            launcher.sweep = (board, datasets)
+        try:
+            searching = Searching(launcher, context, config, budget, settings["pruning"], board)
+            searching.spend(searches)
+            comparison.note({f"lossbench.search.{s.study.name}": _told(s, budget) for s in searches})
+            arms = _arms(searches, budget, settings, datasets)
+            returns = searching.launch(_runs(searches, asked.seeds, arms))
+        except KeyboardInterrupt:
+            comparison.conclude(config, "KILLED")
+            raise
+    if any(returned.status is JobStatus.FAILED for returned in returns):
+        comparison.conclude(config, "FAILED")
+        for returned in returns:
+            _ = returned.return_value  # raises what the first one met
+    return returns
+
+
+Arms: TypeAlias = "dict[str, dict[str, Mapping[str, Any]]]"
+"""What is set in each arm for each study."""
+
+
+def _arms(searches: Sequence[Search], budget: Budget, settings: Mapping[str, Any], datasets: Datasets) -> Arms:
+    """Every loss at its best setting, as its file has it, and with equal steps."""
+    best = {search.study.name: search.study.best(budget.trials) for search in searches}
+    chosen = {name: trial.settings if trial else {} for name, trial in best.items()}
+    arms: Arms = {"tuned": chosen}
+    if settings["untuned"] or settings["matched"]:
+        arms["untuned"] = {name: {} for name in chosen}
+    if settings["matched"]:
+        rates = matching.rates(searches, datasets)
+        arms["matched"] = {name: {"optimizer.lr": rate} for name, rate in rates.items()}
+    return arms
+
+
+def _runs(searches: Sequence[Search], seeds: Sequence[int], arms: Arms) -> list[list[str]]:
+    return [
+        [
+            *search.words,
+            f"tuning.arm={arm}",
+            f"tuning.study={search.study.name}",
+            *words(settings[search.study.name]),
+            f"seed={seed}",
+        ]
+        for arm, settings in arms.items()
+        for search in searches
+        if search.study.name in settings
+        for seed in seeds
+    ]
+
+
+def _told(search: Search, budget: Budget) -> str:
+    """What a report needs to know of a search beside its trials."""
+    best = search.study.best(budget.trials)
+    return json.dumps(
+        {
+            "study": search.study.name,
+            "loss": search.names.loss,
+            "dataset": search.names.dataset,
+            "budget": {budget.unit: budget.amount},
+            **search.asked,
+            "own": [name for name in search.space if name.startswith("loss.")],
+            "chosen": best.number if best else None,
+            "settings": dict(best.settings) if best else {},
+            "words": search.words,
+        }
+    )
