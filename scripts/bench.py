@@ -1,7 +1,8 @@
-"""Speed, side by side: `python scripts/bench.py [one] [tasks] [stacks] [report] [--mnist FOLDER] [--rounds 5]`.
+"""Speed, side by side: `python scripts/bench.py [SECTION …] [--mnist FOLDER] [--rounds 5]`.
 
 `one`: a run against a loop by hand, recording, start-up. `tasks`: a step of each against the same by hand. `stacks`:
-many runs against turns, Hydra's basic launcher and Lightning. `report`: the report of 30 and of 1,000 runs. Prints
+many runs against turns, Hydra's basic launcher and Lightning. `search`: equal tuning against as many single runs, and
+what it costs beside training. `report`: the report of 30 and of 1,000 runs. Prints
 medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import made_up
+import searches
 import stacks
 import steps
 import torch
@@ -175,6 +177,21 @@ def many(table: Table, mnist: str | None, rounds: int) -> None:
             table.add_row(title, f"{ms:.3f} ms", f"{alone / ms:.1f}")
 
 
+def search(table: Table, mnist: str | None, rounds: int) -> None:
+    """Twenty trials and ten final seeds of each of three losses, against thirty runs one after another."""
+    fair = ("-m", "lossbench", *searches.WORDS)
+    commands = {
+        "30 runs, basic launcher": stacks.whole("basic"),
+        "60 trials and 30 runs": command(*fair, "hydra.sweeper.untuned=false"),
+        "60 trials, 30 runs, 30 untuned": command(*fair),
+    }
+    rows(table, "regression MLP 8-64-64-1, whole command: ", side_by_side(rounds, commands))
+    shares = [searches.share() for _ in range(rounds)]
+    for name, of in zip(("choosing, composing, reading back", "records"), zip(*shares, strict=True), strict=True):
+        table.add_row(f"the search of 60 trials, share of its time: {name}", "", f"{median(of):.3f}")
+    table.add_section()
+
+
 def report(table: Table, mnist: str | None, rounds: int) -> None:
     """The report of made-up runs, from a SQLite store of their own; filling that of a thousand takes minutes."""
     for runs in (30, 1000):
@@ -190,7 +207,7 @@ def report(table: Table, mnist: str | None, rounds: int) -> None:
         table.add_row(f"{title}, whole command, once", f"{whole:.2f} s", "")
 
 
-SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "report": report}
+SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "search": search, "report": report}
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class Search:
 
     @property
     def label(self) -> str:
-        own = [word for word in self.words if word.partition("=")[0] not in ("loss", "dataset")]
+        own = [word for word in self.words if word.partition("=")[0] not in ("loss", "dataset", "experiment")]
         return " ".join([self.names.loss, "on", self.names.dataset, *own])
 
 

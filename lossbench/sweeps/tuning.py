@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -31,9 +32,12 @@ def sweep(
     studied = [f"{key}={value}" for key, value in settings["params"].items()]
     asked = request.read(context.config_loader, [*studied, *arguments], settings["seeds"])
     datasets = Datasets()
-    searches = prepared(context, config, asked, budget, settings, datasets)
-    if settings["matched"]:
-        matching.check(searches)
+    with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
+        opening = beside.submit(comparison.open_store, config)
+        searches = prepared(context, config, asked, budget, settings, datasets)
+        if settings["matched"]:
+            matching.check(searches)
+        opening.result()
     with terminal.board() as board:
         if hasattr(launcher, "sweep"):
             launcher.sweep = (board, datasets)

@@ -1,0 +1,79 @@
+"""How much of a search is neither training nor evaluation: `python scripts/searches.py WORD…`, a command line's words.
+
+Prints the share that goes to choosing settings, composing and reading back, that which goes to records, and the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+WORDS = ("-m", "hydra/sweeper=fair", "loss=mse,mae,huber", "dataset=regression")
+
+
+def share() -> tuple[float, float]:
+    """Of the seconds of a search of sixty small trainings: to the search itself, and to records; in a new process."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [sys.executable, __file__, *WORDS, "hydra.sweeper.untuned=false", "hydra.sweeper.seeds=1"],
+            cwd=folder,
+            env=os.environ | {"LOSSBENCH_CACHE": folder},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    own, records = run.stdout.split()[-2:]
+    return float(own), float(records)
+
+
+def main() -> None:
+    from lossbench import run as runs
+    from lossbench.__main__ import main
+    from lossbench.sweeps import timing
+    from lossbench.sweeps.searching import Searching
+
+    spent: Counter[str] = Counter()
+
+    def timed(owner: Any, name: str, what: str) -> None:
+        call: Callable[..., Any] = getattr(owner, name)
+
+        def measured(*arguments: Any, **more: Any) -> Any:
+            since = time.perf_counter()
+            try:
+                return call(*arguments, **more)
+            finally:
+                spent[what] += time.perf_counter() - since
+
+        setattr(owner, name, measured)
+
+    timed(runs, "fit", "training")
+    timed(runs.Run, "build", "training")
+    timed(timing, "way", "training")  # it trains a few steps of each way
+    timed(runs.Run, "start", "records")
+    timed(runs, "_finish", "records")
+    spend = Searching.spend
+
+    def searched(self: Searching, *arguments: Any) -> None:
+        spent.clear()
+        since = time.perf_counter()
+        spend(self, *arguments)
+        whole = time.perf_counter() - since
+        own = whole - spent["training"] - spent["records"]
+        told.extend((own / whole, spent["records"] / whole))
+
+    told: list[float] = []
+    Searching.spend = searched  # type: ignore[method-assign]
+    with contextlib.suppress(SystemExit):
+        main()
+    print(*told)
+
+
+if __name__ == "__main__":
+    main()
