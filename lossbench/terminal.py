@@ -26,7 +26,7 @@ from lossbench.core import Result, Yardstick
 
 if TYPE_CHECKING:
     from lossbench.analysis.report import Report
-    from lossbench.analysis.tuning import Tuning
+    from lossbench.analysis.tuning.gains import Tuning
     from lossbench.analysis.verdict import Verdict
     from lossbench.catalogue import Entry
 

@@ -37,7 +37,7 @@ def main() -> None:
     from lossbench import run as runs
     from lossbench.__main__ import main
     from lossbench.sweeps import timing
-    from lossbench.sweeps.searching import Searching
+    from lossbench.sweeps.tuning.searching import Searching
 
     spent: Counter[str] = Counter()
 

@@ -27,6 +27,6 @@ class FairSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        from lossbench.sweeps.tuning import sweep
+        from lossbench.sweeps.tuning.sweep import sweep
 
         return sweep(self.launcher, self.context, self.config, self.settings, arguments)

@@ -14,7 +14,7 @@ import numpy as np
 from lossbench.analysis import answer, curves, figures, matrices, panels, pictures, sensitivity, stats, tables
 from lossbench.analysis.histories import POINTS
 from lossbench.analysis.report import Report
-from lossbench.analysis.tuning_panel import panel
+from lossbench.analysis.tuning.panel import panel
 from lossbench.analysis.verdict import COSTS, STREAM, Verdict
 
 if TYPE_CHECKING:

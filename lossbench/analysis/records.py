@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lossbench.analysis.labels import datasets, labels, seeds
-from lossbench.analysis.searches import BLAMED, Search, told
+from lossbench.analysis.tuning.searches import BLAMED, Search, told
 from lossbench.core import BadInput
 
 if TYPE_CHECKING:

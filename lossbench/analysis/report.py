@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lossbench.analysis import answer, fairness, recipes, search_fairness, tables, tuning, verdict
+from lossbench.analysis import answer, fairness, tables, verdict
 from lossbench.analysis import records as reading
 from lossbench.analysis.fairness import Remark
 from lossbench.analysis.records import Records
-from lossbench.analysis.tuning import Tuning
+from lossbench.analysis.tuning import gains, recipes, remarks
+from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict
 from lossbench.core import BadInput
 
@@ -55,10 +56,10 @@ def make(
     if not allow_mixed:
         fairness.refuse_mixed(records)
     verdicts = [verdict.judge(part, metric=metric, baseline=baseline) for _, part in records.main.by_dataset()]
-    tuned = tuning.tunings(client, records, metric)
-    remarks = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in search_fairness.remarks(one))]
-    remarks.sort(key=lambda remark: not remark.concern)
-    return Report(records, verdicts, [answer.sentence(one) for one in verdicts], remarks, tuned)
+    tuned = gains.tunings(client, records, metric)
+    said = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
+    said.sort(key=lambda remark: not remark.concern)
+    return Report(records, verdicts, [answer.sentence(one) for one in verdicts], said, tuned)
 
 
 def write(report: Report, client: MlflowClient, folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from lossbench.analysis.answer import amount
-from lossbench.analysis.tuning import Tuning
+from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict
 
 COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable")

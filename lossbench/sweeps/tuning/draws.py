@@ -13,7 +13,9 @@ from itertools import islice, product
 from typing import Any, TypeAlias
 
 from lossbench.core import BadInput
-from lossbench.sweeps.space import Choices, Dimension, Space
+from lossbench.sweeps.tuning.space import Choices, Dimension, Space
+
+SHUFFLED = 16  # bits of a trial's number
 
 Draw: TypeAlias = "Callable[[int], dict[str, Any]]"
 """The settings of the trial of this number."""
@@ -36,11 +38,21 @@ def quasi(space: Space, seed: int) -> Draw:
         found = {}
         for name, dimension in space.items():
             sequence = Sobol(1, scramble=True, rng=_digest(seed, name, 0))
-            before = sequence.fast_forward(number) if number else sequence
+            place = _shuffled(seed, name, number)
+            before = sequence.fast_forward(place) if place else sequence
             found[name] = dimension.at(float(before.random(1)[0, 0]))
         return found
 
     return draw
+
+
+def _shuffled(seed: int, name: str, number: int) -> int:
+    """The number's place in the sequence: each aligned block of 2^m numbers stays one, in an order of its own.
+
+    Without it the sequences of two parameters would take the same turns, and lie on a line.
+    """
+    flips = (_digest(seed, f"{name}/{bit}", number >> bit + 1) & 1 for bit in range(SHUFFLED))
+    return number ^ sum(flip << bit for bit, flip in enumerate(flips))
 
 
 def grid(space: Space, seed: int, trials: int) -> Draw:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lossbench.core import BadInput
-from lossbench.sweeps.study import Trial
+from lossbench.sweeps.tuning.study import Trial
 
 MOST = 10  # times the trials that a budget of steps pays for: some may diverge at once
 FIRST = 4  # trials until it is known how many seconds one takes
@@ -28,7 +28,7 @@ class Budget:
         if len(given) > 1:
             raise BadInput(f"hydra.sweeper.steps={given['steps']}: and seconds; a budget has one unit")
         unit, amount = next(iter(given.items()), ("trials", settings["trials"]))
-        for name, value in ((unit, amount), ("batch", settings["batch"] or 1)):
+        for name, value in ((unit, amount), ("batch", 1 if settings["batch"] is None else settings["batch"])):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise BadInput(f"hydra.sweeper.{name}={value}: a whole number, at least 1")
         if learns and unit == "trials" and amount < settings["initial"]:
@@ -44,20 +44,20 @@ class Budget:
             wants = f"the {initial} trials that tpe draws before it learns take" if initial > 1 else "one trial takes"
             raise BadInput(f"hydra.sweeper.steps={self.amount}: {wants} {a_trial * initial}")
 
-    def upto(self, trials: Sequence[Trial], a_trial: int) -> int:
+    def upto(self, trials: Sequence[Trial], a_trial: int, splits: int = 1) -> int:
         """How many trials there are after the next batch, given those that are known; no more, where it is spent."""
         known = len(trials)
         if self.unit == "trials":
             total = self.amount
-        elif known >= MOST and not any(trial.scored for trial in trials):
-            return known  # a loss that fails at once costs next to nothing, for ever
         elif self.unit == "steps":
             left = self.left(trials)
-            total = min(known + (left // a_trial or int(left > 0)), MOST * -(-self.amount // a_trial))
+            total = min(known + (left // a_trial or int(left >= splits)), MOST * -(-self.amount // a_trial))
         else:
             spent = sum(trial.seconds for trial in trials)
             mean = spent / known if spent else self.amount / FIRST
             total = known + max(int((self.amount - spent) / mean), int(spent < self.amount))
+        if self.unit != "trials" and not any(trial.scored for trial in trials):
+            total = max(known, min(total, MOST))  # a loss that fails at once costs next to nothing, for ever
         return min(total, (known // self.batch + 1) * self.batch) if self.batch else total
 
     def left(self, trials: Sequence[Trial]) -> int:

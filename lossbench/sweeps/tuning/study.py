@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lossbench import origin
 from lossbench.core import BadInput
-from lossbench.sweeps.draws import Draw
-from lossbench.sweeps.space import Choices, Dimension, Space
+from lossbench.sweeps.tuning.draws import Draw
+from lossbench.sweeps.tuning.space import Choices, Dimension, Space
 from lossbench.tracking import reach, resolve, shown
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Study:
         there = self._study.get_trials(deepcopy=False)
         left = [trial for trial in there if not trial.state.is_finished() and trial.number < upto]
         if left or len(there) < upto:
+            self._refuse_company()
             self._study.set_user_attr("process", origin.process())
         again = [Trial(trial.number, self._rounded(trial.params)) for trial in left]
         return again + [self._asked(number) for number in range(len(there), upto)]
@@ -106,18 +107,10 @@ class Study:
         self._storage.set_trial_state_values(where, TrialState.PRUNED)
 
     def _asked(self, number: int) -> Trial:
-        from optuna.samplers import TPESampler
         from optuna.trial import TrialState, create_trial
 
-        if self._learns_after is not None and number >= self._learns_after:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # options of TPE that optuna calls experimental
-                self._study.sampler = TPESampler(
-                    n_startup_trials=0, multivariate=True, constant_liar=True, seed=self._seed + number
-                )  # afresh, so that a search that was stopped goes on as if it had not been
-                trial = self._study.ask(self._distributions)
-            return Trial(number, self._rounded(trial.params))
-        settings = self._draw(number)
+        learned = self._learns_after is not None and number >= self._learns_after
+        settings = self._rounded(self._learned(number)) if learned else self._draw(number)
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -126,6 +119,19 @@ class Study:
             )
         )
         return Trial(number, settings)
+
+    def _learned(self, number: int) -> dict[str, Any]:
+        """What TPE asks for, in a copy of the study: a stop in the middle leaves no trial without settings."""
+        import optuna
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # options of TPE that optuna calls experimental
+            sampler = optuna.samplers.TPESampler(
+                n_startup_trials=0, multivariate=True, constant_liar=True, seed=self._seed + number
+            )  # afresh, so that a search that was stopped goes on as if it had not been
+            copy = optuna.create_study(direction=self._study.direction, sampler=sampler)
+            copy.add_trials(self._study.get_trials())
+            return copy.ask(self._distributions).params
 
     def _rounded(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self.space[name].rounded(value) for name, value in settings.items()}

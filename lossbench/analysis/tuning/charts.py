@@ -11,11 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
-from lossbench.analysis import best_of, searches
 from lossbench.analysis.curves import WIDE
 from lossbench.analysis.figures import INK, escape, plain
-from lossbench.analysis.searches import Search
-from lossbench.analysis.tuning import Tuning
+from lossbench.analysis.tuning import best_of, searches
+from lossbench.analysis.tuning.gains import Tuning
+from lossbench.analysis.tuning.searches import Search
 
 ROOM = 0.08  # of an axis beyond what is drawn; in its middle stand the trials that failed
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from scipy.stats import permutation_test
 
 from lossbench import terminal
-from lossbench.analysis import importances, report, search_fairness, search_figures, searches, tables, tuning
-from lossbench.analysis.searches import Search
+from lossbench.analysis import report, tables
+from lossbench.analysis.tuning import charts, gains, importances, remarks, searches
+from lossbench.analysis.tuning.searches import Search
 
 HARD = np.random.default_rng(0).normal(0, 1, 8)
 NOISE = np.random.default_rng(1).normal(0, 0.02, (26, 8))
@@ -35,7 +36,7 @@ def studied(losses, trials=None, metric=None, yardsticks=None, **changed):
         )
         made.append(searches.table(Search(**told[-1]), entities(mine)))
     found = records(*runs, searches=told, **({"yardsticks": yardsticks} if yardsticks else {}))
-    return tuning.study(found, pd.concat(made, ignore_index=True), metric)
+    return gains.study(found, pd.concat(made, ignore_index=True), metric)
 
 
 def arm(found, loss):
@@ -43,7 +44,7 @@ def arm(found, loss):
 
 
 def said(found):
-    return [(remark.text, remark.concern) for remark in search_fairness.remarks(found)]
+    return [(remark.text, remark.concern) for remark in remarks.remarks(found)]
 
 
 def concerns(found):
@@ -75,9 +76,7 @@ def test_ranks_and_failures_of_each_arm():
     found = studied({"a": (1.0, 2.0, 1.5), "b": (2.0, 1.0, 2.5)})
     assert arm(found, "a")[["untuned rank", "tuned rank", "matched rank"]].tolist() == [1, 2, 1]
     runs = [*arms("a", untuned=[1.0, None, *range(6)], tuned=[1.0, 2.0, *range(6)]), *arms("b", tuned=range(8))]
-    found = tuning.study(
-        records(*runs, searches=[searched("a"), searched("b")]), pd.DataFrame(columns=searches.COLUMNS)
-    )
+    found = gains.study(records(*runs, searches=[searched("a"), searched("b")]), pd.DataFrame(columns=searches.COLUMNS))
     assert arm(found, "a")[["untuned failures", "tuned failures", "n"]].tolist() == [1, 0, 7]
     assert np.isnan(arm(found, "b")["difference"])
     assert np.isnan(arm(found, "b")["untuned"])
@@ -152,13 +151,13 @@ def test_unequal_searches_are_not_called_equal():
 
 def test_too_few_seeds_say_nothing():
     runs = [run for loss in "ab" for run in arms(loss, tuned=[1.0, 2.0], untuned=[2.0, 3.0])]
-    found = tuning.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
+    found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
     assert "too few paired seeds" in found.sentence
 
 
 def test_without_untuned_runs_nothing_says_what_tuning_changed():
     runs = [*arms("a", tuned=errors(1)), *arms("b", tuned=errors(2))]
-    found = tuning.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
+    found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
     assert "there are no untuned runs" in found.sentence
     assert tables.gains(found).empty
 
@@ -275,9 +274,7 @@ def test_what_matters_is_what_makes_trials_good_and_not_what_makes_them_bad():
 def test_bands_stand_under_random_trials_alone():
     many = {x: [trial(x, k, 1 + (k * 7 % 20) / 10, optimizer__lr=0.01 + k / 1e3) for k in range(20)] for x in "ab"}
     losses = {"a": (2.0, 1.0), "b": (2.0, 1.0)}
-    random, tpe = (
-        search_figures.over_budget(studied(losses, many, b={"sampler": sampler})) for sampler in ("random", "tpe")
-    )
+    random, tpe = (charts.over_budget(studied(losses, many, b={"sampler": sampler})) for sampler in ("random", "tpe"))
     assert [trace.fill for trace in random.data] == ["toself", None, "toself", None]
     assert [trace.fill for trace in tpe.data] == ["toself", None, None]
     low, high = random.layout.yaxis.range
@@ -288,7 +285,7 @@ def test_bands_stand_under_random_trials_alone():
 def test_every_trial_is_a_dot_the_chosen_one_ringed_and_failed_ones_beyond_the_worst():
     mine = [trial("a", 0, 1.0, optimizer__lr=0.01), trial("a", 1, 3.0, optimizer__lr=0.02)]
     mine.append(trial("a", 2, None, "diverged", optimizer__lr=0.09))
-    figure = search_figures.effect(studied({"a": (2.0, 1.0)}, {"a": mine}), "optimizer.lr")
+    figure = charts.effect(studied({"a": (2.0, 1.0)}, {"a": mine}), "optimizer.lr")
     dots, crosses = figure.data
     assert (list(dots.x), list(dots.y), list(dots.marker.line.width)) == ([0.01, 0.02], [1.0, 3.0], [3, 0])
     assert (list(crosses.x), crosses.marker.symbol) == ([0.09], "x")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from lossbench.core import BadInput
-from lossbench.sweeps.searches import Search
-from lossbench.sweeps.study import Trial
+from lossbench.sweeps.tuning.searches import Search
+from lossbench.sweeps.tuning.study import Trial
 
 RUNGS = 2  # pauses at most
 

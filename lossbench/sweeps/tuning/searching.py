@@ -14,12 +14,13 @@ from mlflow.entities import Run as Record
 from omegaconf import DictConfig
 
 from lossbench import terminal
-from lossbench.analysis import recipes
+from lossbench.analysis.tuning import recipes
 from lossbench.run import PAUSED, TRIAL, Run
-from lossbench.sweeps import comparison, halving, launch
-from lossbench.sweeps.budget import Budget
-from lossbench.sweeps.searches import Search
-from lossbench.sweeps.study import SCORED, Trial
+from lossbench.sweeps import comparison, launch
+from lossbench.sweeps.tuning import halving
+from lossbench.sweeps.tuning.budget import Budget
+from lossbench.sweeps.tuning.searches import Search
+from lossbench.sweeps.tuning.study import SCORED, Trial
 
 Trials = list[tuple[Search, Trial]]
 
@@ -56,17 +57,19 @@ class Searching:
 
     def _asked(self, search: Search) -> list[Trial]:
         known = search.study.trials
-        asked = search.study.ask(self._budget.upto(known, search.steps))
+        asked = search.study.ask(self._budget.upto(known, search.steps, len(search.seeds)))
         self._board.expect(len(asked) * len(search.seeds), len(asked) * search.steps)
         return asked
 
     def _train(self, batch: Trials) -> None:
         """Train a batch to its end, or as far as halving and the budget let it."""
-        began = Counter(search.study.name for search, _ in batch)
         train = batch[0][0].cfg.train
-        for rung, until in enumerate(halving.rungs(train, self._eta, max(began.values()))):
+        rest = [one for one in batch if self._budget.unit == "steps" and self._left(one[0]) < one[0].steps]
+        batch = [one for one in batch if one not in rest]  # what is left of a budget is too short for pauses
+        began = Counter(search.study.name for search, _ in batch)
+        for rung, until in enumerate(halving.rungs(train, self._eta, max(began.values(), default=1))):
             batch = self._goes_on(self._run(batch, until), began, rung)
-        for end, some in self._paid(batch).items():
+        for end, some in self._paid([*batch, *rest]).items():
             ran = self._run(some, end)
             self._end([one for one in ran if one[1].outcome == PAUSED], "cut")
             self._tell([one for one in ran if one[1].outcome != PAUSED])
@@ -83,6 +86,9 @@ class Searching:
             alive += best
         self._board.advance(-sum(trial.steps for _, trial in alive))  # counted again when it goes on
         return alive
+
+    def _left(self, search: Search) -> int:
+        return self._budget.left(search.study.trials)
 
     def _paid(self, batch: Trials) -> dict[int | None, Trials]:
         """The trials by the step at which they end: None is the last, and whatever is left of a budget of steps."""

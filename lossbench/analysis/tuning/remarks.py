@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from lossbench.analysis import searches
 from lossbench.analysis.answer import listed
 from lossbench.analysis.fairness import Remark
-from lossbench.analysis.searches import Search
-from lossbench.analysis.tuning import Tuning
-from lossbench.analysis.tuning_answer import spent
+from lossbench.analysis.tuning import searches
+from lossbench.analysis.tuning.gains import Tuning
+from lossbench.analysis.tuning.searches import Search
+from lossbench.analysis.tuning.survival import spent
 
 APART = 0.05  # of the steps that the largest search took
 EDGE = 0.02  # of a range: who chose this near to its end might have chosen beyond it

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import searches, stats, tuning_answer
+from lossbench.analysis import stats
 from lossbench.analysis.records import Records, Yardsticks
-from lossbench.analysis.searches import Search
+from lossbench.analysis.tuning import searches, survival
+from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import FINISHED, STREAM, Verdict, judge
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def study(records: Records, trials: pd.DataFrame, metric: str | None = None) -> 
         _budget(found, trials, verdicts.get("tuned"), yardstick[1] == "↑"),
         fates,
         alike,
-        tuning_answer.sentence(found, trials, verdicts, fates, alike),
+        survival.sentence(found, trials, verdicts, fates, alike),
     )
 
 

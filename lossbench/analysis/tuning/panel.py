@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lossbench.analysis import answer, recipes, search_figures, searches, stats
-from lossbench.analysis.importances import FEWEST, importances
-from lossbench.analysis.tuning import NEAR, Tuning
+from lossbench.analysis import answer, stats
+from lossbench.analysis.tuning import charts, recipes, searches
+from lossbench.analysis.tuning.gains import NEAR, Tuning
+from lossbench.analysis.tuning.importances import FEWEST, importances
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, Any]:
     """Tables as texts with what they sort by, and figures as the ids that they are drawn in."""
     parameters = list(dict.fromkeys(name for search in tuning.searches for name in search.space))
-    figures = [drawn(search_figures.effect(tuning, name)) for name in parameters if name in tuning.trials]
+    figures = [drawn(charts.effect(tuning, name)) for name in parameters if name in tuning.trials]
     verdict = tuning.verdicts.get("tuned") or next(iter(tuning.verdicts.values()), None)
     return {
         "sentence": tuning.sentence,
@@ -28,7 +29,7 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
         "untuned": "untuned" in tuning.verdicts,
         "fates": [(f"{a} and {b}", fate) for (a, b), fate in tuning.fates.items()],
         "budget": list(budget(tuning)),
-        "over_budget": drawn(search_figures.over_budget(tuning)),
+        "over_budget": drawn(charts.over_budget(tuning)),
         "banded": all(search.sampler == searches.RANDOM for search in tuning.searches),
         "samplers": answer.listed(sorted({search.sampler for search in tuning.searches})),
         "effects": [figure for figure in figures if figure],
@@ -37,7 +38,7 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
         "fewest": FEWEST,
         "near": NEAR,
         "recipes": [_recipe(search, tuning.dataset) for search in tuning.searches],
-        "hues": {search.loss: "#666666" for search in tuning.searches} | search_figures.hues(tuning),
+        "hues": {search.loss: "#666666" for search in tuning.searches} | charts.hues(tuning),
     }
 
 

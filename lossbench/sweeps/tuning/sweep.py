@@ -12,10 +12,11 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from lossbench import terminal
-from lossbench.sweeps import comparison, halving, matching, request
-from lossbench.sweeps.budget import Budget
-from lossbench.sweeps.searches import Search, prepared
-from lossbench.sweeps.searching import Searching, words
+from lossbench.sweeps import comparison
+from lossbench.sweeps.tuning import halving, matching, request
+from lossbench.sweeps.tuning.budget import Budget
+from lossbench.sweeps.tuning.searches import Search, prepared
+from lossbench.sweeps.tuning.searching import Searching, words
 from lossbench.sweeps.turns import Datasets
 
 

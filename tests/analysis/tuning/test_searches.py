@@ -9,8 +9,9 @@ import pytest
 from analysis.made import RATES, Made, arms, entities, record, records, searched, tell, trial
 
 from lossbench.analysis import records as reading
-from lossbench.analysis import report, searches
-from lossbench.analysis.searches import Search
+from lossbench.analysis import report
+from lossbench.analysis.tuning import searches
+from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import judge
 
 LEVEL = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]

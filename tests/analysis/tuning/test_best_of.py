@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossbench.analysis import best_of
-from lossbench.analysis.best_of import curve
+from lossbench.analysis.tuning import best_of
+from lossbench.analysis.tuning.best_of import curve
 
 SEARCHES = 1500
 RARE = 1e-3  # how often chance alone would fail a test, if its draws were not fixed

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from omegaconf import OmegaConf
 
 from lossbench.core import BadInput
-from lossbench.sweeps.searches import Search
-from lossbench.sweeps.space import DIGITS
+from lossbench.sweeps.tuning.searches import Search
+from lossbench.sweeps.tuning.space import DIGITS
 from lossbench.sweeps.turns import Datasets
 from lossbench.trainee import Trainee
 

@@ -13,14 +13,16 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from lossbench import origin, settings
+from lossbench.analysis.tuning import recipes
 from lossbench.core import BadInput, Yardstick
 from lossbench.settings import Names
-from lossbench.sweeps import draws, launch
-from lossbench.sweeps import space as spaces
-from lossbench.sweeps.budget import Budget
-from lossbench.sweeps.request import Request
-from lossbench.sweeps.space import Space
-from lossbench.sweeps.study import Study, open_storage
+from lossbench.sweeps import launch
+from lossbench.sweeps.tuning import draws
+from lossbench.sweeps.tuning import space as spaces
+from lossbench.sweeps.tuning.budget import Budget
+from lossbench.sweeps.tuning.request import Request
+from lossbench.sweeps.tuning.space import Space
+from lossbench.sweeps.tuning.study import Study, open_storage
 from lossbench.sweeps.turns import Datasets
 from lossbench.trainee import Trainee
 
@@ -74,18 +76,36 @@ def prepared(
         if not isinstance(given[name], int) or given[name] < least:
             raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
     seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
+    words = [[*one, *loss] for one in asked.comparisons for loss in asked.losses]
     jobs = [
-        launch.composed(context, config, [*one, *loss, f"seed={seeds[0]}", "tuning.arm=trial"], number)
-        for number, (one, loss) in enumerate((one, loss) for one in asked.comparisons for loss in asked.losses)
+        launch.composed(context, config, [*own, f"seed={seeds[0]}", "tuning.arm=trial"], number)
+        for number, own in enumerate(words)
     ]
     found = [spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed) for job in jobs]
     _refuse_unused(asked, found, jobs)
+    for job, space in zip(jobs, found, strict=True):
+        for both in _ends(space):
+            said = [f"{name}={recipes.word(value)}" for name, value in both.items()]
+            _try(launch.composed(context, config, [*job.overrides, *said], 0), datasets)
     storage = open_storage(given["storage"] or "sqlite:///tuning.db")
-    words = [[*one, *loss] for one in asked.comparisons for loss in asked.losses]
     return [
         _search(job, own, space, seeds, budget, given, storage, datasets)
         for job, own, space in zip(jobs, words, found, strict=True)
     ]
+
+
+def _ends(space: Space) -> list[dict[str, Any]]:
+    """Settings that have both ends of every range, and every choice: what any of them is refused for, shows here."""
+    count = max([2, *(len(d.choices) for d in space.values() if isinstance(d, spaces.Choices))])
+    return [{name: d.at(place / (count - 1)) for name, d in space.items()} for place in range(count)]
+
+
+def _try(job: launch.Job, datasets: Datasets) -> Trainee:
+    """Raises: BadInput for what only shows with the data at hand."""
+    try:
+        return Trainee(job.cfg, datasets(job.cfg))
+    except BadInput as error:
+        raise launch.blame(error, job.overrides) from error
 
 
 def _refuse_unused(asked: Request, found: Sequence[Space], jobs: Sequence[launch.Job]) -> None:
@@ -112,10 +132,7 @@ def _search(
     sampler, learns = given["sampler"], given["sampler"] == "tpe"
     steps = job.cfg.train.steps * len(seeds)
     budget.affords(steps, given["initial"] if learns else 1)
-    try:
-        trainee = Trainee(job.cfg, datasets(job.cfg))
-    except BadInput as error:
-        raise launch.blame(error, job.overrides) from error
+    trainee = _try(job, datasets)
     asked = {
         "sampler": sampler,
         "splits": len(seeds),

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from lossbench.core import BadInput
-from lossbench.sweeps.space import Dimension, choices, interval, searchable
+from lossbench.sweeps.tuning.space import Dimension, choices, interval, searchable
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def _seeds(override: Override) -> list[int]:
     if isinstance(override.value(), IntervalSweep):
         searchable("seed")
     values: list[Any] = _values(override) if override.is_sweep_override() else [override.value()]
-    if not all(isinstance(value, int) and value >= 0 for value in values) or len(set(values)) < len(values):
+    good = all(isinstance(value, int) and value >= 0 for value in values) and len(set(values)) == len(values)
+    if not values or not good:
         raise BadInput(f"{override.input_line}: the seeds of the final runs are different whole numbers, 0 or above")
     return values
