@@ -111,8 +111,8 @@ def _conclude(sweep: DictConfig, status: str) -> None:
     recorder = tracking.Recorder(store, found.info.run_id)
     try:
         _report(recorder, name)
-    except BadInput as error:  # nothing was trained
-        terminal.out().print(escape(str(error)))
+    except BadInput:  # nothing was trained, or nothing but trials
+        terminal.out().print("nothing to report yet; the same command goes on")
     except Exception as error:
         terminal.out().print(f"the report failed: {escape(repr(error))}; python -m lossbench report {name} tries again")
     recorder.end(status)
@@ -130,7 +130,8 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
         report.write(made, client, folder)
         page = (folder / report.PAGE).read_bytes()
     recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences, made.tunings)})
-    recorder.store.view(recorder.run_id, name, [v.yardstick for v in made.verdicts])
+    arm = "tuned" if made.tunings else ""
+    recorder.store.view(recorder.run_id, name, [v.yardstick for v in made.verdicts], arm)
     terminal.report(made)
     with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it
         Path(report.PAGE).write_bytes(page)

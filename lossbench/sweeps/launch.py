@@ -195,8 +195,8 @@ class _Board:
         label = f"{' '.join(filter(None, (run.names.loss, run.swept)))} on {run.names.dataset}, seed {run.cfg.seed}"
         if run.result is not None and run.result.outcome == PAUSED:
             return
-        if run.kind == TRIAL and not run.killed:  # of these, only the best is worth a line
-            self._shown.count(run.result.outcome if run.result else "failed")
+        if run.kind == TRIAL:  # of these, only the best is worth a line
+            self._shown.count(run.result.outcome if run.result else "killed" if run.killed else "failed")
         elif run.result is not None:
             self._shown.ended(label, run.result.outcome, terminal.headline(run.result))
         else:

@@ -99,10 +99,10 @@ class Store:
             return None
         return Recorder(self, run_id)
 
-    def view(self, run_id: str, name: str, yardsticks: Sequence[tuple[str, str, str]]) -> None:
-        """Leave a saved view of a comparison in the experiment of its run."""
+    def view(self, run_id: str, name: str, yardsticks: Sequence[tuple[str, str, str]], arm: str = "") -> None:
+        """Leave a saved view of a comparison, or of one arm of it, in the experiment of its run."""
         experiment = self.client.get_run(run_id).info.experiment_id
-        self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, yardsticks))
+        self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, yardsticks, arm))
 
     def path(self, asked: str) -> str:
         """Where a run, by its id, or a comparison, by its name or its run's id, is in MLflow's UI.

@@ -16,12 +16,13 @@ from urllib.parse import quote
 TAG = "mlflow.sharedViewState."
 
 
-def saved(name: str, yardsticks: Sequence[tuple[str, str, str]]) -> str:
+def saved(name: str, yardsticks: Sequence[tuple[str, str, str]], arm: str = "") -> str:
     """The value of the tag: the runs of a comparison, grouped by loss, with outcome and yardsticks as columns."""
+    only = f" and tags.`lossbench.arm` = '{arm}'" if arm else ""
     now = int(time.time() * 1000)
     columns = [f"metrics.`test/{name}`" for name, _, _ in dict.fromkeys(yardsticks)]
     state = {
-        "searchFilter": f"tags.`lossbench.comparison` = '{name}' and tags.`lossbench.kind` = 'run'",
+        "searchFilter": f"tags.`lossbench.comparison` = '{name}' and tags.`lossbench.kind` = 'run'{only}",
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "loss"}]},
         "selectedColumns": [*columns, "tags.`lossbench.outcome`", "tags.`seed`"],
         "orderByKey": columns[0],

@@ -224,6 +224,22 @@ def test_a_comparison_without_a_server(cluster, cache, tmp_path):
     assert (tmp_path / "mlruns/regression").is_dir()
 
 
+def test_studies_have_a_database_of_their_own(cluster, lossbench, store):
+    uri = cluster.new("studies")
+    words = ["-m", "hydra/sweeper=fair", "loss=mse", "seed=0", "hydra.sweeper.untuned=false", *STEPS]
+    words += [*SMALL["regression"], f"hydra.sweeper.storage={uri}"]
+    for trials in (2, 3):
+        said = lossbench(*words, f"hydra.sweeper.trials={trials}")
+        assert said.code == 0, said.err
+        found = store.find({"lossbench.kind": "trial"})
+        assert sorted(run.data.tags["lossbench.trial"] for run in found) == [str(n) for n in range(trials)]
+    (run, *_) = store.find({"lossbench.kind": "run"})
+    assert SECRET not in run.data.tags["lossbench.command"]
+    refused = lossbench(*words, f"tracking.uri={cluster.new('both')}", f"hydra.sweeper.storage={uri}x")
+    assert refused.code == 2
+    assert SECRET not in refused.err
+
+
 def test_several_come_first_to_an_empty_database(cluster):
     uri = cluster.new("shared")
     words = [sys.executable, "-c", "import sys; from lossbench import tracking; tracking.Store(sys.argv[1])", uri]

@@ -43,6 +43,10 @@ class Searching:
 
     def spend(self, searches: Sequence[Search]) -> None:
         """All searches side by side, so that their trials stack; with a budget of seconds, one after another."""
+        if self._budget.trials is not None:  # so that the time left is right from the start
+            for search in searches:
+                left = max(0, self._budget.trials - len(search.study.trials))
+                self._board.expect(left * len(search.seeds), left * search.steps)
         groups = [[search] for search in searches] if self._budget.unit == "seconds" else [list(searches)]
         for group in groups:
             while batch := [(search, trial) for search in group for trial in self._asked(search)]:
@@ -50,15 +54,20 @@ class Searching:
         for search in searches:
             terminal.out().print(_summary(search, self._budget.trials))
 
-    def launch(self, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
-        """The next jobs of the whole comparison."""
+    def launch(self, jobs: Sequence[Sequence[str]], steps: int) -> list[JobReturn]:
+        """The next jobs of the whole comparison, of so many steps together."""
         self._launched += len(jobs)
-        return list(self._launcher.launch(jobs, self._launched - len(jobs)))
+        returns = list(self._launcher.launch(jobs, self._launched - len(jobs)))
+        if not hasattr(self._launcher, "sweep"):  # another launcher than ours tells nothing while it trains
+            self._board.advance(steps)
+            self._board.count("ended", len(jobs))
+        return returns
 
     def _asked(self, search: Search) -> list[Trial]:
         known = search.study.trials
         asked = search.study.ask(self._budget.upto(known, search.steps, len(search.seeds)))
-        self._board.expect(len(asked) * len(search.seeds), len(asked) * search.steps)
+        if self._budget.trials is None:
+            self._board.expect(len(asked) * len(search.seeds), len(asked) * search.steps)
         return asked
 
     def _train(self, batch: Trials) -> None:
@@ -105,7 +114,8 @@ class Searching:
         """Train these trials until a step, or to the end, on every split; then what their records say of them."""
         if not batch:
             return []
-        self.launch([words for search, trial in batch for words in _jobs(search, trial, until)])
+        steps = sum(until * len(search.seeds) if until else search.steps for search, _ in batch)
+        self.launch([words for search, trial in batch for words in _jobs(search, trial, until)], steps)
         store = comparison.open_store(batch[0][0].cfg)
         records: dict[str, list[Record]] = {}
         for search, _ in batch:

@@ -156,7 +156,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     said = f"hydra.sweeper.storage={shown(url)}"
-    if not url.startswith(("sqlite:///", "postgresql://", "postgres://")):
+    if not url.startswith(("sqlite:///", "postgresql://", "postgresql+", "postgres://")):
         raise BadInput(f"{said}: no storage; sqlite:///tuning.db or postgresql://… works")
     try:
         url = resolve(url)

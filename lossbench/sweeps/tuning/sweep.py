@@ -44,10 +44,12 @@ def sweep(
             launcher.sweep = (board, datasets)
         try:
             searching = Searching(launcher, context, config, budget, settings["pruning"], board)
+            final = _final(searches, asked.seeds, settings)
+            board.expect(*final)
             searching.spend(searches)
             comparison.note({f"lossbench.search.{s.study.name}": _told(s, budget) for s in searches})
             arms = _arms(searches, budget, settings, datasets)
-            returns = searching.launch(_runs(searches, asked.seeds, arms))
+            returns = searching.launch(_runs(searches, asked.seeds, arms), final[1])
         except KeyboardInterrupt:
             comparison.conclude(config, "KILLED")
             raise
@@ -56,6 +58,12 @@ def sweep(
         for returned in returns:
             _ = returned.return_value  # raises what the first one met
     return returns
+
+
+def _final(searches: Sequence[Search], seeds: Sequence[int], settings: Mapping[str, Any]) -> tuple[int, int]:
+    """How many runs there are after the search, and how many steps, before it is known what they are."""
+    arms = 1 + bool(settings["untuned"] or settings["matched"]) + bool(settings["matched"])
+    return arms * len(searches) * len(seeds), arms * sum(search.cfg.train.steps for search in searches) * len(seeds)
 
 
 Arms: TypeAlias = "dict[str, dict[str, Mapping[str, Any]]]"
