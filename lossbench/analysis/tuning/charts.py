@@ -59,7 +59,7 @@ def over_budget(tuning: Tuning) -> go.Figure | None:
 
 def _line(search: Search, scores: pd.Series, higher: bool) -> pd.DataFrame:
     """By number of trials: middle, and low and high where the trials are random."""
-    if search.sampler == searches.RANDOM:
+    if search.independent:
         return best_of.curve(list(scores), higher).rename(columns={"median": "middle"})
     best = scores.cummax() if higher else scores.cummin()
     middle = best.where(np.isfinite(best)).to_numpy()

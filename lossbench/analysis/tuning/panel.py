@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lossbench.analysis import answer, stats
-from lossbench.analysis.tuning import charts, recipes, searches
+from lossbench.analysis.tuning import charts, recipes
 from lossbench.analysis.tuning.gains import NEAR, Tuning
 from lossbench.analysis.tuning.importances import FEWEST, importances
 
@@ -30,7 +30,7 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
         "fates": [(f"{a} and {b}", fate) for (a, b), fate in tuning.fates.items()],
         "budget": list(budget(tuning)),
         "over_budget": drawn(charts.over_budget(tuning)),
-        "banded": all(search.sampler == searches.RANDOM for search in tuning.searches),
+        "banded": all(search.independent for search in tuning.searches),
         "samplers": answer.listed(sorted({search.sampler for search in tuning.searches})),
         "effects": [figure for figure in figures if figure],
         "importances": _importances(tuning, parameters),

@@ -88,12 +88,12 @@ def _ranges(tuning: Tuning) -> Iterator[tuple[str, bool]]:
     for name in dict.fromkeys(name for search in tuning.searches for name in search.space if name not in own):
         ranges = {str(sorted(search.space.get(name, {}).items())) for search in tuning.searches}
         if len(ranges) > 1:
-            yield f"{name} was searched differently ({_each(tuning, partial(_range, name=name))})", True
+            yield f"the setting {name} was searched differently ({_each(tuning, partial(_range, name=name))})", True
         else:
             budget = spent(tuning.searches, tuning.trials).partition(" a loss")[0]
             each = f" ({budget} each)" if budget else ""
             chosen = _each(tuning, partial(_chosen, name=name))
-            yield f"{name} was searched for every loss alike{each}; chosen: {chosen}", False
+            yield f"the setting {name} was searched for every loss alike{each}; chosen: {chosen}", False
 
 
 def _each(tuning: Tuning, say: Callable[[Search], str]) -> str:

@@ -42,6 +42,11 @@ class Search:
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
 
+    @property
+    def independent(self) -> bool:
+        """Whether its trials are independent draws, each trained as long as the others: what a band needs."""
+        return self.sampler == RANDOM and not self.pruning
+
     def place(self, parameter: str) -> float | None:
         """Where the chosen value lies in its range on the range's scale, from 0 to 1; None where it has no ends."""
         limits, value = self.space.get(parameter, {}), self.settings.get(parameter)
@@ -88,7 +93,8 @@ def table(search: Search, runs: Iterable[Run]) -> pd.DataFrame:
     by_number: dict[int, list[Run]] = {}
     for (number, _), run in sorted(newest.items(), key=lambda entry: entry[0]):
         by_number.setdefault(number, []).append(run)
-    return pd.DataFrame([_trial(search, number, splits) for number, splits in by_number.items()])
+    most = search.budget.get("trials", math.inf)  # an earlier call may have had a larger budget
+    return pd.DataFrame([_trial(search, number, splits) for number, splits in by_number.items() if number < most])
 
 
 def _trial(search: Search, number: int, splits: Sequence[Run]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ SEARCHED_ON = 10_000  # the first seed of a search: its data, weights and batche
 SAMPLERS = ("random", "quasi", "tpe", "grid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Search:
     """One loss under the settings of one comparison.
 

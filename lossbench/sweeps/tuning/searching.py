@@ -73,8 +73,8 @@ class Searching:
     def _train(self, batch: Trials) -> None:
         """Train a batch to its end, or as far as halving and the budget let it."""
         train = batch[0][0].cfg.train
-        rest = [one for one in batch if self._budget.unit == "steps" and self._left(one[0]) < one[0].steps]
-        batch = [one for one in batch if one not in rest]  # what is left of a budget is too short for pauses
+        rest = [one for one in batch if self._left(one[0]) < one[0].steps]  # which is too short for pauses
+        batch = [one for one in batch if self._left(one[0]) >= one[0].steps]
         began = Counter(search.study.name for search, _ in batch)
         for rung, until in enumerate(halving.rungs(train, self._eta, max(began.values(), default=1))):
             batch = self._goes_on(self._run(batch, until), began, rung)
@@ -96,17 +96,18 @@ class Searching:
         self._board.advance(-sum(trial.steps for _, trial in alive))  # counted again when it goes on
         return alive
 
-    def _left(self, search: Search) -> int:
-        return self._budget.left(search.study.trials)
+    def _left(self, search: Search) -> float:
+        """Steps that its budget still pays for."""
+        return self._budget.left(search.study.trials) if self._budget.unit == "steps" else math.inf
 
     def _paid(self, batch: Trials) -> dict[int | None, Trials]:
         """The trials by the step at which they end: None is the last, and whatever is left of a budget of steps."""
         found: dict[int | None, Trials] = {}
-        left: dict[str, int] = {}
+        left: dict[str, float] = {}
         for search, trial in batch:
-            pays = left.setdefault(search.study.name, self._budget.left(search.study.trials))
-            whole = self._budget.unit != "steps" or pays >= search.steps
-            found.setdefault(None if whole else pays // len(search.seeds), []).append((search, trial))
+            pays = left.setdefault(search.study.name, self._left(search))
+            end = None if pays >= search.steps else int(pays // len(search.seeds))
+            found.setdefault(end, []).append((search, trial))
             left[search.study.name] -= search.steps
         return {until: some for until, some in found.items() if until is None or until > 0}
 

@@ -12,12 +12,14 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from lossbench import terminal
+from lossbench.core import BadInput
 from lossbench.sweeps import comparison
 from lossbench.sweeps.tuning import halving, matching, request
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searches import Search, prepared
 from lossbench.sweeps.tuning.searching import Searching, words
 from lossbench.sweeps.turns import Datasets
+from lossbench.tracking import Store, shown
 
 
 def sweep(
@@ -38,7 +40,7 @@ def sweep(
         searches = prepared(context, config, asked, budget, settings, datasets)
         if settings["matched"]:
             matching.check(searches)
-        opening.result()
+        _refuse_elsewhere(searches, opening.result())
     with terminal.board() as board:
         if hasattr(launcher, "sweep"):
             launcher.sweep = (board, datasets)
@@ -58,6 +60,19 @@ def sweep(
         for returned in returns:
             _ = returned.return_value  # raises what the first one met
     return returns
+
+
+def _refuse_elsewhere(searches: Sequence[Search], store: Store) -> None:
+    """Raises: BadInput where a storage knows of trials that were recorded in another store."""
+    for search in searches:
+        told = {str(trial.number) for trial in search.study.trials if trial.outcome != "failed"}
+        if told:
+            found = store.find({"lossbench.kind": "trial", "lossbench.study": search.study.name})
+            if told - {record.data.tags["lossbench.trial"] for record in found}:
+                raise BadInput(
+                    f"hydra.sweeper.storage: has trials of {search.names.loss} that are not recorded in "
+                    f"tracking.uri={shown(store.uri)}\ngive the store that they are in, or another storage"
+                )
 
 
 def _final(searches: Sequence[Search], seeds: Sequence[int], settings: Mapping[str, Any]) -> tuple[int, int]:

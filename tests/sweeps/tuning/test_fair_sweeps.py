@@ -254,6 +254,15 @@ def test_the_same_command_tops_a_search_up(lossbench, store):
     assert "5 trials" in said.out
 
 
+def test_a_storage_and_a_store_that_do_not_belong_together_are_refused(lossbench, store, here):
+    words = [*FAIR, "hydra.sweeper.trials=2", "loss=mse", "seed=0", *SHORT]
+    assert lossbench(*words).code == 0
+    said = lossbench(*words, f"tracking.uri=sqlite:///{here}/other.db")
+    assert said.code == 2
+    assert "not recorded in tracking.uri" in said.err
+    assert len(said.err.splitlines()) == 2
+
+
 @pytest.mark.parametrize("sampler", ["quasi", "grid", "tpe"])
 def test_other_samplers_are_as_fair_and_as_repeatable(sampler, lossbench, store, here):
     words = [*FAIR, f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.trials=6", "hydra.sweeper.initial=3"]
