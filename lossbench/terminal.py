@@ -256,13 +256,15 @@ def _heading(yardstick: tuple[str, str, str]) -> str:
 
 
 def catalogue(entries: Sequence[Entry], title: str) -> Table:
-    """Losses with what they fit, their equation, their parameters and when to use them."""
+    """Losses with what they fit, their equation, their parameters (and the ranges of a search), when to use them."""
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("loss", "fits", "equation", "parameters", "use it when", "beware"):
         table.add_column(column, overflow="fold")
     for entry in entries:
         said = entry.described.sections
-        parameters = "\n".join(f"{name}={value}" for name, value in entry.parameters.items())
+        search = entry.described.card.get("search", {})
+        ranges = {name: f"  ({low:g} … {high:g})" for name, (low, high, *_) in search.items()}
+        parameters = "\n".join(f"{name}={value}{ranges.get(name, '')}" for name, value in entry.parameters.items())
         table.add_row(
             f"[bold]{entry.name}[/bold]\n{entry.family}",
             "\n".join(entry.kinds),
