@@ -73,6 +73,8 @@ def train(arguments: list[str]) -> None:
 
     from lossbench import settings
 
+    if "hydra/sweeper=fair" in arguments and not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+        raise BadInput("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
     OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
     settings.register()
     sys.argv[1:] = arguments

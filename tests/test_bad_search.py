@@ -149,3 +149,8 @@ def test_a_file_that_is_no_database_is_no_storage(lossbench, store, here):
     (here / "notes.db").write_text("no database at all, " * 100)
     refused(lossbench(*FAIR, "hydra.sweeper.storage=sqlite:///notes.db"), ["hydra.sweeper.storage=", "notes.db"], store)
     assert (here / "notes.db").read_text() == "no database at all, " * 100
+
+
+def test_a_search_of_a_single_run(lossbench, store, here):
+    refused(lossbench("hydra/sweeper=fair", "loss=mse"), ["hydra/sweeper=fair", "add -m"], store)
+    assert not begun(here)
