@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -177,3 +180,10 @@ def test_every_step_is_heard_of_also_where_runs_diverge_or_are_stopped():
     heard.clear()
     stopped(toys[::2], plan(steps=12, batch_size=16), 7, watch=lambda *said: heard.append(said))
     assert sum(steps for steps, _ in heard) == 2 * 7
+
+
+def test_no_thread_counts_in_denormal_numbers():
+    """In a process of its own: threads take over what was said before they started."""
+    said = "import lossbench.engine, torch; torch.set_num_threads(2); x = torch.full((2**20,), 1e-39) * 1.0"
+    asked = f"{said}; assert not x.view(torch.int32).any()"
+    subprocess.run([sys.executable, "-c", asked], check=True, env=os.environ | {"OMP_NUM_THREADS": "2"})

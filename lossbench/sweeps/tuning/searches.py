@@ -34,18 +34,25 @@ SAMPLERS = ("random", "quasi", "tpe", "grid")
 class Search:
     """One loss under the settings of one comparison.
 
-    `words` are the overrides of all its runs, `cfg` and `names` what they compose; `seeds` has one a data split;
-    `asked` is what a record says of how it was searched.
+    `words` are the overrides of all its runs, `job` what they compose; `seeds` has one a data split; `asked` is what a
+    record says of how it was searched.
     """
 
     words: list[str]
-    cfg: DictConfig
-    names: Names
+    job: launch.Job
     space: Space
     seeds: list[int]
     primary: Yardstick
     study: Study
     asked: Mapping[str, Any]
+
+    @property
+    def cfg(self) -> DictConfig:
+        return self.job.cfg
+
+    @property
+    def names(self) -> Names:
+        return self.job.names
 
     @property
     def steps(self) -> int:
@@ -155,7 +162,7 @@ def _search(
         learns_after=given["initial"] if learns else None,
         seed=given["seed"],
     )
-    return Search(words, job.cfg, job.names, space, seeds, primary, study, asked)
+    return Search(words, job, space, seeds, primary, study, asked)
 
 
 def _draw(sampler: str, space: Space, seed: int, budget: Budget) -> draws.Draw:

@@ -45,6 +45,7 @@ def sweep(
         if hasattr(launcher, "sweep"):
             launcher.sweep = (board, datasets)
         try:
+            comparison.begin(config, searches[0].job.hydra, searches[0].cfg)
             searching = Searching(launcher, context, config, budget, settings["pruning"], board)
             final = _final(searches, asked.seeds, settings)
             board.expect(*final)

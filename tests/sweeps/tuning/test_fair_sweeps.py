@@ -252,6 +252,8 @@ def test_the_same_command_tops_a_search_up(lossbench, store):
     assert before < {record.info.run_id for record in runs(store, "trial")}
     assert {loss: sorted(own) for loss, own in trials(store).items()} == {"mse": [*range(5)], "mae": [*range(5)]}
     assert "5 trials" in said.out
+    for comparison in runs(store, "comparison"):
+        assert len([tag for tag in comparison.data.tags if tag.startswith("lossbench.search.")]) == 2
 
 
 def test_a_storage_and_a_store_that_do_not_belong_together_are_refused(lossbench, store, here):
