@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
 
 from lossbench.core import Outputs
 from lossbench.engine.checkpoints import Interrupted, Paused
@@ -45,8 +48,9 @@ def fit(
         return [i for i, fitted in enumerate(results) if fitted.diverged is None and fitted.steps < end]
 
     while going_on := active():
-        stack = Stack([replicas[i] for i in going_on], [now[i] for i in going_on], plan)
-        stopped = _train(stack, plan, end, stop, watch)
+        with _no_denormals():
+            stack = Stack([replicas[i] for i in going_on], [now[i] for i in going_on], plan)
+            stopped = _train(stack, plan, end, stop, watch)
         for i, fitted in zip(going_on, stack.fitted, strict=True):
             results[i] = fitted
         if active() or end < plan.steps:  # stopped, or without those that diverged
@@ -57,6 +61,20 @@ def fit(
     if end < plan.steps and any(fitted.diverged is None for fitted in results):
         raise Paused([state or {} for state in now], results)
     return results
+
+
+@contextmanager
+def _no_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0 in this thread, where most of a step of Adam is.
+
+    Weights that decay puts to sleep leave moments of 1e-40 and less, with which a CPU takes three times as long.
+    """
+    before = not (torch.tensor(1e-39) * 1).any()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _train(stack: Stack, plan: Plan, end: int, stop: Callable[[], bool], watch: Watch) -> bool:

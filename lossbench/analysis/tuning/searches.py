@@ -52,7 +52,11 @@ class Search:
         limits, value = self.space.get(parameter, {}), self.settings.get(parameter)
         if "low" not in limits or not isinstance(value, (int, float)):
             return None
-        low, high, at = (math.log(x) if limits.get("log") else float(x) for x in (limits["low"], limits["high"], value))
+        ends = (limits["low"], limits["high"], value)
+        if limits.get("near_one"):
+            low, high, at = (-math.log(1 - x) for x in ends)
+        else:
+            low, high, at = (math.log(x) if limits.get("log") else float(x) for x in ends)
         return (at - low) / (high - low) if high > low else None
 
 
@@ -81,7 +85,9 @@ def trials(client: MlflowClient, records: Records) -> pd.DataFrame:
         table(search, reading.search(client, everywhere, {"lossbench.kind": "trial", "lossbench.study": study}))
         for study, search in records.searches.items()
     ]
-    parts = [part for part in parts if len(part)]
+    most = [search.budget.get("trials", math.inf) for search in records.searches.values()]
+    # an earlier call may have had a larger budget
+    parts = [part[part["number"] < limit] for part, limit in zip(parts, most, strict=True) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
@@ -93,8 +99,7 @@ def table(search: Search, runs: Iterable[Run]) -> pd.DataFrame:
     by_number: dict[int, list[Run]] = {}
     for (number, _), run in sorted(newest.items(), key=lambda entry: entry[0]):
         by_number.setdefault(number, []).append(run)
-    most = search.budget.get("trials", math.inf)  # an earlier call may have had a larger budget
-    return pd.DataFrame([_trial(search, number, splits) for number, splits in by_number.items() if number < most])
+    return pd.DataFrame([_trial(search, number, splits) for number, splits in by_number.items()])
 
 
 def _trial(search: Search, number: int, splits: Sequence[Run]) -> dict[str, Any]:

@@ -35,18 +35,19 @@ class Range:
         """The number below which this share of the range lies."""
         if self.log:
             return self.rounded(self.low * (self.high / self.low) ** share)
-        if self._close_to_one:
+        if self.near_one:
             return self.rounded(1 - (1 - self.low) * ((1 - self.high) / (1 - self.low)) ** share)
         return self.rounded(self.low + share * (self.high - self.low))
 
     def rounded(self, value: float) -> float:
         """As many digits as a setting needs."""
-        scale = value if self.log else 1 - value if self._close_to_one else self.high - self.low
+        scale = value if self.log else 1 - value if self.near_one else self.high - self.low
         digits = DIGITS - 1 - math.floor(math.log10(abs(scale))) if scale else DIGITS
         return min(self.high, max(self.low, round(value, digits)))
 
     @property
-    def _close_to_one(self) -> bool:
+    def near_one(self) -> bool:
+        """Whether its ends are close below 1, and unequally far from it."""
         return not self.log and self.low >= 0 and self.high < 1 and (1 - self.low) / (1 - self.high) >= WIDE
 
 
@@ -132,8 +133,9 @@ def space(cfg: DictConfig, loss: str, asked: Space, fixed: set[str]) -> dict[str
 
 
 def told(dimension: Dimension) -> dict[str, Any]:
-    """A dimension as a record has it."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(dimension).items()}
+    """A dimension as a record has it; `near_one` where it is drawn by the logarithm of what is missing to 1."""
+    said = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(dimension).items()}
+    return said | ({"near_one": True} if isinstance(dimension, Range) and dimension.near_one else {})
 
 
 def _own(cfg: DictConfig) -> dict[str, Dimension]:

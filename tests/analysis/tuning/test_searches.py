@@ -155,3 +155,10 @@ def test_searches_belong_to_the_dataset_of_their_tuned_runs():
     assert [s.study for s in found.searched("toy ratio=50")] == ["other"]
     assert [s.study for s in found.searched("toy ratio=100")] == ["study-a"]
     assert [s.study for s in tuned().searched("toy")] == ["study-a", "study-b"]
+
+
+def test_a_choice_close_below_one_has_its_place_by_what_is_missing():
+    made = Search(
+        **searched("a", settings={"loss.k": 0.99}, space={"loss.k": {"low": 0.9, "high": 0.999, "near_one": True}})
+    )
+    assert made.place("loss.k") == pytest.approx(0.5)

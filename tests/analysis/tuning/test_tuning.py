@@ -203,7 +203,7 @@ def test_higher_may_be_better():
 def test_an_equal_search_is_told_and_is_no_concern():
     settings = {loss: {"settings": {"optimizer.lr": lr}} for loss, lr in (("a", 0.0031), ("b", 0.012))}
     found = studied({"a": (2.0, 1.0), "b": (2.0, 1.0)}, **settings)
-    told = "optimizer.lr was searched for every loss alike (3 trials each); chosen: a 0.0031, b 0.012"
+    told = "the setting optimizer.lr was searched for every loss alike (3 trials each); chosen: a 0.0031, b 0.012"
     assert said(found) == [(told, False)]
 
 
