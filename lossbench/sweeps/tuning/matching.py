@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -50,12 +51,12 @@ def _norm(search: Search, datasets: Datasets) -> float:
     from lossbench.engine import fit
 
     still = {"optimizer": {"lr": 0.0}, "train": {"steps": BATCHES, "eval_every": BATCHES, "record_every": BATCHES}}
-    cfg = OmegaConf.merge(search.cfg, still)
+    cfg: Any = OmegaConf.merge(search.cfg, still)
     told: dict[str, float] = {}
 
     def record(step: int, values: Mapping[str, float]) -> None:
         told.update(values)
 
-    trainee = Trainee(cfg, datasets(search.cfg))  # type: ignore[arg-type]
+    trainee = Trainee(cfg, datasets(search.cfg))
     fit([trainee.replica(record)], trainee.plan)
     return told.get("train/grad_norm", 0.0)
