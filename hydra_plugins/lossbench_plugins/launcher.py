@@ -24,9 +24,10 @@ class LossbenchLauncher(Launcher):
         loader: Any = Composer(hydra_context.config_loader)
         hydra_context.config_loader = loader  # the sweeper composes with it, too
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.sweep: tuple[Any, ...] = ()  # the board and the datasets of a sweeper that launches batch after batch
+        self.search: tuple[Any, ...] = ()  # the datasets and the board of a sweeper that launches batch after batch
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from lossbench.sweeps.launch import launch
+        from lossbench.sweeps.launch import batch, launch
 
-        return launch(self.context, self.task, self.config, job_overrides, initial_job_idx, *self.sweep)
+        asked = (self.context, self.task, self.config, job_overrides, initial_job_idx)
+        return batch(*asked, *self.search) if self.search else launch(*asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,47 +38,61 @@ class Job:
 
 
 def launch(
+    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[Sequence[str]], first: int
+) -> list[JobReturn]:
+    """Train all jobs; one that fails leaves the others to finish.
+
+    Raises: BadInput for the first job that cannot train, before any of them has.
+    """
+    setup_globals()
+    made = [composed(context, config, overrides, number) for number, overrides in enumerate(jobs, start=first)]
+    datasets = Datasets()
+    with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
+        opening = beside.submit(comparison.open_store, made[0].cfg)
+        for position in planning.kinds([job.cfg for job in made]):
+            _try(made[position], datasets)
+        opening.result()
+    try:
+        with terminal.board() as board:
+            board.expect(len(made), sum(job.cfg.train.steps for job in made))
+            returns = _trained(context, task, config, made, datasets, board)
+    except KeyboardInterrupt:
+        comparison.conclude(config, "KILLED")
+        raise
+    if any(returned.status is JobStatus.FAILED for returned in returns):  # the sweeper will raise, and nobody else tell
+        comparison.conclude(config, "FAILED")
+    return returns
+
+
+def batch(
     context: HydraContext,
     task: TaskFunction,
     config: DictConfig,
     jobs: Sequence[Sequence[str]],
     first: int,
-    board: terminal.Board | None = None,
-    datasets: Datasets | None = None,
+    datasets: Datasets,
+    board: terminal.Board,
 ) -> list[JobReturn]:
-    """Train all jobs; one that fails leaves the others to finish.
+    """Train some jobs of a search, which has tried them, shows them, and concludes the comparison itself."""
+    return _trained(context, task, config, list(_siblings(context, config, jobs, first)), datasets, board)
 
-    A search that launches batch after batch brings its board and datasets, and concludes the comparison itself.
 
-    Raises: BadInput for the first job that cannot train, before any of them has.
-    """
-    setup_globals()
-    made = list(_siblings(context, config, jobs, first) if board else _each(context, config, jobs, first))
-    datasets = datasets or Datasets()
-    with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-        opening = beside.submit(comparison.open_store, made[0].cfg)
-        for position in planning.kinds([job.cfg for job in made]) if not board else []:
-            _try(made[position], datasets)
-        opening.result()
-    name, continues = comparison.begin(config, made[0].hydra, made[0].cfg)
+def _trained(
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    jobs: Sequence[Job],
+    datasets: Datasets,
+    board: terminal.Board,
+) -> list[JobReturn]:
+    """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
+    name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(made, _swept(made), strict=True)]
-    for job in made:
+    runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(jobs, _swept(jobs), strict=True)]
+    for job in jobs:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
-    try:
-        with nullcontext(board) if board else terminal.board() as shown:
-            if not board:
-                shown.expect(len(runs), sum(run.cfg.train.steps for run in runs))
-            _train(runs, datasets, shown, continues=continues)
-    except KeyboardInterrupt:
-        if not board:
-            comparison.conclude(config, "KILLED")
-        raise
-    returns = _returns(context, made, runs)
-    failed = any(returned.status is JobStatus.FAILED for returned in returns)
-    if failed and not board:  # the sweeper will raise, and nobody else tell
-        comparison.conclude(config, "FAILED")
-    return returns
+    _train(runs, datasets, board, continues=continues)
+    return _returns(context, jobs, runs)
 
 
 def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
@@ -97,10 +110,6 @@ def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str]
     cfg = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
     OmegaConf.resolve(cfg)
     return Job(job, cfg, names, overrides)
-
-
-def _each(context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
-    return (composed(context, config, overrides, number) for number, overrides in enumerate(jobs, start=first))
 
 
 def _siblings(context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> Iterator[Job]:

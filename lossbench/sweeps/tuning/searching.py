@@ -58,7 +58,7 @@ class Searching:
         """The next jobs of the whole comparison, of so many steps together."""
         self._launched += len(jobs)
         returns = list(self._launcher.launch(jobs, self._launched - len(jobs)))
-        if not hasattr(self._launcher, "sweep"):  # another launcher than ours tells nothing while it trains
+        if not hasattr(self._launcher, "search"):  # another launcher than ours tells nothing while it trains
             self._board.advance(steps)
             self._board.count("ended", len(jobs))
         return returns

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossbench import origin
 from lossbench.core import BadInput
+from lossbench.run import PAUSED
 from lossbench.sweeps.tuning.draws import Draw
 from lossbench.sweeps.tuning.space import Choices, Dimension, Space
 from lossbench.tracking import reach, resolve, shown
@@ -38,7 +39,7 @@ class Trial:
 
     @property
     def scored(self) -> bool:
-        return self.outcome in (*SCORED, "paused") and math.isfinite(self.score)
+        return self.outcome in (*SCORED, PAUSED) and math.isfinite(self.score)
 
 
 class Study:

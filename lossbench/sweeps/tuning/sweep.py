@@ -42,8 +42,8 @@ def sweep(
             matching.check(searches)
         _refuse_elsewhere(searches, opening.result())
     with terminal.board() as board:
-        if hasattr(launcher, "sweep"):
-            launcher.sweep = (board, datasets)
+        if hasattr(launcher, "search"):
+            launcher.search = (datasets, board)
         try:
             comparison.begin(config, searches[0].job.hydra, searches[0].cfg)
             searching = Searching(launcher, context, config, budget, settings["pruning"], board)

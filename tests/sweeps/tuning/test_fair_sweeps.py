@@ -209,11 +209,12 @@ def test_a_budget_of_seconds_ends(lossbench, store):
     said = lossbench(*FAIR, "hydra.sweeper.seconds=1", "hydra.sweeper.untuned=false", "loss=mse", "seed=0", *SHORT)
     assert said.code == 0, said.err
     took = sum(record.data.metrics["time/train_s"] for record in runs(store, "trial"))
-    assert took >= 1 or len(runs(store, "trial")) >= 40
+    assert took >= 1
     assert arms(store) == {("tuned", "mse"): 1}
 
 
-def test_halving_lets_the_best_go_on_as_if_never_paused(lossbench, store, here):
+def test_halving_lets_the_best_go_on_as_if_never_paused(lossbench, store, here, cache):
+    left = set(cache.glob("checkpoints/*.pt"))
     words = ["hydra.sweeper.trials=6", "loss=mse,mae", "seed=0", *SMALL["regression"], "train.steps=60"]
     assert lossbench(*FAIR, *words, "train.eval_every=10", "hydra.sweeper.pruning=3").code == 0
     pruned = trials(store)
@@ -237,8 +238,7 @@ def test_halving_lets_the_best_go_on_as_if_never_paused(lossbench, store, here):
                     for step, value in full[name]
                     if step <= int(record.data.tags["lossbench.steps"])
                 ]
-    left = list((here / "..").glob("**/checkpoints/*.pt"))
-    assert not left
+    assert set(cache.glob("checkpoints/*.pt")) == left
 
 
 def test_the_same_command_tops_a_search_up(lossbench, store):
