@@ -100,10 +100,12 @@ def _job(cfg: DictConfig) -> float:
 def _run(cfg: DictConfig, alone: bool) -> float:
     from hydra.core.hydra_config import HydraConfig
 
-    from lossbench import run, settings, terminal, tracking
+    from lossbench import settings, terminal, tracking, training
 
     names = settings.check_job(cfg, HydraConfig.get())
-    result, yardsticks = run.run(cfg, names, comparison="" if alone else os.environ.get("LOSSBENCH_COMPARISON", ""))
+    result, yardsticks = training.run(
+        cfg, names, comparison="" if alone else os.environ.get("LOSSBENCH_COMPARISON", "")
+    )
     label = f"{names.loss} on {names.dataset}, seed {cfg.seed}"
     console = terminal.out()
     if not alone:

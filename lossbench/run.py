@@ -1,29 +1,27 @@
-"""Runs, from their configurations to their records: one alone, or several that train together."""
+"""A run: what was asked for, what trains, its record, and how it ended."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import origin, settings, terminal, tracking
+from lossbench import origin, settings, tracking
 from lossbench.core import Result, Splits, Yardstick, cache_folder
 from lossbench.settings import Names
-from lossbench.trainee import Stop, Trainee
+from lossbench.trainee import Trainee
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
     from lossbench.engine import Fitted
 
-TRIAL = "trial"  # the arm of a search's own runs, which never see the test split
+TRIAL = "trial"  # the arm, and the kind, of a search's own runs, which never see the test split
 PAUSED = "paused"  # the outcome of a run that is to go on
 
 
@@ -39,32 +37,8 @@ def store(uri: str, artifacts: str | None) -> tracking.Store:
     return tracking.Store(uri, artifacts)
 
 
-def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result, Sequence[Yardstick]]:
-    """Train once and record it. The configuration has passed `settings.check`.
-
-    A run that was stopped under the same configuration, code and comparison goes on where it was; one that its
-    comparison has finished already is read back.
-
-    Raises: BadInput before anything is recorded. Whatever else ends the training early is recorded as FAILED, or
-    KILLED after Ctrl-C, with what was evaluated until then.
-    """
-    one = Run(cfg, names, comparison)
-    if comparison and (earlier := one.earlier()):
-        return earlier, (earlier.primary,)
-    with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-        opening: Future[tracking.Store] = beside.submit(one.store)
-        trainee = one.build()
-        opening.result()
-    with terminal.bar(one.label, trainee.plan.steps) as bar:
-        train([one], news=bar.news, watch=bar.advance)
-    if one.error is not None:
-        raise one.error
-    assert one.result is not None
-    return one.result, trainee.task.yardsticks
-
-
 class Run:
-    """One run: what was asked for, what trains, its record, and how it ended: `result` or `error`."""
+    """One run, from its configuration to its record; it has ended with a `result` or an `error`."""
 
     def __init__(self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "") -> None:
         """`swept` is what the run is told apart by, beside its loss and its seed."""
@@ -72,11 +46,12 @@ class Run:
         self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
         reach(self.uri)
+        self.key = settings.key(cfg)
+        self.kind = TRIAL if cfg.tuning.arm == TRIAL else "run"
         self.kept = self._checkpoint()
         self.state: Mapping[str, Any] | None = None
         self.result: Result | None = None
         self.error: BaseException | None = None
-        self.kind = "trial" if cfg.tuning.arm == TRIAL else "run"
         self._trainee: Trainee | None = None
         self._recorder: tracking.Recorder | None = None
 
@@ -86,8 +61,8 @@ class Run:
     @property
     def siblings(self) -> dict[str, str]:
         """Tags of the runs among which an earlier call's of this one would be: of its comparison, or of its study."""
-        if self.kind == "trial":
-            return {"lossbench.study": self.cfg.tuning.study, "lossbench.kind": "trial"}
+        if self.kind == TRIAL:
+            return {"lossbench.study": self.cfg.tuning.study, "lossbench.kind": TRIAL}
         return {"lossbench.comparison": self.comparison, "lossbench.kind": "run"}
 
     def earlier(self, siblings: Sequence[MlflowRun] | None = None) -> Result | None:
@@ -95,10 +70,10 @@ class Run:
 
         One that it left unfinished no longer counts as a run of the comparison, unless this call goes on with it.
         """
-        opened, key = self.store(), settings.key(self.cfg)
+        opened = self.store()
         for found in opened.find(self.siblings) if siblings is None else siblings:
             tags = found.data.tags
-            if tags.get("lossbench.key") != key:
+            if tags.get("lossbench.key") != self.key:
                 continue
             far = int(tags.get("lossbench.steps", 0))
             paused = tags.get("lossbench.outcome") == PAUSED and far >= (self.cfg.tuning.until or self.cfg.train.steps)
@@ -160,7 +135,7 @@ class Run:
 
     def finish(self, fitted: Fitted) -> Result:
         """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""
-        folders = None if self.kind == "trial" else self.names.folders
+        folders = None if self.kind == TRIAL else self.names.folders
         result = self.trainee.finish(self.recorder, fitted, folders)
         self._tell(result)
         self.recorder.close("FINISHED")
@@ -208,7 +183,7 @@ class Run:
         """End the record that another process began for this run and cannot end any more."""
         self.error = error
         opened = self.store()
-        for found in opened.find(self.siblings | {"lossbench.key": settings.key(self.cfg)}):
+        for found in opened.find(self.siblings | {"lossbench.key": self.key}):
             if found.info.status == "RUNNING":
                 self._close(tracking.Recorder(opened, found.info.run_id), error)
 
@@ -224,8 +199,8 @@ class Run:
 
     def _checkpoint(self) -> Path:
         """Where this run is kept when it is stopped: under all that decides its numbers and its record."""
-        among = self.cfg.tuning.study if self.cfg.tuning.arm == TRIAL else self.comparison
-        identity = json.dumps([settings.key(self.cfg), self.cfg.experiment_name, origin.code(), self.uri, among])
+        among = self.cfg.tuning.study if self.kind == TRIAL else self.comparison
+        identity = json.dumps([self.key, self.cfg.experiment_name, origin.code(), self.uri, among])
         return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
 
     def _tags(self, stack: int) -> dict[str, str]:
@@ -234,7 +209,7 @@ class Run:
             "lossbench.kind": self.kind,
             **({"lossbench.comparison": self.comparison} if self.comparison else {}),
             **self._searched(),
-            "lossbench.key": settings.key(self.cfg),
+            "lossbench.key": self.key,
             "lossbench.data": trainee.splits.facts.fingerprint,
             "lossbench.code": origin.code(),
             "lossbench.command": origin.command(),
@@ -253,7 +228,7 @@ class Run:
     def _searched(self) -> dict[str, str]:
         """Which part the run has in a search."""
         told = self.cfg.tuning
-        if self.kind == "trial":
+        if self.kind == TRIAL:
             return {"lossbench.study": told.study, "lossbench.trial": str(told.trial)}
         tags = {"lossbench.arm": told.arm, "lossbench.study": told.study}
         return {name: value for name, value in tags.items() if value}
@@ -263,107 +238,6 @@ class Run:
         named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
         told = settings.flat(_recorded(self.cfg))
         return named | {name: value for name, value in told.items() if not name.startswith(("search", "tuning."))}
-
-
-Watch = Callable[[int, int], None]
-News = Callable[[Run, Mapping[str, float]], None]
-
-
-def train(
-    runs: Sequence[Run],
-    *,
-    watch: Watch = lambda steps, diverged: None,
-    news: News = lambda run, values: None,
-) -> None:
-    """Train built runs together and record each; an error ends only the runs that bring it.
-
-    Where several fail together, for want of memory or by the fault of one, each half of them starts again, until
-    those at fault stand alone. `watch` hears of steps done, counted over all runs, `news` what is recorded.
-
-    Raises: KeyboardInterrupt after Ctrl-C, with all runs ended as KILLED that have not ended otherwise.
-    """
-    try:
-        for one in runs:
-            one.start(len(runs))
-        _train(runs, watch, news)
-    except BaseException as error:  # whatever it is, no record stays RUNNING
-        for one in runs:
-            one.end_early(error)
-        raise
-
-
-def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
-    from lossbench.engine import Interrupted, Paused
-
-    done, left = 0, 0
-
-    def advance(steps: int, diverged: int) -> None:
-        nonlocal done, left
-        done, left = done + steps, left + diverged
-        watch(steps, diverged)
-        runs[0].store().flush([one.recorder for one in runs])
-
-    try:
-        with Stop() as stop:
-            fitted = fit(runs, stop, advance, news)
-    except Interrupted as interrupted:
-        for one, state in zip(runs, interrupted.states, strict=True):
-            one.end_early(interrupted, state)
-        raise
-    except Paused as paused:
-        _finish(runs, paused.fitted, paused.states)
-        return
-    except Exception as error:
-        if len(runs) == 1:
-            runs[0].end_early(error)
-            return
-    else:
-        _finish(runs, fitted)
-        return
-    watch(-done, -left)
-    middle = len(runs) // 2
-    for half in (runs[:middle], runs[middle:]):
-        again = [one for one in half if one.rebuilt()]
-        if again:
-            _train(again, watch, news)
-
-
-def _finish(runs: Sequence[Run], fitted: Sequence[Fitted], states: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Measure one run while the record of the one before is written; with states, those that go on later pause."""
-    measured: list[tuple[Run, Result]] = []
-    for one, gave, state in zip_longest(runs, fitted, states):
-        try:
-            goes_on = state and gave.diverged is None
-            measured.append((one, one.pause(gave, state) if goes_on else one.finish(gave)))
-        except Exception as error:
-            one.end_early(error)
-    for one, result in measured:
-        try:
-            one.recorder.wait()
-            one.result = result
-        except Exception as error:
-            one.end_early(error)
-
-
-def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News) -> list[Fitted]:
-    """What the engine gives for these runs, every point of it recorded."""
-    from lossbench.engine import fit
-
-    def recording(one: Run) -> Callable[[int, Mapping[str, float]], None]:
-        def record(step: int, values: Mapping[str, float]) -> None:
-            one.recorder.metrics(step, values)
-            news(one, values)
-
-        return record
-
-    return fit(
-        [one.trainee.replica(recording(one)) for one in runs],
-        runs[0].trainee.plan,
-        states=[one.state for one in runs],
-        until=runs[0].cfg.tuning.until,
-        stop=stop,
-        watch=watch,
-    )
 
 
 def _recorded(cfg: DictConfig) -> DictConfig:

@@ -34,8 +34,9 @@ def share() -> tuple[float, float]:
 
 
 def main() -> None:
-    from lossbench import run as runs
+    from lossbench import training
     from lossbench.__main__ import main
+    from lossbench.run import Run
     from lossbench.sweeps import timing
     from lossbench.sweeps.tuning.searching import Searching
 
@@ -53,11 +54,11 @@ def main() -> None:
 
         setattr(owner, name, measured)
 
-    timed(runs, "fit", "training")
-    timed(runs.Run, "build", "training")
+    timed(training, "fit", "training")
+    timed(Run, "build", "training")
     timed(timing, "way", "training")  # it trains a few steps of each way
-    timed(runs.Run, "start", "records")
-    timed(runs, "_finish", "records")
+    timed(Run, "start", "records")
+    timed(training, "_finish", "records")
     spend = Searching.spend
 
     def searched(self: Searching, *arguments: Any) -> None:

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 from lossbench import settings
 from lossbench.core import Splits
-from lossbench.run import Run, train
+from lossbench.run import Run
+from lossbench.training import train
 
 
 class Board(Protocol):
