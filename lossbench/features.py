@@ -20,6 +20,7 @@ from lossbench.tasks import Multiclass
 
 WIDTH = 64  # numbers that it says of an image
 PLAN = Plan(steps=600, batch_size=128, eval_every=100, record_every=100, schedule="cosine")
+LEAST = 0.1  # of the usual deviation: what a number counts as having
 CHUNK = 2048  # images at a time
 
 
@@ -102,5 +103,7 @@ class Features:
         fit([Replica(task, Nets(model=eye), movers, train, validation, seed=0)], PLAN)
         with torch.no_grad():
             seen = torch.cat([eye.sight(images) for images in train.inputs.split(CHUNK)]).double()
-            eye.scale.copy_(seen.std(0).clamp(min=1e-3))  # a unit that never fires says nothing
+            spread = seen.std(0)
+            # a unit that hardly fires says little: in its own deviations, one sample that wakes it would say all
+            eye.scale.copy_(spread.clamp(min=LEAST * spread.square().mean().sqrt()))
         return {name: tensor.contiguous() for name, tensor in eye.state_dict().items()}

@@ -123,11 +123,20 @@ def test_a_number_of_the_training_split_has_the_deviation_one(quick):
     assert seen.shape == (120, WIDTH)
     assert (seen >= 0).all()
     deviation = seen.double().std(0)
-    fires = asked._eye.scale > 1e-3
+    fires = deviation > 0.99
     assert fires.sum() > 5
     torch.testing.assert_close(deviation[fires], torch.ones_like(deviation[fires]), rtol=1e-4, atol=1e-4)
-    assert (asked._eye.scale >= 1e-3 * (1 - 1e-6)).all()
     assert seen.isfinite().all()
+
+
+def test_a_unit_that_hardly_fires_counts_as_a_tenth_of_the_usual(quick):
+    """In its own deviations, one sample that wakes it would outweigh all that the others see."""
+    splits = squares()
+    asked = Features(splits, CPU)
+    raw = (asked.of(splits.train.inputs) * asked._eye.scale).double().std(0)
+    usual = raw.square().mean().sqrt()
+    assert (raw < 0.1 * usual).any()
+    torch.testing.assert_close(asked._eye.scale.double(), raw.clamp(min=0.1 * usual), rtol=1e-4, atol=1e-6)
 
 
 def test_a_unit_that_never_fires_says_nothing(quick):
