@@ -20,7 +20,7 @@ from lossbench import datasets
 from lossbench.catalogue import describe
 from lossbench.core import KINDS, BadInput, Card, Facts, Net, Splits, Task, card_of, stream
 from lossbench.engine import Nets, Plan
-from lossbench.models.initial import start_at
+from lossbench.models.initial import start_at, widen
 from lossbench.settings import TASKS
 from lossbench.tasks.lifting import OfIdentities, lifted
 
@@ -129,15 +129,29 @@ def task(kind: str, loss: Loss, facts: Facts, settings: Mapping[str, Any] | None
     return made(lifted(loss, kind), facts, **(settings or {}), **seeing)
 
 
-def nets(cfg: DictConfig, facts: Facts, seed: int) -> Nets:
-    """The players with the seed's initial weights, the same for every loss."""
+def nets(cfg: DictConfig, facts: Facts, seed: int, heads: int = 1) -> Nets:
+    """The players with the seed's initial weights, the same for every loss.
+
+    Where a loss takes several numbers an output, the first of them start as the one that others take, the rest at 0.
+    """
     told = {"vocabulary": len(facts.vocabulary), "length": facts.targets[0] if facts.targets else 0}
     described = describe(cfg._target_)
     given = {name: value for name, value in told.items() if described and name in described.parameters}
     made = _call("model", cfg, facts.inputs, facts.outputs, stream(seed, "init"), drop=("prior",), **given)
     if cfg.get("prior") is not None:
         start_at(_head(made, "its bias would start at model.prior"), _prior(cfg.prior, facts))
+    if heads > 1:
+        _widen(made, facts, heads)
     return Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
+
+
+def _widen(model: Any, facts: Facts, heads: int) -> None:
+    if facts.kind != "regression":
+        raise BadInput(f"loss: takes {heads} numbers an output, which works for regression, and this is {facts.kind}")
+    head = _head(model, f"the loss takes {heads} numbers an output of it")
+    if not isinstance(head, nn.Linear):
+        raise BadInput(f"model: the head of {type(model).__name__} is no linear layer; the loss takes {heads} numbers")
+    model.head = widen(head, heads)
 
 
 def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str, Optimizer]:

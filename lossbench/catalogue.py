@@ -52,6 +52,12 @@ def ranges(described: Described | None, kind: str) -> dict[str, tuple[float, flo
     return {name: (low, high) for name, (low, high, *kinds) in search.items() if not kinds or kind in kinds[0]}
 
 
+def heads(target: str) -> int:
+    """How many numbers the loss at a dotted path takes of a net for each output."""
+    described = describe(target)
+    return int(described.card.get("heads", 1)) if described else 1
+
+
 def losses(folders: Iterable[Path]) -> list[Entry]:
     """The losses that these configuration folders hold, by family and name."""
     entries = {path.stem: entry(path) for path in files(folders)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KINDS = ("regression", "binary", "multiclass", "autoencoder", "gan", "embedding", "segmentation", "sequence")
+KINDS = ("regression", "binary", "multiclass", "boxes", "autoencoder", "gan", "embedding", "segmentation", "sequence")
 
 
 class BadInput(Exception):
@@ -65,7 +65,7 @@ class Facts:
     @property
     def outputs(self) -> int:
         """Numbers that a model gives per example, pixel or token: one where there are two classes, else one a class."""
-        if self.kind == "regression":
+        if self.kind in ("regression", "boxes"):
             return self.targets[0]
         return 1 if self.kind in ("binary", "segmentation") else len(self.classes)
 
@@ -249,7 +249,8 @@ class Card:
     it takes tensors [..., batch, …] and nets with however many axes lead. `needs` are the arguments that a run brings
     rather than a file: `classes` (how many the training split has), `class_counts` (examples of each in the
     training split, a tuple), `dimensions` (of what the model gives), `generator` (the seed's stream for what only the
-    loss draws).
+    loss draws). `heads`: how many numbers it takes of a net for each output. `limits` are other losses that it is at
+    some settings, up to a constant factor.
     """
 
     kinds: tuple[str, ...]
@@ -258,6 +259,8 @@ class Card:
     wide: bool = False
     needs: tuple[str, ...] = ()
     search: Mapping[str, Search] = field(default_factory=dict)
+    heads: int = 1
+    limits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def card(
@@ -268,16 +271,18 @@ def card(
     wide: bool = False,
     needs: tuple[str, ...] = (),
     search: Mapping[str, Search] | None = None,
+    heads: int = 1,
+    limits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[F], F]:
     """Pin a Card to a loss as `loss.card`.
 
     The arguments must be literals: `lossbench list` reads them from the source, without importing torch.
     `signs`: targets of a binary problem reach this loss as −1 and +1 rather than 0 and 1. `batch`: a term depends on
-    the whole batch, so that batches of several runs must not be put into one call. `wide`, `needs`: see Card.
+    the whole batch, so that batches of several runs must not be put into one call. The others: see Card.
     """
 
     def pin(loss: F) -> F:
-        loss.card = Card(kinds, signs, batch, wide, needs, search or {})  # type: ignore[attr-defined]
+        loss.card = Card(kinds, signs, batch, wide, needs, search or {}, heads, limits or {})  # type: ignore[attr-defined]
         return loss
 
     return pin

@@ -17,7 +17,8 @@ from lossbench.core import Facts, Outputs, Parts, Split, Task, card_of, stream
 
 EXAMPLES = 32  # of a probe
 NUMBERS = 256  # of its gradient that are kept
-ONE_BY_ONE = ("regression", "binary", "multiclass", "segmentation", "sequence")  # prediction and target an example
+ONE_BY_ONE = ("regression", "binary", "multiclass", "boxes", "segmentation", "sequence")
+"""Kinds whose losses take a prediction and a target an example."""
 
 
 def prediction(outputs: Outputs) -> Tensor | None:
@@ -29,7 +30,8 @@ def costs(folders: tuple[Path, ...], facts: Facts, outputs: Outputs, targets: Te
     """What these outputs cost under every loss of these folders that fits, each at the settings of its file.
 
     A loss that learns has no value until it is trained with; one that fails here is not the one that trained. One
-    of whole batches has none for a split, and one that plays with nets none for outputs.
+    of whole batches has none for a split, one that plays with nets none for outputs, and one of several numbers an
+    output none for the one that is measured.
     """
     values: dict[str, float] = {}
     predicted = prediction(outputs)
@@ -49,7 +51,7 @@ def _losses(folders: tuple[Path, ...], kind: str) -> dict[str, Callable[..., Ten
     for path in catalogue.files(folders):
         with contextlib.suppress(Exception):  # a file that this run does not use
             entry = catalogue.entry(path)
-            if kind in entry.kinds:
+            if kind in entry.kinds and catalogue.heads(entry.target) == 1:
                 file = OmegaConf.create({"_target_": entry.target, **entry.parameters})
                 made[entry.name] = build.loss(file, kind, {"class_counts": tuple})  # for each run: see _counted
     return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}
@@ -72,6 +74,9 @@ def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) 
     order = targets.reshape(len(targets), -1).double().sum(1).argsort(stable=True)
     few = min(EXAMPLES, len(targets))
     chosen = targets[order[torch.linspace(0, len(targets) - 1, few).long()]].to(device)
+    card = card_of(task.loss)
+    if card and card.heads > 1:
+        shape = (*shape[:-1], card.heads * shape[-1])
     made = (2 * torch.randn(few, *shape, generator=stream(0, "probe"))).to(device).requires_grad_(True)
     try:
         terms = Parts.of(task.loss(made, chosen)).terms

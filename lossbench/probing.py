@@ -24,6 +24,7 @@ FITS = {
     "regression": "mlp",
     "binary": "mlp or cnn",
     "multiclass": "mlp or cnn",
+    "boxes": "cnn",
     "autoencoder": "vae or vae_conv",
     "gan": "gan",
     "embedding": "embedder or cnn",
@@ -31,11 +32,16 @@ FITS = {
     "sequence": "seq2seq",
 }
 
+OF_LOGITS = ("binary", "multiclass", "segmentation")
+LOUDER = 100.0  # than they are: parameters with which no logit stays between 0 and 1
+
 Shape = tuple[int, ...]
 
 
-def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: str) -> None:
+def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: str, heads: int = 1) -> None:
     """Ask the players once for what a task of this kind wants of them.
+
+    Its loss takes `heads` numbers an output.
 
     Raises: BadInput that names the model, where it lacks a player or a layer, fails, or gives another shape.
     """
@@ -52,18 +58,23 @@ def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: 
     examples = train[torch.arange(min(FEW, len(train)))].to(device)
     with torch.no_grad():
         try:
-            for what, given, wanted in _shapes(nets, facts, examples):
+            for what, given, wanted in _shapes(nets, facts, examples, heads):
                 if given != wanted:
                     raise BadInput(
                         f"model: {target}{what} gives {list(given)}, and the task wants {list(wanted)}{fits}"
                     )
+            if facts.kind in OF_LOGITS and _squashed(nets, examples):
+                raise BadInput(
+                    f"model: {target} gives probabilities, and every loss here takes logits; leave its last sigmoid "
+                    "or softmax out"
+                )
         except BadInput:
             raise
         except Exception as error:  # whatever a foreign module does
             raise BadInput(f"model: {target} failed on the first examples: {said(error)}{fits}") from error
 
 
-def _shapes(nets: Any, facts: Facts, examples: Split) -> Iterator[tuple[str, Shape, Shape]]:
+def _shapes(nets: Any, facts: Facts, examples: Split, heads: int) -> Iterator[tuple[str, Shape, Shape]]:
     """Which part was asked, the shape that it gave, and the shape that the task wants."""
     inputs, n = examples.inputs, len(examples)
     if facts.kind == "gan":
@@ -82,8 +93,20 @@ def _shapes(nets: Any, facts: Facts, examples: Split) -> Iterator[tuple[str, Sha
         given = tuple(nets.model(inputs).shape)
         if facts.kind == "binary" and given == (n, 1):
             given = (n,)
-        wanted = {"multiclass": (facts.outputs,), "embedding": given[1:2] or (1,)}
+        wanted = {
+            "regression": (*facts.targets[:-1], heads * facts.targets[-1]) if facts.targets else (),
+            "multiclass": (facts.outputs,),
+            "embedding": given[1:2] or (1,),
+        }
         yield "", given, (n, *wanted.get(facts.kind, facts.targets))
+
+
+def _squashed(nets: Any, examples: Split) -> bool:
+    """Whether outputs stay in 0 … 1 however large the parameters, which are changed here."""
+    for parameter in nets.parameters():
+        parameter.mul_(LOUDER)
+    given = nets.model(examples.inputs)
+    return bool(((given >= 0) & (given <= 1)).all() and given.any())
 
 
 def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int, per_class: int | None) -> None:

@@ -22,6 +22,7 @@ TASKS = {
     "regression": "lossbench.tasks.regression.Regression",
     "binary": "lossbench.tasks.classification.Binary",
     "multiclass": "lossbench.tasks.classification.Multiclass",
+    "boxes": "lossbench.tasks.boxes.Boxes",
     "autoencoder": "lossbench.tasks.autoencoder.Autoencoder",
     "gan": "lossbench.tasks.gan.Gan",
     "embedding": "lossbench.tasks.embedding.Embedding",
@@ -216,7 +217,7 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _prior(prior: Any, kind: str) -> None:
     if prior is None or prior == "auto":
-        if prior and kind == "regression":
+        if prior and kind in ("regression", "boxes"):
             raise BadInput("model.prior=auto: a prior belongs to classes, and this is a regression; leave it null")
         return
     if kind not in ("binary", "segmentation"):

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import tracking
+from lossbench import catalogue, tracking
 from lossbench.core import Outputs, Result, Seen, Split, Splits
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class Trainee:
         facts = self.splits.facts
         size, per_class = cfg.train.batch_size, cfg.train.per_class
         build.check_batch(size, per_class, self.splits)
-        self.nets = build.nets(cfg.model, facts, cfg.seed).to(self.device)
-        probing.model(self.nets, facts, self.splits.train, self.device, cfg.model._target_)
+        heads = catalogue.heads(cfg.loss._target_)
+        self.nets = build.nets(cfg.model, facts, cfg.seed, heads).to(self.device)
+        probing.model(self.nets, facts, self.splits.train, self.device, cfg.model._target_, heads)
         loss = build.loss_of_run(cfg.loss, facts, self.nets, cfg.seed)
         self.learning = build.module_of(loss)
         if self.learning is not None:

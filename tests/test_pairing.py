@@ -20,6 +20,7 @@ PAIRS = {
     "vae": ("elbo", "iwae"),
     "gan": ("non_saturating", "wgan_gp"),  # of which one draws for itself
     "faces": ("triplet", "supcon"),
+    "boxes": ("smooth_l1", "ciou"),
     "segmentation": ("bce", "dice"),
     "translation": ("cross_entropy", "mse"),
 }

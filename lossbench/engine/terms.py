@@ -22,8 +22,8 @@ Loss = Callable[..., Any]
 class Together:
     """The losses of a stack's replicas as one, on arguments [replica, batch, …]; terms [replica, batch].
 
-    Neighbours with the same loss share a call where its card promises that their terms do not depend on each other:
-    as one flat batch, or as they are where the loss is wide. Any other is called replica by replica; one number stands
+    Neighbours with the same loss share a call where its card promises that their terms do not depend on each other,
+    as one flat batch, or that it is wide, as they are. Any other is called replica by replica; one number stands
     for every example of its batch. The methods that losses have are methods of this, called the same way. Tensors,
     nets and noise are cut to the replicas in question, also inside data classes; all else is passed on.
     """
@@ -63,11 +63,9 @@ class Together:
 
 def _way(loss: Loss, replicas: int) -> str:
     card = card_of(loss)
-    if card is None or card.batch:
-        return "in turn"
-    if card.wide:
+    if card is not None and card.wide:  # also where terms depend on the batch: it knows which axis that is
         return "wide"
-    return "flat" if replicas > 1 else "in turn"
+    return "flat" if replicas > 1 and card is not None and not card.batch else "in turn"
 
 
 def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tensor | Parts | None:

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
@@ -19,6 +20,23 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             if layer.bias is not None:
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+
+
+def widen(head: nn.Linear, heads: int) -> nn.Linear:
+    """A last layer of so many times the outputs: the first are those of `head`, the others start at 0."""
+    like = head.weight
+    wide: nn.Linear = skip_init(
+        nn.Linear,
+        head.in_features,
+        heads * head.out_features,
+        bias=head.bias is not None,
+        device=like.device,
+        dtype=like.dtype,
+    )
+    with torch.no_grad():
+        for name, drawn in head.named_parameters():
+            wide.get_parameter(name).zero_()[: len(drawn)] = drawn
+    return wide
 
 
 def start_at(head: nn.Linear | nn.Conv2d, prior: float | list[float]) -> None:

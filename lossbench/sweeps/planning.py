@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from lossbench import settings
+from lossbench import catalogue, settings
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ def mates(configurations: Sequence[DictConfig]) -> list[list[int]]:
         flat = {key: value for key, value in settings.flat(cfg).items() if not key.startswith(ASIDE)}
         loss = {key: value for key, value in flat.items() if key.startswith("loss.")}
         shared = {key: value for key, value in flat.items() if key not in FREE and key not in loss}
+        shared["heads"] = catalogue.heads(str(cfg.loss._target_))  # of other nets
         groups.setdefault(_text(shared), {}).setdefault(_text(loss), []).append(position)
     return [[position for same in group.values() for position in same] for group in groups.values()]
 

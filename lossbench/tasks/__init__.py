@@ -1,6 +1,7 @@
 """Tasks: what training means for a kind of problem."""
 
 from lossbench.tasks.autoencoder import Autoencoder
+from lossbench.tasks.boxes import Boxes
 from lossbench.tasks.classification import Binary, Multiclass
 from lossbench.tasks.embedding import Embedding
 from lossbench.tasks.gan import Gan
@@ -8,4 +9,4 @@ from lossbench.tasks.regression import Regression
 from lossbench.tasks.segmentation import Segmentation
 from lossbench.tasks.sequence import Sequence
 
-__all__ = ["Autoencoder", "Binary", "Embedding", "Gan", "Multiclass", "Regression", "Segmentation", "Sequence"]
+__all__ = ["Autoencoder", "Binary", "Boxes", "Embedding", "Gan", "Multiclass", "Regression", "Segmentation", "Sequence"]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Regression:
     """One net predicts standardised targets [..., batch, outputs]; yardsticks undo the standardisation.
 
+    A loss may take more numbers an output than the first, which is the prediction: see `Card.heads`.
+
     The mean absolute error is primary: validation is contaminated like the training split, and squared errors of
     a few outliers would drown the choice of a step.
     """
@@ -40,7 +42,7 @@ class Regression:
         yield "model", self.loss(nets.model(batch.inputs), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
-        return nets.model(batch.inputs)
+        return nets.model(batch.inputs)[..., : self.facts.targets[-1]]
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training

@@ -14,6 +14,8 @@ from torch import nn
 from lossbench.core import Card, stream
 from lossbench.engine.terms import Together
 from lossbench.losses import bce, focal, hinge, huber, mae, mse
+from lossbench.losses.regression import barron, cauchy, geman_mcclure, tukey, welsch
+from lossbench.tasks.lifting import of_signs
 
 BATCH = 6
 
@@ -81,7 +83,9 @@ def test_together_is_each_loss_on_its_own_slice(losses, seed):
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.sampled_from([bce, focal, hinge, partial(focal, gamma=0.5)]), min_size=1, max_size=5))
+@given(
+    st.lists(st.sampled_from([bce, focal, partial(of_signs, hinge), partial(focal, gamma=0.5)]), min_size=1, max_size=5)
+)
 def test_labels_have_no_outputs(losses):
     prediction, _ = slices(len(losses))
     target = (prediction + prediction.flip(1) > 0).long()
@@ -113,9 +117,9 @@ def test_a_loss_that_promises_nothing_is_called_replica_by_replica():
 class Spy:
     """The sizes of the batches that a loss is called with; its card promises that its terms are independent."""
 
-    def __init__(self, loss=mse, *, batch=False):
+    def __init__(self, loss=mse, *, batch=False, wide=False):
         self.loss, self.sizes = loss, []
-        self.card = Card(("regression",), batch=batch)
+        self.card = Card(("regression",), batch=batch, wide=wide)
 
     def __call__(self, prediction, target, **settings):
         self.sizes.append(len(prediction))
@@ -156,6 +160,23 @@ def test_partials_of_partials_are_compared_within():
 def test_a_loss_that_needs_its_batch_gets_it(loss):
     spy = Spy(loss, batch=True)
     assert sizes(spy, [spy, spy, spy]) == [6, 6, 6]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_wide_loss_gets_its_replicas_at_once(replicas, batch):
+    spy = Spy(batch=batch, wide=True)
+    assert sizes(spy, [spy] * replicas) == [replicas]
+
+
+@pytest.mark.parametrize("loss", [tukey, cauchy, welsch, geman_mcclure, barron])
+def test_replicas_of_one_call_are_measured_by_their_own_scale(loss):
+    losses = [partial(loss, scale="mad")] * 2 + [loss, partial(loss, scale="mad")]
+    prediction, target = slices(4, 3)
+    prediction[1], target[1] = 40 * prediction[1], 40 * target[1]
+    terms = Together(losses)(prediction, target)
+    expected = [one(p, t) for one, p, t in zip(losses, prediction, target, strict=True)]
+    torch.testing.assert_close(terms, torch.stack(expected), rtol=1e-12, atol=1e-12)
 
 
 def test_equal_modules_are_only_themselves():

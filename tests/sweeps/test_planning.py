@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -50,6 +50,7 @@ def some(of):
     return st.fixed_dictionaries({key: st.sampled_from(values) for key, values in of.items()})
 
 
+@settings(deadline=None)
 @given(st.lists(some(MAY_DIFFER | MAY_NOT), min_size=1, max_size=12), st.integers(1, 5))
 def test_every_run_is_in_exactly_one_stack_with_those_it_may_share(changes, size):
     groups = planning.mates([run(each) for each in changes])
@@ -61,6 +62,7 @@ def test_every_run_is_in_exactly_one_stack_with_those_it_may_share(changes, size
     assert len(set.union(*fixed)) == len(groups)
 
 
+@settings(deadline=None)
 @given(st.lists(some(MAY_DIFFER), min_size=1, max_size=12))
 def test_runs_of_one_loss_stand_side_by_side_in_the_order_they_came(changes):
     (group,) = planning.mates([run(each) for each in changes])
@@ -69,6 +71,12 @@ def test_runs_of_one_loss_stand_side_by_side_in_the_order_they_came(changes):
     for loss in set(losses):
         members = [p for p, own in zip(group, losses, strict=True) if own == loss]
         assert members == sorted(members)
+
+
+def test_losses_of_other_nets_train_in_stacks_of_their_own():
+    losses = [f"lossbench.losses.regression.{name}" for name in ("mse", "gaussian_nll", "beta_nll", "tukey")]
+    runs = [run({"loss._target_": loss, "seed": seed}) for seed in (0, 1) for loss in losses]
+    assert planning.mates(runs) == [[0, 4, 3, 7], [1, 5, 2, 6]]
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 50))

@@ -1,18 +1,27 @@
 """The regression task: yardsticks in the target's own unit, against scikit-learn on the raw arrays."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import recorded
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn import metrics
+from small import SMALL
+from torch import nn
 
-from lossbench.core import Facts, Seen, Split, Splits, stream
+from lossbench import build, crosswise, settings
+from lossbench.core import BadInput, Facts, Seen, Split, Splits, card, stream
 from lossbench.datasets.regression import Outliers, regression
 from lossbench.engine import Noise
+from lossbench.engine.predict import predict
 from lossbench.losses import mse
+from lossbench.models.initial import widen
 from lossbench.tasks import Regression
+from lossbench.trainee import Trainee
 
 CENTER, SCALE = 120.0, 7.0
 
@@ -116,3 +125,121 @@ def test_pictures_are_drawn(marks, named, tmp_path):
 def test_pictures_where_all_are_outliers():
     made = regression(seed=0, train=20, validation=20, test=20, outliers=Outliers(fraction=1.0))
     assert Regression(mse, made.facts).pictures(Seen(None, {name: split.targets for name, split in made}, made))
+
+
+# losses that take several numbers an output
+
+OWN = """
+from lossbench.core import card
+
+@card(kinds=("regression", "binary"), heads=3)
+def three(prediction, target):
+    return prediction.square().mean(-1) + target.square().mean(-1)
+
+def headless(inputs, outputs, generator):
+    import torch
+    return torch.nn.Sequential(torch.nn.Linear(inputs[0], outputs))
+
+def convolved(inputs, outputs, generator):
+    import torch
+    net = torch.nn.Module()
+    net.head = torch.nn.Conv2d(1, 1, 1)
+    return net
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of somebody's own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"own_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    return name
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("heads", [2, 3])
+def test_a_wider_layer_starts_as_it_was_and_as_nothing(heads, bias):
+    head = nn.Linear(5, 4, bias=bias, dtype=torch.float64)
+    wide, inputs = widen(head, heads), torch.randn(7, 5, dtype=torch.float64, generator=stream(0, "inputs"))
+    torch.testing.assert_close(wide(inputs), torch.cat([head(inputs), torch.zeros(7, 4 * heads - 4)], 1))
+    assert len(list(wide.parameters())) == 1 + bias
+
+
+@pytest.mark.parametrize("loss", ["gaussian_nll", "beta_nll"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_every_loss_starts_from_the_same_predictions(configured, loss, seed):
+    plain, wide = (Trainee(configured("regression", f"loss={name}", f"seed={seed}")) for name in ("mse", loss))
+    weights = wide.nets.state_dict()
+    for name, drawn in plain.nets.state_dict().items():
+        assert torch.equal(weights[name][: len(drawn)], drawn)
+        assert not weights[name][len(drawn) :].any()
+    assert weights["model.head.bias"].shape == (2,)
+    one, other = (predict(trainee.task, trainee.nets, trainee.splits.test, 0) for trainee in (plain, wide))
+    assert one.shape == other.shape
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6)  # the same weights, in a product of another width
+    assert len(plain.probe()) > 0
+    assert len(wide.probe()) > len(plain.probe())
+
+
+def test_the_first_numbers_are_the_prediction():
+    seen = []
+
+    def spy(prediction, target):
+        seen.append(prediction.shape)
+        return prediction.mean(-1)
+
+    wide = Net()
+    wide.model = nn.Linear(4, 6)
+    batch = Split(torch.randn(5, 4, generator=stream(0, "batch")), torch.zeros(5, 3))
+    of = replace(task(outputs=3), loss=spy)
+    ((_, terms),) = of.step(wide, batch, Noise([0], torch.device("cpu")))
+    assert seen == [(5, 6)]
+    assert terms.shape == (5,)
+    assert torch.equal(of.predict(wide, batch, Noise([0], torch.device("cpu"))), wide.model(batch.inputs)[:, :3])
+
+
+def test_a_model_without_a_linear_head_is_refused(own):
+    facts = task().facts
+    for target in ("headless", "convolved"):
+        cfg = OmegaConf.create({"_target_": f"{own}.{target}"})
+        with pytest.raises(BadInput, match=r"model: .*the loss takes 2 numbers"):
+            build.nets(cfg, facts, 0, heads=2)
+    cfg = OmegaConf.create({"_target_": f"{own}.headless"})
+    assert build.nets(cfg, facts, 0).model(torch.zeros(3, 4)).shape == (3, 1)
+    with pytest.raises(BadInput, match=r"works for regression, and this is binary"):
+        build.nets(cfg, replace(facts, kind="binary", classes=("no", "yes")), 0, heads=2)
+
+
+def test_only_losses_of_one_number_have_a_cost_of_their_own(own, tmp_path):
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "three.yaml").write_text(f"_target_: {own}.three")
+    truth, guess = map(standardised, raw())
+    costs = crosswise.costs((settings.CONFIGS, tmp_path), task().facts, guess, truth)
+    assert costs["mse"] == pytest.approx((truth - guess).square().mean().item())
+    assert "tukey" in costs
+    assert not {"three", "gaussian_nll", "beta_nll"} & set(costs)
+
+
+@card(kinds=("regression",), heads=3)
+def weighed(prediction, target):
+    return (prediction * torch.arange(6)).sum(-1) + target.sum(-1)
+
+
+def test_a_probe_is_as_wide_as_its_loss_takes_it():
+    split = Split(torch.zeros(2, 4), torch.zeros(2, 2))
+    of = replace(task(outputs=2), loss=weighed)
+    assert '"gradient": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0,' in crosswise.probe(of, (2,), split, torch.device("cpu"))
+
+
+def test_a_comparison_of_losses_with_nets_of_their_own(lossbench, store):
+    names = "mse", "gaussian_nll", "beta_nll", "tukey"
+    words = [*SMALL["regression"], "seed=0,1", "train.steps=40", "train.eval_every=20"]
+    said = lossbench("-m", f"loss={','.join(names)}", "dataset=regression", *words)
+    assert said.code == 0, said.err
+    runs = recorded.runs(store)
+    assert sorted(run.data.params["loss"] for run in runs) == sorted(2 * names)
+    assert {run.data.tags["lossbench.outcome"] for run in runs} == {"finished"}
+    costs = [{name for name in run.data.metrics if name.startswith("test_loss/")} for run in runs]
+    assert all(found == costs[0] for found in costs)
+    assert {"test_loss/mse", "test_loss/tukey"} < costs[0]

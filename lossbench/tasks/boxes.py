@@ -1,0 +1,89 @@
+"""Boxes: four offsets from an anchor, judged by the box that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossbench.core import Facts, Noise, Seen, Split, Yardstick
+from lossbench.metrics.overlap import paired_iou
+from lossbench.offsets import CROP, decode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUCCESSES = (0.5, 0.75, 0.9)  # IoU from which a box counts as found
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Offsets predicted and true [..., batch, 4], as `offsets` has them. Mean IoU is primary."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    facts: Facts
+
+    @property
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        return (
+            Yardstick("iou", "intersection over union, mean of the boxes", True),
+            *(Yardstick(_success(t), f"share of boxes with an IoU of {t:g} at least", True) for t in SUCCESSES),
+            Yardstick("center_error", "distance of the centres, mean of the boxes", False, "crop sides"),
+            Yardstick("size_error", "|log| of predicted to true side, mean of both sides", False),
+        )
+
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
+        yield "model", self.loss(nets.model(batch.inputs), batch.targets)
+
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        return nets.model(batch.inputs)
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        predicted, true = decode(outputs.double()), decode(targets.double())
+        iou = paired_iou(predicted, true)
+        apart = (outputs - targets).double()[:, :2] / CROP
+        sides = [(boxes[:, 2:] - boxes[:, :2]).log() for boxes in (predicted, true)]
+        return {
+            "iou": iou.mean().item(),
+            **{_success(threshold): (iou >= threshold).double().mean().item() for threshold in SUCCESSES},
+            "center_error": apart.square().sum(-1).sqrt().mean().item(),
+            "size_error": (sides[0] - sides[1]).abs().mean().item(),
+        }
+
+    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        return {}
+
+    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+        return self.measure(outputs, targets)
+
+    def pictures(self, seen: Seen) -> dict[str, Figure]:
+        from lossbench.tasks import box_pictures
+
+        outputs, test, watched = seen.outputs["test"], seen.splits.test, seen.splits.validation
+        assert isinstance(outputs, Tensor)
+        predicted, true = decode(outputs.double()), decode(test.targets.double())
+        iou = paired_iou(predicted, true)
+        drawn = {
+            "boxes": box_pictures.boxes(*map(_array, (test.inputs, true, predicted, iou))),
+            "overlap": box_pictures.overlap(_array(iou), SUCCESSES),
+        }
+        steps = {step: _array(decode(glimpse.double())) for step, glimpse in seen.glimpses.items()}  # type: ignore[union-attr]
+        if steps:
+            drawn["over_training"] = box_pictures.over_training(
+                _array(watched.inputs), _array(decode(watched.targets.double())), steps
+            )
+        return drawn
+
+
+def _success(threshold: float) -> str:
+    return f"success_{math.floor(100 * threshold + 0.5)}"
+
+
+def _array(tensor: Tensor) -> NDArray[np.floating]:
+    return torch.as_tensor(tensor).cpu().numpy()
