@@ -6,10 +6,11 @@ Multi-class: logits [batch, classes], targets [batch], the index of the class.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card, demand
+from lossbench.core import BadInput, card, demand
 
 
 @card(kinds=("binary", "segmentation"), search={"pos_weight": (1.0, 1000.0)})
@@ -21,9 +22,11 @@ def bce(logits: Tensor, targets: Tensor, *, pos_weight: float = 1.0) -> Tensor:
     Shapes: logits z and targets y ∈ {0, 1} [batch]; result [batch], in nats.
     Use it when: you want probabilities; the baseline of every binary problem.
     Beware: w ≠ 1 trades calibration for recall; moving the threshold often does the same for nothing.
+    Raises: BadInput for targets outside 0 … 1.
     Reference: Cox, The regression analysis of binary sequences, 1958, https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
     """
     demand("loss.pos_weight", pos_weight, lambda v: v > 0, "above 0")
+    _demand_shares(targets)
     weight = logits.new_tensor(pos_weight)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=weight, reduction="none")
 
@@ -43,7 +46,11 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets, reduction="none")
 
 
-@card(kinds=("multiclass", "sequence"), search={"epsilon": (0.0, 0.3)})
+@card(
+    kinds=("multiclass", "sequence"),
+    search={"epsilon": (0.0, 0.3)},
+    limits={"cross_entropy": {"epsilon": 0.0}},
+)
 def label_smoothing(logits: Tensor, targets: Tensor, *, epsilon: float = 0.1) -> Tensor:
     """Cross-entropy to targets that keep ε of their mass for all classes alike.
 
@@ -67,8 +74,10 @@ def hinge(scores: Tensor, targets: Tensor) -> Tensor:
     Shapes: scores s and targets t ∈ {−1, +1} [batch]; result [batch], without unit.
     Use it when: only the decision matters, not the probability.
     Beware: scores are no log-odds: probabilities and calibration read from them are poor before temperature.
+    Raises: BadInput for targets 0 and 1.
     Reference: Cortes & Vapnik, Support-vector networks, 1995, https://doi.org/10.1007/BF00994018
     """
+    _demand_signs(targets)
     return (1 - targets * scores).clamp(min=0)
 
 
@@ -81,7 +90,138 @@ def squared_hinge(scores: Tensor, targets: Tensor) -> Tensor:
     Shapes: scores s and targets t ∈ {−1, +1} [batch]; result [batch], without unit.
     Use it when: you want the hinge's margin with a gradient that fades towards it.
     Beware: grows with the square for wrong labels. Its scores s do tell a probability: η = ½(1 + s), clipped.
+    Raises: BadInput for targets 0 and 1.
     Reference: Zhang, Statistical behavior and consistency of classification methods, 2004,
         https://doi.org/10.1214/aos/1079120130
     """
+    _demand_signs(targets)
     return (1 - targets * scores).clamp(min=0).square()
+
+
+@card(kinds=("multiclass",), search={"margin": (0.1, 10.0)})
+def multi_margin(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Weston–Watkins hinge: every class that comes nearer to the true one than the margin pays.
+
+    Σ_{k≠y} max(0, m − s_y + s_k),  m = margin
+
+    Shapes: scores s [batch, classes], targets y [batch]; result [batch], without unit.
+    Use it when: only the decision matters, and one class is clearly the likeliest wherever it is asked.
+    Beware: a sum, as in the paper; torch's MultiMarginLoss divides it by the number of classes. Inconsistent: where no
+        class has half of the probability its minimum can be a tie. The margin alone only sets the scale of scores.
+    Reference: Weston & Watkins, Support vector machines for multi-class pattern recognition, 1999,
+        https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf
+    """
+    demand("loss.margin", margin, lambda v: v > 0, "above 0")
+    index = targets.unsqueeze(-1)
+    return (margin - scores.gather(-1, index) + scores).clamp(min=0).scatter(-1, index, 0).sum(-1)
+
+
+@card(kinds=("multiclass",), search={"margin": (0.1, 10.0)})
+def crammer_singer(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Crammer–Singer hinge: only the class that comes nearest to the true one pays.
+
+    max(0, m − s_y + max_{k≠y} s_k),  m = margin
+
+    Shapes: scores s [batch, classes], targets y [batch]; result [batch], without unit.
+    Use it when: only the decision matters, there are many classes, and few of them are ever mistaken for each other.
+    Beware: moves two scores an example, so it starts slowly; classes that tie share the slope. Inconsistent: where no
+        class has half of the probability, its minimum is at equal scores.
+    Reference: Crammer & Singer, On the algorithmic implementation of multiclass kernel-based vector machines, 2001,
+        https://jmlr.org/papers/v2/crammer01a.html
+    """
+    demand("loss.margin", margin, lambda v: v > 0, "above 0")
+    index = targets.unsqueeze(-1)
+    nearest = scores.scatter(-1, index, -torch.inf).amax(-1)
+    return (margin - scores.gather(-1, index).squeeze(-1) + nearest).clamp(min=0)
+
+
+@card(kinds=("binary", "multiclass"))
+def brier(logits: Tensor, targets: Tensor) -> Tensor:
+    """Brier score: the squared error of probabilities, proper as cross-entropy is, but bounded.
+
+    Binary: (σ(z) − y)²;  multi-class: Σ_k (p_k − 1_{k=y})²,  p = softmax(z)
+
+    Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
+        0 … 1 and 0 … 2: two classes cost twice what their one logit costs.
+    Use it when: probabilities should be calibrated, and a wrong label should not pull without limit.
+    Beware: hardly pulls where it is surely wrong, so that it starts slowly where there are many classes.
+    Reference: Brier, Verification of forecasts expressed in terms of probability, 1950,
+        https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2
+    """
+    if logits.dim() == targets.dim():
+        return (logits.sigmoid() - targets.to(logits.dtype)).square()
+    p = logits.softmax(-1)
+    return p.scatter_add(-1, targets.unsqueeze(-1), -torch.ones_like(p)).square().sum(-1)
+
+
+@card(
+    kinds=("binary", "multiclass"),
+    search={"k": (1.0, 30.0, ("multiclass",)), "M": (1.0, 30.0)},
+)
+def square_logits(logits: Tensor, targets: Tensor, *, k: float = 1.0, M: float = 1.0) -> Tensor:
+    """Squared error of the logits themselves, to a one-hot target: regression in the place of cross-entropy.
+
+    Multi-class: (k·(z_y − M)² + Σ_{j≠y} z_j²)/K for K classes;  binary: (z − M·t)²,  t = 2y − 1
+
+    The binary form is that of two classes whose common part is at its best, but for a factor; k has nothing to weigh.
+
+    Shapes: logits z [batch] and targets y ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch].
+    Use it when: you want to see whether cross-entropy is needed at all; it often is not, once k and M are set.
+    Beware: with many classes the zeros outweigh the one: the paper takes k = 15 and M = 30 for a thousand. Outputs
+        are no logits: probabilities and calibration read from them are poor before temperature.
+    Raises: BadInput for k other than 1 with one logit.
+    Reference: Hui & Belkin, Evaluation of neural architectures trained with square loss vs cross-entropy in
+        classification tasks, 2021, https://arxiv.org/abs/2006.07322
+    """
+    demand("loss.k", k, lambda v: v > 0, "above 0")
+    demand("loss.M", M, lambda v: v > 0, "above 0")
+    if logits.dim() == targets.dim():
+        if k != 1:
+            raise BadInput(f"loss.k={k}: weighs the true class against the others; with one logit only 1 works")
+        return (logits - M * (2 * targets.to(logits.dtype) - 1)).square()
+    index = targets.unsqueeze(-1)
+    true = k * (logits.gather(-1, index) - M).square()
+    return logits.square().scatter(-1, index, true).mean(-1)
+
+
+@card(
+    kinds=("binary", "multiclass"),
+    search={"epsilon": (-0.9, 6.0)},
+    limits={"bce": {"epsilon": 0.0}, "cross_entropy": {"epsilon": 0.0}},
+)
+def poly1(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
+    """Cross-entropy with another first coefficient of its series in 1 − p_t.
+
+    −log p_t + ε·(1 − p_t),  p_t the probability given to the true class: by σ(z), or by softmax(z)
+
+    Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch].
+    Use it when: cross-entropy works, and one more number to tune is affordable.
+    Beware: ε > 0 sharpens, ε < 0 softens, and neither leaves the probabilities calibrated.
+    Reference: Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions, 2022,
+        https://arxiv.org/abs/2204.12511
+    """
+    demand("loss.epsilon", epsilon, lambda v: v > -1, "above −1, below which being right would cost")
+    if logits.dim() == targets.dim():
+        minus_log = -F.logsigmoid((2 * targets.to(logits.dtype) - 1) * logits)
+    else:
+        minus_log = F.cross_entropy(logits, targets, reduction="none")
+    return minus_log - epsilon * torch.expm1(-minus_log)
+
+
+def _demand_signs(targets: Tensor) -> None:
+    """Raises: BadInput for labels 0 and 1. On a CPU only: whoever looks at what a GPU holds waits for it."""
+    if targets.is_cpu and targets.numel() and targets.min().item() not in (-1, 1):
+        raise BadInput(f"targets have to be −1 and +1; got {_some(targets)}")
+
+
+def _demand_shares(targets: Tensor) -> None:
+    """Raises: BadInput for targets that are no probabilities. On a CPU only, as above."""
+    if targets.is_cpu and targets.numel():
+        low, high = torch.aminmax(targets)
+        if low.item() < 0 or high.item() > 1:
+            raise BadInput(f"targets have to lie in 0 … 1; got {_some(targets)}")
+
+
+def _some(targets: Tensor) -> str:
+    values = targets.unique().tolist()
+    return ", ".join(f"{value:g}" for value in values[:4]) + (", …" if len(values) > 4 else "")

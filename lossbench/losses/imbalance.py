@@ -16,6 +16,7 @@ from lossbench.core import BadInput, card, demand
 @card(
     kinds=("binary", "multiclass", "segmentation", "sequence"),
     search={"gamma": (0.0, 5.0), "alpha": (0.05, 0.95, ("binary", "segmentation"))},
+    limits={"bce": {"gamma": 0.0, "alpha": None}, "cross_entropy": {"gamma": 0.0, "alpha": None}},
 )
 def focal(
     logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | Literal["auto"] | None = "auto"
@@ -58,7 +59,66 @@ def _power(log_rest: Tensor, gamma: float) -> Tensor:
     return (gamma * log_rest).exp()
 
 
-@card(kinds=("binary", "multiclass"), needs=("class_counts",), search={"beta": (0.99, 0.9999)})
+@card(
+    kinds=("binary",),
+    search={"gamma_neg": (0.0, 8.0), "gamma_pos": (0.0, 4.0), "clip": (0.0, 0.3)},
+    limits={"bce": {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0}},
+)
+def asymmetric(
+    logits: Tensor, targets: Tensor, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05
+) -> Tensor:
+    """Focal loss with a focus for each class, in which negatives that are easy enough do not count at all.
+
+    −y·(1 − p)^γ₊·log p − (1 − y)·p_m^γ₋·log(1 − p_m),  p = σ(z), p_m = max(0, p − clip)
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch]; result [batch].
+    Use it when: positives are rare and many negatives are easy, or are positives that nobody marked.
+    Beware: γ₋ > γ₊ moves the decision towards positives; below p = clip a negative has no slope. The gradient is that
+        of the equation; the authors' code holds the two powers constant instead, and sums where we take the mean.
+    Reference: Ridnik et al., Asymmetric loss for multi-label classification, 2021, https://arxiv.org/abs/2009.14119
+    """
+    demand("loss.gamma_neg", gamma_neg, lambda v: v >= 0, "0 or above")
+    demand("loss.gamma_pos", gamma_pos, lambda v: v >= 0, "0 or above")
+    demand("loss.clip", clip, lambda v: 0 <= v < 1, "0 or above, below 1")
+    positive = targets.to(logits.dtype)
+    log_p, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
+    missed = -_power(log_rest, gamma_pos) * log_p
+    if clip:
+        log_rest = torch.logaddexp(log_rest, logits.new_tensor(math.log(clip)))
+    easy = log_rest >= 0
+    log_rest = log_rest.masked_fill(easy, -1)  # not only its term: where p_m = 0 the slope of log p_m is infinite
+    alarmed = -_power((-torch.expm1(log_rest)).log(), gamma_neg) * log_rest
+    return positive * missed + (1 - positive) * alarmed.masked_fill(easy, 0)
+
+
+@card(kinds=("binary", "multiclass"), needs=("class_counts",))
+def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int]) -> Tensor:
+    """Cross-entropy in which every class weighs the same in all, however few its examples.
+
+    −w_y·log p_y,  w_k = N/(K·n_k)
+
+    n_k is how many of the N examples of the training split are of class k of K, so the mean of w over them is 1.
+    Binary: p₁ = σ(z); multi-class: p = softmax(z).
+
+    Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
+        in nats.
+    Use it when: recall of the rare classes matters as much as of the frequent ones.
+    Beware: a class of few examples makes few and large steps: lower the learning rate. The weights move the decision,
+        and the probabilities with it; moving the threshold often does the same for nothing.
+    Raises: BadInput for a class without an example in the training split.
+    Reference: King & Zeng, Logistic regression in rare events data, 2001,
+        https://doi.org/10.1093/oxfordjournals.pan.a004868
+    """
+    counts = _counted(class_counts, logits, targets)
+    return _weighed(logits, targets, counts.sum() / (len(counts) * counts))
+
+
+@card(
+    kinds=("binary", "multiclass"),
+    needs=("class_counts",),
+    search={"beta": (0.99, 0.9999)},
+    limits={"bce": {"beta": 0.0}, "class_weighted": {"beta": 0.9999999999999}, "cross_entropy": {"beta": 0.0}},
+)
 def class_balanced(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int], beta: float = 0.9999) -> Tensor:
     """Cross-entropy weighed by how much new a class's examples tell: each repeats a share of those before it.
 
@@ -69,28 +129,105 @@ def class_balanced(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
     Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
         in nats.
     Use it when: every class shall count, and inverse frequency gives the rarest too much.
-    Beware: β = 0 is cross-entropy, β → 1 inverse frequency, and from some 3/(1 − β) examples on all classes weigh
-        alike; the weights move the decision, and the probabilities with it.
+    Beware: β = 0 is cross-entropy, β → 1 inverse frequency as in `class_weighted`, which gives the mean over the
+        examples rather than the classes the weight 1; from some 3/(1 − β) examples on all classes weigh alike. The
+        weights move the decision, and the probabilities with it.
     Raises: BadInput for a class without an example in the training split.
     Reference: Cui et al., Class-balanced loss based on effective number of samples, 2019,
         https://arxiv.org/abs/1901.05555
     """
     demand("loss.beta", beta, lambda v: 0 <= v < 1, "0 or above, below 1")
-    classes = logits.shape[-1] if logits.dim() > targets.dim() else 2
-    weights = _of_effective_number(class_counts, beta, classes).to(logits)
+    return _weighed(logits, targets, _of_effective_number(_counted(class_counts, logits, targets), beta))
+
+
+@card(
+    kinds=("binary", "multiclass"),
+    needs=("class_counts",),
+    search={"max_margin": (0.05, 2.0), "scale": (1.0, 64.0)},
+    limits={"bce": {"max_margin": 0.0, "scale": 1.0}, "cross_entropy": {"max_margin": 0.0, "scale": 1.0}},
+)
+def ldam(
+    logits: Tensor, targets: Tensor, *, class_counts: Sequence[int], max_margin: float = 0.5, scale: float = 30.0
+) -> Tensor:
+    """Cross-entropy with a margin about each class, the wider the fewer its examples.
+
+    −log softmax(s·(z − m_y·e_y))_y,  m_k ∝ n_k^(−¼), the largest max_margin, s = scale
+
+    n_k is how many examples of class k the training split has. Binary: one logit is z₁ − z₀, so what is left of two
+    is −log σ(s·(t·z − m_y)), t = 2y − 1.
+
+    Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
+        in nats.
+    Use it when: rare classes are learned by heart and not met again; margins cost the frequent ones little.
+    Beware: made for cosines, −1 … 1, of a normalised last layer; with plain logits the scale is a learning rate, so
+        tune it. The paper's deferred re-weighting is left out: it changes with the step, which a loss does not know.
+    Raises: BadInput for a class without an example in the training split.
+    Reference: Cao et al., Learning imbalanced datasets with label-distribution-aware margin loss, 2019,
+        https://arxiv.org/abs/1906.07413
+    """
+    demand("loss.max_margin", max_margin, lambda v: v >= 0, "0 or above")
+    demand("loss.scale", scale, lambda v: v > 0, "above 0")
+    counts = _counted(class_counts, logits, targets)
+    margin = (max_margin * (counts.min() / counts) ** 0.25).to(logits)[targets.long()]
+    if logits.dim() > targets.dim():
+        apart = logits.scatter_add(-1, targets.unsqueeze(-1), -margin.unsqueeze(-1))
+        return F.cross_entropy(scale * apart, targets, reduction="none")
+    return -F.logsigmoid(scale * ((2 * targets.to(logits.dtype) - 1) * logits - margin))
+
+
+@card(
+    kinds=("binary", "multiclass"),
+    needs=("class_counts",),
+    search={"tau": (0.0, 3.0)},
+    limits={"bce": {"tau": 0.0}, "cross_entropy": {"tau": 0.0}},
+)
+def logit_adjusted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int], tau: float = 1.0) -> Tensor:
+    """Cross-entropy of logits to which the classes' shares are added while training, and then are not.
+
+    −log softmax(z + τ·log π)_y,  π_k = n_k/N;  binary: −log σ(t·(z + τ·log(π₁/π₀))),  t = 2y − 1
+
+    n_k is how many of the N examples of the training split are of class k. τ = 1 is balanced softmax.
+
+    Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
+        in nats.
+    Use it when: classes are rare in training and every class shall be met alike: the minimiser has the least balanced
+        error, without the large steps of weights.
+    Beware: the probabilities are those of a world in which classes are equally frequent; add τ·log π to its logits
+        to have those of the training split again. A head that starts at the prior counts it twice.
+    Raises: BadInput for a class without an example in the training split.
+    Reference: Menon et al., Long-tail learning via logit adjustment, 2021, https://arxiv.org/abs/2007.07314
+    """
+    demand("loss.tau", tau, lambda v: v >= 0, "0 or above")
+    counts = _counted(class_counts, logits, targets)
+    if logits.dim() > targets.dim():
+        return F.cross_entropy(logits + tau * (counts / counts.sum()).log().to(logits), targets, reduction="none")
+    adjusted = logits + tau * (counts[1] / counts[0]).log().item()
+    return F.binary_cross_entropy_with_logits(adjusted, targets.to(logits.dtype), reduction="none")
+
+
+def _weighed(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy, each example times the weight of its class."""
+    weights = weights.to(logits)
     if logits.dim() > targets.dim():
         return F.cross_entropy(logits, targets, weight=weights, reduction="none")
     positive = targets.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, positive, weight=weights[targets.long()], reduction="none")
 
 
-def _of_effective_number(counts: Sequence[int], beta: float, classes: int) -> Tensor:
-    """Weights of the classes by 1/(1 − βⁿ), 1 on average; expm1, since β near 1 leaves no digits of 1 − βⁿ."""
+def _counted(counts: Sequence[int], logits: Tensor, targets: Tensor) -> Tensor:
+    """The counts of the classes. Raises: BadInput where they are not those of the logits, or one of them is 0."""
+    classes = logits.shape[-1] if logits.dim() > targets.dim() else 2
     if len(counts) != classes:
         raise BadInput(f"class_counts: {len(counts)} of them, and {classes} classes")
     if min(counts) < 1:
         absent = next(k for k, count in enumerate(counts) if count < 1)
-        raise BadInput(f"class_counts: class {absent} has no example in the training split, so its weight is infinite")
-    exponents = torch.tensor(counts, dtype=torch.float64) * (math.log(beta) if beta else -math.inf)
-    weights = -1 / torch.expm1(exponents)
+        raise BadInput(
+            f"class_counts: class {absent} has no example in the training split, and the loss weighs by counts"
+        )
+    return torch.tensor(counts, dtype=torch.float64)
+
+
+def _of_effective_number(counts: Tensor, beta: float) -> Tensor:
+    """Weights of the classes by 1/(1 − βⁿ), 1 on average; expm1, since β near 1 leaves no digits of 1 − βⁿ."""
+    weights = -1 / torch.expm1(counts * (math.log(beta) if beta else -math.inf))
     return weights / weights.mean()

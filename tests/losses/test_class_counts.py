@@ -16,7 +16,7 @@ from lossbench import build
 from lossbench.core import BadInput, Facts, stream
 from lossbench.engine import fit
 from lossbench.engine.terms import Together
-from lossbench.losses import class_balanced
+from lossbench.losses.imbalance import class_balanced, class_weighted, ldam, logit_adjusted
 from lossbench.sweeps import launch
 from lossbench.sweeps.planning import Way
 from lossbench.tasks.lifting import of_tokens
@@ -35,8 +35,8 @@ def facts(kind="multiclass", counts=(30, 5, 1)):
     return Facts("zoo", kind, (4,), (), "", "", "", classes=classes, class_counts=counts)
 
 
-def trainee(configured, dataset, *words):
-    return Trainee(configured(dataset, "loss=class_balanced", *WORDS[dataset], *SHORT, *words))
+def trainee(configured, dataset, *words, loss="class_balanced"):
+    return Trainee(configured(dataset, f"loss={loss}", *WORDS[dataset], *SHORT, *words))
 
 
 @pytest.mark.parametrize("dataset", WORDS)
@@ -48,6 +48,16 @@ def test_counts_are_those_of_the_training_split(configured, dataset, seed):
     assert counts == tuple(targets.count(label) for label in range(len(made.splits.facts.classes)))
     assert len(set(counts)) > 1
     assert sum(counts) != sum(map(len, (made.splits.train, made.splits.validation)))
+
+
+@pytest.mark.parametrize("dataset", WORDS)
+def test_class_weighted_costs_log_k_over_the_training_split_where_nothing_is_known(configured, dataset):
+    made = trainee(configured, dataset, loss="class_weighted")
+    targets, classes = made.splits.train.targets, len(made.splits.facts.classes)
+    shape = (len(targets), classes) if classes > 2 else (len(targets),)
+    terms = made.task.loss(torch.zeros(shape, dtype=torch.float64), targets)
+    assert terms.mean().item() == pytest.approx(math.log(classes), rel=1e-12)
+    assert terms.std() > 0.1
 
 
 @pytest.mark.parametrize("counts", [(30, 0, 1), (0, 5, 1), (30, 5, 0)])
@@ -104,21 +114,35 @@ def test_a_loss_of_ones_own_may_need_them_also_over_identities(tmp_path, monkeyp
     [(lambda loss: loss, (5, 6)), (lambda loss: partial(of_tokens, loss), (5, 6, 4))],
     ids=["plain", "of tokens"],
 )
-def test_replicas_of_other_counts_keep_their_own_weights(wrap, shape):
+@pytest.mark.parametrize(
+    ("loss", "settings"),
+    [
+        (class_balanced, ({"beta": 0.9}, {"beta": 0.9999})),
+        (class_weighted, ({}, {})),
+        (ldam, ({"scale": 1.0}, {"scale": 3.0})),
+        (logit_adjusted, ({}, {"tau": 2.0})),
+    ],
+)
+def test_replicas_of_other_counts_keep_their_own_weights(loss, settings, wrap, shape):
     counts = [(1000, 3, 9), (1000, 3, 9), (1001, 3, 9), (9, 3, 1000), (1000, 3, 9)]
-    losses = [wrap(partial(class_balanced, class_counts=one, beta=0.9)) for one in counts[:-1]]
-    losses.append(wrap(partial(class_balanced, class_counts=counts[-1], beta=0.9999)))
+    losses = [wrap(partial(loss, class_counts=one, **settings[0])) for one in counts[:-1]]
+    losses.append(wrap(partial(loss, class_counts=counts[-1], **settings[1])))
     random = stream(0, "slices")
     logits = torch.randn(*shape, 3, generator=random, dtype=torch.float64)
     targets = torch.randint(3, shape, generator=random)
     expected = torch.stack([loss(z, y) for loss, z, y in zip(losses, logits, targets, strict=True)])
     torch.testing.assert_close(Together(losses)(logits, targets), expected, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(Together([losses[0]] * 5)(logits, targets), expected)
-    # the weights of these two counts are the same in the few digits that a tensor shows of itself
-    close = [wrap(partial(class_balanced, class_counts=(n, n, 1), beta=1 - 1e-9)) for n in (10**7, 10**7 + 1)]
-    apart = torch.stack([loss(z, y) for loss, z, y in zip(close, logits[[0, 0]], targets[[0, 0]], strict=True)])
+
+
+def test_counts_that_hardly_differ_are_not_taken_for_one():
+    """The weights of these two are the same in the few digits that a tensor shows of itself."""
+    random = stream(0, "slices")
+    logits, targets = torch.randn(6, 3, generator=random, dtype=torch.float64), torch.randint(3, (6,), generator=random)
+    close = [partial(class_balanced, class_counts=(n, n, 1), beta=1 - 1e-9) for n in (10**7, 10**7 + 1)]
+    apart = [loss(logits, targets) for loss in close]
     assert not torch.equal(*apart)
-    assert not torch.equal(*Together(close)(logits[[0, 0]], targets[[0, 0]]))
+    assert not torch.equal(*Together(close)(logits.expand(2, 6, 3), targets.expand(2, 6)))
 
 
 @pytest.mark.parametrize("dataset", WORDS)
