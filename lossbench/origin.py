@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 import os
 import shlex
@@ -14,14 +13,32 @@ from functools import cache
 from lossbench import __version__, catalogue, tracking
 from lossbench.settings import CONFIGS, HERE
 
+# each as far as can be from those before it, in CIE Lab, of those that are neither pale nor black nor grey
+# fmt: off
+PALETTE = (
+    "#2276b8", "#ff7a00", "#00bc37", "#ff009b", "#4e4e16", "#6421b1", "#de909b", "#00b19b", "#b1a600",
+    "#9b0016", "#852164", "#bc90ff", "#165959", "#c88543", "#7aa659", "#ff64f4", "#6f4343", "#ff0059",
+    "#006fff", "#21b1d3", "#ff6f59", "#005900", "#4e439b", "#e96fbc", "#906f9b", "#7a3700",
+)
+# fmt: on
+
 
 @cache
 def colour(loss: str) -> str:
-    """The colour of a loss, the same in every chart: far hues follow each other, light and dark in turn."""
-    known = [entry.name for entry in catalogue.losses([CONFIGS])]
-    index = known.index(loss) if loss in known else int(hashlib.sha256(loss.encode()).hexdigest()[:4], 16)
-    red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.697) % 1, (0.45, 0.28)[index % 2], 0.7)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    """The colour of a loss, the same in every chart, and another one for each loss that it may meet in one."""
+    return _colours().get(loss) or PALETTE[int(hashlib.sha256(loss.encode()).hexdigest()[:4], 16) % len(PALETTE)]
+
+
+@cache
+def _colours() -> dict[str, str]:
+    """Of the losses of the catalogue in its order: the first of the palette that no loss of a shared kind has."""
+    given: dict[str, str] = {}
+    kinds: dict[str, tuple[str, ...]] = {}
+    for entry in catalogue.losses([CONFIGS]):
+        met = {given[other] for other in given if set(kinds[other]) & set(entry.kinds)}
+        kinds[entry.name] = entry.kinds
+        given[entry.name] = next(one for one in PALETTE if one not in met)
+    return given
 
 
 @cache

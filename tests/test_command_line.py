@@ -19,16 +19,26 @@ from small import SMALL
 from lossbench import tracking
 
 SHORT = ["train.steps=40", "train.eval_every=20"]
+IMBALANCE = {"class_balanced", "class_weighted", "focal", "ldam", "logit_adjusted"}
 LOSSES = {
-    "regression": {"mse", "mae", "huber"},
-    "mnist": {"cross_entropy", "label_smoothing", "focal", "class_balanced", "softmax_mae", "gce", "sce"},
-    "imbalanced": {"bce", "focal", "hinge", "squared_hinge", "class_balanced"},
-    "vae": {"reconstruction", "kl", "elbo", "gaussian_elbo", "iwae"},
-    "gan": {"minimax", "non_saturating", "lsgan", "gan_hinge", "wgan_gp", "wgan"},
-    "faces": {
-        *("triplet", "soft_triplet", "contrastive", "nt_xent", "supcon", "arcface", "proxy_anchor", "cross_entropy"),
+    "regression": {
+        *("mse", "mae", "huber", "log_cosh", "pinball", "expectile", "epsilon_insensitive", "charbonnier"),
+        *("tukey", "cauchy", "welsch", "geman_mcclure", "barron", "gaussian_nll", "beta_nll"),
     },
-    "segmentation": {"bce", "focal", "dice", "dice_bce", "tversky", "jaccard"},
+    "mnist": {
+        *("cross_entropy", "label_smoothing", "multi_margin", "crammer_singer", "brier", "square_logits", "poly1"),
+        *("softmax_mae", "gce", "sce", "nce", "rce", "nce_rce", "agce", "bi_tempered"),
+        *IMBALANCE,
+    },
+    "imbalanced": {"bce", "hinge", "squared_hinge", "brier", "square_logits", "poly1", "asymmetric", *IMBALANCE},
+    "boxes": {"smooth_l1", "giou", "diou", "ciou", "mse", "mae", "huber", "log_cosh"},
+    "vae": {"reconstruction", "kl", "elbo", "gaussian_elbo", "iwae", "mmd_wae"},
+    "gan": {"minimax", "non_saturating", "lsgan", "gan_hinge", "wgan_gp", "wgan", "ragan", "dragan"},
+    "faces": {
+        *("triplet", "soft_triplet", "contrastive", "nt_xent", "supcon", "multi_similarity", "margin", "circle"),
+        *("n_pairs", "arcface", "cosface", "proxy_anchor", "cross_entropy"),
+    },
+    "segmentation": {"bce", "focal", "dice", "dice_bce", "tversky", "focal_tversky", "jaccard", "lovasz"},
     "translation": {"cross_entropy", "label_smoothing", "focal", "mse"},
 }
 PLAYERS = {"gan": ("critic/", "generator/")}
@@ -175,7 +185,7 @@ def test_list(lossbench):
     everything, binary = lossbench("list").out, lossbench("list", "dataset=imbalanced").out
     for loss in set.union(*LOSSES.values()):
         assert loss in everything
-        assert (f" {loss} " in binary) == (loss in LOSSES["imbalanced"])
+        assert (f"│ {loss:<30} │" in binary) == (loss in LOSSES["imbalanced"])
     assert "−α_t·(1 − p_t)^γ·log p_t" in everything.replace("\n", "")
 
 

@@ -21,6 +21,7 @@ from lossbench.trainee import MODEL_FILE, Trainee
 ORL = 24  # identities of the training split: 60 % of 40 people
 LEARNING = {
     ("faces", "arcface"): {"loss.of.W": (64, ORL)},
+    ("faces", "cosface"): {"loss.of.W": (64, ORL)},
     ("faces", "proxy_anchor"): {"loss.of.proxies": (ORL, 64)},
     ("faces", "cross_entropy"): {"loss.head.weight": (ORL, 64), "loss.head.bias": (ORL,)},
     ("vae", "gaussian_elbo"): {"loss.rho": ()},
@@ -57,9 +58,17 @@ def test_what_a_loss_learns_is_a_group_of_its_own(dataset, loss, trainee):
     assert own["lr"] == net["lr"] > 0
 
 
-@pytest.mark.parametrize(("dataset", "loss"), [("faces", "triplet"), ("vae", "elbo")])
-def test_a_loss_that_learns_nothing_has_none(dataset, loss, trainee):
-    made = trainee(dataset, loss)
+@pytest.mark.parametrize(
+    ("dataset", "loss", "words"),
+    [
+        ("faces", "triplet", []),
+        ("faces", "multi_similarity", []),
+        ("vae", "elbo", []),
+        ("vae", "gaussian_elbo", ["loss.sigma=0.3"]),
+    ],
+)
+def test_a_loss_that_learns_nothing_has_none(dataset, loss, words, trainee):
+    made = trainee(dataset, loss, *words)
     assert made.stackable
     assert made.learning is None
     assert made.loss_parameters == 0
@@ -203,11 +212,24 @@ def test_it_is_never_put_into_a_stack(lossbench, store, tmp_path):
     assert rho[0] != rho[1]
 
 
+def test_with_its_deviation_given_it_trains_in_a_stack(lossbench, store):
+    words = ["dataset=vae", "dataset.seed=0", *SMALL["vae"], *GROUPS["vae"], *SHORT, "loss.sigma=0.3"]
+    for sweep in (["-m", "loss=gaussian_elbo", "seed=range(2)"], ["loss=gaussian_elbo", "seed=1"]):
+        said = lossbench(*sweep, *words)
+        assert said.code == 0, said
+    found = {run.data.tags["lossbench.stack"]: run for run in runs(store) if run.data.tags["seed"] == "1"}
+    stacked, alone = found["2"], found["1"]
+    assert stacked.data.tags["lossbench.loss_parameters"] == "0"
+    for name in ("train/loss", "val/nll", "test/nll"):
+        assert stacked.data.metrics[name] == pytest.approx(alone.data.metrics[name], rel=1e-4)
+
+
 def test_what_is_bound_around_a_module_is_found():
     loss = GaussianElbo()
     assert build.module_of(loss) is loss
     assert build.module_of(partial(of_pixels, partial(of_signs, loss))) is loss
     assert build.module_of(partial(mse)) is None
+    assert build.module_of(GaussianElbo(sigma=0.5)) is None
     assert build.module_of(torch.nn.Identity()) is None  # keeps nothing
     made = OfIdentities(mse, 3, 2, stream(0, "loss"))
     assert build.module_of(made) is made

@@ -17,6 +17,7 @@ from lossbench.coding import Code
 from lossbench.core import BadInput, Parts, card, demand
 
 PixelTerm = Literal["bce", "mse", "l1"]
+MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, beside each other
 
 
 @card(kinds=("autoencoder",), wide=True)
@@ -80,29 +81,40 @@ def elbo(
 
 @card(kinds=("autoencoder",), search={"beta": (0.1, 10.0)})
 class GaussianElbo(nn.Module):
-    """Evidence lower bound of a Gaussian decoder that learns its own σ, one for all pixels.
+    """Evidence lower bound of a Gaussian decoder with one σ for all pixels, which it learns unless it is given.
 
     Σ_pixels [(x − x̂(z))² / 2σ² + log σ + ½ log 2π] + β_t KL(q‖p),  σ = floor + softplus(ρ), ρ learned from 0
 
+    With σ² = ½ given it is elbo with mse, but for a constant.
+
     Shapes: code of a batch, target x [batch, pixels]; result [batch], in nats.
     Use it when: pixels are numbers rather than coins, and you would otherwise have to tune mse's weight.
-    Beware: pixels that are all but constant let σ fall to its floor (.01) and the likelihood grow without meaning;
-        never compare it with a Bernoulli likelihood.
+    Beware: pixels that are all but constant let a learned σ fall to its floor (.01) and the likelihood grow without
+        meaning; a given σ weighs pixels against codes as β does; never compare it with a Bernoulli likelihood.
     Reference: Rybkin et al., Simple and effective VAE training with calibrated decoders, 2021,
         https://arxiv.org/abs/2006.13202
     """
 
-    def __init__(self, *, beta: float = 1.0, free_bits: float = 0.0, warm_up: int = 0, floor: float = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        warm_up: int = 0,
+        floor: float = 0.01,
+        sigma: float | None = None,
+    ) -> None:
         super().__init__()
-        if not floor > 0:
-            raise BadInput(f"loss.floor={floor}: the least σ, above 0")
+        demand("loss.floor", floor, lambda v: v > 0, "the least σ, above 0")
+        if sigma is not None:
+            demand("loss.sigma", sigma, lambda v: v > 0, "above 0, or null to be learned")
         self.settings = (beta, free_bits, warm_up)
-        self.floor = floor
-        self.rho = nn.Parameter(torch.zeros(()))
+        self.floor, self.sigma = floor, sigma
+        self.rho = nn.Parameter(torch.zeros(())) if sigma is None else None
 
     def forward(self, code: Code, target: Tensor) -> Parts:
         *_, logits = code.draw(1)
-        sigma = self.floor + F.softplus(self.rho)
+        sigma = logits.new_tensor(self.sigma) if self.rho is None else self.floor + F.softplus(self.rho)
         squares = (target - logits.squeeze(-2).sigmoid()).square() / (2 * sigma.square())
         given = bounded(code, (squares + sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1), *self.settings)
         return Parts(given.terms, {**given.parts, "sigma": sigma.expand(given.terms.shape)})
@@ -124,6 +136,48 @@ def iwae(code: Code, target: Tensor, *, samples: int = 5, reconstruction: PixelT
     picture = pixels(logits, target.unsqueeze(-2), reconstruction)
     bound = -(code.log_ratio(noise, latent) - picture).logsumexp(-1) + math.log(samples)
     return Parts(bound, {"reconstruction": picture.mean(-1), "kl": code.divergence().sum(-1)})
+
+
+@card(kinds=("autoencoder",), batch=True, search={"penalty": (1.0, 1000.0)})
+def mmd_wae(
+    code: Code, target: Tensor, *, reconstruction: PixelTerm = "mse", penalty: float = 10.0, scale: float = 1.0
+) -> Parts:
+    """Wasserstein autoencoder: all codes of a batch together shall look like the prior, a single one may be anywhere.
+
+    Σ_pixels d(x, x̂(z)) + λ·MMD²(z, z'),  z ~ q, z' ~ p;  d as in elbo, λ = penalty
+
+    MMD² = mean_{i≠j} k(z_i, z_j) + mean_{i≠j} k(z'_i, z'_j) − 2·mean_{i,j} k(z_i, z'_j), without bias, with the inverse
+    multiquadratic kernel k(a, b) = Σ_s C_s / (C_s + |a − b|²), C_s = 2·units·scale·s, s = .1, .2, .5, 1, 2, 5, 10.
+
+    Shapes: code of a batch of 2 or more, target x [batch, pixels]; result [batch]: each picture's own pixels, and the
+        same penalty beside them.
+    Use it when: elbo's codes blur or collapse, and you want pictures from the prior rather than a likelihood.
+    Beware: nothing keeps a posterior wide, so that its likelihood is poor; without bias MMD² may be below 0; small
+        batches tell little of many units. The paper's λ is 10, and its code takes .05 of the squares.
+    Reference: Tolstikhin et al., Wasserstein auto-encoders, 2018, https://arxiv.org/abs/1711.01558; sampled codes:
+        Zhao et al., InfoVAE, 2019, https://arxiv.org/abs/1706.02262
+    """
+    demand("loss.penalty", penalty, lambda v: v >= 0, "0 or above")
+    demand("loss.scale", scale, lambda v: v > 0, "above 0")
+    demand("train.batch_size", target.shape[-2], lambda v: v >= 2, "2 or more: the loss compares codes with each other")
+    _, latent, logits = code.draw(1)
+    z = latent.squeeze(-2)
+    apart = discrepancy(z, code.noise.normal(*z.shape[-2:]).to(z.dtype), scale)
+    picture = pixels(logits.squeeze(-2), target, reconstruction)
+    parts = {"reconstruction": picture, "kl": code.divergence().sum(-1), "mmd": apart.unsqueeze(-1).expand_as(picture)}
+    return Parts(picture + penalty * apart.unsqueeze(-1), parts)
+
+
+def discrepancy(one: Tensor, other: Tensor, scale: float) -> Tensor:
+    """MMD² without bias, with the kernel of mmd_wae: samples [..., n, units] each; result [...]."""
+    n, units = one.shape[-2:]
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        squares = (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(-1)
+        return torch.stack([1 / (1 + squares / (2 * units * scale * s)) for s in MMD_SCALES]).sum(0)
+
+    within = (kernel(one, one) + kernel(other, other)).sum((-2, -1)) - 2 * n * len(MMD_SCALES)  # k(z, z) is 1 a scale
+    return within / (n * (n - 1)) - 2 * kernel(one, other).mean((-2, -1))
 
 
 def pixels(logits: Tensor, target: Tensor, term: PixelTerm) -> Tensor:

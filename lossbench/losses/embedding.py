@@ -1,6 +1,6 @@
 """Losses of embeddings [batch, dimensions] and labels [batch]: one number for the batch, by pytorch-metric-learning.
 
-All of them look at directions only: embeddings are normalised before anything else.
+All but n_pairs look at directions only: embeddings are normalised before anything else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lossbench.core import Parts, card, demand
 from lossbench.losses import metric_learning as library
@@ -111,6 +112,94 @@ def supcon(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> T
     return exactly(library.supcon(positive("temperature", temperature)), embeddings, labels)
 
 
+@card(kinds=("embedding",), batch=True, search={"alpha": (0.5, 10.0), "beta": (10.0, 100.0), "base": (0.0, 1.0)})
+def multi_similarity(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    miner: Literal["similarity", "none"] = "similarity",
+    epsilon: float = 0.1,
+) -> Parts:
+    """Multi-similarity loss: each anchor's pairs weigh by how they compare with the anchor's other pairs.
+
+    mean over a of 1/α log(1 + Σ_p e^{−α(s_ap − λ)}) + 1/β log(1 + Σ_n e^{β(s_an − λ)}),  s = cos, λ = base
+
+    `miner` says which pairs: with similarity, a positive that is less alike than the anchor's most alike negative plus
+    ε, a negative that is more alike than its least alike positive less ε; with none, all of them.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active`, the share of all pairs kept.
+    Use it when: each identity has several photos in a batch and most pairs are easy.
+    Beware: anchors without a pair count as 0 in the mean; one that keeps only negatives pushes them, where the authors'
+        code leaves it out; base is .5 as in that code, in the paper it is 1.
+    Reference: Wang et al., Multi-similarity loss with general pair weighting for deep metric learning, 2019,
+        https://arxiv.org/abs/1904.06627
+    """
+    loss, mine = library.multi_similarity(alpha, beta, base, miner, epsilon)
+    return library.paired(embeddings, labels, loss, mine)
+
+
+@card(kinds=("embedding",), batch=True, search={"margin": (0.0, 0.5), "beta": (0.5, 1.5)})
+def margin(embeddings: Tensor, labels: Tensor, *, margin: float = 0.2, beta: float = 1.2) -> Tensor:
+    """Margin loss: one boundary for all distances, positives a margin inside of it and negatives a margin outside.
+
+    Σ max(0, d(a, p) − β + m) + max(0, β + m − d(a, n)) over triplets, by how many of these are above zero,  m = margin
+
+    d = |u_a − u_b| of unit vectors u.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number.
+    Use it when: one threshold shall tell identities apart, and triplets are too many to be compared.
+    Beware: β is given rather than learned; all triplets count, where the paper draws negatives by their distance, and
+        its authors hold that this sampling matters more than the loss.
+    Reference: Wu et al., Sampling matters in deep embedding learning, 2017, https://arxiv.org/abs/1706.07567
+    """
+    return exactly(library.margin(margin, beta), embeddings, labels)
+
+
+@card(kinds=("embedding",), batch=True, search={"margin": (0.1, 0.6), "scale": (8.0, 256.0)})
+def circle(embeddings: Tensor, labels: Tensor, *, margin: float = 0.4, scale: float = 80.0) -> Tensor:
+    """Circle loss: each similarity is pulled in proportion to how far it is from where it shall be.
+
+    mean₊ over a of log(1 + Σ_p e^{−γ·α_p·(s_ap − 1 + m)} · Σ_n e^{γ·α_n·(s_an − m)}),  s = cos, γ = scale, m = margin
+
+    α_p = max(0, 1 + m − s_ap) and α_n = max(0, s_an + m), held constant; mean₊ leaves out anchors without pairs.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number.
+    Use it when: a fixed trade between positives and negatives lets one of them go too early.
+    Beware: what α_p and α_n hold constant is missing in the gradient, which is not the slope of the value.
+    Reference: Sun et al., Circle loss: a unified perspective of pair similarity optimization, 2020,
+        https://arxiv.org/abs/2002.10857
+    """
+    return exactly(library.circle(margin, scale), embeddings, labels)
+
+
+@card(kinds=("embedding",), batch=True, search={"regularisation": (1e-4, 0.1)})
+def n_pairs(embeddings: Tensor, labels: Tensor, *, regularisation: float = 0.002) -> Tensor:
+    """N-pairs loss: a positive pair against one negative of every other identity of the batch, all at once.
+
+    mean over pairs (a, p) of log(1 + Σ_k mean_{n of k} e^{e_a·e_n − e_a·e_p}) + λ/2 mean |e|²,  λ = regularisation
+
+    k are the other identities, e the embeddings as they are. Of an identity's photos the mean counts, where the paper
+    takes one, so that no photo of the batch is left out and their order does not matter.
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats.
+    Use it when: batches hold few photos of many identities.
+    Beware: lengths count here, though who is nearest is asked by cosine; without regularisation they grow and grow.
+    Reference: Sohn, Improved deep metric learning with multi-class N-pair loss objective, 2016,
+        https://papers.nips.cc/paper/6200
+    """
+    demand("loss.regularisation", regularisation, lambda v: v >= 0, "0 or above")
+    e = embeddings.double()
+    products, same = e @ e.T, labels.unsqueeze(0) == labels.unsqueeze(1)
+    shares = products - same.sum(1, dtype=e.dtype).log()
+    others = torch.where(same, shares.new_tensor(-torch.inf), shares).logsumexp(1, keepdim=True)
+    terms = F.softplus(others - products)[same & ~torch.eye(len(e), dtype=torch.bool, device=e.device)]
+    value = terms.sum() / max(len(terms), 1) + regularisation / 2 * e.square().sum(1).mean()
+    return value.to(embeddings.dtype)
+
+
 @card(
     kinds=("embedding",),
     batch=True,
@@ -145,6 +234,47 @@ class ArcFace(nn.Module):
         demand("loss.margin", margin, lambda v: 0 <= v < 180, "an angle in degrees, from 0, below 180")
         with own_draws():
             self.of = library.arcface()(classes, dimensions, margin=margin, scale=positive("scale", scale))
+        nn.init.normal_(self.of.W, generator=generator)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.of(embeddings.to(self.of.W.dtype), labels).to(embeddings.dtype)
+
+
+@card(
+    kinds=("embedding",),
+    batch=True,
+    needs=("classes", "dimensions", "generator"),
+    search={"margin": (0.0, 0.5), "scale": (4.0, 128.0)},
+)
+class CosFace(nn.Module):
+    """CosFace: softmax over cosines to learnable class centres, with a margin taken off the cosine of the right one.
+
+    −log( e^{s·(cos θ_y − m)} / (e^{s·(cos θ_y − m)} + Σ_{k≠y} e^{s·cos θ_k}) ),  s = scale, m = margin
+
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats. Parameters: centres
+        [dimensions, classes], from the seed's own stream.
+    Use it when: there are many photos of each training identity, and ArcFace's angles will not settle.
+    Beware: the margin is a cosine, no angle; there is a centre for each training identity, and all are thrown away at
+        the end.
+    Reference: Wang et al., CosFace: large margin cosine loss for deep face recognition, 2018,
+        https://arxiv.org/abs/1801.09414
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        dimensions: int,
+        generator: torch.Generator,
+        margin: float = 0.35,
+        scale: float = 64.0,
+    ) -> None:
+        super().__init__()
+        from pytorch_metric_learning.losses import CosFaceLoss
+
+        demand("loss.margin", margin, lambda v: 0 <= v <= 2, "a difference of cosines, 0 … 2")
+        with own_draws():
+            self.of = CosFaceLoss(classes, dimensions, margin=margin, scale=positive("scale", scale))
         nn.init.normal_(self.of.W, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -177,6 +177,84 @@ class WassersteinPenalty:
         return -critic(fake)
 
 
+@card(
+    kinds=("gan",),
+    batch=True,
+    search={"penalty": (0.1, 100.0), "reach": (0.1, 2.0), "r1": (0.0, 10.0)},
+    limits={"non_saturating": {"penalty": 0.0}},
+)
+@dataclass(frozen=True)
+class Dragan:
+    """Non-saturating, with a critic whose slope is pulled to 1 around real pictures only.
+
+    critic: −log σ(D(x)) − log(1 − σ(D(x̃))) + λ(‖∇D(x̂)‖ − 1)²,  x̂ = x + reach·s·u, u ~ U(−1, 1);
+    generator: −log σ(D(x̃))
+
+    s is the standard deviation of all numbers in the batch of real pictures, u is drawn for each of them.
+
+    Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in nats.
+    Use it when: the critic grows steep around real pictures and the generator collapses onto a few of them.
+    Beware: noise on both sides as in Lucic et al. 2018, unclipped; the paper has a normal one, its authors' code one
+        to one side only, shared out at random. Points in clusters want a small reach: half a deviation of all points
+        leads out of any cluster.
+    Reference: Kodali et al., On convergence and stability of GANs, 2017, https://arxiv.org/abs/1705.07215
+    """
+
+    penalty: float = 10.0
+    reach: float = 0.5
+    r1: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("penalty", self.penalty), ("reach", self.reach)):
+            demand(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
+
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Parts:
+        real, is_real, is_fake = _scores(critic, real, fake, self.r1)
+        lead = is_real.dim() - 1  # axes before the batch
+        spread = real.detach().flatten(lead).std(-1, correction=0).view(*real.shape[:lead], *(1,) * (real.dim() - lead))
+        shift = 2 * noise.uniform(*real.shape[lead:]).to(real.dtype) - 1
+        around = (real + self.reach * spread * shift).detach().requires_grad_(True)
+        slope = _squares(critic(around), around).add(1e-12).sqrt()  # a root's own slope has no bound at 0
+        logistic = F.softplus(-is_real) + F.softplus(is_fake)
+        told = _told(logistic + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
+        return Parts(told.terms, {**told.parts, "slope": slope})
+
+    def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(-critic(fake))
+
+
+@card(kinds=("gan",), batch=True, search={"r1": (0.0, 10.0)})
+@dataclass(frozen=True)
+class RelativisticAverage:
+    """The critic tells how much more real a picture is than the other kind on average; the generator turns that round.
+
+    critic: −log σ(D(x) − m̃) − log σ(m − D(x̃));  generator: −log σ(D(x̃) − m) − log σ(m̃ − D(x))
+
+    m and m̃ are the means of the batch's scores of real and of fake pictures.
+
+    Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in nats.
+    Use it when: the critic gets sure of fakes early: real pictures go on pulling at the generator's gradient.
+    Beware: a score means nothing by itself, only beside the others of its batch, and small batches make it noisy.
+    Reference: Jolicoeur-Martineau, The relativistic discriminator: a key element missing from standard GAN, 2019,
+        https://arxiv.org/abs/1807.00734
+    """
+
+    r1: float = 0.0
+
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+        real, is_real, is_fake = _scores(critic, real, fake, self.r1)
+        return _told(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
+
+    def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        return _more_real(critic(fake), critic(real))
+
+
+def _more_real(one: Tensor, other: Tensor) -> Tensor:
+    """−log σ(one − mean of other) − log σ(mean of one − other), of scores [..., batch]."""
+    ahead, behind = one - other.mean(-1, keepdim=True), one.mean(-1, keepdim=True) - other
+    return F.softplus(-ahead) + F.softplus(-behind)
+
+
 def _scores(critic: Critic, real: Tensor, fake: Tensor, r1: float) -> tuple[Tensor, Tensor, Tensor]:
     """The real pictures, ready to be differentiated by where that will be asked for, and the scores of both."""
     demand("loss.r1", r1, lambda v: v >= 0, "0 or above")

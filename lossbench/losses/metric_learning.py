@@ -68,6 +68,49 @@ def contrastive(pos_margin: float, neg_margin: float) -> Any:
     return losses.ContrastiveLoss(pos_margin, neg_margin)
 
 
+def paired(embeddings: Tensor, labels: Tensor, loss: Any, mine: Any) -> Parts:
+    """A loss of the pairs that a miner keeps, and their share; without a miner, of all pairs."""
+    exact = embeddings.double()
+    found = mine(exact, labels) if mine is not None else None
+    value = loss(exact, labels, found)
+    pairs = len(labels) * (len(labels) - 1)
+    kept = len(found[0]) + len(found[2]) if found is not None else pairs
+    return Parts(value.to(embeddings.dtype), {"active": embeddings.new_tensor(kept / max(pairs, 1))})
+
+
+@cache
+def multi_similarity(alpha: float, beta: float, base: float, miner: str, epsilon: float) -> tuple[Any, Any]:
+    from pytorch_metric_learning import losses, miners
+
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        positive(name, value)
+    demand("loss.base", base, lambda v: -1 <= v <= 1, "a cosine, −1 … 1")
+    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
+    if miner not in ("similarity", "none"):
+        raise BadInput(f"loss.miner={miner}: unknown; choose similarity or none")
+    mine = miners.MultiSimilarityMiner(epsilon) if miner == "similarity" else None
+    return losses.MultiSimilarityLoss(alpha, beta, base), mine
+
+
+@cache
+def margin(margin: float, beta: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    demand("loss.margin", margin, lambda v: v >= 0, "0 or above")
+    demand("loss.beta", beta, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
+    made = losses.MarginLoss(margin, beta=beta)
+    made.beta = made.beta.new_tensor([beta], dtype=torch.float64)  # where the library rounds it
+    return made
+
+
+@cache
+def circle(margin: float, scale: float) -> Any:
+    from pytorch_metric_learning import losses
+
+    demand("loss.margin", margin, lambda v: 0 < v < 1, "between 0 and 1")
+    return losses.CircleLoss(margin, positive("scale", scale))
+
+
 @cache
 def nt_xent(temperature: float) -> Any:
     from pytorch_metric_learning import losses

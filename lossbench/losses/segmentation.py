@@ -31,7 +31,11 @@ def dice(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     return 1 - (2 * both + epsilon) / (predicted + true + epsilon)
 
 
-@card(kinds=("segmentation",), search={"weight": (0.1, 0.9)})
+@card(
+    kinds=("segmentation",),
+    search={"weight": (0.1, 0.9)},
+    limits={"dice": {"weight": 1.0}, "bce": {"weight": 0.0}},
+)
 def dice_bce(logits: Tensor, targets: Tensor, *, weight: float = 0.5, epsilon: float = 1.0) -> Tensor:
     """Soft Dice and the binary cross-entropy of the pixels, a weighted mean of both.
 
@@ -47,7 +51,11 @@ def dice_bce(logits: Tensor, targets: Tensor, *, weight: float = 0.5, epsilon: f
     return weight * dice(logits, targets, epsilon=epsilon) + (1 - weight) * pixels.mean(1)
 
 
-@card(kinds=("segmentation",), search={"alpha": (0.1, 0.9), "beta": (0.1, 0.9)})
+@card(
+    kinds=("segmentation",),
+    search={"alpha": (0.1, 0.9), "beta": (0.1, 0.9)},
+    limits={"dice": {"alpha": 0.5, "beta": 0.5, "epsilon": 0.5}, "jaccard": {"alpha": 1.0, "beta": 1.0}},
+)
 def tversky(logits: Tensor, targets: Tensor, *, alpha: float = 0.3, beta: float = 0.7, epsilon: float = 1.0) -> Tensor:
     """Tversky index: overlap with a price of its own for false alarms, α, and for misses, β.
 
@@ -61,10 +69,50 @@ def tversky(logits: Tensor, targets: Tensor, *, alpha: float = 0.3, beta: float 
     Reference: Salehi et al., Tversky loss function for image segmentation using 3D fully convolutional deep networks,
         2017, https://arxiv.org/abs/1706.05721
     """
-    for name, price in (("alpha", alpha), ("beta", beta)):
-        demand(f"loss.{name}", price, lambda v: v >= 0, "0 or above")
+    _demand_prices(alpha, beta)
     both, predicted, true = _sums(logits, targets, epsilon)
     return 1 - (both + epsilon) / (both + alpha * (predicted - both) + beta * (true - both) + epsilon)
+
+
+@card(
+    kinds=("segmentation",),
+    search={"alpha": (0.1, 0.9), "beta": (0.1, 0.9), "gamma": (0.75, 3.0)},
+    limits={
+        "tversky": {"gamma": 1.0},
+        "dice": {"alpha": 0.5, "beta": 0.5, "gamma": 1.0, "epsilon": 0.5},
+        "jaccard": {"alpha": 1.0, "beta": 1.0, "gamma": 1.0},
+    },
+)
+def focal_tversky(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 4 / 3,
+    epsilon: float = 1.0,
+) -> Tensor:
+    """Focal Tversky: a power of the Tversky loss, so that small objects that are nearly right still pull.
+
+    t^(1/γ),  t = (α·Σ p·(1 − y) + β·Σ (1 − p)·y) / (Σ p·y + α·Σ p·(1 − y) + β·Σ (1 − p)·y + ε)
+
+    t is the Tversky loss. As there α prices false alarms and β misses; in the paper α = .7 is the price of a miss.
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch, …]; result [batch], in 0 … 1.
+    Use it when: objects are small and Tversky stops short of their edges.
+    Beware: γ > 1 raises the slope of what is nearly right, without bound, and lowers that of what is far off: the
+        reverse of the focal loss of that name. At t = 0 itself the slope is taken as 0.
+    Reference: Abraham & Khan, A novel focal Tversky loss function with improved attention U-Net for lesion
+        segmentation, 2019, https://arxiv.org/abs/1810.07842
+    """
+    _demand_prices(alpha, beta)
+    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
+    demand("loss.gamma", gamma, lambda v: v > 0, "above 0")
+    y = targets.to(logits.dtype).flatten(1)
+    hits, wrong = torch.sigmoid(logits).flatten(1), torch.sigmoid(-logits).flatten(1)  # 1 − p would round
+    priced = alpha * (hits * (1 - y)).sum(1) + beta * (wrong * y).sum(1)
+    short = priced / ((hits * y).sum(1) + priced + epsilon)
+    return (short.clamp(min=torch.finfo(short.dtype).tiny).log() / gamma).exp()
 
 
 @card(kinds=("segmentation",), search={"epsilon": (0.01, 100.0)})
@@ -81,6 +129,34 @@ def jaccard(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     """
     both, predicted, true = _sums(logits, targets, epsilon)
     return 1 - (both + epsilon) / (predicted + true - both + epsilon)
+
+
+@card(kinds=("segmentation",))
+def lovasz(logits: Tensor, targets: Tensor) -> Tensor:
+    """Lovász hinge: the convex function of the pixels' hinges that follows one minus intersection over union.
+
+    Σ_i max(0, m_i)·(Δ_i − Δ_{i−1}),  m = 1 − z·(2y − 1) from the largest down,  Δ_i = 1 − IoU were the first i wrong
+
+    Where every logit is −1 or +1 it is 2·(1 − IoU) of the mask z > 0.
+
+    Shapes: logits z and targets y ∈ {0, 1} [batch, …]; result [batch], in the unit of the logit.
+    Use it when: intersection over union will be reported, and soft Jaccard's probabilities stand in your way.
+    Beware: made for fine-tuning, as late as that; logits are no log-odds, they settle at ±1. An empty mask costs its
+        highest logit's hinge, max(0, 1 + max z): nothing once all are below −1, and until then one pixel pulls.
+    Reference: Berman et al., The Lovász-softmax loss, 2018, https://arxiv.org/abs/1705.08790
+    """
+    z, y = logits.flatten(1), targets.to(logits.dtype).flatten(1)
+    hinges, order = (1 - z * (2 * y - 1)).sort(dim=1, descending=True, stable=True)
+    objects = y.gather(1, order).double()  # float32 rounds the steps of IoU in a large image
+    true = objects.sum(1, keepdim=True)
+    fails = 1 - (true - objects.cumsum(1)) / (true + (1 - objects).cumsum(1))
+    steps = torch.cat([fails[:, :1], fails.diff(dim=1)], 1)
+    return (hinges.clamp(min=0) * steps.to(hinges.dtype)).sum(1)
+
+
+def _demand_prices(alpha: float, beta: float) -> None:
+    for name, price in (("alpha", alpha), ("beta", beta)):
+        demand(f"loss.{name}", price, lambda v: v >= 0, "0 or above")
 
 
 def _sums(logits: Tensor, targets: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:

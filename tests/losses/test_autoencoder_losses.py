@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Independent, Laplace, Normal, kl_dive
 from lossbench.coding import Code
 from lossbench.core import BadInput, Parts, stream
 from lossbench.engine import Noise
-from lossbench.losses import GaussianElbo, elbo, iwae, kl, reconstruction
+from lossbench.losses.autoencoder import GaussianElbo, discrepancy, elbo, iwae, kl, mmd_wae, reconstruction
 
 BATCH, LATENT, PIXELS = 6, 3, 11
 DECODER = nn.Sequential(nn.Linear(LATENT, 7), nn.Tanh(), nn.Linear(7, PIXELS)).double()
@@ -185,12 +185,85 @@ def test_learned_deviation_settles_at_the_root_of_the_mean_square():
     assert parts["sigma"][0].item() == pytest.approx(errors.item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("sigma", [0.05, math.sqrt(0.5), 2.0])
+def test_gaussian_elbo_with_its_deviation_given_learns_nothing(sigma):
+    loss, x = GaussianElbo(sigma=sigma), torch.rand(BATCH, PIXELS, generator=stream(0, "grey"), dtype=torch.float64)
+    given = code()
+    log_p = Normal(DECODER(drawn(given)).sigmoid(), sigma).log_prob(x).sum(-1)
+    terms, parts = loss(code(), x)
+    torch.testing.assert_close(terms, kl_divergence(posterior(given), prior()) - log_p)
+    assert parts["sigma"].tolist() == pytest.approx([sigma] * BATCH)
+    assert not [*loss.parameters()]
+    assert not loss.state_dict()
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_gaussian_elbo_of_variance_a_half_is_the_elbo_with_mse_but_for_a_constant(beta):
+    x = torch.rand(BATCH, PIXELS, generator=stream(0, "grey"), dtype=torch.float64)
+    ours = GaussianElbo(sigma=math.sqrt(0.5), beta=beta)(code(), x).terms
+    constant = PIXELS * 0.5 * math.log(math.pi)
+    torch.testing.assert_close(ours - constant, elbo(code(), x, reconstruction="mse", beta=beta).terms)
+
+
+def kernel(a, b, units, scale):
+    squares = sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
+    return sum(c / (c + squares) for c in (2 * units * scale * s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_mmd_is_a_loop_over_all_pairs(scale):
+    one = torch.randn(5, LATENT, generator=stream(1, "one"), dtype=torch.float64)
+    other = 2 + torch.randn(5, LATENT, generator=stream(1, "other"), dtype=torch.float64)
+    n, a, b = 5, one.tolist(), other.tolist()
+    within = sum(kernel(z[i], z[j], LATENT, scale) for z in (a, b) for i in range(n) for j in range(n) if i != j)
+    across = sum(kernel(p, q, LATENT, scale) for p in a for q in b)
+    assert discrepancy(one, other, scale).item() == pytest.approx(within / (n * (n - 1)) - 2 * across / n**2)
+    stacked = discrepancy(torch.stack([one, other]), torch.stack([other, one]), scale)
+    torch.testing.assert_close(stacked, discrepancy(one, other, scale).expand(2))
+
+
+def test_mmd_of_one_distribution_is_zero_on_average():
+    random = stream(0, "mmd")
+    pairs = torch.randn(2, 2000, 20, LATENT, generator=random, dtype=torch.float64)
+    found = discrepancy(pairs[0], pairs[1], 1.0)
+    assert found.mean().abs() < 4 * found.std() / math.sqrt(2000)
+    assert discrepancy(pairs[0] + 1, pairs[1], 1.0).mean() > 20 * found.std() / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("pixel", LIKELIHOODS)
+def test_mmd_wae_is_its_pixels_and_the_discrepancy_of_all_codes(pixel):
+    given, x = code(), target()
+    noise = Doubled(0, 0)
+    latent = posterior(given).base_dist.mean + posterior(given).stddev * noise.normal(BATCH, LATENT)
+    apart = discrepancy(latent, noise.normal(BATCH, LATENT), 0.5)
+    picture = elbo(code(), x, reconstruction=pixel, beta=0).terms
+    terms, parts = mmd_wae(code(), x, reconstruction=pixel, penalty=7.0, scale=0.5)
+    torch.testing.assert_close(terms, picture + 7 * apart)
+    torch.testing.assert_close(parts["mmd"], apart.expand(BATCH))
+    torch.testing.assert_close(parts["reconstruction"], picture)
+
+
+def test_mmd_wae_pulls_codes_to_the_prior_and_leaves_its_own_alone():
+    def pull(mean):
+        mean = mean.requires_grad_()
+        given = Code(mean, torch.full_like(mean, -40.0), DECODER, Doubled(0, 0))
+        terms = mmd_wae(given, target(), penalty=1.0).terms - mmd_wae(given, target(), penalty=0.0).terms
+        return torch.autograd.grad(terms.mean(), mean)[0]
+
+    far = pull(torch.full((BATCH, LATENT), 3.0, dtype=torch.float64) + 0.1 * code().mean.detach())
+    assert (far.sum(0) > 0).all()
+    heap = 0.1 * code(1).mean.detach()
+    assert (pull(heap.clone()) * (heap - heap.mean(0))).sum() < 0  # codes in a heap are pushed apart
+
+
 ALL = {
     "reconstruction": reconstruction,
     "kl": kl,
     "elbo": elbo,
     "iwae": iwae,
     "gaussian_elbo": GaussianElbo().double(),
+    "gaussian_elbo_given": GaussianElbo(sigma=0.3),
+    "mmd_wae": mmd_wae,
 }
 EACH = pytest.mark.parametrize("loss", ALL.values(), ids=ALL)
 
@@ -232,3 +305,12 @@ def test_what_cannot_be_is_refused():
         iwae(code(), target(), samples=0)
     with pytest.raises(BadInput, match="above 0"):
         GaussianElbo(floor=0.0)
+    with pytest.raises(BadInput, match="or null"):
+        GaussianElbo(sigma=0.0)
+    for name in ("penalty", "scale"):
+        with pytest.raises(BadInput, match=f"loss.{name}"):
+            mmd_wae(code(), target(), **{name: -1.0})
+    alone = code()
+    one = Code(alone.mean[:1], alone.log_variance[:1], DECODER, Doubled(0, 0))
+    with pytest.raises(BadInput, match="batch_size"):
+        mmd_wae(one, target()[:1])

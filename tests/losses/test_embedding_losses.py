@@ -8,7 +8,20 @@ import torch
 from torch.nn import functional as F
 
 from lossbench.core import BadInput, stream
-from lossbench.losses.embedding import ArcFace, ProxyAnchor, contrastive, nt_xent, soft_triplet, supcon, triplet
+from lossbench.losses.embedding import (
+    ArcFace,
+    CosFace,
+    ProxyAnchor,
+    circle,
+    contrastive,
+    margin,
+    multi_similarity,
+    n_pairs,
+    nt_xent,
+    soft_triplet,
+    supcon,
+    triplet,
+)
 
 MINERS = ("all", "semihard", "hard", "none")
 DISTANCES = {"cosine": lambda a, b: 1 - a @ b, "euclidean": lambda a, b: (a - b).square().sum().sqrt()}
@@ -143,6 +156,94 @@ def test_nt_xent_and_supcon_agree_on_two_views_each():
     torch.testing.assert_close(*found)
 
 
+def cosines(embeddings):
+    """Cosines of all pairs, and for each anchor who is its mate and who is not."""
+    u, n = unit(embeddings), len(embeddings)
+    return [[u[a] @ u[b] for b in range(n)] for a in range(n)]
+
+
+def sides(labels, anchor):
+    others = [k for k in range(len(labels)) if k != anchor]
+    return [k for k in others if labels[k] == labels[anchor]], [k for k in others if labels[k] != labels[anchor]]
+
+
+@pytest.mark.parametrize("miner", ["similarity", "none"])
+@pytest.mark.parametrize("settings", [(2.0, 50.0, 0.5, 0.1), (3.0, 8.0, 0.2, 0.5)])
+def test_multi_similarity_weighs_the_pairs_that_its_miner_keeps(miner, settings):
+    embeddings, labels = batch(seed=1)
+    alpha, beta, base, epsilon = settings
+    s, expected, kept = cosines(embeddings), [], 0
+    for a in range(len(labels)):
+        mates, strangers = sides(labels, a)
+        if miner == "similarity":
+            most = max(s[a][n].item() for n in strangers)
+            least = min((s[a][p].item() for p in mates), default=math.inf)
+            mates = [p for p in mates if s[a][p] < most + epsilon]
+            strangers = [n for n in strangers if s[a][n] > least - epsilon]
+        kept += len(mates) + len(strangers)
+        pull = torch.log1p(sum(torch.exp(-alpha * (s[a][p] - base)) for p in mates)) / alpha if mates else 0
+        push = torch.log1p(sum(torch.exp(beta * (s[a][n] - base)) for n in strangers)) / beta if strangers else 0
+        expected.append(pull + push + torch.zeros((), dtype=torch.float64))
+    found = multi_similarity(embeddings, labels, alpha=alpha, beta=beta, base=base, miner=miner, epsilon=epsilon)
+    assert_same(found.terms, torch.stack(expected).mean(), embeddings)
+    assert found.parts["active"].item() == pytest.approx(kept / 72)
+    assert (kept < 72) == (miner == "similarity")
+
+
+@pytest.mark.parametrize(("m", "beta"), [(0.2, 1.2), (0.05, 0.9)])
+def test_margin_has_one_boundary_for_all_distances(m, beta):
+    embeddings, labels = batch()
+    u, terms = unit(embeddings), []
+    for a in range(len(labels)):
+        mates, strangers = sides(labels, a)
+        for p, n in itertools.product(mates, strangers):
+            terms.append(F.relu(DISTANCES["euclidean"](u[a], u[p]) - beta + m))
+            terms.append(F.relu(beta + m - DISTANCES["euclidean"](u[a], u[n])))
+    expected = torch.stack([term for term in terms if term > 0]).mean()
+    assert_same(margin(embeddings, labels, margin=m, beta=beta), expected, embeddings)
+
+
+@pytest.mark.parametrize(("m", "gamma"), [(0.4, 80.0), (0.25, 5.0)])
+def test_circle_pulls_each_similarity_by_what_it_lacks(m, gamma):
+    embeddings, labels = batch()
+    s, expected = cosines(embeddings), []
+    for a in range(len(labels)):
+        mates, strangers = sides(labels, a)
+        if mates:
+            pull = sum(torch.exp(-gamma * F.relu(1 + m - s[a][p].detach()) * (s[a][p] - 1 + m)) for p in mates)
+            push = sum(torch.exp(gamma * F.relu(s[a][n].detach() + m) * (s[a][n] - m)) for n in strangers)
+            expected.append(torch.log1p(pull * push))
+    assert_same(circle(embeddings, labels, margin=m, scale=gamma), torch.stack(expected).mean(), embeddings)
+
+
+@pytest.mark.parametrize("regularisation", [0.0, 0.3])
+def test_n_pairs_sets_a_pair_against_every_other_identity_once(regularisation):
+    embeddings, labels = batch()
+    e, expected = embeddings / 3, []
+    for a in range(len(labels)):
+        mates, _ = sides(labels, a)
+        for p in mates:
+            against = 0
+            for k in set(labels.tolist()) - {int(labels[a])}:
+                against = against + torch.exp(e[labels == k] @ e[a] - e[p] @ e[a]).mean()
+            expected.append(torch.log1p(against))
+    lengths = regularisation / 2 * e.square().sum(1).mean()
+    found = n_pairs(e, labels, regularisation=regularisation)
+    assert_same(found, torch.stack(expected).mean() + lengths, embeddings)
+
+
+def test_n_pairs_is_the_papers_where_photos_of_an_identity_are_alike():
+    """Then it does not matter which of them are taken: the library takes two."""
+    from pytorch_metric_learning import distances, losses
+
+    labels = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+    embeddings = batch(torch.arange(3), seed=5)[0].detach()[labels].requires_grad_()
+    theirs = losses.NPairsLoss(distance=distances.DotProductSimilarity(normalize_embeddings=False))
+    one_each = torch.tensor([0, 1, 2, 3, 5, 6])
+    balanced, few = embeddings[one_each], labels[one_each]
+    torch.testing.assert_close(n_pairs(balanced, few, regularisation=0.0), theirs(balanced, few))
+
+
 def learned(kind, classes=4, dimensions=5, seed=3, **settings):
     return kind(classes=classes, dimensions=dimensions, generator=stream(seed, "loss"), **settings).double()
 
@@ -169,6 +270,24 @@ def test_arcface_without_margin_is_a_softmax_over_cosines():
     assert_same(loss(embeddings, labels), F.cross_entropy(logits, labels), embeddings)
 
 
+@pytest.mark.parametrize(("margin", "scale"), [(0.35, 64.0), (0.0, 10.0), (1.5, 4.0)])
+def test_cosface_takes_its_margin_off_the_cosine(margin, scale):
+    embeddings, labels = batch()
+    loss = learned(CosFace, margin=margin, scale=scale)
+    expected = []
+    for e, y in zip(unit(embeddings), labels, strict=True):
+        logits = scale * torch.stack([e @ w / w.norm() - margin * float(k == y) for k, w in enumerate(loss.of.W.T)])
+        expected.append(torch.logsumexp(logits, 0) - logits[y])
+    assert_same(loss(embeddings, labels), torch.stack(expected).mean(), embeddings)
+
+
+def test_cosface_and_arcface_without_margin_are_one():
+    embeddings, labels = batch()
+    one, other = (learned(kind, margin=0.0, scale=8.0) for kind in (CosFace, ArcFace))
+    assert torch.equal(one.of.W, other.of.W)
+    assert_same(one(embeddings, labels), other(embeddings, labels), embeddings, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("margin", "scale"), [(0.1, 32.0), (0.3, 4.0)])
 def test_proxy_anchor_sums_over_the_batch_of_each_proxy(margin, scale):
     labels = LABELS[:-1]  # class 3 has a proxy and no example
@@ -185,7 +304,7 @@ def test_proxy_anchor_sums_over_the_batch_of_each_proxy(margin, scale):
     assert_same(loss(embeddings, labels), expected, embeddings)
 
 
-LEARNED = pytest.mark.parametrize("kind", [ArcFace, ProxyAnchor])
+LEARNED = pytest.mark.parametrize("kind", [ArcFace, CosFace, ProxyAnchor])
 
 
 @LEARNED
@@ -223,10 +342,16 @@ MADE = {
     "contrastive": contrastive,
     "nt_xent": nt_xent,
     "supcon": supcon,
+    "multi_similarity": multi_similarity,
+    "margin": margin,
+    "circle": circle,
+    "n_pairs": n_pairs,
     "arcface": ArcFace,
+    "cosface": CosFace,
     "proxy_anchor": ProxyAnchor,
 }
 EACH = pytest.mark.parametrize("name", MADE)
+FREE = [name for name, loss in MADE.items() if not isinstance(loss, type)]  # of anything to learn
 
 
 def made(name, **settings):
@@ -248,6 +373,14 @@ def test_the_global_generator_is_left_alone(name):
 
 
 @EACH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_the_value_has_the_type_of_the_embeddings(name, dtype):
+    value = made(name)(*batch(dtype=dtype))
+    assert value.dtype == dtype
+    assert value.shape == ()
+
+
+@EACH
 def test_the_order_of_a_batch_does_not_matter(name):
     embeddings, labels = batch(dtype=torch.float32)
     order = torch.arange(len(labels)).roll(4).flip(0)
@@ -255,7 +388,7 @@ def test_the_order_of_a_batch_does_not_matter(name):
     torch.testing.assert_close(loss(embeddings[order], labels[order]), loss(embeddings, labels))
 
 
-@EACH
+@pytest.mark.parametrize("name", [name for name in MADE if name != "n_pairs"])
 def test_only_directions_matter(name):
     embeddings, labels = batch(dtype=torch.float32)
     lengths = torch.linspace(0.1, 50, len(labels))[:, None]
@@ -274,12 +407,12 @@ def test_finite_where_all_are_at_one_place_and_far_out(name, scale, spread):
 
 
 @pytest.mark.parametrize("towards", [1, -1])
-@pytest.mark.parametrize("kind", [ArcFace, ProxyAnchor])
+@LEARNED
 def test_finite_where_an_embedding_meets_its_centre(kind, towards):
     for seed in range(10):
         loss = kind(classes=4, dimensions=64, generator=stream(seed, "loss"))
         (parameter,) = loss.parameters()
-        centres = parameter.T if kind is ArcFace else parameter
+        centres = parameter if kind is ProxyAnchor else parameter.T
         embeddings = (towards * centres).detach().clone().requires_grad_()
         gradients = torch.autograd.grad(loss(embeddings, torch.arange(4)), [embeddings, parameter])
         assert all(gradient.isfinite().all() for gradient in gradients)
@@ -301,7 +434,7 @@ def test_no_active_triplet_costs_nothing_and_pulls_nowhere(miner, distance):
     assert torch.equal(torch.autograd.grad(found.terms, embeddings)[0], torch.zeros_like(embeddings))
 
 
-@pytest.mark.parametrize("name", ["triplet", "soft_triplet", "contrastive", "nt_xent", "supcon"])
+@pytest.mark.parametrize("name", FREE)
 @pytest.mark.parametrize("labels", [torch.arange(9), torch.zeros(9, dtype=torch.long)], ids=["strangers", "one"])
 def test_a_batch_without_pairs_to_compare_is_no_error(name, labels):
     embeddings = batch()[0].detach().float().requires_grad_()
@@ -309,7 +442,7 @@ def test_a_batch_without_pairs_to_compare_is_no_error(name, labels):
     (gradient,) = torch.autograd.grad(value, embeddings)
     assert value.isfinite()
     assert gradient.isfinite().all()
-    if name != "contrastive":
+    if name not in ("contrastive", "n_pairs"):  # which push strangers apart, and shorten
         assert value.item() == 0
         assert not gradient.any()
 
@@ -379,3 +512,23 @@ def test_every_loss_says_that_it_sees_the_whole_batch():
     for loss in MADE.values():
         assert loss.card.batch
         assert loss.card.kinds == ("embedding",)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("multi_similarity", {"miner": "hard"}, "similarity or none"),
+        ("multi_similarity", {"beta": 0.0}, "loss.beta"),
+        ("multi_similarity", {"base": 2.0}, "loss.base"),
+        ("margin", {"margin": -0.1}, "loss.margin"),
+        ("margin", {"beta": 2.5}, "loss.beta"),
+        ("circle", {"margin": 1.0}, "loss.margin"),
+        ("circle", {"scale": 0.0}, "loss.scale"),
+        ("n_pairs", {"regularisation": -1.0}, "loss.regularisation"),
+        ("cosface", {"margin": -0.1}, "loss.margin"),
+        ("cosface", {"scale": 0.0}, "loss.scale"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(name, settings, told):
+    with pytest.raises(BadInput, match=told):
+        made(name, **settings)(*batch())

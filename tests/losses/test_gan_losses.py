@@ -6,13 +6,31 @@ import pytest
 import torch
 from torch import nn
 
-from lossbench.core import Parts, stream
+from lossbench.core import BadInput, Parts, stream
 from lossbench.engine import Noise
-from lossbench.losses import Hinge, LeastSquares, Minimax, NonSaturating, Wasserstein, WassersteinPenalty
+from lossbench.losses.gan import (
+    Dragan,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    RelativisticAverage,
+    Wasserstein,
+    WassersteinPenalty,
+)
 from lossbench.tasks.lifting import lifted
 
 BATCH = 5
-LOSSES = (Minimax(), NonSaturating(), LeastSquares(), Hinge(), Wasserstein(), WassersteinPenalty())
+LOSSES = (
+    Minimax(),
+    NonSaturating(),
+    LeastSquares(),
+    Hinge(),
+    Wasserstein(),
+    WassersteinPenalty(),
+    Dragan(),
+    RelativisticAverage(),
+)
 EACH = pytest.mark.parametrize("loss", [lifted(loss, "gan") for loss in LOSSES], ids=lambda loss: type(loss).__name__)
 
 
@@ -42,6 +60,10 @@ CLOSED = {
     Hinge: (lambda r, f: torch.relu(1 - r) + torch.relu(1 + f), lambda f: -f),
     Wasserstein: (lambda r, f: f - r, lambda f: -f),
     WassersteinPenalty: (lambda r, f: f - r + 10 * (0.3 - 1) ** 2, lambda f: -f),
+    Dragan: (
+        lambda r, f: -log_sigmoid(r) - log_sigmoid(-f) + 10 * (0.3 - 1) ** 2,
+        lambda f: -log_sigmoid(f),
+    ),
 }
 
 
@@ -76,14 +98,92 @@ def test_gradient_penalty_is_taken_between_real_and_fake():
     torch.testing.assert_close(parts["slope"], between)
 
 
-def test_gradient_of_the_penalty_of_a_flat_critic_is_finite():
+def test_dragans_penalty_is_taken_around_real_pictures_alone():
+    """D(x) = ½‖x‖² has slope ‖x‖, so the slope tells where it was taken."""
+
+    def square(x):
+        return 0.5 * x.flatten(-2).square().sum(-1)
+
+    real = 3 * pictures(0) + 7
+    loss = Dragan(penalty=4.0, reach=0.8)
+    terms, parts = loss.critic(square, real, pictures(1), noise())
+    around = real + 0.8 * real.std(correction=0) * (2 * noise().uniform(BATCH, 2, 3) - 1)
+    slope = around.flatten(-2).norm(dim=-1)
+    torch.testing.assert_close(parts["slope"], slope)
+    plain = NonSaturating().critic(square, real, pictures(1)).terms
+    torch.testing.assert_close(terms - plain, 4 * (slope - 1) ** 2)
+    at_real = Dragan(reach=0.0).critic(square, real, pictures(1), noise()).parts["slope"]
+    torch.testing.assert_close(at_real, real.flatten(-2).norm(dim=-1))
+
+
+def test_dragan_without_penalty_is_non_saturating():
+    real, fake, score = pictures(0), pictures(1), critic()
+    terms = Dragan(penalty=0.0).critic(score, real, fake, noise()).terms
+    torch.testing.assert_close(terms, NonSaturating().critic(score, real, fake).terms)
+
+
+@pytest.mark.parametrize("shape", [(3, BATCH, 2, 3), (3, BATCH, 2), (BATCH, 6)])
+def test_dragans_noise_is_as_wide_as_each_replicas_pictures(shape):
+    real = torch.randn(shape, generator=stream(0, "pictures"), dtype=torch.float64)
+    real = real * torch.tensor([1.0, 5.0, 0.2]).view(3, *(1,) * (len(shape) - 1)) if shape[0] == 3 else real
+    lead = len(shape) - 2 if shape[-1] != 3 else len(shape) - 3
+    draws = noise() if shape[0] != 3 else Noise([0, 1, 2], torch.device("cpu"))
+    seen = []
+
+    def score(x):
+        seen.append(x.detach())
+        return x.flatten(lead + 1).sum(-1)
+
+    Dragan(reach=1.0).critic(score, real, real, draws)
+    shift = (seen[-1] - real).flatten(lead) / real.flatten(lead).std(-1, correction=0, keepdim=True)
+    assert (shift.abs() <= 1).all()
+    assert shift.abs().amax(-1).min() > 0.7
+    assert shift.min() < -0.5
+
+
+def test_relativistic_average_is_its_equation():
+    real, fake, score = pictures(0), pictures(1), critic(slope=2.0)
+    r, f = score(real).tolist(), score(fake).tolist()
+    mean_r, mean_f = sum(r) / BATCH, sum(f) / BATCH
+
+    def log_p(z):
+        return -math.log1p(math.exp(-z))
+
+    of_critic = [-log_p(a - mean_f) - log_p(mean_r - b) for a, b in zip(r, f, strict=True)]
+    of_generator = [-log_p(b - mean_r) - log_p(mean_f - a) for a, b in zip(r, f, strict=True)]
+    terms, parts = RelativisticAverage().critic(score, real, fake)
+    assert terms.tolist() == pytest.approx(of_critic)
+    assert parts["real"].tolist() == pytest.approx(r)
+    assert parts["fake"].tolist() == pytest.approx(f)
+    assert RelativisticAverage().generator(score, real, fake).tolist() == pytest.approx(of_generator)
+
+
+def test_relativistic_average_sees_differences_of_scores_alone():
+    real, fake, score = pictures(0), pictures(1), critic()
+    loss = RelativisticAverage()
+    for one, other in (
+        (loss.critic(score, real, fake).terms, loss.critic(lambda x: score(x) + 5, real, fake).terms),
+        (loss.critic(score, real, fake).terms, loss.generator(lambda x: -score(x), real, fake)),
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_relativistic_average_is_of_one_replicas_batch():
+    real, fake = (torch.stack([pictures(seed), 9 + pictures(seed + 1)]) for seed in (0, 2))
+    both = RelativisticAverage().critic(critic(), real, fake).terms
+    alone = [RelativisticAverage().critic(critic(), r, f).terms for r, f in zip(real, fake, strict=True)]
+    torch.testing.assert_close(both, torch.stack(alone))
+
+
+@pytest.mark.parametrize("loss", [WassersteinPenalty(), Dragan()], ids=lambda loss: type(loss).__name__)
+def test_gradient_of_the_penalty_of_a_flat_critic_is_finite(loss):
     weight = torch.zeros(6, dtype=torch.float64, requires_grad=True)
-    terms, _ = WassersteinPenalty().critic(lambda x: x.flatten(-2) @ weight, pictures(0), pictures(1), noise())
+    terms, _ = loss.critic(lambda x: x.flatten(-2) @ weight, pictures(0), pictures(1), noise())
     terms.sum().backward()
     assert weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", CLOSED, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*CLOSED, RelativisticAverage], ids=lambda kind: kind.__name__)
 def test_r1_is_half_gamma_times_the_squared_slope_at_real_pictures(kind):
     def square(x):
         return 0.5 * x.flatten(-2).square().sum(-1)
@@ -162,3 +262,19 @@ def test_a_foreign_loss_of_three_arguments_is_called_with_three():
         Wasserstein().critic(critic(), pictures(0), pictures(1)).terms,
     )
     assert getattr(loss, "project", None) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (Dragan, {"penalty": -1.0}),
+        (Dragan, {"reach": -0.1}),
+        (WassersteinPenalty, {"penalty": -1.0}),
+        (Wasserstein, {"clip": 0.0}),
+        *((kind, {"r1": -1.0}) for kind in (*CLOSED, RelativisticAverage)),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(kind, settings):
+    (name,) = settings
+    with pytest.raises(BadInput, match=f"loss.{name}"):
+        lifted(kind(**settings), "gan").critic(critic(), pictures(0), pictures(1), noise())
