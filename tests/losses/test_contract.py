@@ -1,89 +1,52 @@
-"""Every loss of the catalogue through one mill: adding configs/loss/NAME.yaml adds its tests."""
+"""Every loss of the catalogue through the contract: adding configs/loss/NAME.yaml adds its tests."""
 
-import importlib
-import inspect
 import itertools
+from functools import cache
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from lossbench import build
 from lossbench.catalogue import losses, ranges
+from lossbench.contract import CLAUSES, Verdict, ask, entries
+from lossbench.contract.calling import found
+from lossbench.core import KINDS
 from lossbench.settings import CONFIGS
 
-EXTREMES = (0.0, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4)
-COUNTS = (700, 40, 9, 3000, 1)  # what a run brings to a loss that needs its class counts
-DOCUMENTED = ("Shapes", "Use it when", "Beware", "Reference")
-
 ENTRIES = losses([CONFIGS])
+BY_NAME = {entry.name: entry for entry in ENTRIES}
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-MILLED = ("regression", "binary", "multiclass")  # of pixels and tokens they are the same; the others: their families
 EACH_KIND = pytest.mark.parametrize(
-    ("entry", "kind"),
-    [pytest.param(e, kind, id=f"{e.name}-{kind}") for e in ENTRIES for kind in e.kinds if kind in MILLED],
+    ("name", "kind"), [pytest.param(e.name, kind, id=f"{e.name}-{kind}") for e in ENTRIES for kind in e.kinds]
 )
+EACH_CLAUSE = pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.name)
+
+HELD = {  # whose gradient is, by design, no slope: the paper holds a part of it fixed
+    "beta_nll": "the weight σ^2β",
+    "ciou": "the trade-off α",
+    "circle": "how far each pair is from its optimum",
+}
+ALIASES = {  # names that would be ambiguous, and names of a family for what is a class among others
+    "gan_hinge": "hinge",
+    "lsgan": "leastsquares",
+    "wgan": "wasserstein",
+    "wgan_gp": "wassersteinpenalty",
+    "ragan": "relativisticaverage",
+}
+SAME = {  # pairs that train alike: kind, and the size of one's gradient relative to the other's
+    ("expectile", "mse"): ("regression", 0.5),
+    ("pinball", "mae"): ("regression", 0.5),
+    ("rce", "softmax_mae"): ("multiclass", 4.60517),
+}
 
 
-def bound(entry, **changed):
-    """The loss as a run gets it: its file's parameters bound, save those that are changed."""
-    settings = OmegaConf.merge(OmegaConf.load(CONFIGS / "loss" / f"{entry.name}.yaml"), changed)
-
-    def loss(prediction, target):
-        classes = prediction.shape[-1] if prediction.dim() > target.dim() else 2
-        return build.loss(settings, entry.kinds[0], {"class_counts": lambda: COUNTS[:classes]})(prediction, target)
-
-    return loss
+@cache
+def trial(name, kind):
+    return entries.trial_of(BY_NAME[name], kind)
 
 
-def settings_of(entry):
-    """The parameters that a file may set, and their defaults."""
-    module, _, name = entry.target.rpartition(".")
-    target = getattr(importlib.import_module(module), name)
-    if not isinstance(target, type):
-        _, _, *settings = inspect.signature(target).parameters.values()
-        assert all(p.kind is p.KEYWORD_ONLY for p in settings)
-    else:
-        settings = inspect.signature(target).parameters.values()
-    needs = entry.described.card.get("needs", ())
-    return {p.name: p.default for p in settings if p.name not in needs}
-
-
-def labelled(entry, labels):
-    return 2 * labels - 1 if entry.described.card.get("signs") else labels
-
-
-def examples(entry, kind, batch=16, dtype=torch.float64):
-    """Predictions and targets as the tasks give them, at random."""
-    random = torch.Generator().manual_seed(7)
-    shape = {"regression": (batch, 3), "binary": (batch,), "multiclass": (batch, 5)}[kind]
-    prediction = 2 * torch.randn(shape, generator=random, dtype=dtype)
-    if kind == "regression":
-        return prediction, torch.randn(shape, generator=random, dtype=dtype)
-    classes = 2 if kind == "binary" else 5
-    return prediction, labelled(entry, torch.randint(classes, (batch,), generator=random))
-
-
-def extremes(entry, kind, dtype):
-    """Every pairing of far logits (or predictions) with far targets."""
-    if kind == "regression":
-        prediction, target = torch.tensor([*itertools.product(EXTREMES, EXTREMES)], dtype=dtype).unsqueeze(-1).unbind(1)
-        return prediction.clone(), target.clone()
-    rows = [(v,) for v in EXTREMES] if kind == "binary" else [*itertools.product(EXTREMES, repeat=3)]
-    classes = 2 if kind == "binary" else 3
-    logits = torch.tensor(rows, dtype=dtype).repeat_interleave(classes, 0)
-    labels = torch.arange(classes).repeat(len(rows))
-    return logits.squeeze(-1), labelled(entry, labels)
-
-
-SEARCH_ENDS = [
-    pytest.param(entry, kind, {name: end}, id=f"{entry.name}-{kind}-{name}={end}")
-    for entry in ENTRIES
-    for kind in entry.kinds
-    if kind in MILLED
-    for name, ends in ranges(entry.described, kind).items()
-    for end in ends
-]
+@cache
+def asked(name, kind, clause):
+    return ask(next(one for one in CLAUSES if one.name == clause), trial(name, kind))
 
 
 def test_every_file_is_found():
@@ -93,116 +56,84 @@ def test_every_file_is_found():
 
 
 @EACH_KIND
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_one_term_an_example(entry, kind, dtype):
-    assert bound(entry)(*examples(entry, kind, batch=6, dtype=dtype)).shape == (6,)
+@EACH_CLAUSE
+def test_keeps(name, kind, clause):
+    finding = asked(name, kind, clause.name)
+    assert finding.verdict is not Verdict.BROKEN, f"{finding.seen}; to mend: {finding.mend}"
+    assert (finding.verdict is Verdict.NOT_ASKED) == spared(BY_NAME[name], kind, clause.name), finding.seen
 
 
-@EACH_KIND
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_terms_have_the_type_of_the_prediction(entry, kind, dtype):
-    assert bound(entry)(*examples(entry, kind, dtype=dtype)).dtype == dtype
+def spared(entry, kind, clause):
+    """Whether a clause does not concern a loss."""
+    card = entry.described.card
+    needs = set(card.get("needs", ()))
+    if clause in ("own", "double"):
+        return bool(card.get("batch"))
+    if clause == "logits":
+        return kind not in ("binary", "multiclass", "segmentation", "sequence")
+    if clause == "ends":
+        return not ranges(entry.described, kind)
+    if clause == "padding":
+        return kind != "sequence"
+    if clause == "wide":
+        return not card.get("wide")
+    if clause == "counts":
+        return "class_counts" not in needs
+    if clause == "classes":
+        learns = bool(needs & {"classes", "generator"}) or "multiclass" in entry.kinds
+        return not (
+            kind in ("multiclass", "sequence") or "class_counts" in needs or (kind == "embedding" and not learns)
+        )
+    return clause == "target" and entry.name == "kl"
 
 
-@EACH_KIND
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_finite_at_extremes(entry, kind, dtype):
-    assert_finite(bound(entry), *extremes(entry, kind, dtype))
+@pytest.mark.parametrize(
+    ("entry", "check"),
+    [
+        pytest.param(entry, check, id=f"{entry.name}-{name}")
+        for entry in ENTRIES
+        for name, _, check in entries.CLAUSES
+        if name in ("file", "words") or entry.described.card.get(name)
+    ],
+)
+def test_its_entry_keeps(entry, check):
+    assert check(entry, found(entry.target))
 
 
-@pytest.mark.parametrize(("entry", "kind", "changed"), SEARCH_ENDS)
-def test_finite_at_the_ends_of_the_search(entry, kind, changed):
-    assert_finite(bound(entry, **changed), *extremes(entry, kind, torch.float32))
-
-
-def assert_finite(loss, prediction, target):
-    terms = loss(prediction.requires_grad_(), target)
-    (gradient,) = torch.autograd.grad(terms.sum(), prediction)
-    assert terms.isfinite().all()
-    assert gradient.isfinite().all()
-
-
-@EACH_KIND
-def test_gradient_is_the_slope(entry, kind):
-    prediction, target = examples(entry, kind, batch=4)
-    assert torch.autograd.gradcheck(lambda p: bound(entry)(p, target), prediction.requires_grad_())
-
-
-@EACH_KIND
-def test_permuted_batch_permutes_terms(entry, kind):
-    prediction, target = examples(entry, kind)
-    order = torch.arange(len(target)).roll(5).flip(0)
-    loss = bound(entry)
-    torch.testing.assert_close(loss(prediction[order], target[order]), loss(prediction, target)[order])
-
-
-@EACH_KIND
-def test_a_term_depends_on_its_own_example_only(entry, kind):
-    prediction, target = examples(entry, kind)
-    loss = bound(entry)
-    alone = torch.cat([loss(p, t) for p, t in zip(prediction.split(1), target.split(1), strict=True)])
-    torch.testing.assert_close(loss(prediction, target), alone)
-
-
-@EACH_KIND
-def test_inputs_are_left_as_they_are(entry, kind):
-    prediction, target = examples(entry, kind)
-    before = prediction.clone(), target.clone()
-    bound(entry)(prediction, target)
-    assert torch.equal(prediction, before[0])
-    assert torch.equal(target, before[1])
-
-
-@EACH_KIND
-def test_the_global_generator_is_left_alone(entry, kind):
-    before = torch.random.get_rng_state()
-    bound(entry)(*examples(entry, kind))
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def undecided(entry, kind):
-    """Predictions of zero, their targets, and the sign of the slope that leads from there to the target."""
-    if kind == "regression":
-        return torch.zeros(2, 1), torch.tensor([[2.0], [-2.0]]), torch.tensor([[-1.0], [1.0]])
-    if kind == "binary":
-        return torch.zeros(2), labelled(entry, torch.tensor([1, 0])), torch.tensor([-1.0, 1.0])
-    return torch.zeros(5, 5), torch.arange(5), 1 - 2 * torch.eye(5)
-
-
-@EACH_KIND
-def test_descent_leads_to_the_target(entry, kind):
-    prediction, target, signs = undecided(entry, kind)
-    (gradient,) = torch.autograd.grad(bound(entry)(prediction.requires_grad_(), target).sum(), prediction)
-    assert torch.equal(gradient.sign(), signs)
-
-
-@EACH_KIND
-def test_descent_lowers_the_mean(entry, kind):
-    prediction, target = examples(entry, kind)
-    loss, means = bound(entry), []
-    for _ in range(11):
-        terms = loss(prediction.requires_grad_(), target)
-        means.append(terms.mean().item())
-        (gradient,) = torch.autograd.grad(terms.sum(), prediction)
-        prediction = (prediction - 0.05 * gradient).detach()
-    assert all(later < earlier for earlier, later in itertools.pairwise(means))
+def test_what_is_held_fixed_is_known():
+    fixed = {e.name for e in ENTRIES for kind in e.kinds if "held fixed" in asked(e.name, kind, "slope").seen}
+    assert fixed == set(HELD)
 
 
 @EACH
-def test_file_holds_the_defaults_of_the_signature(entry):
-    assert settings_of(entry) == entry.parameters
+def test_file_trains_the_loss_of_its_name(entry):
+    given = entry.target.rpartition(".")[2].replace("_", "").lower()
+    assert given == ALIASES.get(entry.name, entry.name.replace("_", ""))
 
 
-@EACH
-def test_documented(entry):
-    assert entry.described.meaning
-    assert entry.described.equation
-    assert [title for title in DOCUMENTED if not entry.described.sections.get(title)] == []
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_that_train_alike_are_known(kind):
+    """Gradients of two losses on the same samples point the same way only where they are listed."""
+    prints = {e.name: entries.fingerprint(trial(e.name, kind)) for e in ENTRIES if kind in e.kinds}
+    assert prints
+    alike = {
+        frozenset((one, other))
+        for one, other in itertools.combinations(prints, 2)
+        if max(entries.angle(prints[one][player], prints[other][player]) for player in prints[one]) < entries.ALIKE
+    }
+    assert alike == {frozenset(pair) for pair, (where, _) in SAME.items() if where == kind}
 
 
-@EACH
-def test_search_ranges_are_of_parameters_and_hold_their_defaults(entry):
-    for name, (low, high, *_) in entry.described.card.get("search", {}).items():
-        default = entry.parameters[name]
-        assert low < high
-        assert not isinstance(default, float) or low <= default <= high
+@pytest.mark.parametrize(("pair", "told"), SAME.items(), ids=lambda given: "-".join(map(str, given)))
+def test_known_equivalences_have_their_factor(pair, told):
+    kind, factor = told
+    one, other = (entries.fingerprint(trial(name, kind))["model"] for name in pair)
+    torch.testing.assert_close(one, factor * other, rtol=1e-5, atol=1e-12)
+
+
+def test_prints_tell_losses_apart_that_differ_by_little():
+    """Neither a factor nor a sign passes for the other."""
+    pull = entries.fingerprint(trial("mse", "regression"))["model"]
+    assert entries.angle(pull, 7.5 * pull) < entries.ALIKE
+    assert entries.angle(pull, -pull) == pytest.approx(2)
+    assert entries.angle(pull, pull + 1e-4 * pull.roll(1)) > entries.ALIKE

@@ -1,0 +1,6 @@
+"""The contract of a loss: clauses that any loss keeps, built-in or somebody's own, and how to ask for them."""
+
+from lossbench.contract.calling import Broken, NotAsked, Trial
+from lossbench.contract.clauses import CLAUSES, Clause, Finding, Verdict, ask, examine
+
+__all__ = ["CLAUSES", "Broken", "Clause", "Finding", "NotAsked", "Trial", "Verdict", "ask", "examine"]

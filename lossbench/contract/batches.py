@@ -1,0 +1,88 @@
+"""What a loss makes of a batch: terms of their own, in their places, as they are in any other batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lossbench.contract.calling import Broken, NotAsked, Trial, told
+from lossbench.contract.samples import at_random
+
+ORDER = [5, 2, 7, 0, 3, 6, 1, 4]  # of a batch of eight
+
+
+def order(trial: Trial) -> str:
+    """A batch in another order has its terms in that order."""
+    sample = at_random(trial.kind, trial.heads)
+    for player in trial.players:
+        terms, moved = trial.terms(sample, player), trial.terms(sample.rows(ORDER), player)
+        if apart(moved, terms[ORDER] if terms.dim() else terms):
+            raise Broken(
+                f"terms change with the order of the batch{told(player)}",
+                "leave positions in the batch out of it: no weights by place, no sums along the batch",
+            )
+    return "terms go with their examples" if terms.dim() else "the same number"
+
+
+def own(trial: Trial) -> str:
+    """A term depends on its own example alone, unless its card says batch."""
+    if trial.batch:
+        raise NotAsked("its card says that it takes the whole batch")
+    sample = at_random(trial.kind, trial.heads)
+    for player in trial.players:
+        alone = torch.cat([trial.terms(sample.rows([row]), player).reshape(1) for row in range(len(sample))])
+        terms = trial.terms(sample, player)
+        if apart(terms, alone):
+            raise Broken(
+                f"alone, an example costs {pair(alone, terms)} in its batch{told(player)}",
+                "no mean, sum, sort or norm over the batch; if it needs the whole batch, say so by card(batch=True)",
+            )
+    return "the same alone as in the batch"
+
+
+def double(trial: Trial) -> str:
+    """In a batch twice as large the terms are the same: the one mean over the batch is the engine's."""
+    if trial.batch:
+        raise NotAsked("its card says that it takes the whole batch")
+    sample = at_random(trial.kind, trial.heads)
+    for player in trial.players:
+        terms = trial.terms(sample, player)
+        twice = trial.terms(sample.rows([*range(len(sample))] * 2), player)
+        if apart(twice, torch.cat([terms, terms]) if terms.dim() else terms):
+            raise Broken(
+                f"an example of 8 costs {pair(terms, twice[: len(terms)])} among 16{told(player)}: a mean taken twice",
+                "do not divide by the size of the batch: return the terms, of which the engine takes the mean",
+            )
+    return "the same in a batch twice as large"
+
+
+def replicas(trial: Trial) -> str:
+    """A loss whose card says wide gives two replicas at once what it gives each of them."""
+    if not (trial.card and trial.card.wide):
+        raise NotAsked("its card does not say wide: replicas are called one after another, or as one batch")
+    two = [replace(at_random(trial.kind, trial.heads, seed=seed), noise=tuple(range(8))) for seed in (1, 2)]
+    two = [replace(sample, weights=two[0].weights) for sample in two]
+    both = replace(
+        two[0],
+        prediction=torch.stack([sample.prediction for sample in two]),
+        target=torch.stack([sample.target for sample in two]),
+    )
+    for player in trial.players:
+        singly = torch.stack([trial.terms(sample, player) for sample in two])
+        if apart(trial.terms(both, player), singly):
+            raise Broken(
+                f"two replicas at once cost otherwise than one after the other{told(player)}",
+                "count axes from the end: tensors are [..., batch, …]; or leave wide out of its card",
+            )
+    return "two replicas at once cost what each costs"
+
+
+def pair(one: Tensor, other: Tensor) -> str:
+    place = int((one - other).abs().argmax()) if one.shape == other.shape else 0
+    return f"{one.flatten()[place].item():.4g}, and {other.flatten()[place].item():.4g}"
+
+
+def apart(one: Tensor, other: Tensor) -> bool:
+    return one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8, equal_nan=True)

@@ -1,0 +1,212 @@
+"""A loss as its task calls it, on samples: with what a run would bring, and what it returns looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from lossbench import build
+from lossbench.coding import Code
+from lossbench.contract.samples import DIMENSIONS, LATENT, PIXELS, Sample, players
+from lossbench.core import BadInput, Card, Parts, card_of, stream
+from lossbench.tasks.lifting import OfIdentities, lifted
+
+DECODER = torch.randn(LATENT, PIXELS, generator=stream(0, "contract/decoder"), dtype=torch.float64)
+EXAMPLES = 64  # that have noise of their own, at most
+
+
+class Broken(Exception):
+    """A clause is not kept: what was seen, and how to mend it."""
+
+    def __init__(self, seen: str, mend: str) -> None:
+        super().__init__(seen)
+        self.seen, self.mend = seen, mend
+
+
+class NotAsked(Exception):
+    """A clause does not concern this loss, and why."""
+
+
+@dataclass
+class Noise:
+    """Noise that belongs to examples: the same for each, in whatever batch, at whatever place."""
+
+    ids: tuple[int, ...]
+    dtype: torch.dtype
+    done: int = 0
+    drawn: int = 0
+
+    def own(self) -> Noise:
+        return Noise(self.ids, self.dtype)
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._of_each("normal", torch.randn, shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return self._of_each("uniform", torch.rand, shape)
+
+    def _of_each(self, name: str, draw: Any, shape: tuple[int, ...]) -> Tensor:
+        self.drawn += 1
+        random = stream(self.drawn, f"contract/{name}")
+        if shape[:1] != (len(self.ids),):
+            return draw(shape, generator=random, dtype=torch.float64).to(self.dtype)
+        table = draw((EXAMPLES, *shape[1:]), generator=random, dtype=torch.float64)
+        return table[list(self.ids)].to(self.dtype)
+
+
+@dataclass
+class Trial:
+    """A loss on one kind of problem: the object at a dotted path, and the settings that it is tried with."""
+
+    target: str
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    loss: Any = None
+    made: dict[object, Any] = field(default_factory=dict)
+
+    @property
+    def card(self) -> Card | None:
+        return card_of(self.loss)
+
+    @property
+    def heads(self) -> int:
+        return self.card.heads if self.card else 1
+
+    @property
+    def batch(self) -> bool:
+        """Whether its card says that it needs the whole batch."""
+        return bool(self.card and self.card.batch)
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        return players(self.kind)
+
+    def at(self, **settings: Any) -> Trial:
+        """The same loss with some settings changed."""
+        return replace(self, settings={**self.settings, **settings}, made={})
+
+    def parts(self, sample: Sample, player: str = "model") -> Parts:
+        """What the loss returns on copies of this sample."""
+        return Parts.of(self.raw(_copied(sample), player))
+
+    def terms(self, sample: Sample, player: str = "model") -> Tensor:
+        return self.parts(sample, player).terms
+
+    def raw(self, sample: Sample, player: str = "model") -> Any:
+        """What the loss returns on the very tensors of this sample."""
+        try:
+            return self._called(sample, player)
+        except SystemExit as end:
+            raise RuntimeError(f"it ended the program: exit {end.code}") from end
+
+    def _called(self, sample: Sample, player: str) -> Any:
+        loss, noise = self._loss(sample), Noise(sample.ids, sample.prediction.dtype)
+        if player == "critic":
+            return loss.critic(_critic(sample), sample.target, sample.prediction, noise)
+        if player == "generator":
+            return loss.generator(_critic(sample), sample.target, sample.prediction)
+        if self.kind == "autoencoder":
+            mean, log_variance = sample.prediction.chunk(2, -1)
+            decoder = DECODER.to(mean.dtype)
+            return loss(Code(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)
+        return loss(sample.prediction, sample.target)
+
+    def pull(self, sample: Sample, player: str = "model") -> tuple[Tensor, Tensor]:
+        """Terms, and the gradient of their sum. Raises: Broken where there is none."""
+        leaf = sample.leaf(player).detach().clone().requires_grad_()
+        terms = self.terms(sample.moved(player, leaf), player)
+        if not terms.requires_grad:
+            raise Broken(
+                f"what it returns{told(player)} has no gradient",
+                "keep detach, item, numpy and no_grad out of the way from the prediction to the terms",
+            )
+        (gradient,) = torch.autograd.grad(terms.sum(), leaf, allow_unused=True)
+        return terms.detach(), torch.zeros_like(leaf) if gradient is None else gradient
+
+    def _loss(self, sample: Sample) -> Any:
+        key = (sample.counts, sample.prediction.dtype, sample.prediction.shape[1:])
+        if key not in self.made:
+            self.made[key] = self.build(sample)
+        return self.made[key]
+
+    def build(self, sample: Sample) -> Any:
+        """As a run does. What it learns is in double precision where the sample is, else in single."""
+        brings: dict[str, Any] = {
+            "classes": lambda: len(sample.counts),
+            "class_counts": lambda: sample.counts,
+            "dimensions": lambda: sample.prediction.shape[-1] if self.kind == "embedding" else DIMENSIONS,
+            "generator": lambda: stream(0, "loss"),
+        }
+        made: Any = build.loss(OmegaConf.create({"_target_": self.target, **self.settings}), self.kind, brings)
+        if self.kind == "embedding" and self.card and "multiclass" in self.card.kinds:
+            made = OfIdentities(made, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
+            made = made.to(sample.prediction.dtype)  # as autocast would
+        if isinstance(made, nn.Module) and sample.prediction.dtype == torch.float64:
+            made = made.double()
+        return lifted(made, self.kind)
+
+
+class Held(TorchFunctionMode):
+    """What a loss detaches, or works out without gradients, kept as it was at the first call, in later ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+        self.next: int | None = None
+
+    def again(self) -> Held:
+        self.next = 0
+        return self
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        if not isinstance(given, Tensor) or (torch.is_grad_enabled() and getattr(func, "__name__", "") != "detach"):
+            return given
+        if self.next is None:
+            self.kept.append(given.detach().clone())
+            return given
+        self.next += 1
+        return self.kept[self.next - 1].clone()
+
+
+def found(target: str) -> Any:
+    """The object at a dotted path. Raises: BadInput where there is none."""
+    module, _, name = target.rpartition(".")
+    try:
+        loss = getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
+        raise BadInput(f"check: {target}: cannot be imported: {said(error)}") from error
+    if not callable(loss):
+        raise BadInput(f"check: {target}: a {type(loss).__name__}, which cannot be called")
+    return loss
+
+
+def told(player: str) -> str:
+    """A player's name, where there is more than one."""
+    return "" if player == "model" else f" for the {player}"
+
+
+def said(error: BaseException) -> str:
+    """The error's type and its last line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+
+
+def _copied(sample: Sample) -> Sample:
+    """Tensors of their own that lead back to the sample's, so that whatever is done to them stays with them."""
+    weights = None if sample.weights is None else sample.weights.clone()
+    return replace(sample, prediction=sample.prediction.clone(), target=sample.target.clone(), weights=weights)
+
+
+def _critic(sample: Sample) -> Any:
+    """D(x) = w·x + b, of pictures [batch, 2, 3]."""
+    weights = sample.weights
+    assert weights is not None
+    return lambda pictures: pictures.flatten(-2) @ weights[:-1] + weights[-1]

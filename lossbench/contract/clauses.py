@@ -1,0 +1,91 @@
+"""The contract: what any loss has to keep so that it can be compared, clause by clause."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from lossbench.contract import batches, form, meaning, numbers
+from lossbench.contract.calling import Broken, NotAsked, Trial, said
+
+Check = Callable[[Trial], str]
+
+
+class Verdict(Enum):
+    KEPT = "kept"
+    BROKEN = "broken"
+    NOT_ASKED = "not asked"
+
+
+@dataclass(frozen=True)
+class Clause:
+    """`check` says what was seen, and raises Broken or NotAsked. It is asked where those `after` are not broken."""
+
+    name: str
+    title: str
+    check: Check
+    after: tuple[str, ...] = ("callable",)
+
+
+@dataclass(frozen=True)
+class Finding:
+    clause: Clause
+    verdict: Verdict
+    seen: str
+    mend: str = ""
+
+
+PULLS = ("callable", "logits", "gradient")
+ALONE = ("callable", "shape", "repeat", "order")
+CLAUSES = (
+    Clause("signature", "prediction and target by position, settings by keyword, with defaults", form.signature, ()),
+    Clause("callable", "takes what its task gives", form.callable_, ()),
+    Clause("logits", "takes logits, not probabilities", numbers.logits),
+    Clause("shape", "one term an example, or one number if its card says batch", form.shape),
+    Clause("dtype", "terms in the prediction's floating type", form.dtype),
+    Clause("target", "looks at the target", meaning.target),
+    Clause("gradient", "the gradient reaches the prediction", meaning.gradient),
+    Clause("generator", "global random generators left alone", form.generator),
+    Clause("inputs", "prediction and target left as they are", form.inputs),
+    Clause("repeat", "two calls give the same", form.repeat),
+    Clause("finite", "finite at extremes, terms and gradient", numbers.finite, PULLS),
+    Clause("ends", "finite over its search ranges", numbers.ends, PULLS),
+    Clause("slope", "the gradient is the slope", numbers.slope, (*PULLS, "dtype", "repeat")),
+    Clause("order", "terms go with their examples", batches.order, ("callable", "shape", "repeat")),
+    Clause("double", "the same in a batch twice as large", batches.double, ALONE),
+    Clause("own", "a term depends on its own example alone", batches.own, (*ALONE, "double")),
+    Clause("wide", "takes replicas at once, if its card says wide", batches.replicas, ALONE),
+    Clause("padding", "what fills a sequence up never pulls", meaning.padding, PULLS),
+    Clause("classes", "classes may be numbered in any way", meaning.classes),
+    Clause("counts", "the rarer a class, the dearer", meaning.counts),
+    Clause("descent", "descent leads to the target", meaning.descent, PULLS),
+    Clause("scale", "cost and slope in its own scale", meaning.scale, PULLS),
+)
+
+
+def examine(trial: Trial, clauses: tuple[Clause, ...] = CLAUSES) -> list[Finding]:
+    """What each clause says of a loss on one kind of problem."""
+    found: dict[str, Finding] = {}
+    for clause in clauses:
+        hindered = [a for a in clause.after if a in found and found[a].verdict is Verdict.BROKEN]
+        if hindered:
+            found[clause.name] = Finding(clause, Verdict.NOT_ASKED, f"first mend: {hindered[0]}")
+        else:
+            found[clause.name] = ask(clause, trial)
+    return list(found.values())
+
+
+def ask(clause: Clause, trial: Trial) -> Finding:
+    """What one clause says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Finding(clause, Verdict.KEPT, clause.check(trial))
+    except Broken as broken:
+        return Finding(clause, Verdict.BROKEN, broken.seen, broken.mend)
+    except NotAsked as why:
+        return Finding(clause, Verdict.NOT_ASKED, str(why))
+    except Exception as error:  # whatever a foreign loss does
+        return Finding(clause, Verdict.BROKEN, f"raised {said(error)}", "take what the task gives, in every type")

@@ -1,0 +1,216 @@
+"""What a loss looks like from outside: how it is called, what it returns, and that it leaves all else alone."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lossbench.contract.calling import Broken, NotAsked, Trial, said, told
+from lossbench.contract.samples import DTYPES, Sample, at_random
+from lossbench.core import Parts
+
+LOOKS = "loss(prediction, target, *, hyper-parameters)"
+TARGETS = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth")
+PREDICTIONS = ("prediction", "predictions", "pred", "preds", "logits", "input", "output", "outputs", "scores", "y_pred")
+PROBABILITIES = "it seems to want probabilities; take logits, and log_softmax or logsigmoid inside"
+LOGIT_KINDS = ("binary", "multiclass", "segmentation", "sequence")
+
+
+def signature(trial: Trial) -> str:
+    """Prediction and target by position, hyper-parameters by keyword and with defaults."""
+    made, gan = trial.loss, trial.kind == "gan"
+    calls = [getattr(made, name) for name in trial.players] if gan else [_called(made)]
+    for call, wanted in zip(calls, (3, 3) if gan else (2,), strict=True):
+        try:
+            given = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
+        except (TypeError, ValueError):
+            raise NotAsked("written in another language: it has no signature to read") from None
+        _positional(given, wanted, trial)
+    if isinstance(made, type):
+        _defaults(list(inspect.signature(made).parameters.values()), trial)
+    return "critic and generator of (D, real, fake)" if gan else LOOKS
+
+
+def _called(made: Any) -> Callable[..., Any]:
+    if isinstance(made, type):
+        return made.forward if issubclass(made, nn.Module) else made.__call__
+    return made.forward if isinstance(made, nn.Module) else made
+
+
+def _positional(given: list[inspect.Parameter], wanted: int, trial: Trial) -> None:
+    places = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = f"takes ({', '.join(p.name for p in given)})"
+    looks = "critic(D, real, fake) and generator(D, real, fake)" if wanted == 3 else LOOKS
+    if len(places) < wanted and not any(p.kind == p.VAR_POSITIONAL for p in given):
+        raise Broken(f"{names}: {wanted} by position are given", f"make it {looks}")
+    if wanted == 2 and places[:2] and places[0].name in TARGETS and places[1:2] and places[1].name in PREDICTIONS:
+        raise Broken(f"{names}: the target first", f"swap the first two: {looks}")
+    beyond = [p.name for p in places[wanted:] if not (wanted == 3 and p.name == "noise")]
+    if beyond:
+        raise Broken(f"{names}: {', '.join(beyond)} by position", f"put a * before {beyond[0]}: {looks}")
+    _defaults([p for p in given if p.kind == p.KEYWORD_ONLY], trial)
+
+
+def _defaults(settings: list[inspect.Parameter], trial: Trial) -> None:
+    needs = trial.card.needs if trial.card else ()
+    named = [p for p in settings if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    bare = [p.name for p in named if p.default is p.empty and p.name not in needs]
+    if bare:
+        raise Broken(f"no default for {', '.join(bare)}", "give every hyper-parameter the default of its paper")
+
+
+def callable_(trial: Trial) -> str:
+    """On a batch of the task's tensors it returns a tensor."""
+    sample = at_random(trial.kind, trial.heads).to(torch.float32)
+    for player in trial.players:
+        try:
+            given = Parts.of(trial.raw(sample, player)).terms
+        except Exception as error:  # whatever a foreign loss does
+            raise Broken(f"raised {said(error)}{told(player)}", _why(trial, sample)) from error
+        if not isinstance(given, Tensor):
+            raise Broken(f"returned a {type(given).__name__}{told(player)}", "return the terms as a tensor")
+        if trial.kind not in LOGIT_KINDS and not given.isfinite().all():  # logits: see numbers.logits
+            raise Broken(f"not finite at ordinary predictions{told(player)}", "look for log, root or quotient of them")
+    return f"on prediction {list(sample.prediction.shape)} and target {list(sample.target.shape)}"
+
+
+def _why(trial: Trial, sample: Sample) -> str:
+    takes = f"take prediction {list(sample.prediction.shape)} and target {list(sample.target.shape)}"
+    return hint(trial, sample) or takes
+
+
+def hint(trial: Trial, sample: Sample) -> str:
+    """What else than these predictions and targets the loss would take, if anything."""
+    signs, floats = replace(sample, target=2 * sample.target - 1), sample.target.to(sample.prediction.dtype)
+    if trial.kind in LOGIT_KINDS and _takes(trial, probable(sample)):
+        return PROBABILITIES
+    if trial.kind in ("binary", "segmentation") and _takes(trial, replace(sample, target=floats)):
+        return "labels are whole numbers: begin with target.to(prediction.dtype)"
+    if trial.kind in ("binary", "segmentation") and _takes(trial, signs):
+        return "it seems to want targets −1 and +1; say so by card(signs=True), or take 0 and 1"
+    if trial.kind != "gan" and _takes(trial, replace(sample, prediction=sample.target, target=sample.prediction)):
+        return f"it works with the two swapped: make it {LOOKS}"
+    return ""
+
+
+def probable(sample: Sample) -> Sample:
+    """Probabilities where there were logits."""
+    flat = sample.kind in ("binary", "segmentation")
+    return replace(sample, prediction=sample.prediction.sigmoid() if flat else sample.prediction.softmax(-1))
+
+
+def _takes(trial: Trial, sample: Sample) -> bool:
+    try:
+        given = trial.terms(sample)
+        return given.shape in ((), (len(sample),)) and bool(given.isfinite().all())
+    except Exception:  # whatever a foreign loss does
+        return False
+
+
+def shape(trial: Trial) -> str:
+    """One term an example; one number only where its card says that it takes the whole batch at once."""
+    sample = at_random(trial.kind, trial.heads)
+    for player in trial.players:
+        given = trial.terms(sample, player)
+        if tuple(given.shape) == (len(sample),) or (not given.dim() and trial.batch):
+            continue
+        if not given.dim():
+            raise Broken(
+                f"one number for a batch of {len(sample)}{told(player)}: it reduces silently",
+                "leave out the mean or sum over the batch; if it needs the whole batch, say so by card(batch=True)",
+            )
+        raise Broken(f"{list(given.shape)} for a batch of {len(sample)}{told(player)}", f"return [{len(sample)}]")
+    return "one number a batch, as its card says" if not given.dim() else f"[{len(sample)}]"
+
+
+def dtype(trial: Trial) -> str:
+    """Terms in the type of the prediction."""
+    for kept in DTYPES:
+        for player in trial.players:
+            given = trial.terms(at_random(trial.kind, trial.heads).to(kept), player).dtype
+            if given != kept:
+                raise Broken(
+                    f"{name(given)} of a prediction in {name(kept)}{told(player)}",
+                    "return terms.to(prediction.dtype), and make tensors by prediction.new_tensor(…)",
+                )
+    return ", ".join(map(name, DTYPES))
+
+
+def name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def generator(trial: Trial) -> str:
+    """Nothing drawn from, or set in, the global random generators."""
+    sample = at_random(trial.kind, trial.heads)
+    found, before = _states(), _stirred()
+    try:
+        fresh = trial.at()
+        for player in trial.players:
+            fresh.terms(sample, player)
+        moved = [whose for whose, state in _states().items() if _plain(state) != _plain(before[whose])]
+    finally:
+        torch.random.set_rng_state(found["torch's"])
+        random.setstate(found["Python's"])
+        np.random.set_state(found["NumPy's"])  # noqa: NPY002
+    if moved:
+        raise Broken(
+            f"{' and '.join(moved)} global generator is at another place than before",
+            "draw from a torch.Generator of one's own: card(needs=('generator',)) brings the seed's",
+        )
+    return "where they were"
+
+
+def _stirred() -> dict[str, Any]:
+    """The generators somewhere that no loss would have set them to."""
+    torch.rand(1), random.random(), np.random.random()  # noqa: NPY002
+    return _states()
+
+
+def _states() -> dict[str, Any]:
+    return {
+        "torch's": torch.random.get_rng_state(),
+        "Python's": random.getstate(),
+        "NumPy's": np.random.get_state(),  # noqa: NPY002
+    }
+
+
+def _plain(state: Any) -> list[Any]:
+    """Of a state, all its numbers."""
+    return [part.tolist() if hasattr(part, "tolist") else part for part in state]
+
+
+def inputs(trial: Trial) -> str:
+    """Prediction and target are as they were."""
+    for player in trial.players:
+        sample = at_random(trial.kind, trial.heads)
+        given = {"prediction": sample.prediction, "target": sample.target, "critic": sample.weights}
+        before = {name: (t.clone(), t._version) for name, t in given.items() if t is not None}
+        trial.raw(sample, player)
+        for name, (values, version) in before.items():
+            tensor: Any = given[name]
+            if not torch.equal(tensor, values) or tensor._version != version:
+                raise Broken(
+                    f"the {name} was written to{told(player)}", "use operations without _ at their end, and no x[…] = …"
+                )
+    return "untouched"
+
+
+def repeat(trial: Trial) -> str:
+    """Two calls give the same."""
+    sample = at_random(trial.kind, trial.heads)
+    for player in trial.players:
+        first, second = (trial.terms(sample, player) for _ in range(2))
+        if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
+            apart = (first - second).abs().max().item()
+            raise Broken(
+                f"{apart:.3g} apart in two calls{told(player)}", "keep nothing from call to call, and draw nothing"
+            )
+    return "the same to the bit"

@@ -1,0 +1,188 @@
+"""What a loss means: it looks at the target, takes classes by any number, and leads the right way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.contract.batches import apart, pair
+from lossbench.contract.calling import DECODER, Broken, NotAsked, Trial, told
+from lossbench.contract.samples import CLASSES, IDENTITIES, LATENT, Sample, at_random, undecided
+from lossbench.tasks.lifting import PAD
+
+RENAMED = (1, 0, 2, 4, 3)  # classes; no rotation, so that weights which are one class off do not go with it
+STEPS, STRIDE = 10, 0.05
+
+
+def target(trial: Trial) -> str:
+    """Other targets, other terms."""
+    sample = at_random(trial.kind, trial.heads)
+    other = replace(sample, target=_other(sample))
+    first, second = (trial.terms(given, trial.players[0]) for given in (sample, other))
+    if not torch.equal(first, second):
+        return f"other targets change terms by up to {(first - second).abs().max().item():.3g}"
+    if trial.kind == "autoencoder":
+        raise NotAsked("it looks at the code alone, which is made of the picture")
+    raise Broken(f"the same terms whatever the target{told(trial.players[0])}", "use the second argument")
+
+
+def _other(sample: Sample) -> Tensor:
+    if sample.kind == "embedding":
+        return sample.target.sort().values
+    return 1 - sample.target if sample.kind == "segmentation" else sample.target.roll(1, 0)
+
+
+def gradient(trial: Trial) -> str:
+    """The gradient reaches the prediction."""
+    sizes = []
+    for player in trial.players:
+        _, slope = trial.pull(at_random(trial.kind, trial.heads), player)
+        if not slope.abs().sum() > 0:
+            raise Broken(
+                f"it is 0 everywhere{told(player)}",
+                "keep detach, round, argmax and comparisons out of the way from the prediction to the terms",
+            )
+        sizes.append(f"{slope.abs().mean().item():.3g}{told(player)}")
+    return f"of mean size {', '.join(sizes)}"
+
+
+def classes(trial: Trial) -> str:
+    """Classes under other numbers, their counts with them, cost the same."""
+    renamed = _renamed(trial)
+    sample = at_random(trial.kind, trial.heads)
+    terms, moved = trial.terms(sample), trial.terms(renamed(sample))
+    if apart(terms, moved):
+        raise Broken(
+            f"an example costs {pair(terms, moved)} once classes are numbered in another way",
+            "find what belongs to a class by its index from 0, the same for logits, labels and counts",
+        )
+    return "whatever their numbers"
+
+
+def _renamed(trial: Trial) -> Callable[[Sample], Sample]:
+    counted = bool(trial.card and "class_counts" in trial.card.needs)
+    if trial.kind in ("multiclass", "sequence"):
+        return _numbered
+    if trial.kind == "binary" and counted:
+        return lambda s: replace(s, prediction=-s.prediction, target=1 - s.target, counts=s.counts[::-1])
+    if trial.kind == "embedding" and not (trial.card and {"classes", "generator"} & set(trial.card.needs)):
+        if trial.card and "multiclass" in trial.card.kinds:
+            raise NotAsked("the logits of classes are learned with it, each from its own start")
+        return lambda s: replace(s, target=max(IDENTITIES) + 1 - s.target)
+    raise NotAsked("no classes that could change places")
+
+
+def _numbered(sample: Sample) -> Sample:
+    """Classes renamed; of tokens, 0 stays what fills up."""
+    names = torch.tensor(RENAMED if sample.kind == "multiclass" else (0, 2, 1, 4, 3))
+    back = names.argsort()
+    kept = tuple(sample.counts[k] for k in back.tolist())
+    return replace(sample, prediction=sample.prediction[..., back], target=names[sample.target], counts=kept)
+
+
+def padding(trial: Trial) -> str:
+    """What fills a sequence up never pulls."""
+    if trial.kind != "sequence":
+        raise NotAsked("nothing is filled up")
+    sample = at_random(trial.kind, trial.heads)
+    _, pull = trial.pull(sample)
+    filled = sample.target == PAD
+    if pull[filled].any():
+        raise Broken(
+            f"up to {pull[filled].abs().max().item():.3g} of gradient at tokens that fill up (target {PAD})",
+            f"leave them out: terms.masked_fill(target == {PAD}, 0), and a mean over the others",
+        )
+    return f"no gradient at {int(filled.sum())} tokens that fill up"
+
+
+def counts(trial: Trial) -> str:
+    """A loss that asks for class counts: the rarer a class, the dearer its examples."""
+    if not (trial.card and "class_counts" in trial.card.needs):
+        raise NotAsked("it does not ask for class counts")
+    sample = undecided(trial.kind, trial.heads)
+    labels = torch.arange(len(sample.counts))
+    terms = trial.terms(replace(sample, prediction=sample.prediction[: len(labels)], target=labels, noise=()))
+    by_count = torch.tensor(sample.counts).argsort(descending=True)
+    dearer = terms[by_count]
+    if not (dearer.diff() > 0).all():
+        told = ", ".join(f"{n}: {cost:.3g}" for n, cost in zip(sample.counts, terms.tolist(), strict=True))
+        raise Broken(f"undecided, an example of a class of n costs ({told})", "count k is that of class k, from 0")
+    return f"{dearer[0].item():.3g} … {dearer[-1].item():.3g} from the commonest to the rarest, undecided"
+
+
+def descent(trial: Trial) -> str:
+    """Ten steps of descent lower the cost and bring every prediction nearer its target."""
+    lowered = []
+    for player in trial.players:
+        sample = start = undecided(trial.kind, trial.heads, player)
+        costs = []
+        for _ in range(STEPS):
+            terms, pull = trial.pull(sample, player)
+            costs.append(terms.mean().item())
+            sample = sample.moved(player, sample.leaf(player) - STRIDE * pull / pull.abs().max().clamp(min=1e-300))
+        costs.append(trial.terms(sample, player).mean().item())
+        near, far = distance(sample, player, trial.heads), distance(start, player, trial.heads)
+        closer = near < far
+        if not (closer.any() if trial.kind == "autoencoder" else closer.all()):
+            raise Broken(
+                f"ten steps leave {int((~closer).sum())} of {closer.numel()} no nearer the target{told(player)}",
+                "look for a wrong sign, a swapped argument, or a part of the targets that is left out",
+            )
+        if not costs[-1] < costs[0]:
+            raise Broken(f"the cost went from {costs[0]:.4g} to {costs[-1]:.4g}{told(player)}", "mend its gradient")
+        lowered.append(f"{costs[0]:.4g} → {costs[-1]:.4g}{told(player)}")
+    return f"cost {', '.join(lowered)}"
+
+
+def distance(sample: Sample, player: str, heads: int = 1) -> Tensor:
+    """How far predictions are from what they should be, whatever the loss; an example each where that can be."""
+    given, wanted = sample.prediction.detach(), sample.target
+    if sample.kind == "regression":
+        return (given[:, : wanted.shape[1]] - wanted).abs().mean(1)
+    if sample.kind == "boxes":
+        return (given - wanted).gather(1, wanted.abs().argmax(1, keepdim=True)).abs().squeeze(1)
+    if sample.kind in ("binary", "segmentation"):
+        return ((1 - 2 * wanted) * given).flatten(1).mean(1) if given.dim() > 1 else (1 - 2 * wanted) * given
+    if sample.kind in ("multiclass", "sequence"):
+        right = F.one_hot(wanted, CLASSES)
+        margins = (given * (1 - right)).sum(-1) / (CLASSES - 1) - (given * right).sum(-1)
+        return margins if sample.kind == "multiclass" else (margins * (wanted != PAD)).sum(1)
+    if sample.kind == "gan":
+        return _scores(sample, player)
+    return _between(given, wanted) if sample.kind == "embedding" else _untrue(given, wanted)
+
+
+def _scores(sample: Sample, player: str) -> Tensor:
+    assert sample.weights is not None
+    fake, real = (pictures.flatten(1) @ sample.weights[:-1] for pictures in (sample.prediction, sample.target))
+    return (-fake if player == "generator" else (fake - real)).mean()
+
+
+def _between(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Mean cosine between identities less that within them."""
+    near, same = F.normalize(embeddings) @ F.normalize(embeddings).T, labels[:, None] == labels
+    mates = same & ~torch.eye(len(labels), dtype=torch.bool)
+    return near[~same].mean() - near[mates].mean()
+
+
+def _untrue(codes: Tensor, pictures: Tensor) -> Tensor:
+    """How badly a picture is told by its code, and how far the code is from the prior: one of them shall fall."""
+    mean, log_variance = codes.split(LATENT, -1)
+    told = F.binary_cross_entropy_with_logits(mean @ DECODER, pictures)
+    return torch.stack([told, (mean.square() + log_variance.exp() - 1 - log_variance).mean()])
+
+
+def scale(trial: Trial) -> str:
+    """What it costs to be undecided, and how hard that pulls: how its learning rate compares with others'."""
+    told = []
+    for player in trial.players:
+        terms, pull = trial.pull(undecided(trial.kind, trial.heads, player), player)
+        size = pull.flatten(1).norm(dim=1).mean() if pull.dim() > 1 else pull.abs().mean()
+        name = "" if player == "model" else f"{player} "
+        told.append(f"{name}{terms.mean().item():.4g}, slope {size.item():.3g}")
+    where = "at random" if trial.kind in ("autoencoder", "embedding") else "undecided"
+    return f"{where}: {'; '.join(told)}"

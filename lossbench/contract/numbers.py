@@ -1,0 +1,165 @@
+"""What a loss does with numbers: finite far out, and a gradient that is the slope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossbench.contract.calling import Broken, Held, NotAsked, Trial, told
+from lossbench.contract.form import LOGIT_KINDS, PROBABILITIES, name, probable
+from lossbench.contract.samples import DTYPES, Sample, at_random, extremes
+
+STEP = 1e-6
+MEND = "write it so that nothing overflows: logsigmoid, log_softmax, softplus, expm1; exp(γ·log p) for a power p^γ"
+
+
+def logits(trial: Trial) -> str:
+    """Any number is a logit: the loss pulls on it, inside 0 … 1 and outside."""
+    if trial.kind not in LOGIT_KINDS:
+        raise NotAsked("predictions of this kind are no logits")
+    sample = at_random(trial.kind, trial.heads)
+    inside = _pulls(trial, probable(sample))
+    outside = _pulls(trial, wrong(sample))
+    if not _finite(trial, sample):
+        where = "finite at probabilities" if _finite(trial, probable(sample)) else "nor is it at probabilities"
+        raise Broken(f"not finite at logits outside 0 … 1, {where}", PROBABILITIES)
+    if inside and not outside:
+        raise Broken("no gradient at wrong logits outside 0 … 1, some at probabilities", PROBABILITIES)
+    return "pulls on wrong logits of ±3"
+
+
+def _finite(trial: Trial, sample: Sample) -> bool:
+    return bool(trial.terms(sample).isfinite().all())
+
+
+def _pulls(trial: Trial, sample: Sample) -> bool:
+    return bool(trial.pull(sample)[1].abs().sum() > 0)
+
+
+def wrong(sample: Sample) -> Sample:
+    """Logits that are sure of the wrong answer."""
+    if sample.kind in ("binary", "segmentation"):
+        return sample.moved("model", (3 - 6 * sample.target).double())
+    right = torch.nn.functional.one_hot(sample.target, sample.prediction.shape[-1])
+    return sample.moved("model", 3 - 6.0 * right.double())
+
+
+def finite(trial: Trial) -> str:
+    """Terms and gradients are finite at far predictions, in every floating type."""
+    most = _all_finite(trial, "")
+    return f"terms up to {most:.3g} at predictions of 0, ±20, ±100, ±1e4"
+
+
+def ends(trial: Trial) -> str:
+    """They are finite at both ends of each search range, and a tenth of the way up, where powers are below 1."""
+    ranges = search(trial)
+    if not ranges:
+        raise NotAsked("no search ranges on its card" if trial.card else "no card with search ranges")
+    for setting, (low, high) in ranges.items():
+        inside = low + (high - low) / 10
+        for value in (low, round(inside) if isinstance(low, int) and isinstance(high, int) else inside, high):
+            _all_finite(trial.at(**{setting: value}), f" at {setting}={value:g}")
+    return "over " + ", ".join(f"{name} {low:g} … {high:g}" for name, (low, high) in ranges.items())
+
+
+def search(trial: Trial) -> dict[str, tuple[float, float]]:
+    """The ranges of the loss's card that hold for this kind of problem."""
+    every = trial.card.search if trial.card else {}
+    return {name: (low, high) for name, (low, high, *kinds) in every.items() if not kinds or trial.kind in kinds[0]}
+
+
+def _all_finite(trial: Trial, where: str) -> float:
+    most = 0.0
+    for dtype in DTYPES:
+        for player, sample in _each_extreme(trial):
+            far = sample.to(dtype)
+            terms, gradient = trial.pull(far, player)
+            for what, values in (("term", terms), ("gradient", gradient)):
+                if not values.isfinite().all():
+                    raise Broken(f"{_strange(values, far)} {what}{told(player)}{where}, {name(dtype)}", MEND)
+            most = max(most, terms.abs().max().item())
+    return most
+
+
+def _each_extreme(trial: Trial) -> Iterator[tuple[str, Sample]]:
+    for sample in extremes(trial.kind, trial.heads):
+        for player in trial.players:
+            yield player, sample
+
+
+def _strange(values: Tensor, sample: Sample) -> str:
+    """Which of the values is not finite, and at what prediction and target."""
+    rows = (~values.isfinite()).reshape(len(values) if values.dim() else 1, -1).any(1)
+    found = values[~values.isfinite()].flatten()[0].item()
+    kind = "NaN" if found != found else "infinite"
+    if len(rows) != len(sample):
+        return kind
+    row = int(rows.nonzero()[0])
+    at = [f"{value:g}" for value in sample.prediction[row].flatten().tolist()]
+    told = sample.target[row].flatten().tolist()
+    return f"at prediction ({', '.join(at)}), target {told[0] if len(told) == 1 else told}: {kind}"
+
+
+def slope(trial: Trial) -> str:
+    """The gradient is the slope of the terms, by differences in double precision."""
+    off, held = 0.0, False
+    for player in trial.players:
+        sample = at_random(trial.kind, trial.heads, batch=8 if trial.kind == "embedding" else 4)
+        trial.pull(sample, player)  # says so where there is no gradient at all
+        gradient = _weighed(trial, sample, player)
+        scale = gradient.abs().max().item()
+        error = (gradient - _by_differences(trial, sample, player, None)).abs().max().item()
+        if error > 1e-4 * scale + 1e-7:  # what is held fixed on purpose has no slope of its own
+            error, held = (gradient - _by_differences(trial, sample, player, Held())).abs().max().item(), True
+        if not error <= 1e-4 * scale + 1e-7:
+            raise Broken(
+                f"the gradient{told(player)} is up to {error:.3g} from the slope, itself up to {scale:.3g}",
+                "let autograd work it out, or mend the backward of your own torch.autograd.Function",
+            )
+        off = max(off, error)
+    fixed = ", with what it detaches held fixed" if held else ""
+    return f"to {off:.1g}{fixed}"
+
+
+def _of(trial: Trial, sample: Sample, player: str) -> Tensor:
+    """One number: the terms by weights of their own, so that none can hide behind another."""
+    terms = trial.terms(sample, player)
+    return (terms * torch.linspace(0.5, 1.5, max(1, terms.numel()), dtype=terms.dtype).view(terms.shape)).sum()
+
+
+def _weighed(trial: Trial, sample: Sample, player: str) -> Tensor:
+    leaf = sample.leaf(player).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(_of(trial, sample.moved(player, leaf), player), leaf)
+    return gradient
+
+
+def _by_differences(trial: Trial, sample: Sample, player: str, held: Held | None) -> Tensor:
+    leaf = sample.leaf(player)
+
+    def value(at: Tensor) -> float:
+        moved = sample.moved(player, at.clone().requires_grad_())
+        if held is None:
+            return _of(trial, moved, player).item()
+        with held:
+            given = _of(trial, moved, player)
+        return given.detach().item()
+
+    value(leaf)  # what is held is that of the first call
+    return _differences(leaf, value, held)
+
+
+def _differences(leaf: Tensor, value: Any, held: Held | None) -> Tensor:
+    found = torch.zeros_like(leaf).flatten()
+    for place in range(leaf.numel()):
+        beside = []
+        for step in (STEP, -STEP):
+            moved = leaf.clone().flatten()
+            moved[place] += step
+            if held is not None:
+                held.again()
+            beside.append(value(moved.view_as(leaf)))
+        found[place] = (beside[0] - beside[1]) / (2 * STEP)
+    return found.view_as(leaf)

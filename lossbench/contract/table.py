@@ -1,0 +1,48 @@
+"""What `check` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lossbench.contract.checking import Checked
+from lossbench.contract.clauses import Finding, Verdict
+
+COLOURS = {Verdict.KEPT: "green", Verdict.BROKEN: "bold red", Verdict.NOT_ASKED: "dim"}
+
+
+def show(checked: Checked, console: Console) -> None:
+    """A row a clause; below, what is broken and how to mend it, a line each."""
+    table = Table(title=f"{escape(checked.name)}: the contract of a loss", title_justify="left")
+    for column in ("clause", "what it demands", "verdict", "what was seen"):
+        table.add_column(column, overflow="fold")
+    mends = []
+    for clause, verdict, seen, mend in rows(checked):
+        table.add_row(clause[0], clause[1], f"[{COLOURS[verdict]}]{verdict.value}[/]", escape(seen))
+        if verdict is Verdict.BROKEN:
+            mends.append(f"[bold]{clause[0]}[/]: {escape(mend)}")
+    console.print(table)
+    console.print(f"tried on {escape(checked.chosen)}")
+    console.print("\n".join(["[bold red]to mend[/]", *mends]) if mends else "[bold green]kept[/]")
+
+
+def rows(checked: Checked) -> Iterator[tuple[tuple[str, str], Verdict, str, str]]:
+    """A clause over all kinds of problem: broken where one of them breaks it, kept where one keeps it."""
+    several = len(checked.findings) > 1
+    for same in zip(*checked.findings.values(), strict=True):
+        kinds = dict(zip(checked.findings, same, strict=True))
+        worst = _worst(same)
+        kind = next(kind for kind, finding in kinds.items() if finding is worst)
+        apart = several and len({finding.seen for finding in same}) > 1
+        clause = worst.clause.name, worst.clause.title
+        yield clause, worst.verdict, f"{kind}: {worst.seen}" if apart else worst.seen, worst.mend
+    for finding in checked.of_file:
+        yield (finding.clause.name, finding.clause.title), finding.verdict, finding.seen, finding.mend
+
+
+def _worst(findings: Sequence[Finding]) -> Finding:
+    order = (Verdict.BROKEN, Verdict.KEPT, Verdict.NOT_ASKED)
+    return min(findings, key=lambda finding: order.index(finding.verdict))
