@@ -1,4 +1,4 @@
-"""What the command line does beside training: `list`, `report`, `ui`, and what `compare` stands for."""
+"""What the command line does beside training: `check`, `list`, `report`, `ui`, and what `compare` stands for."""
 
 from __future__ import annotations
 
@@ -37,18 +37,51 @@ def compare(arguments: list[str]) -> list[str]:
 
 
 def list_losses(arguments: list[str]) -> None:
-    """`list [dataset=X]`: the catalogue, or what fits a dataset."""
-    from lossbench import catalogue, settings, terminal
+    """`list [dataset=X] [--html FILE] [--config-dir FOLDER]`: the catalogue, or what fits a dataset; or as a page."""
+    asked = _list_arguments(arguments)
+    from lossbench import catalogue, families, settings, terminal
 
-    unknown = [a for a in arguments if not a.startswith("dataset=")]
+    entries, title = catalogue.losses([settings.CONFIGS, *asked.folders]), "losses"
+    found = families.families(entries)
+    if asked.dataset:
+        kind = _kind(asked.dataset)
+        title = f"losses that fit {asked.dataset} ({kind})"
+        found = families.families([entry for entry in entries if kind in entry.kinds], guests=False)
+    if not asked.html:
+        terminal.out().print(terminal.catalogue(found, title))
+        return
+    from lossbench.gallery.page import page
+
+    try:
+        with (
+            Path(asked.html).open("w", encoding="utf-8") as file,  # before the half minute that drawing takes
+            terminal.bar("gallery", sum(len(family.members) for family in found)) as bar,
+        ):
+            file.write(page(found, title, lambda name: bar.advance(1, 0)))
+    except OSError as error:
+        raise BadInput(f"list: --html {asked.html}: cannot be written: {error.strerror}") from error
+    terminal.out().print(f"gallery: {Path(asked.html).absolute()}")
+
+
+def _list_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        "python -m lossbench list",
+        usage="%(prog)s [dataset=DATASET] [options]",
+        description="The catalogue of losses, by family; with a dataset, those that fit it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar="dataset=DATASET", help="only what fits this dataset")
+    parser.add_argument("--html", metavar="FILE", help="draw every loss and its gradient on a page instead")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="also the losses of this folder of configurations")
+    asked = parser.parse_args(arguments)
+    unknown = [word for word in asked.words if not word.startswith("dataset=")]
     if unknown:
         raise BadInput(f"list: {unknown[0]} is not understood; list, or list dataset=…")
-    entries, title = catalogue.losses([settings.CONFIGS]), "losses"
-    if arguments:
-        dataset = arguments[-1].partition("=")[2]
-        kind = _kind(dataset)
-        entries, title = [e for e in entries if kind in e.kinds], f"losses that fit {dataset} ({kind})"
-    terminal.out().print(terminal.catalogue(entries, title))
+    asked.dataset = asked.words[-1].partition("=")[2] if asked.words else ""
+    asked.folders = [Path(asked.config_dir)] if asked.config_dir else []
+    if asked.config_dir and not (asked.folders[0] / "loss").is_dir():
+        raise BadInput(f"list: --config-dir {asked.config_dir}: there is no folder loss in it")
+    return asked
 
 
 def report(arguments: list[str]) -> None:
@@ -81,7 +114,7 @@ def report(arguments: list[str]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"report: {message}\npython -m lossbench report --help says what there is")
+        raise BadInput(f"{self.prog.split()[-1]}: {message}\n{self.prog} --help says what there is")
 
 
 def _report_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -123,6 +156,81 @@ def ui(arguments: list[str]) -> None:
         tracking.serve(uri, asked.get("port", "5000"), page)
 
 
+def check(arguments: list[str]) -> None:
+    """`check my_module.my_loss [kind=…] [setting=…]`: the contract tests on a loss; exit 1 where it breaks one."""
+    parser = _Parser(
+        "python -m lossbench check",
+        usage="%(prog)s my_module.my_loss | NAME [kind=KIND] [setting=value …]",
+        description="The contract of a loss, clause by clause, on somebody's own or one of the catalogue.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("loss", nargs="+", metavar="my_module.my_loss", help="or the name of one of the catalogue")
+    asked = parser.parse_args(arguments)
+    from lossbench import terminal
+    from lossbench.contract import checking, table
+
+    checked = checking.check(asked.loss)
+    table.show(checked, terminal.out())
+    if checked.broken:
+        raise SystemExit(1)
+
+
+def verify(arguments: list[str]) -> None:
+    """`verify [NAME…] [--html FILE]`: the analytical truths; exit 1 where one fails. `--empirical`: of training."""
+    store = [a for a in arguments if a.startswith("tracking.uri=")]
+    parser = _Parser(
+        "python -m lossbench verify",
+        usage="%(prog)s [NAME …] [--html FILE] | --empirical [NAME …] [tracking.uri=…]",
+        description="What a correct harness must show, measured through its own losses, tasks and engine.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these truths")
+    parser.add_argument("--html", metavar="FILE", help="also a page that draws what was measured")
+    parser.add_argument("--empirical", action="store_true", help="train what others have published figures of")
+    asked = parser.parse_args([a for a in arguments if a not in store])
+    if asked.empirical and asked.html:
+        raise BadInput("verify: --html draws the analytical truths; each study of --empirical has its report in MLflow")
+    if asked.empirical:
+        _train_studies(asked.names, store[-1].partition("=")[2] if store else None)
+        return
+    from lossbench import terminal
+    from lossbench.truths import verify as truths
+
+    outcomes = list(truths.all_of(truths.chosen(asked.names)))
+    terminal.out().print(truths.table(outcomes))
+    if asked.html:
+        from lossbench.truths.page import page
+
+        _written(asked.html, page(outcomes), "verify: --html")
+        terminal.out().print(f"page: {Path(asked.html).absolute()}")
+    terminal.out().print(truths.last_line(outcomes))
+    if not all(outcome.holds for outcome in outcomes):
+        raise SystemExit(1)
+
+
+def _train_studies(names: list[str], store: str | None) -> None:
+    """Each study trained, unless this code has recorded it already, and judged; exit 1 where a gate fails."""
+    from lossbench import terminal, tracking
+    from lossbench.truths import empirical, studies
+
+    uri = tracking.resolve(store or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    console, failed = terminal.out(), False
+    for study in empirical.chosen(names):
+        judged = studies.judged(study, uri)
+        console.print(studies.table(judged))
+        failed |= not judged.holds
+    if failed:
+        raise SystemExit(1)
+
+
+def _written(path: str, text: str, setting: str) -> None:
+    """Raises: BadInput for a file that cannot be written."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{setting} {path}: cannot be written: {error.strerror}") from error
+
+
 def _recorded(asked: str | None) -> str:
     """The store that was asked for, or the default one. Raises: BadInput where nothing is recorded there yet."""
     from lossbench import tracking
@@ -157,4 +265,11 @@ def _file(dataset: str) -> Any:
     return OmegaConf.load(path)
 
 
-VERBS: dict[str, Any] = {"compare": compare, "list": list_losses, "report": report, "ui": ui}
+VERBS: dict[str, Any] = {
+    "check": check,
+    "compare": compare,
+    "list": list_losses,
+    "report": report,
+    "ui": ui,
+    "verify": verify,
+}

@@ -122,15 +122,18 @@ def differences(values: pd.DataFrame, rng: np.random.Generator, *, higher_is_bet
     tested = (table["n"] >= PAIRS).to_numpy()
     table[["p", "p_holm", "p_all"]] = np.nan
     if tested.any():
-        single, together = _tests(np.nan_to_num(by_seed[:, tested]), signs)
+        single, together = sign_flip(np.nan_to_num(by_seed[:, tested]), signs)
         table.loc[tested, "p"] = single
         table.loc[tested, "p_all"] = together
         table.loc[tested, "p_holm"] = holm(single)
     return table[columns]
 
 
-def _tests(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """p of each pair alone, and by step-down over all; |Σ ±d| / √Σd² has the same spread for every pair."""
+def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """p of each pair alone, and by step-down over all, of differences [seed, pair] under `flips`.
+
+    |Σ ±d| / √Σd² has the same spread for every pair.
+    """
     size = np.sqrt(np.square(by_seed).sum(0))
     scaled = by_seed / np.where(size > 0, size, 1)
     order = np.argsort(-np.abs(scaled.sum(0)), kind="stable")
