@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import (
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from lossbench.core import Result, Yardstick
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lossbench.analysis.tuning.gains import Tuning
     from lossbench.analysis.verdict import Verdict
     from lossbench.catalogue import Entry
+    from lossbench.families import Family
 
 WIDE = 160  # columns of a table that goes to a file
 SPARE = ("gradient-matched", "rank", "p")  # of tuned against untuned: what goes first where there is no room
@@ -255,19 +257,37 @@ def _heading(yardstick: tuple[str, str, str]) -> str:
     return f"{name} {arrow}{f' [{unit}]' if unit else ''}"
 
 
-def catalogue(entries: Sequence[Entry], title: str) -> Table:
-    """Losses with what they fit, their equation, their parameters (and the ranges of a search), when to use them."""
-    table = Table(title=title, title_justify="left", show_lines=True)
-    for column in ("loss", "fits", "equation", "parameters", "use it when", "beware"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        said = entry.described.sections
-        search = entry.described.card.get("search", {})
-        ranges = {name: f"  ({low:g} … {high:g})" for name, (low, high, *_) in search.items()}
-        parameters = "\n".join(f"{name}={value}{ranges.get(name, '')}" for name, value in entry.parameters.items())
-        table.add_row(
-            f"[bold]{entry.name}[/bold]\n{entry.family}",
-            "\n".join(entry.kinds),
-            *map(escape, (entry.described.equation, parameters, said.get("Use it when", ""), said.get("Beware", ""))),
-        )
-    return table
+def catalogue(families: Sequence[Family], title: str) -> Group:
+    """A table a family: each loss with what it fits, its parameters and their ranges, equation, when and when not."""
+    return Group(Text(title, "italic"), *(part for family in families for part in _family(family)))
+
+
+def _family(family: Family) -> Iterator[RenderableType]:
+    yield Text(f"\n{family.title}", "bold reverse")
+    if family.members:
+        table = Table(show_lines=True, show_header=False, expand=True)
+        for ratio in (3, 5, 7):
+            table.add_column(overflow="fold", ratio=ratio)
+        for entry in family.members:
+            table.add_row(*_loss(entry))
+        yield table
+    if family.guests:
+        names = ", ".join(f"{guest.name} ({guest.family})" for guest in family.guests)
+        yield Text(f"{'also fit' if family.members else 'fit'}: {names}")
+
+
+def _loss(entry: Entry) -> tuple[Text, Text, Text]:
+    """The cells of a loss: name and parameters; what it is; when to use it, and when to beware."""
+    said, search = entry.described.sections, entry.described.card.get("search", {})
+    ranges = {name: f" ({low:g}\u00a0…\u00a0{high:g})" for name, (low, high, *_) in search.items()}
+    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in entry.parameters.items()}
+    settings = "".join(f"\n{name}={value}{ranges.get(name, '')}" for name, value in shown.items())
+    fits = [kind for kind in entry.kinds if kind != entry.family]
+    return (
+        Text.assemble((entry.name, "bold"), (f" \n{', '.join(fits)}" if fits else "", "dim"), settings),
+        Text.assemble(entry.described.meaning, "\n", (entry.described.equation, "cyan")),
+        Text.assemble(
+            *(("use it when: ", "green"), said.get("Use it when", "–"), "\n"),
+            *(("beware: ", "yellow"), said.get("Beware", "–")),
+        ),
+    )

@@ -39,7 +39,7 @@ def runtime(entry):
 @EACH
 def test_card_is_the_one_at_run_time(entry):
     card = dataclasses.asdict(runtime(entry).card)
-    defaults = {"signs": False, "batch": False, "wide": False, "needs": (), "search": {}}
+    defaults = {"signs": False, "batch": False, "wide": False, "needs": (), "search": {}, "heads": 1, "limits": {}}
     assert defaults | dict(entry.described.card) == card
     assert entry.kinds == card["kinds"]
 

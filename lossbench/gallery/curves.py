@@ -1,0 +1,119 @@
+"""The curves of a loss: its values and their gradients along what a view sweeps, at a grid of its parameters' values.
+
+Nothing is derived here: the product's loss is called as its task calls it, and differentiated by autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from lossbench import build
+from lossbench.catalogue import Entry
+from lossbench.core import BadInput, stream
+from lossbench.gallery.batches import DIMENSIONS, IDENTITIES, centred
+from lossbench.gallery.knobs import Knob, knobs, slow
+from lossbench.gallery.views import CLASSES, COUNTS, Case, View, views, whole
+from lossbench.tasks.lifting import lifted
+
+Array = NDArray[np.float64]
+COARSE, FEW = 3, 40  # of a slow loss every third point, where a view has more than so many
+FLAT = 1e-9  # of the largest value: what moves a curve by less does not move it
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A loss in a view, over the numbers x: values and gradients [*knobs, case, x], one axis a knob."""
+
+    entry: Entry
+    view: View
+    x: tuple[float, ...]
+    knobs: tuple[Knob, ...]
+    values: Array
+    gradients: Array
+
+    @property
+    def usual(self) -> tuple[Array, Array]:
+        """Values and gradients [case, x] at the settings of the loss's file."""
+        place = tuple(knob.at for knob in self.knobs)
+        return self.values[place], self.gradients[place]
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing happens in this picture, at any setting."""
+        return not np.nanmax(np.abs(self.gradients), initial=0) > 0
+
+
+def drawings(entry: Entry) -> list[Drawing]:
+    """The pictures of a loss, without those in which nothing happens."""
+    return [made for view in views(entry) if not (made := drawing(entry, view)).still]
+
+
+def drawing(entry: Entry, view: View) -> Drawing:
+    """A loss in a view, over the grid of its knobs; a setting that it refuses has no curve, and a still knob goes."""
+    turned = knobs(entry, view.kind)
+    x = view.x[::COARSE] if slow(entry) and len(view.x) > FEW else view.x
+    names = [knob.name for knob in turned]
+    settings = [dict(zip(names, setting, strict=True)) for setting in product(*(knob.values for knob in turned))]
+    found = [_curves(entry, view, x, setting) for setting in settings]
+    shape = (*(len(knob.values) for knob in turned), len(view.cases), len(x))
+    values, gradients = (np.array(arrays).reshape(shape) for arrays in zip(*found, strict=True))
+    for axis in reversed(range(len(turned))):
+        if _moves(gradients, axis):
+            continue
+        values, gradients = (array.take(turned[axis].at, axis) for array in (values, gradients))
+        turned = turned[:axis] + turned[axis + 1 :]
+    return Drawing(entry, view, x, turned, values, gradients)
+
+
+def _moves(curves: Array, axis: int) -> bool:
+    first = curves.take([0], axis)
+    return bool(np.nanmax(np.abs(curves - first), initial=0) > FLAT * np.nanmax(np.abs(curves), initial=1))
+
+
+def _curves(entry: Entry, view: View, x: tuple[float, ...], settings: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Values and gradients [case, x] at these settings; no number where the loss refuses them."""
+    try:
+        loss = made(entry, view.kind, settings)
+        pairs = [curve(loss, case, x) for case in view.cases.values()]
+    except BadInput:
+        nothing = np.full((len(view.cases), len(x)), np.nan)
+        return nothing, nothing
+    return np.stack([value for value, _ in pairs]), np.stack([gradient for _, gradient in pairs])
+
+
+def curve(loss: Any, case: Case, x: tuple[float, ...]) -> tuple[Array, Array]:
+    """The loss's terms at each x, and their gradient with respect to it."""
+    swept = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    terms = values(loss, case, swept)
+    gradient = None
+    if terms.requires_grad:
+        (gradient,) = torch.autograd.grad(terms.sum(), swept, allow_unused=True)
+    return terms.detach().numpy(), (torch.zeros_like(swept) if gradient is None else gradient).numpy()
+
+
+def values(loss: Any, case: Case, swept: Tensor) -> Tensor:
+    """The loss's terms [n] in a case, one after another where they depend on the whole batch."""
+    if whole(loss):
+        return torch.stack([case(loss, one[None]).mean() for one in swept])
+    return case(loss, swept)
+
+
+def made(entry: Entry, kind: str, settings: Mapping[str, Any]) -> Any:
+    """The loss as a task of this kind calls it, with what a run would bring."""
+    brings: dict[str, Callable[[], Any]] = {
+        "classes": lambda: IDENTITIES if kind == "embedding" else CLASSES,
+        "class_counts": lambda: COUNTS[kind],
+        "dimensions": lambda: DIMENSIONS,
+        "generator": lambda: stream(0, "loss"),
+    }
+    file = OmegaConf.create({"_target_": entry.target, **entry.parameters, **settings})
+    return lifted(centred(build.loss(file, kind, brings)), kind)

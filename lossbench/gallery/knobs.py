@@ -1,0 +1,79 @@
+"""What can be turned on a loss: its parameters over the ranges of a search, and its choices between words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from lossbench.catalogue import Entry, ranges
+
+MOST, FEWEST, LONGEST = 81, 3, 13  # settings of a loss; values of a parameter
+SLOW = 24  # settings of a loss that is called again for each point of a curve
+FACTOR = 20.0  # a range whose ends are further apart is gone through by its logarithm, as in a search
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A parameter and the values it is drawn at; `at` is the place of the one that its file has."""
+
+    name: str
+    values: tuple[Any, ...]
+    at: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(f"{v:.3g}" if isinstance(v, float) else "none" if v is None else str(v) for v in self.values)
+
+    @property
+    def words(self) -> bool:
+        return all(isinstance(value, str) for value in self.values)
+
+
+def knobs(entry: Entry, kind: str) -> tuple[Knob, ...]:
+    """What can be turned on problems of a kind: words first, then numbers, as many values as the budget allows."""
+    searched = {n: r for n, r in ranges(entry.described, kind).items() if n in entry.parameters}
+    chosen = {name: words for name, words in _choices(entry.target).items() if name in entry.parameters}
+    budget = SLOW if slow(entry) else MOST
+    budget //= math.prod(len(words) for words in chosen.values())
+    each = max(FEWEST, min(LONGEST, int(budget ** (1 / max(1, len(searched))))))
+    turned = [Knob(name, words, words.index(str(entry.parameters[name]))) for name, words in chosen.items()]
+    for name, (low, high) in searched.items():
+        usual = entry.parameters[name]
+        values = through(low, high, each, usual)
+        turned.append(Knob(name, values, values.index(usual)))
+    return tuple(turned)
+
+
+def slow(entry: Entry) -> bool:
+    """Whether it is called once for each point of a curve, since it looks at the whole batch."""
+    card = entry.described.card
+    return bool(card.get("batch") and not card.get("wide"))
+
+
+def through(low: float, high: float, n: int, usual: Any) -> tuple[Any, ...]:
+    """So many numbers from low to high, evenly or by their logarithm, the usual one among them; other words first."""
+    logarithmic = low > 0 and high / low > FACTOR
+    steps: Sequence[float] = (np.geomspace if logarithmic else np.linspace)(low, high, n).tolist()
+    rounded = [float(f"{step:.3g}") for step in steps]
+    if isinstance(usual, bool) or not isinstance(usual, int | float):
+        return (usual, *rounded)
+    nearest = min(rounded, key=lambda step: abs(step - usual))
+    others = [step for step in rounded if step != nearest or step in (low, high)]
+    return tuple(sorted({*others, usual}))
+
+
+def _choices(target: str) -> dict[str, tuple[str, ...]]:
+    """Parameters of a loss that are one of a few words."""
+    module, _, name = target.rpartition(".")
+    loss = getattr(import_module(module), name)
+    hints = get_type_hints(getattr(loss, "__init__") if isinstance(loss, type) else loss)  # noqa: B009
+    return {
+        name: get_args(hint)
+        for name, hint in hints.items()
+        if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint))
+    }

@@ -1,0 +1,110 @@
+"""The gallery as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from lossbench import __version__
+from lossbench.catalogue import Entry
+from lossbench.core import BadInput
+from lossbench.families import Family
+from lossbench.gallery import figures, prose
+from lossbench.gallery.curves import Drawing, drawings
+from lossbench.gallery.tree import tree
+from lossbench.origin import colour
+
+FEW = 6  # losses: fewer make no tree
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A family with the pictures of its losses; `missing` says of a loss why it has none."""
+
+    family: Family
+    pictures: dict[str, list[Drawing]]
+    missing: dict[str, str]
+
+    @property
+    def overlays(self) -> list[dict[str, Any]]:
+        return figures.overlays(drawing for shown in self.pictures.values() for drawing in shown)
+
+
+def drawn(families: Iterable[Family], seen: Callable[[str], None] = lambda name: None) -> list[Drawn]:
+    """Every loss of these families, drawn; `seen` is told which one is next."""
+    return [_drawn(family, seen) for family in families]
+
+
+def _drawn(family: Family, seen: Callable[[str], None]) -> Drawn:
+    pictures: dict[str, list[Drawing]] = {}
+    missing = {}
+    for entry in family.members:
+        seen(entry.name)
+        try:
+            pictures[entry.name] = _pictures(entry)
+        except Exception as error:  # whatever somebody's loss does
+            missing[entry.name] = " ".join(f"{error}".split()) or type(error).__name__
+    return Drawn(family, pictures, missing)
+
+
+def _pictures(entry: Entry) -> list[Drawing]:
+    if not entry.described.card:
+        raise BadInput("it has no card that says what it fits")
+    return drawings(entry)
+
+
+def data(families: Sequence[Drawn]) -> str:
+    """The numbers of all figures as JSON in which nothing ends a script."""
+    shown = [drawing for one in families for pictures in one.pictures.values() for drawing in pictures]
+    told = {
+        "drawings": {figures.name(drawing): figures.spec(drawing) for drawing in shown},
+        "overlays": {f"{one.family.name}-{k}": o for one in families for k, o in enumerate(one.overlays)},
+    }
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def page(families: Sequence[Family], title: str, seen: Callable[[str], None] = lambda name: None) -> str:
+    """The whole page, plotly's script inlined once."""
+    from plotly.offline import get_plotlyjs
+
+    shown = drawn(families, seen)
+    losses = [entry for family in families for entry in family.members]
+    return rendered(
+        "page.html",
+        title=title,
+        families=shown,
+        losses=len(losses),
+        tree=tree(families) if len(losses) >= FEW else None,
+        tree_drawn=grown(families, lambda name: f"#{name}"),
+        colour=colour,
+        figures=figures,
+        version=__version__,
+        css=text("gallery.css"),
+        script=text("gallery.js"),
+        data=data(shown),
+        plotly=get_plotlyjs(),
+    )
+
+
+def grown(families: Sequence[Family], where: Callable[[str], str]) -> str:
+    """The family tree as SVG, each loss a link to where it is shown."""
+    return rendered("tree.html", tree=tree(families), where=where)
+
+
+def rendered(name: str, **told: Any) -> str:
+    """A template of this package, escaped, with these in it."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["prose"] = prose.html
+    return environment.from_string(text(name)).render(**told)
+
+
+def text(name: str) -> str:
+    """A file of this package."""
+    return files("lossbench.gallery").joinpath(name).read_text(encoding="utf-8")

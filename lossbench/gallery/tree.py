@@ -1,0 +1,138 @@
+"""The family tree of the catalogue: losses by family around a circle, and across it what is what at which setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lossbench.families import Family
+from lossbench.origin import colour
+
+SIZE = 900  # of the picture
+RIM = 292  # radius at which losses stand
+BAND = 280  # radius of the arc of a family
+SAID = 254  # radius of a family's name
+GAP = 1.0  # leaves between families
+LETTER = 8.2  # width of a letter of a family's name
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A loss on the rim: where its name stands, turned so that it can be read."""
+
+    name: str
+    colour: str
+    x: float
+    y: float
+    turn: float
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Sector:
+    """A family: the arc of its losses, and the one that its name runs along."""
+
+    title: str
+    arc: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A loss that is another at some setting."""
+
+    loss: str
+    other: str
+    setting: str
+    colour: str
+    path: str
+
+    @property
+    def told(self) -> str:
+        return f"{self.loss} is {self.other}{f' at {self.setting}' if self.setting else ''}"
+
+
+@dataclass(frozen=True)
+class Tree:
+    size: int
+    sectors: tuple[Sector, ...]
+    leaves: tuple[Leaf, ...]
+    limits: tuple[Limit, ...]
+
+
+def tree(families: Sequence[Family]) -> Tree:
+    """The picture of these families."""
+    told = [family for family in families if family.members]
+    widths = [float(len(family.members)) for family in told]
+    total = sum(widths) + GAP * len(told)
+    widths = [max(width, _needed(family, total)) for family, width in zip(told, widths, strict=True)]
+    step = 2 * math.pi / (sum(widths) + GAP * len(told))
+    angles: dict[str, float] = {}
+    sectors, at = [], -math.pi / 2
+    for family, width in zip(told, widths, strict=True):
+        first, last = at, at + width * step
+        sectors.append(Sector(family.title, _arc(BAND, first, last), _along(first, last)))
+        each = width * step / len(family.members)
+        angles |= {entry.name: first + (place + 0.5) * each for place, entry in enumerate(family.members)}
+        at = last + GAP * step
+    leaves = tuple(_leaf(name, angle) for name, angle in angles.items())
+    return Tree(SIZE, tuple(sectors), leaves, tuple(limits(told, angles)))
+
+
+def limits(families: Sequence[Family], angles: Mapping[str, float]) -> list[Limit]:
+    """What the cards say of each other, where both are here."""
+    return [
+        Limit(entry.name, other, setting(at), colour(entry.name), _across(angles[entry.name], angles[other]))
+        for family in families
+        for entry in family.members
+        for other, at in entry.described.card.get("limits", {}).items()
+        if other in angles
+    ]
+
+
+def setting(at: Mapping[str, Any]) -> str:
+    """Settings in words: gamma = 0, alpha = none."""
+    return ", ".join(
+        f"{name} = {'none' if v is None else f'{v:g}' if isinstance(v, float) else v}" for name, v in at.items()
+    )
+
+
+def _needed(family: Family, total: float) -> float:
+    """How many leaves wide a family's name is."""
+    return len(family.title) * LETTER / (2 * math.pi * SAID / total)
+
+
+def _point(radius: float, angle: float) -> tuple[float, float]:
+    return SIZE / 2 + radius * math.cos(angle), SIZE / 2 + radius * math.sin(angle)
+
+
+def _arc(radius: float, first: float, last: float, forward: int = 1) -> str:
+    (a, b), (c, d) = _point(radius, first), _point(radius, last)
+    return f"M{a:.1f},{b:.1f} A{radius},{radius} 0 {int(abs(last - first) > math.pi)} {forward} {c:.1f},{d:.1f}"
+
+
+def _along(first: float, last: float) -> str:
+    """The line that a name is written on: turned round in the lower half, so that it never stands on its head."""
+    middle = (first + last) / 2
+    room = max(last - first, 0.1)
+    low, high = middle - room, middle + room
+    return _arc(SAID + 10, high, low, 0) if math.sin(middle) > 0 else _arc(SAID, low, high)
+
+
+def _leaf(name: str, angle: float) -> Leaf:
+    x, y = _point(RIM, angle)
+    left = math.cos(angle) < 0
+    turn = math.degrees(angle) + (180 if left else 0)
+    return Leaf(name, colour(name), round(x, 1), round(y, 1), round(turn, 2), "end" if left else "start")
+
+
+def _across(one: float, other: float) -> str:
+    """From one loss to another, the closer to the middle the further they are apart."""
+    apart = abs(math.remainder(one - other, 2 * math.pi)) / math.pi
+    near = BAND * (0.72 - 0.55 * apart)
+    (a, b), (c, d), (e, f), (g, h) = (
+        _point(radius, angle) for radius, angle in ((BAND, one), (near, one), (near, other), (BAND, other))
+    )
+    return f"M{a:.1f},{b:.1f} C{c:.1f},{d:.1f} {e:.1f},{f:.1f} {g:.1f},{h:.1f}"
