@@ -205,7 +205,7 @@ def command(tmp_path):
 
     def call(*words):
         command = [sys.executable, "-m", "lossbench", "check", *words]
-        here = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        here = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "HYDRA_FULL_ERROR")}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=here)
 
     return call

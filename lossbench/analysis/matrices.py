@@ -14,6 +14,7 @@ from lossbench.analysis.answer import amount, by_mean
 from lossbench.analysis.figures import ROW, escape, plain
 from lossbench.analysis.verdict import Verdict
 
+LETTER = 6  # pixels of a name that stands on end
 LABELLED = 16  # losses up to which the cells of a matrix carry numbers
 
 
@@ -66,12 +67,8 @@ def costs(verdict: Verdict) -> go.Figure | None:
         ]
         for loss, row in zip(table.index, table.to_numpy(), strict=True)
     ]
-    figure = _matrix(
-        shade, text, hover, list(table.index), names, [[0, "#7fb69b"], [0.5, "#f4f5f6"], [1, "#dfa27f"]], (0, 1)
-    )
-    figure.update_yaxes(title="trained with")
-    figure.update_xaxes(title="costs under")
-    return figure
+    scale = [[0, "#7fb69b"], [0.5, "#f4f5f6"], [1, "#dfa27f"]]
+    return _matrix(shade, text, hover, list(table.index), names, scale, (0, 1))
 
 
 def _matrix(
@@ -85,4 +82,6 @@ def _matrix(
     names, tops = ([escape(name) for name in these] for these in (rows, columns))
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", showgrid=False)
     figure.update_xaxes(tickvals=list(range(len(tops))), ticktext=tops, side="top", showgrid=False)
-    return plain(figure, 130 + ROW * len(rows))
+    if len(tops) > LABELLED:
+        figure.update_xaxes(tickangle=-90)
+    return plain(figure, 130 + ROW * len(rows) + LETTER * max(map(len, columns), default=0))
