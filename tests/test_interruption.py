@@ -50,8 +50,8 @@ def test_a_stopped_run_goes_on_to_the_bit(process, lossbench, store):
     words = [
         "optimizer=adamw",
         "train.schedule=cosine",
-        "train.steps=6000",
-        "train.record_every=70",
+        "train.steps=12000",
+        "train.record_every=140",
         *SMALL["regression"],
     ]
     started = process(*words)
