@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -41,14 +42,21 @@ def chosen(names: Sequence[str]) -> list[Truth]:
 
 
 def examined(truth: Truth, losses: Losses | None = None) -> Outcome:
-    """A truth, measured; what goes wrong on the way is part of the outcome."""
+    """A truth, measured; what goes wrong on the way is part of the outcome.
+
+    On one thread, since steps are small: a second one waits most of its time, and rounds sums in another order.
+    """
     start = time.perf_counter()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     found: list[Finding | Picture] = []
     fault = ""
     try:
         found.extend(truth.measure(losses or Losses()))
     except Exception as error:  # whatever a loss does that is not as it should be
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    finally:
+        torch.set_num_threads(threads)
     findings = [one for one in found if isinstance(one, Finding)]
     pictures = [one for one in found if isinstance(one, Picture)]
     return Outcome(truth, findings, pictures, time.perf_counter() - start, fault)
