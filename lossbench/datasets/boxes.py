@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,17 +10,14 @@ import torch
 from torch import Tensor
 
 from lossbench.core import BadInput, Split, Splits
-from lossbench.datasets import coco
 from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
-from lossbench.datasets.digits import LICENCE, Digits, digits
-from lossbench.datasets.imbalanced import STRIPS
-from lossbench.datasets.scenes import Scene, photographs, scene
-from lossbench.datasets.splits import assemble, fingerprint, moments
+from lossbench.datasets.scenery import STRIPS, code, scenery
+from lossbench.datasets.scenes import Scene
+from lossbench.datasets.splits import assemble, moments
 from lossbench.offsets import CROP, encode
 
 PER_OBJECT = 2  # anchors at most that look for one object
-MAKERS = ("anchors.py", "boxes.py", "coco.py", "scenes.py", "../offsets.py")  # what decides the data beside settings
 
 
 def boxes(
@@ -49,23 +45,15 @@ def boxes(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     _possible(overlap, label_noise, jitter, side, sizes)
-    settings = {"seed": seed, "overlap": float(overlap), "side": side, **sizes, "code": _makers()}
-    if source == "coco":
-        folder = coco.folder(root)
-        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
-        key = {**settings, "annotations": folder.annotations.read_text(), "images": seen}
-        scenes, origin, licence = _folders(folder, seed), f"COCO folder {folder.annotations}", "of the folder's images"
-    else:
-        found = digits(source, root)
-        key = {**settings, "digits": fingerprint(*found.train)}
-        scenes, origin = _pasted(found, seed), f"boxes of {found.source} in scikit-learn's photographs"
-        licence = f"digits {LICENCE}; photographs CC BY 2.0"
+    found = scenery(source, root, seed)
+    makers = code("boxes.py", "../offsets.py")
+    settings = {"seed": seed, "overlap": float(overlap), "side": side, **sizes, "code": makers, **found.key}
 
     def make() -> dict[str, Tensor]:
-        parts = (_split(name, size, overlap, side, seed, scenes[name]) for name, size in sizes.items())
+        parts = (_split(name, size, overlap, side, seed, found.scenes[name]) for name, size in sizes.items())
         return {key: tensor for part in parts for key, tensor in part}
 
-    tensors = remembered("boxes", key, make)
+    tensors = remembered("boxes", settings, make)
     mean, spread = moments(tensors["train.inputs"])
 
     def split(name: str) -> Split:
@@ -81,8 +69,8 @@ def boxes(
         split("test"),
         name="boxes",
         kind="boxes",
-        source=origin,
-        licence=licence,
+        source=found.source,
+        licence=found.licence,
         unit="sides of the anchor",
     )
 
@@ -109,27 +97,6 @@ def _possible(overlap: float, label_noise: float, jitter: float, side: int, size
     for name, size in sizes.items():
         if size < 1:
             raise BadInput(f"dataset.{name}={size}: at least one crop")
-
-
-def _pasted(found: Digits, seed: int) -> dict[str, Iterator[Scene]]:
-    """Endless scenes a split, from glyphs and photograph strips that no other split sees; cut as in `imbalanced`."""
-    glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
-    cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]
-    photos = photographs()
-
-    def endless(index: int, strip: tuple[float, float]) -> Iterator[Scene]:
-        random = np.random.default_rng([seed, 1, index])
-        while True:
-            yield scene(photos, strip, glyphs[cuts[index] : cuts[index + 1]], random)
-
-    return {name: endless(i, strip) for i, (name, strip) in enumerate(STRIPS.items())}
-
-
-def _folders(folder: coco.Folder, seed: int) -> dict[str, Iterator[Scene]]:
-    """The images of a folder, each in one split: three fifths, a fifth, a fifth."""
-    order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
-    cuts = [0, max(1, len(order) * 3 // 5), max(2, len(order) * 4 // 5), len(order)]
-    return {name: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]]) for i, name in enumerate(STRIPS)}
 
 
 def _split(
@@ -168,7 +135,3 @@ def _looked(found: Scene, overlap: float, side: int, random: np.random.Generator
     centres, reach = (seen[:, :2] + seen[:, 2:]) / 2, (seen[:, 2:] - seen[:, :2]) * CROP / 2
     around = torch.cat([centres - reach, centres + reach], -1)
     return crops(found.image, around, side), encode(objects[nearest[chosen]], seen), iou[chosen]
-
-
-def _makers() -> list[str]:
-    return [(Path(__file__).parent / name).read_text() for name in MAKERS]

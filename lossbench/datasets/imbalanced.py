@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,20 +10,17 @@ import torch
 from torch import Tensor
 
 from lossbench.core import BadInput, Split, Splits
-from lossbench.datasets import coco
 from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
-from lossbench.datasets.digits import LICENCE, Digits, digits
-from lossbench.datasets.scenes import Scene, photographs, scene
-from lossbench.datasets.splits import assemble, fingerprint, moments
+from lossbench.datasets.scenery import STRIPS, code, scenery
+from lossbench.datasets.scenes import Scene
+from lossbench.datasets.splits import assemble, moments
 
 POSITIVE = 0.5  # IoU from which an anchor is labelled as an object
 NEAR = 0.2  # IoU from which a negative is a near miss
 HARD = 0.03  # share of near misses among the negatives
 PER_OBJECT = 1  # anchors at most that one object makes positive
 NEAR_PER_OBJECT = 20
-STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
-MAKERS = ("anchors.py", "coco.py", "imbalanced.py", "scenes.py")  # what decides the crops beside the settings
 
 
 def imbalanced(
@@ -56,25 +52,14 @@ def imbalanced(
     for name, size in sizes.items():
         if size < 2 * (1 + ratio):
             raise BadInput(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
-    makers = [(Path(__file__).parent / name).read_text() for name in MAKERS]
-    settings = {"seed": seed, "ratio": float(ratio), "side": side, **sizes, "code": makers}
-
-    if source == "coco":
-        folder = coco.folder(root)
-        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
-        key = {**settings, "annotations": folder.annotations.read_text(), "images": seen}
-        scenes, origin, licence = _folders(folder, seed), f"COCO folder {folder.annotations}", "of the folder's images"
-    else:
-        found = digits(source, root)
-        key = {**settings, "digits": fingerprint(*found.train)}
-        scenes, origin = _pasted(found, seed), f"{found.source} in scikit-learn's photographs"
-        licence = f"digits {LICENCE}; photographs CC BY 2.0"
+    found = scenery(source, root, seed)
+    settings = {"seed": seed, "ratio": float(ratio), "side": side, **sizes, "code": code("imbalanced.py"), **found.key}
 
     def make() -> dict[str, Tensor]:
-        parts = (_split(name, size, ratio, side, seed, scenes[name]) for name, size in sizes.items())
+        parts = (_split(name, size, ratio, side, seed, found.scenes[name]) for name, size in sizes.items())
         return {key: tensor for part in parts for key, tensor in part}
 
-    tensors = remembered("imbalanced", key, make)
+    tensors = remembered("imbalanced", settings, make)
     mean, spread = moments(tensors["train.inputs"])
 
     def split(name: str) -> Split:
@@ -88,30 +73,9 @@ def imbalanced(
         name="imbalanced",
         kind="binary",
         classes=("background", "object"),
-        source=origin,
-        licence=licence,
+        source=found.source,
+        licence=found.licence,
     )
-
-
-def _pasted(found: Digits, seed: int) -> dict[str, Iterator[Scene]]:
-    """Endless scenes a split, from glyphs and photograph strips that no other split sees."""
-    glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
-    cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]
-    photos = photographs()
-
-    def endless(index: int, strip: tuple[float, float]) -> Iterator[Scene]:
-        random = np.random.default_rng([seed, 1, index])
-        while True:
-            yield scene(photos, strip, glyphs[cuts[index] : cuts[index + 1]], random)
-
-    return {name: endless(i, strip) for i, (name, strip) in enumerate(STRIPS.items())}
-
-
-def _folders(folder: coco.Folder, seed: int) -> dict[str, Iterator[Scene]]:
-    """The images of a folder, each in one split: three fifths, a fifth, a fifth."""
-    order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
-    cuts = [0, max(1, len(order) * 3 // 5), max(2, len(order) * 4 // 5), len(order)]
-    return {name: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]]) for i, name in enumerate(STRIPS)}
 
 
 def _split(

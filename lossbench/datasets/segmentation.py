@@ -14,12 +14,12 @@ from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets import masks
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.digits import LICENCE, Digits, digits
-from lossbench.datasets.imbalanced import STRIPS
+from lossbench.datasets.scenery import STRIPS
 from lossbench.datasets.scenes import OBJECTS, photographs, scene
 from lossbench.datasets.splits import assemble, fingerprint, moments
 
 COVERED = 0.5  # share of a reduced pixel from which it is object
-MAKERS = ("masks.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
+MAKERS = ("masks.py", "scenery.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
 
 
 def segmentation(

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from lossbench.core import BadInput
-from lossbench.datasets import boxes as made
 from lossbench.datasets import check
+from lossbench.datasets import scenery as made
 from lossbench.datasets.boxes import annotated, boxes
 from lossbench.metrics.overlap import paired_iou
 from lossbench.offsets import CROP, decode
