@@ -6,11 +6,11 @@ import resource
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -69,7 +69,7 @@ class Trainee:
         """This run as the engine trains it."""
         from lossbench.engine import Replica
 
-        train, validation = (_moved(split, self.device) for split in (self.splits.train, self.splits.validation))
+        train, validation = (on_device(split, self.device) for split in (self.splits.train, self.splits.validation))
         return Replica(self.task, self.nets, self.optimizers, train, validation, self.cfg.seed, record)
 
     @property
@@ -92,6 +92,7 @@ class Trainee:
 
         Without folders no test split is read: what validation said is all.
         """
+        self.nets.eval()  # nobody trains them any more
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
         cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
         recorder.metrics(fitted.steps, cost)
@@ -116,7 +117,7 @@ class Trainee:
         assert fitted.best is not None
         assert fitted.best_step is not None
         _, last, _ = self._measure({LAST: self.splits.test})
-        self.nets.load_state_dict(fitted.best)
+        self.nets.restore(fitted.best)
         tests = {"val": self.splits.validation, "test": self.splits.test, **self.splits.more}
         outputs, values, tuned = self._measure(tests)
         at_end = {f"{LAST}/{name}": value for name, value in last[LAST].items()}
@@ -159,15 +160,18 @@ class Trainee:
                     figure.savefig(folder / "pictures" / f"{name}.png")
 
 
-_on_devices: WeakValueDictionary[tuple[int, str], Split] = WeakValueDictionary()
+_on_devices: weakref.WeakValueDictionary[tuple[int, str], Split] = weakref.WeakValueDictionary()
 
 
-def _moved(split: Split, device: torch.device) -> Split:
+def on_device(split: Split, device: torch.device) -> Split:
     """The split on a device, one copy of it for all the runs that share it."""
     if split.inputs.device == device:
         return split
-    key = (split.inputs.data_ptr(), str(device))
-    moved = _on_devices[key] = _on_devices.get(key) or split.to(device)
+    key = (id(split), str(device))  # not by its memory: two splits may share their inputs
+    moved = _on_devices.get(key)
+    if moved is None:
+        moved = _on_devices[key] = split.to(device)
+        weakref.finalize(split, _on_devices.pop, key, None)  # before its id may be another's
     return moved
 
 

@@ -12,6 +12,7 @@ import torch
 from lossbench.core import Outputs
 from lossbench.engine.checkpoints import Interrupted, Paused
 from lossbench.engine.predict import each, finite, predict
+from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import Fitted, Plan, Replica, Stack, State
 
 GLIMPSE = 32  # examples of validation whose outputs are kept for pictures of how they changed
@@ -48,7 +49,7 @@ def fit(
         return [i for i, fitted in enumerate(results) if fitted.diverged is None and fitted.steps < end]
 
     while going_on := active():
-        with _no_denormals():
+        with _no_denormals(), seeded(replicas[going_on[0]].seed, "steps"):
             stack = Stack([replicas[i] for i in going_on], [now[i] for i in going_on], plan)
             stopped = _train(stack, plan, end, stop, watch)
         for i, fitted in zip(going_on, stack.fitted, strict=True):

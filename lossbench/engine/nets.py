@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from contextlib import contextmanager
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -12,14 +14,18 @@ import torch.fx
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from lossbench.engine.dropout import Streams, drawing_from
+
 Chain = list[tuple[str, nn.Module]]
 
 
 class Nets(nn.Module):
     """Players by name, as attributes: `nets.model(inputs)`. Beside them `loss`, where that learns or keeps something.
 
-    Raises: AttributeError for a player that is not there.
+    `initial` is the hash of the weights that the seed gave. Raises: AttributeError for a player that is not there.
     """
+
+    initial = ""
 
     def __init__(self, **players: nn.Module) -> None:
         super().__init__()
@@ -39,40 +45,82 @@ class Nets(nn.Module):
             raise ValueError("a loss that keeps something from step to step cannot be stacked")
         return Nets(**{name: Stacked([getattr(nets, name) for nets in replicas]) for name in names})
 
+    def state(self) -> dict[str, Tensor]:
+        """Every parameter and buffer by name, those too that a module leaves out of its `state_dict`."""
+        return {name: tensor.detach() for name, tensor in chain(self.named_parameters(), self.named_buffers())}
+
+    def hash(self) -> str:
+        """SHA-256 of every parameter and buffer, its first 16 digits."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state().items():
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in self.state().items()}
+
+    @torch.no_grad()
+    def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.state().items():
+            tensor.copy_(snapshot[name])
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, dropout rests and normalisation uses what it has learned; afterwards each module is as it was."""
+        before = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training in before.items():
+                module.training = training
 
 
 class Stacked(nn.Module):
-    """Modules of one architecture as a single module over a leading replica axis.
+    """Modules of one architecture as a single module over a leading replica axis, in training mode.
 
     All numbers that learn lie in `rows` [replica, numbers], one contiguous row a replica, in the order of `names`.
+    Buffers are stacked beside them, and updated where a call updates them. Dropout draws from `streams`.
+
+    Raises: ValueError for parameters that learn in several precisions.
     """
 
     rows: Tensor
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
-        parameters, buffers = stack_module_state(list(modules))
+        given, buffers = stack_module_state(list(modules))
+        learning = {name for name, parameter in modules[0].named_parameters() if parameter.requires_grad}
+        parameters = {name: tensor for name, tensor in given.items() if name in learning}
+        if len({tensor.dtype for tensor in parameters.values()}) > 1:
+            raise ValueError("a model whose parameters have several precisions cannot be stacked")
         self.names = list(parameters)
         self._shapes = [tensor.shape[1:] for tensor in parameters.values()]
         self.register_buffer(
             "rows", torch.cat([tensor.detach().reshape(len(modules), -1) for tensor in parameters.values()], 1)
         )
         for name, tensor in zip(self.names, self.split(self.rows), strict=True):
-            self.register_parameter(name.replace(".", "/"), nn.Parameter(tensor, parameters[name].requires_grad))
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(tensor))
             for module, view in zip(modules, tensor, strict=True):
                 module.get_parameter(name).data = view
-        state = dict(zip(self.names, self.parameters(), strict=True)) | buffers
-        self._whole = Layers(copy.deepcopy(modules[0]).to("meta"), state, {})  # no module: its parameters are ours
+        for name, tensor in buffers.items():
+            owner, _, leaf = name.rpartition(".")
+            for module, view in zip(modules, tensor, strict=True):
+                setattr(module.get_submodule(owner), leaf, view)
+        fixed = {name: tensor.detach() for name, tensor in given.items() if name not in learning}
+        state = dict(zip(self.names, self.parameters(), strict=True)) | fixed
+        self.streams = Streams(len(modules))
+        skeleton = drawing_from(self.streams, copy.deepcopy(modules[0]).to("meta").train())
+        self._whole = Layers(skeleton, state, buffers, {})  # no module: its parameters are ours
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Numbers [..., numbers] as one tensor [..., *shape] a parameter, sharing memory."""
         parts = rows.split([shape.numel() for shape in self._shapes], -1)
         return [part.view((*part.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def forward(self, *inputs: Tensor) -> Any:
-        return self._whole(*inputs)
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self._whole(*inputs, **named)
 
     def only(self, part: slice | int) -> Layers:
         """Some of the replicas, or one without the replica axis."""
@@ -95,25 +143,32 @@ class Layers:
         self,
         skeleton: nn.Module,
         state: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
         chains: dict[nn.Module, Chain | None],
         *,
         alone: bool = False,
     ) -> None:
-        self._skeleton, self._state, self._chains, self._alone = skeleton, state, chains, alone
+        self._skeleton, self._state, self._buffers, self._chains = skeleton, state, buffers, chains
+        self._alone = alone
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        if self._alone:
-            return functional_call(self._skeleton, dict(self._state), inputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         if self._skeleton not in self._chains:
             self._chains[self._skeleton] = _chain(self._skeleton)
-        chain = self._chains[self._skeleton]
+        chain = None if self._alone or named else self._chains[self._skeleton]
         if chain is not None and (inputs[0].dim() == 3 or isinstance(chain[0][1], nn.Flatten)):
             return self._products(chain, inputs[0])
+        telling = _Telling(self._skeleton)
+        state = {f"net.{name}": tensor for name, tensor in (*self._state.items(), *self._buffers.items())}
 
-        def call(state: dict[str, Tensor], *batch: Tensor) -> Any:
-            return functional_call(self._skeleton, state, batch)
+        def call(state: dict[str, Tensor], batch: Any, named: Any) -> Any:
+            return functional_call(telling, state, batch, named)
 
-        return vmap(call)(dict(self._state), *inputs)
+        given, buffers = (call if self._alone else vmap(call))(state, inputs, named)
+        with torch.no_grad():
+            for name, tensor in buffers.items():
+                if tensor.data_ptr() != self._buffers[name].data_ptr():  # assigned anew, not changed in place
+                    self._buffers[name].copy_(tensor)
+        return given
 
     def __getattr__(self, name: str) -> Any:
         """A layer, or whatever else the module says of itself. Raises: AttributeError where there is none."""
@@ -123,13 +178,18 @@ class Layers:
         if not isinstance(found, nn.Module):
             return found
         start = f"{name}."
-        below = {key.removeprefix(start): value for key, value in self._state.items() if key.startswith(start)}
-        return Layers(found, below, self._chains, alone=self._alone)
+        state, buffers = (
+            {key.removeprefix(start): value for key, value in named.items() if key.startswith(start)}
+            for named in (self._state, self._buffers)
+        )
+        return Layers(found, state, buffers, self._chains, alone=self._alone)
 
     def only(self, part: slice | int) -> Layers:
         """Some of the replicas, or one without the replica axis."""
-        state = {name: tensor[part] for name, tensor in self._state.items()}
-        return Layers(self._skeleton, state, self._chains, alone=isinstance(part, int))
+        state, buffers = (
+            {name: tensor[part] for name, tensor in named.items()} for named in (self._state, self._buffers)
+        )
+        return Layers(self._skeleton, state, buffers, self._chains, alone=isinstance(part, int))
 
     def parameters(self) -> Iterator[Tensor]:
         return iter(self._state.values())
@@ -145,10 +205,22 @@ class Layers:
         return hidden
 
 
+class _Telling(nn.Module):
+    """A module whose call also gives its buffers as they are after it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs: Any, **named: Any) -> tuple[Any, dict[str, Tensor]]:
+        given = self.net(*inputs, **named)
+        return given, dict(self.net.named_buffers())
+
+
 def _chain(module: nn.Module) -> Chain | None:
     """The layers of a module that is a chain of linear ones with bias and ReLU between; None for any other."""
     try:
-        graph = torch.fx.symbolic_trace(module).graph
+        graph = torch.fx.symbolic_trace(copy.deepcopy(module)).graph  # a copy, which may keep what it is traced with
     except Exception:  # what it computes depends on its input
         return None
     first, *calls, last = graph.nodes

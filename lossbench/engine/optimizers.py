@@ -91,7 +91,8 @@ class Mover:
         ]
         moved = {id(p) for p in self.parameters}
         own = loss.named_parameters() if loss is not None else ()
-        self._named = dict(player.named_parameters()) | {f"loss.{name}": p for name, p in own if id(p) in moved}
+        named = {name: p for name, p in player.named_parameters() if p.requires_grad}
+        self._named = named | {f"loss.{name}": p for name, p in own if id(p) in moved}
         self._schedule = Schedule(optimizer, schedule, steps)
         self._clip_norm = clip_norm
 
@@ -132,7 +133,7 @@ class StackedMover:
         if kind not in BY_NUMBER or any(type(o) is not kind or len(o.param_groups) != 1 for o in optimizers):
             raise ValueError(f"{kind.__name__} cannot move a stack")
         self._player = player
-        self._leaves = list(player.parameters())
+        self._leaves = list(player.parameters())  # only those that learn
         self._gradients = torch.zeros_like(player.rows)
         self._into = player.split(self._gradients)
         self._rows = list(player.rows.unbind())

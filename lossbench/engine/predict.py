@@ -11,16 +11,20 @@ from torch import Tensor
 from lossbench.core import Outputs, Split, Task
 from lossbench.engine.nets import Nets
 from lossbench.engine.order import Noise
+from lossbench.engine.randomness import seeded
 
 CHUNK = 1024  # examples that one forward pass takes at evaluation: a convolution keeps a hundred times their size
 
 
 @torch.inference_mode()
 def predict(task: Task, nets: Nets, split: Split, seed: int, *, closely: bool = False) -> Outputs:
-    """What the task predicts, on the device where the nets are; under one seed always with the same noise."""
+    """What the task predicts in evaluation mode, where the nets are; under one seed always with the same noise."""
     device = next(nets.parameters()).device
     noise = Noise([seed], device, "evaluation")
-    found: list[Any] = [task.predict(nets, chunk.to(device), noise, closely=closely) for chunk in split.chunks(CHUNK)]
+    with nets.evaluating(), seeded(seed, "evaluation"):
+        found: list[Any] = [
+            task.predict(nets, chunk.to(device), noise, closely=closely) for chunk in split.chunks(CHUNK)
+        ]
     if isinstance(found[0], Tensor):
         return torch.cat(found)
     return {name: torch.cat([part[name] for part in found]) for name in found[0]}

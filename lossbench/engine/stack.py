@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lossbench.core import Outputs, Parts, Split, Task
-from lossbench.engine.nets import Called, Nets
+from lossbench.engine import randomness
+from lossbench.engine.nets import Called, Nets, Stacked
 from lossbench.engine.optimizers import Mover, StackedMover
 from lossbench.engine.order import Batches, Noise
 from lossbench.engine.terms import Together
@@ -98,7 +99,7 @@ class Stack:
             raise ValueError("replicas of one stack have to be at the same step")
         for replica, state in zip(replicas, states, strict=True):
             if state:
-                replica.nets.load_state_dict(state["nets"])
+                replica.nets.restore(state["nets"])
         how = (plan.schedule, plan.steps, plan.clip_norm)
         self.task: Task = first.task
         self.nets = first.nets
@@ -114,20 +115,27 @@ class Stack:
                 name: StackedMover(getattr(self.nets, name), [r.optimizers[name] for r in replicas], *how)
                 for name in first.optimizers
             }
+        self._streams = [player.streams for player in self.nets.children() if isinstance(player, Stacked)]
         if plan.precision != "float32" or plan.compile:
             called = {n: Called(getattr(self.nets, n), plan.precision, plan.compile) for n in self.movers}
             self.nets = Nets(**called)
+        self.nets.train()
         seeds = [replica.seed for replica in replicas]
+        self._starts = [randomness.number(seed, "steps") for seed in seeds]
         trains = [replica.train for replica in replicas]
         self._batches = Batches(trains, seeds, plan.batch_size, self.done, plan.per_class)
         self._noise = Noise(seeds, first.train.inputs.device)
-        self._window: dict[str, list[Tensor]] = {}  # numbers [replica] of each step since the last record
+        self.window: dict[str, list[Tensor]] = {}  # numbers [replica] of each step since the last record
         self._parts: dict[str, list[Tensor]] = {}  # the same of what losses tell beside their terms
         if self.done:
             self._restore([state for state in states if state])
 
     def step(self) -> None:
-        """One step of every player of every replica."""
+        """One step of every player of every replica, which leaves the global random streams started."""
+        starts = [randomness.of_step(start, self.done) for start in self._starts]
+        randomness.start(starts[0])  # of a stack nobody may draw from them: see `trial.difference`
+        for streams in self._streams:
+            streams.start(starts)
         batch = next(self._batches)
         alone = len(self.movers) == 1
         seen: dict[str, list[Tensor]] = {}
@@ -141,7 +149,7 @@ class Stack:
             seen.setdefault(f"{prefix}/grad_norm", []).append(norms)
             for name, part in parts.items():
                 told.setdefault(f"{prefix}/{name}", []).append(part.detach().reshape(len(self.replicas), -1).mean(-1))
-        for window, numbers in ((self._window, seen), (self._parts, told)):
+        for window, numbers in ((self.window, seen), (self._parts, told)):
             for name, values in numbers.items():  # a player may have moved more than once
                 mean = values[0] if len(values) == 1 else torch.stack(values).mean(0)
                 window.setdefault(name, []).append(mean)
@@ -154,9 +162,9 @@ class Stack:
         """
         series, parts = (
             {name: torch.stack(values).double().cpu() for name, values in window.items()}  # [step, replica]
-            for window in (self._window, self._parts)
+            for window in (self.window, self._parts)
         )
-        self._window, self._parts = {}, {}
+        self.window, self._parts = {}, {}
         finite = torch.stack([values.isfinite() for values in series.values()]).all(0)
         length = len(finite)
         closed: list[tuple[dict[str, float], int | None]] = []
@@ -177,7 +185,7 @@ class Stack:
                 "steps": self.done,
                 "nets": replica.nets.snapshot(),
                 "optimizers": {name: _kept(states[index]) for name, states in moved.items()},
-                "window": {name: torch.stack(values)[:, index] for name, values in self._window.items()},
+                "window": {name: torch.stack(values)[:, index] for name, values in self.window.items()},
                 "parts": {name: torch.stack(values)[:, index] for name, values in self._parts.items()},
             }
             for index, (replica, fitted) in enumerate(zip(self.replicas, self.fitted, strict=True))
@@ -186,7 +194,7 @@ class Stack:
     def _restore(self, states: Sequence[State]) -> None:
         for name, mover in self.movers.items():
             mover.load([state["optimizers"][name] for state in states])
-        for what, window in (("window", self._window), ("parts", self._parts)):
+        for what, window in (("window", self.window), ("parts", self._parts)):
             told = {name: values for state in states for name, values in state[what].items()}
             for name, values in told.items():  # a loss may have had no such part
                 absent = torch.full_like(values, math.nan)

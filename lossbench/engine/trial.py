@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lossbench.core import Outputs
+from lossbench.engine.predict import predict
+from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import Plan, Replica, Stack
 
 WARM, TIMED = 2, 5  # steps
+FEW = 16  # examples of validation that are predicted to compare
+COMPARED = 2  # steps of a stack and of its replicas alone
+ROUNDING, TINY = 1e-3, 1e-6  # up to which they are the same, relative to the largest number of its kind and absolutely
 
 
 def step_s(replicas: Sequence[Replica], plan: Plan, *, threads: int = 0) -> float:
@@ -22,13 +30,43 @@ def step_s(replicas: Sequence[Replica], plan: Plan, *, threads: int = 0) -> floa
     `threads` of a CPU, 0 for as many as torch uses now. Raises: whatever keeps the replicas from training together.
     """
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads or before)
+    with seeded(replicas[0].seed, "trial"), _threads(threads or before):
         stack = Stack([_copy(replica) for replica in replicas], [None] * len(replicas), plan)
         device = replicas[0].train.inputs.device
         return min([_timed(stack, device) for _ in range(WARM + TIMED)][WARM:])
-    finally:
-        torch.set_num_threads(before)
+
+
+def difference(replicas: Sequence[Replica], plan: Plan) -> str:
+    """How a stack of these replicas trains otherwise than its first and its last alone; empty where it does not.
+
+    A stack runs a model once for all replicas. That is not the same where a model draws random numbers of its own,
+    mixes what is in a batch with what was in others, or keeps something that is no buffer. Gradients of the first
+    steps, their losses and all buffers are compared, up to rounding. Raises: whatever keeps them from being stacked,
+    operators among it that vmap would call once a replica.
+    """
+    with seeded(replicas[0].seed, "trial"), warnings.catch_warnings():
+        warnings.filterwarnings("error", "There is a performance drop because we have not yet implemented the batching")
+        together = [_copy(replica) for replica in replicas]
+        stack = Stack(together, [None] * len(replicas), plan)
+        _few_steps(stack)
+        recorded = {name: torch.stack(values) for name, values in stack.window.items()}  # [step, replica]
+        for place in sorted({0, len(replicas) - 1}):
+            single, member = _copy(replicas[place]), together[place]
+            alone = Stack([single], [None], plan)
+            _few_steps(alone)
+            for name, values in alone.window.items():
+                if not _close(torch.stack(values)[:, 0], recorded[name][:, place]):
+                    return f"{name.removeprefix('train/')} differs"
+            buffers = dict(member.nets.named_buffers())
+            for name, buffer in single.nets.named_buffers():
+                if not _close(buffer, buffers[name]):
+                    return f"the buffer {name.removeprefix('model.')} differs"
+            member.nets.restore(single.nets.snapshot())  # what is left is kept outside of parameters and buffers
+            few = next(single.validation.chunks(FEW))
+            found, expected = (predict(one.task, one.nets, few, one.seed) for one in (member, single))
+            if not all(map(_close, _tensors(expected), _tensors(found))):
+                return "it keeps something that is neither parameter nor buffer"
+    return ""
 
 
 def nbytes(replica: Replica, plan: Plan) -> int:
@@ -43,8 +81,8 @@ def nbytes(replica: Replica, plan: Plan) -> int:
         held[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    alone = Stack([_copy(replica)], [None], plan)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with seeded(replica.seed, "trial"), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        alone = Stack([_copy(replica)], [None], plan)
         alone.step()
     weights = sum(p.nbytes for p in alone.nets.parameters())
     kept = sum(
@@ -59,6 +97,31 @@ def nbytes(replica: Replica, plan: Plan) -> int:
     own = {tensor.untyped_storage().data_ptr() for tensor in (*alone.nets.parameters(), replica.train.inputs)}
     activations = sum(size for pointer, size in held.items() if pointer not in own)
     return data + 3 * weights + kept + 2 * activations  # weights: themselves, their gradients, the best step's
+
+
+def _few_steps(stack: Stack) -> None:
+    """Two, since what a model keeps of the first shows in the second."""
+    for _ in range(COMPARED):
+        stack.step()
+
+
+def _tensors(outputs: Outputs) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else [outputs[name] for name in sorted(outputs)]
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.double(), b.double()
+    return bool(((a - b).abs() <= ROUNDING * b.abs().max() + TINY).all() | (a.isnan() & b.isnan()).all())
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _timed(stack: Stack, device: torch.device) -> float:

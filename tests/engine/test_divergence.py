@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-from engine.toys import BATCH, EXAMPLES, Toy, alone, assert_close, assert_equal, plan, train
+from engine.toys import BATCH, EXAMPLES, Toy, alone, assert_close, plan, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,10 +66,12 @@ def test_neighbours_go_on_as_if_it_had_never_been_there(name, dtype, at, poisone
     found = train([*many[:at], ill, *many[at + 1 :]], plan())
     gone, (single,) = found.pop(at), alone([ill], plan())
     assert gone.diverged == single.diverged == (first_step_with(3, at) if poisoned else 2)
-    assert_close(gone, single, rtol=1e-9 if dtype == torch.float64 else 1e-4)
+    rounding = 1e-9 if dtype == torch.float64 else 1e-4
+    assert_close(gone, single, rtol=rounding)
     for one, other in zip(found, train(rest, plan()), strict=True):
         assert one.diverged is None
-        assert_equal(one, other)
+        # not to the bit: on some processors a batched product of three matrices rounds otherwise than one of four
+        assert_close(one, other, rtol=rounding, atol=1e-12 if dtype == torch.float64 else 1e-6)
 
 
 @settings(deadline=None, max_examples=15)

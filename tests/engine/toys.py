@@ -170,14 +170,14 @@ def assert_equal(found: Trained, expected: Trained) -> None:
         assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
 
 
-def assert_close(found: Trained, expected: Trained, rtol: float = 1e-9) -> None:
+def assert_close(found: Trained, expected: Trained, rtol: float = 1e-9, atol: float = 1e-12) -> None:
     """But for rounding."""
     assert [step for step, _ in found.seen] == [step for step, _ in expected.seen]
     for (_, values), (_, others) in zip(found.seen, expected.seen, strict=True):
         assert values == pytest.approx(others, rel=rtol)
     assert (found.diverged, found.fitted["best_step"]) == (expected.diverged, expected.fitted["best_step"])
     for tensors, others in zip(_tensors(found), _tensors(expected), strict=True):
-        torch.testing.assert_close(tensors, others, rtol=rtol, atol=1e-12, equal_nan=True)
+        torch.testing.assert_close(tensors, others, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def _plain(trained: Trained) -> dict[str, Any]:
