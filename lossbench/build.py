@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossbench import datasets
-from lossbench.catalogue import describe
 from lossbench.core import KINDS, BadInput, Card, Facts, Net, Splits, Task, card_of, stream
 from lossbench.engine import Nets, Plan
+from lossbench.engine.randomness import seeded
+from lossbench.models import foreign
 from lossbench.models.initial import start_at, widen
-from lossbench.settings import TASKS
+from lossbench.settings import TASKS, leaves
 from lossbench.tasks.lifting import OfIdentities, lifted
 
 EVALUATIONS = 20  # in a run, where train.eval_every is null
@@ -68,6 +72,7 @@ def loss(cfg: DictConfig, kind: str, brings: Mapping[str, Callable[[], Any]] | N
     `brings` makes what a card may say that the loss needs of the run. Raises: BadInput for one that cannot be
         imported, or whose card says that it fits other kinds of problem.
     """
+    open_door(cfg._target_)
     try:
         module, _, name = cfg._target_.rpartition(".")
         target = getattr(import_module(module), name)
@@ -88,10 +93,11 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: len(facts.classes),
         "class_counts": lambda: _counted(facts),
-        "dimensions": lambda: _head(nets.model, "the loss learns as many numbers a class as it gives").weight.shape[0],
+        "dimensions": lambda: _dimensions(nets, facts),
         "generator": lambda: stream(seed, "loss"),
     }
-    made = loss(cfg, facts.kind, brings)
+    with seeded(seed, "loss"):
+        made = loss(cfg, facts.kind, brings)
     if facts.kind == "gan" and not (hasattr(made, "critic") and hasattr(made, "generator")):
         raise BadInput(
             f"loss._target_={cfg._target_}: wants the methods critic(D, real, fake) and generator(D, real, fake)"
@@ -100,6 +106,13 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     if facts.kind == "embedding" and card and "multiclass" in card.kinds:
         return OfIdentities(made, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
     return made
+
+
+def _dimensions(nets: Nets, facts: Facts) -> int:
+    """How many numbers the model gives an example, as a loss that learns as many a class has to know."""
+    model: Any = nets.model
+    with nets.evaluating(), torch.no_grad():
+        return int(model(torch.zeros(1, *facts.inputs, device=next(nets.parameters()).device)).shape[-1])
 
 
 def _counted(facts: Facts) -> tuple[int, ...]:
@@ -130,19 +143,62 @@ def task(kind: str, loss: Loss, facts: Facts, settings: Mapping[str, Any] | None
 
 
 def nets(cfg: DictConfig, facts: Facts, seed: int, heads: int = 1) -> Nets:
-    """The players with the seed's initial weights, the same for every loss.
+    """The players with the seed's initial weights, the same for every loss, whatever stream they are drawn from.
 
     Where a loss takes several numbers an output, the first of them start as the one that others take, the rest at 0.
     """
-    told = {"vocabulary": len(facts.vocabulary), "length": facts.targets[0] if facts.targets else 0}
-    described = describe(cfg._target_)
-    given = {name: value for name, value in told.items() if described and name in described.parameters}
-    made = _call("model", cfg, facts.inputs, facts.outputs, stream(seed, "init"), drop=("prior",), **given)
+    with seeded(seed, "init"):
+        made = _constructed(cfg, facts, seed)
+        if isinstance(made, nn.Module) and not _ours(cfg._target_):
+            made = foreign.fitted(made, facts)
+            if isinstance(made, foreign.Coloured):
+                _say_once(f"{cfg._target_}: wants colour; grey pictures reach it as three equal channels")
+    players = Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
+    players.initial = players.hash()  # before a setting or a loss makes a last layer start otherwise on purpose
     if cfg.get("prior") is not None:
         start_at(_head(made, "its bias would start at model.prior"), _prior(cfg.prior, facts))
     if heads > 1:
         _widen(made, facts, heads)
-    return Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
+    return players
+
+
+def _constructed(cfg: DictConfig, facts: Facts, seed: int) -> Any:
+    """What the target gives, told what its signature names of what the data know, unless a setting says otherwise."""
+    open_door(cfg._target_)
+    try:
+        constructor = get_object(cfg._target_)
+    except Exception as error:  # whatever a foreign module does when it is imported
+        raise BadInput(f"model._target_={cfg._target_}: cannot be imported: {_last_line(error)}") from error
+    given, tried = foreign.offers(constructor, facts, stream(seed, "init"))
+    given = {name: value for name, value in given.items() if name not in cfg}
+    while True:
+        try:
+            made = _call("model", cfg, drop=("prior",), **given)
+            break
+        except BadInput as error:
+            refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if refused is None or refused[1] not in tried:
+                raise
+            tried.discard(refused[1])
+            given.pop(refused[1], None)
+    if not isinstance(made, nn.Module | Mapping):
+        raise BadInput(f"model: {cfg._target_} gives a {type(made).__name__}; a torch.nn.Module works")
+    return made
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _ours(target: str) -> bool:
+    return target.partition(".")[0] == "lossbench"
+
+
+def open_door(*targets: str) -> None:
+    """Let foreign modules import torchvision beside any torch: see `vision`. Before the first of them is imported."""
+    if any(target.partition(".")[0] not in ("lossbench", "torch") for target in targets) and find_spec("torchvision"):
+        import_module("lossbench.vision")
 
 
 def _widen(model: Any, facts: Facts, heads: int) -> None:
@@ -201,6 +257,7 @@ def _plain(cfg: DictConfig, drop: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def _call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
     """Call the `_target_` of a group. Raises: BadInput for what the target itself refuses."""
+    open_door(*(str(value) for key, value in leaves(_plain(cfg, drop)).items() if key.endswith("_target_")))
     try:
         return instantiate(OmegaConf.create(_plain(cfg, drop)), *arguments, _convert_="all", **more)
     except InstantiationException as error:

@@ -215,6 +215,7 @@ class Run:
             "lossbench.command": origin.command(),
             "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
             "lossbench.stack": str(stack),
+            "lossbench.weights": trainee.nets.initial,
             "lossbench.loss_parameters": str(trainee.loss_parameters),
             **({"lossbench.probe": trainee.probe()} if self.kind == "run" else {}),
             "mlflow.runColor": origin.colour(names.loss),

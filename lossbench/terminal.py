@@ -71,6 +71,7 @@ class Board:
         self._training = 0
         self._left = 0  # that have diverged while the others of their stack go on
         self._ended: dict[str, int] = {}
+        self._said: set[str] = set()
         self._task = progress.add_task("", total=0, news="")
 
     def expect(self, runs: int, steps: int) -> None:
@@ -82,6 +83,12 @@ class Board:
     def news(self, text: str) -> None:
         """What the sweep is at, beside the bar."""
         self._progress.update(self._task, news=text)
+
+    def say(self, line: str) -> None:
+        """A line of its own, once."""
+        if line not in self._said:
+            self._said.add(line)
+            out().print(escape(line))
 
     def advance(self, steps: int, diverged: int = 0) -> None:
         self._progress.update(self._task, advance=steps)

@@ -18,7 +18,8 @@ try:
 except RuntimeError as error:
     if "torchvision::nms" not in str(error):
         raise
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+    # a copy: another thread may be importing
+    for name in [name for name in list(sys.modules) if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
     _schemas = torch.library.Library("torchvision", "FRAGMENT")
     for operator in ("nms", "qnms"):

@@ -68,9 +68,8 @@ def _nothing(verdict: Verdict) -> str:
 
 def _too_few(verdict: Verdict, pairs: int) -> str:
     finished = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
-    said = (
-        f"{_count(pairs)} say{'s' if pairs == 1 else ''} nothing certain: a paired test needs at least {stats.PAIRS}."
-    )
+    said = f"{_count(verdict, pairs)} say{'s' if pairs == 1 else ''} nothing certain: "
+    said += f"a paired test needs at least {stats.PAIRS}."
     if len(finished) > 1:
         first, second = finished[:2]
         means = verdict.values[[first, second]].mean()
@@ -80,8 +79,13 @@ def _too_few(verdict: Verdict, pairs: int) -> str:
     return f"{said} {_advice(verdict)}"
 
 
-def _count(pairs: int) -> str:
-    return "One seed" if pairs == 1 else f"{pairs} paired seeds"
+def _count(verdict: Verdict, pairs: int) -> str:
+    return "One seed" if pairs == 1 else counted(verdict, pairs)
+
+
+def counted(verdict: Verdict, pairs: int) -> str:
+    """So many seeds, called paired only where runs of one seed shared what a seed stands for."""
+    return f"{pairs} paired seeds" if verdict.paired else f"{pairs} seeds, whose runs are not paired"
 
 
 def _advice(verdict: Verdict) -> str:
@@ -106,11 +110,11 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
         if loss != best and stats.worse(verdict.differences, loss, best, higher_is_better=higher)
     ]
     tested = verdict.differences.dropna(subset=["p_all"])
-    seeds = f"{pairs} paired seeds"
+    seeds = counted(verdict, pairs)
     if not worse:
         if 2 / 2**pairs > stats.ALPHA:
             return (
-                f"{pairs} paired seeds allow no ranking on {name}: with so few no test falls below "
+                f"{seeds} allow no ranking on {name}: with so few no test falls below "
                 f"p = {2 / 2**pairs:.3f}; run at least {stats.seeds_least()}."
             )
         if not alike:

@@ -31,8 +31,8 @@ class Remark:
 
 
 def refuse_mixed(records: Records) -> None:
-    """Raises: BadInput for runs of several code revisions, or of data that differ under one seed or by source."""
-    for mixed in (_revisions(records), *_data(records)):
+    """Raises: BadInput for runs of several code revisions, or of data or initial weights that differ under one seed."""
+    for mixed in (_revisions(records), *_data(records), *_weights(records)):
         if mixed:
             raise BadInput(
                 f"report {records.name}: {mixed}; such runs are not comparable\n"
@@ -43,7 +43,7 @@ def refuse_mixed(records: Records) -> None:
 def remarks(records: Records) -> list[Remark]:
     """Everything that a reader should know before trusting a difference, concerns first."""
     found = [
-        *(Remark("mixed", text, True) for text in (_revisions(records), *_data(records)) if text),
+        *(Remark("mixed", text, True) for text in (_revisions(records), *_data(records), *_weights(records)) if text),
         *_settings(records),
         *_budgets(records),
         *_twins(records),
@@ -67,6 +67,24 @@ def _data(records: Records) -> Iterator[str]:
         sources = sorted(set(runs["source"]) - {""})
         if len(sources) > 1:
             yield f"the data of {dataset} came from {len(sources)} sources ({'; '.join(sources)})"
+
+
+def paired(records: Records) -> bool:
+    """Whether runs of one seed shared their data and their initial weights, as far as the records tell."""
+    return not any(_data(records)) and not any(_weights(records))
+
+
+def _weights(records: Records) -> Iterator[str]:
+    """Models of one configuration that started elsewhere under one seed."""
+    own = [name for name in records.params if name == "model" or name.startswith("model.")]
+    for dataset, runs in records.runs.groupby("dataset"):
+        known = runs[runs["weights"] != ""]
+        if known.empty:
+            continue
+        settings = records.params.loc[known["run_id"], own].fillna("").astype(str).agg(" ".join, axis=1)
+        hashes = known.groupby([settings.to_numpy(), "seed"])["weights"].nunique()
+        if (hashes > 1).any():
+            yield f"the initial weights on {dataset} differ between runs of one seed ({hashes.max()} hashes)"
 
 
 def _setting(records: Records, runs: pd.DataFrame, name: str) -> pd.Series:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lossbench.analysis.answer import amount
+from lossbench.analysis.answer import amount, counted
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict
 
@@ -129,7 +129,7 @@ def latex(verdicts: Sequence[Verdict]) -> str:
         style = shown.style.hide(axis="index")
         seeds = verdict.values.notna().sum().max()
         caption = (
-            f"{_tex(dataset)}: test, mean $\\pm$ standard deviation over {seeds} paired seeds. Bold: not "
+            f"{_tex(dataset)}: test, mean $\\pm$ standard deviation over {counted(verdict, seeds)}. Bold: not "
             f"distinguishable from the best {_tex(verdict.yardstick[0])}. p: sign-flip test against "
             f"{_tex(verdict.baseline)}, corrected over all pairs by step-down max-T."
         )

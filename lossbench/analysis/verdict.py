@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import fairness, stats
 from lossbench.analysis.records import FAILED, Records, Yardsticks
 from lossbench.core import BadInput
 
@@ -27,7 +27,8 @@ class Verdict:
     the best validation. `values` are the test values of the yardstick, a row a seed, a column a contender, missing
     where a run has none; `failed` marks those that the loss is to blame for; `ranks` count these as last.
     `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
-    `ranked` of `ranks`. `best` are the contenders that are not distinguishable from the best mean.
+    `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
+    are not distinguishable from the best mean.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Verdict:
     settings: pd.DataFrame
     differences: pd.DataFrame
     ranked: pd.DataFrame
+    paired: bool
     best: list[str]
     best_ranked: list[str]
 
@@ -108,6 +110,7 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
         _board(runs, "label", records.yardsticks, yardstick, None),
         differences,
         ranked,
+        fairness.paired(records),
         best,
         [b for b in stats.not_distinguishable(ranks, ranked, higher_is_better=False) if values[b].notna().any()],
     )

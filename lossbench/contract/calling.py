@@ -179,6 +179,7 @@ class Held(TorchFunctionMode):
 def found(target: str) -> Any:
     """The object at a dotted path. Raises: BadInput where there is none."""
     module, _, name = target.rpartition(".")
+    build.open_door(target)
     try:
         loss = getattr(import_module(module), name)
     except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported

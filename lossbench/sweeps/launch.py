@@ -171,6 +171,8 @@ def _train(runs: Sequence[Run], datasets: Datasets, shown: terminal.Board, *, co
         for members in planning.mates([run.cfg for run in waiting]):
             group = [waiting[position] for position in members]
             way = timing.way(group, datasets)
+            if way.alone:
+                board.say(f"{group[0].names.model} trains one run at a time: in a stack, {way.alone}")
             stacks = planning.parts(group, way.size)
             if way.workers:
                 workers.train(stacks, way.workers, board, stop)
@@ -198,6 +200,7 @@ class _Board:
     def __init__(self, shown: terminal.Board) -> None:
         self.advance = shown.advance
         self.training = shown.training
+        self.say = shown.say
         self._shown = shown
 
     def ended(self, run: Run) -> None:

@@ -29,12 +29,14 @@ START_S = 8.0  # until a worker process trains: its imports, its store, its data
 class Way:
     """How runs are trained: `size` to a stack, one stack after another in this process or in so many `workers`.
 
-    `threads` is how many torch uses in each process; 0 is as many as it likes.
+    `threads` is how many torch uses in each process; 0 is as many as it likes. `alone` says why no stack would train
+    them as they train alone, where that is so.
     """
 
     size: int = 1
     threads: int = 0
     workers: int = 0
+    alone: str = ""
 
 
 TURNS = Way()

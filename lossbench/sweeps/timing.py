@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psutil
 from omegaconf import DictConfig
@@ -13,6 +15,9 @@ from lossbench.run import Run
 from lossbench.sweeps import planning
 from lossbench.sweeps.planning import TURNS, Way
 from lossbench.trainee import Trainee
+
+if TYPE_CHECKING:
+    from lossbench.engine import Plan, Replica
 
 SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the memory that is free now
 GIVE_UP = 1.1  # times the best so far: larger stacks will not be faster
@@ -49,8 +54,9 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
 
     choices = (0, 1) if cores > 1 else (0,)
     measured = {Way(1, threads): measure(1, threads) for threads in choices}
+    alone = _alone([replicas[0], replicas[-1]], plan) if first.stackable else ""
     try:
-        for size in planning.sizes(most) if first.stackable else []:
+        for size in planning.sizes(most) if first.stackable and not alone else []:
             before = min(step_s / way.size for way, step_s in measured.items())
             measured |= {Way(size, threads): measure(size, threads) for threads in choices}
             if min(measured[Way(size, threads)] for threads in choices) / size > GIVE_UP * before:
@@ -65,7 +71,19 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
             measured[Way(size, 1, workers)] = measured[Way(size, 1)]
         if 1 < share < best.size:
             measured[Way(share, 1, workers)] = measure(share, 1)
-    return planning.choose(measured, len(runs), plan.steps)
+    return replace(planning.choose(measured, len(runs), plan.steps), alone=alone)
+
+
+def _alone(replicas: Sequence[Replica], plan: Plan) -> str:
+    """Why these cannot train as one stack as they train alone; empty where they can."""
+    from lossbench.engine import trial
+
+    try:
+        return trial.difference(replicas, plan)
+    except Exception as error:  # whatever a model does under vmap
+        from lossbench import probing
+
+        return probing.said(error)
 
 
 def _cores() -> int:

@@ -1,0 +1,85 @@
+"""Networks that others wrote: what their constructor is told of the data, and grey pictures where they want colour."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lossbench.core import Facts
+
+OFFERED_TO_ANY = ("num_classes", "in_chans")
+"""What a constructor may be told that takes whatever it is given (`**kwargs`) and names nothing."""
+
+
+def offers(
+    constructor: Callable[..., Any], facts: Facts, generator: torch.Generator
+) -> tuple[dict[str, Any], set[str]]:
+    """What the data know, under the names that a constructor has for it; and which of it is but an attempt.
+
+    `inputs` is the shape of one example, `in_features` how many numbers that is, `in_channels` (timm: `in_chans`) how
+    many come first in it. `outputs` (`out_features`, `out_channels`, `num_classes`, smp: `classes`) is how many numbers
+    the task wants an example, pixel or token. `generator` is the stream of the seed's initial weights.
+    """
+    known: dict[str, Any] = {
+        "inputs": facts.inputs,
+        "outputs": facts.outputs,
+        "generator": generator,
+        "in_features": math.prod(facts.inputs),
+        "vocabulary": len(facts.vocabulary),
+        "length": facts.targets[0] if facts.targets else 0,
+    }
+    if facts.inputs:
+        known |= dict.fromkeys(("in_channels", "in_chans"), facts.inputs[0])
+    if facts.outputs:  # of people who are unknown in training there is no number
+        known |= dict.fromkeys(("out_features", "out_channels", "num_classes", "classes"), facts.outputs)
+    try:
+        parameters = inspect.signature(constructor).parameters
+    except (TypeError, ValueError):  # some of C's have none
+        return {}, set()
+    named = {name for name, one in parameters.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
+    tried = set()
+    if any(one.kind == one.VAR_KEYWORD for one in parameters.values()):
+        tried = {name for name in OFFERED_TO_ANY if name in known} - named
+    return {name: value for name, value in known.items() if name in named | tried}, tried
+
+
+class Coloured(nn.Module):
+    """A net for pictures of three channels, given grey ones as three equal channels.
+
+    Shapes: inputs [batch, 1, height, width]; result as the net's.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pictures: Tensor) -> Any:
+        return self.net(pictures.expand(*pictures.shape[:-3], 3, *pictures.shape[-2:]))
+
+
+def fitted(net: nn.Module, facts: Facts) -> nn.Module:
+    """The net with its lazy parameters made, and for grey pictures behind `Coloured` where it takes only colour."""
+    if any(is_lazy(parameter) for parameter in net.parameters()):
+        with torch.no_grad():
+            net.eval()(torch.zeros(2, *facts.inputs))
+        net.train()
+    grey = len(facts.inputs) == 3 and facts.inputs[0] == 1
+    if grey and not _takes(net, facts.inputs) and _takes(net, (3, *facts.inputs[1:])):
+        return Coloured(net)
+    return net
+
+
+@torch.no_grad()
+def _takes(net: nn.Module, shape: tuple[int, ...]) -> bool:
+    try:
+        copy.deepcopy(net).eval()(torch.zeros(2, *shape))
+    except Exception:  # whatever it raises of a shape that it does not take
+        return False
+    return True
