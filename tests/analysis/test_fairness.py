@@ -9,7 +9,7 @@ import torch
 from analysis.made import Made, arms, compared, record, records, searched
 
 from lossbench import build, crosswise
-from lossbench.analysis import report
+from lossbench.analysis import answer, report, verdict
 from lossbench.analysis.fairness import refuse_mixed, remarks
 from lossbench.core import BadInput, Facts, Split
 from lossbench.losses import bce, cross_entropy, focal, hinge, huber, label_smoothing, mae, mse, squared_hinge
@@ -39,7 +39,17 @@ def two_sources():
     return records(*runs("a", source="https://here"), *runs("b", source="https://there"))
 
 
-MIXED = {two_codes: "2 revisions", two_data_under_a_seed: "differ between runs of one seed", two_sources: "2 sources"}
+def two_weights_under_a_seed():
+    ours, theirs = ({"lossbench.weights": weights} for weights in ("ab12", "cd34"))
+    return records(*runs("a", tags=ours), *runs("b", tags=theirs))
+
+
+MIXED = {
+    two_codes: "2 revisions",
+    two_data_under_a_seed: "differ between runs of one seed",
+    two_sources: "2 sources",
+    two_weights_under_a_seed: "initial weights on toy differ",
+}
 
 
 @pytest.mark.parametrize("mixed", MIXED)
@@ -67,12 +77,44 @@ def test_what_is_mixed_is_named():
         {"tags": {"lossbench.data": "the same for all"}},
         {"tags": {"lossbench.data": None, "lossbench.code": None}},
         {"source": "https://here"},
+        {"tags": {"lossbench.weights": "the same for all"}},
     ],
 )
 def test_one_comparison_is_not_mixed(changed):
     made = records(*runs(**changed))
     refuse_mixed(made)
     assert about(made, "mixed") == []
+
+
+def test_only_runs_that_shared_data_and_weights_are_called_paired():
+    told = {
+        mixed: answer.sentence(verdict.judge(made))
+        for mixed, made in {
+            "weights": records(*several("ab12", "cd34")),
+            "none": records(*several("ab12", "ab12")),
+        }.items()
+    }
+    assert "paired seeds" in told["none"]
+    assert "not paired" in told["weights"]
+    assert "paired seeds" not in told["weights"]
+
+
+def several(*weights):
+    """Two losses on eight seeds, the second a little worse."""
+    return [
+        Made(loss, seed, 1.0 + number + 0.01 * seed, tags={"lossbench.weights": hashed})
+        for number, (loss, hashed) in enumerate(zip("ab", weights, strict=True))
+        for seed in range(8)
+    ]
+
+
+def test_models_of_other_settings_start_elsewhere():
+    made = [
+        Made("a", seed, 1.0, params={"model.hidden": width}, tags={"lossbench.weights": f"{width} {seed}"})
+        for width in ("[8]", "[16]")
+        for seed in range(3)
+    ]
+    assert about(records(*made), "mixed") == []
 
 
 def test_seeds_and_datasets_have_data_of_their_own():
