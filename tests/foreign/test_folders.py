@@ -1,0 +1,67 @@
+"""Digits and texts in files as others name and save them."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from lossbench.core import BadInput
+from lossbench.datasets.digits import digits
+from lossbench.datasets.pairs import read_pairs
+
+PAIRS = [("eins", "1"), ("zwölf", "12"), ("fünf", "5"), ("三", "3"), ("ноль", "0"), ("dreißig", "30")]
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+NAMES = {
+    "as published": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "with a dot": ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
+    "capitals": ("TRAIN-IMAGES.IDX3-UBYTE", "TRAIN-LABELS.IDX1-UBYTE"),
+    "gzipped, with a dot": ("train-images.idx3-ubyte.gz", "train-labels.idx1-ubyte.gz"),
+    "gzipped, in capitals": ("Train-Images-idx3-ubyte.GZ", "Train-Labels-idx1-ubyte.GZ"),
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_digits_are_found_however_their_files_are_named(tmp_path, names):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (12, 28, 28), np.uint8), np.arange(12, dtype=np.uint8) % 10
+    for name, array in zip(names, (images, labels), strict=True):
+        for part in (name, name.replace("train", "t10k").replace("Train", "T10k").replace("TRAIN", "T10K")):
+            packed = gzip.compress(idx(array)) if name.lower().endswith("gz") else idx(array)
+            (tmp_path / part).write_bytes(packed)
+            (tmp_path / f"._{part}").write_bytes(b"\0\5\x16\7")  # beside it, from a Mac's archive
+    found = digits("auto", str(tmp_path))
+    for pixels, targets in (found.train, found.test):
+        assert torch.equal(pixels, torch.from_numpy(images))
+        assert targets.tolist() == labels.tolist()
+
+
+def table(ending="\n"):
+    return ending.join("\t".join(pair) for pair in PAIRS)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_texts_are_utf_8(tmp_path, encoding, ending):
+    (tmp_path / "pairs.tsv").write_bytes(table(ending).encode(encoding))
+    assert [(pair.source, pair.target) for pair in read_pairs(str(tmp_path / "pairs.tsv"), 80)] == PAIRS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_texts_of_excel_are_named_for_what_they_are(tmp_path, encoding):
+    (tmp_path / "pairs.txt").write_bytes(table().encode(encoding))
+    with pytest.raises(BadInput, match=r"pairs\.txt: .*UTF-8") as refused:
+        read_pairs(str(tmp_path / "pairs.txt"), 80)
+    assert "line 2" not in str(refused.value)  # one fault of the file, not one of each line
+
+
+def test_a_line_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "pairs.tsv").write_bytes(table().encode() + "\nfünfzig\t50".encode("latin-1"))
+    with pytest.raises(BadInput, match="line 7 is no UTF-8"):
+        read_pairs(str(tmp_path / "pairs.tsv"), 80)
