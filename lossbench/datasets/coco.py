@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from lossbench.core import BadInput
-from lossbench.datasets.scenes import Scene, grey
+from lossbench.datasets import pictures
+from lossbench.datasets.pictures import Unreadable, visible
+from lossbench.datasets.scenes import Scene
 
 LONGEST = 320  # an image is shrunk to this, so that objects meet the anchors' sizes
 
@@ -25,7 +26,7 @@ class Folder:
 
     def scene(self, index: int) -> Scene:
         path, boxes = self.images[index]
-        image = grey(path)
+        image = torch.from_numpy(pictures.grey(path))
         shrink = min(1.0, LONGEST / max(image.shape))
         if shrink < 1:
             size = [max(1, round(side * shrink)) for side in image.shape]
@@ -47,6 +48,7 @@ def folder(root: str | None) -> Folder:
     candidates = (
         sorted(place.glob("*.json")) or sorted(place.glob("annotations/*.json")) or sorted(place.glob("*/*.json"))
     )
+    candidates = [p for p in candidates if visible(p) and visible(p.parent)]
     candidates = [p for p in candidates if "caption" not in p.name and "keypoint" not in p.name]
     if len(candidates) != 1:
         found = ", ".join(p.name for p in candidates) or "none"
@@ -80,13 +82,8 @@ def _find(root: Path, beside: Path, name: str) -> Path:
 
 def _fault(path: Path) -> str:
     """Why an image cannot be read; empty when it can."""
-    if not path.is_file():
-        return "missing"
     try:
-        with Image.open(path) as image:
-            image.load()
-    except UnidentifiedImageError:
-        return "no image"
-    except (OSError, SyntaxError) as error:
-        return str(error) or type(error).__name__
+        pictures.plain(pictures.read(path).image)
+    except Unreadable as fault:
+        return str(fault)
     return ""

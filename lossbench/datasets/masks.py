@@ -10,27 +10,34 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lossbench.core import BadInput
-
-GREY = ("1", "L", "LA")
-COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-NAMED = 20  # files at most that one complaint names
+from lossbench.datasets import pictures
+from lossbench.datasets.drawn import OBJECT, VOID, drawn
+from lossbench.datasets.pictures import Frame, Picture, Unreadable, listed, visible
+from lossbench.datasets.remarks import say
 
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask, reduced; `size` and `mode` are the image's own."""
+    """An image and its mask, reduced; `size` is the image's own, `frame` what the mask was drawn on.
+
+    `held`: the mask has an object before it is reduced; `white`: 255 is all that it has.
+    """
 
     name: str
+    mask_name: str
     size: tuple[int, int]
     mode: str
+    frame: Frame | None
     image: Bytes  # [channels, height, width]
-    mask: Bytes  # [height, width], 0 … 255
+    mask: Bytes  # [height, width]: BACKGROUND, OBJECT, VOID
+    held: bool
+    white: bool
 
 
 def paths(root: str) -> list[tuple[Path, Path]]:
@@ -45,9 +52,10 @@ def paths(root: str) -> list[tuple[Path, Path]]:
         raise BadInput(
             f"dataset.root={root}: needs the folders images and masks; there is no {' and no '.join(absent)}"
         )
-    images, masks = (sorted(p for p in (place / name).iterdir() if _visible(p)) for name in ("images", "masks"))
+    images, masks = (sorted(p for p in (place / name).iterdir() if visible(p)) for name in ("images", "masks"))
     counts = [Counter(path.stem for path in files) for files in (images, masks)]
-    faults = [f"images/{p.name} (no mask)" for p in images if p.stem not in counts[1]]
+    faults = [f"{p.parent.name}/{p.name} (a folder)" for p in (*images, *masks) if p.is_dir()]
+    faults += [f"images/{p.name} (no mask)" for p in images if p.stem not in counts[1]]
     faults += [f"masks/{p.name} (no image)" for p in masks if p.stem not in counts[0]]
     for folder, files, count in (("images", images, counts[0]), ("masks", masks, counts[1])):
         faults += [f"{folder}/{p.name} (name taken twice)" for p in files if count[p.stem] > 1]
@@ -61,16 +69,18 @@ def paths(root: str) -> list[tuple[Path, Path]]:
 def read(root: str, files: Sequence[tuple[Path, Path]], side: int) -> tuple[Tensor, Tensor]:
     """Images [n, channels, height, width] and masks [n, height, width] uint8, the longer side reduced to `side` pixels.
 
-    Grey images have one channel, all others three. A mask is object where it is not 0: in two-valued, palette and
-    16-bit files as they are, in grey and colour files above 127 in the brightest channel, or above 0 where no mask of
-    the folder reaches 127 (labels). It is reduced to the nearest pixel.
+    Grey images have one channel, all others three; both are upright. Masks hold BACKGROUND, OBJECT and VOID of
+    `drawn`, reduced to the nearest pixel. A mask without EXIF data lies as its image is stored, or upright, whichever
+    its size fits; where it fits both, as the other masks of the folder do.
 
-    Raises: BadInput that names all files that cannot be read, are of another size or mode than most, or of more than
-        8 bits a channel, and all masks of another size than their image; also where no mask holds an object.
+    Raises: BadInput that names all files that cannot be read, are of another size or mode than most, and all masks of
+        another size than their image or that can be read in two ways; also where no mask holds an object.
     """
-    read = [_pair(image, mask, side) for image, mask in files]
-    pairs = [found for found in read if isinstance(found, Pair)]
-    faults = [fault for found in read if not isinstance(found, Pair) for fault in found]
+    found = [_pair(*paths, side) for paths in files]
+    frame = pictures.agreed(pair.frame for pair in found if isinstance(pair, Pair))
+    read = [pair or _pair(*paths, side, frame) or _turned(*paths) for pair, paths in zip(found, files, strict=True)]
+    pairs = [pair for pair in read if isinstance(pair, Pair)]
+    faults = [fault for fault in read if isinstance(fault, str)]
     for what, values in (("size", [_size(p.size) for p in pairs]), ("mode", [p.mode for p in pairs])):
         most = Counter(values).most_common(1)[0][0] if values else ""
         faults += [
@@ -78,69 +88,83 @@ def read(root: str, files: Sequence[tuple[Path, Path]], side: int) -> tuple[Tens
             for p, value in zip(pairs, values, strict=True)
             if value != most
         ]
-    _refuse(root, faults)
-    drawn = np.stack([pair.mask for pair in pairs])
-    if not drawn.any():
-        raise BadInput(f"dataset.root={root}: no mask holds an object: every pixel of every mask is 0")
-    masks = drawn > (127 if drawn.max() > 127 else 0)
+    _refuse(root, faults + _whites(pairs))
     images = torch.from_numpy(np.stack([pair.image for pair in pairs])).contiguous()  # colours were last
-    return images, torch.from_numpy(masks.astype(np.uint8))
+    masks = torch.from_numpy(np.stack([pair.mask for pair in pairs]))
+    _worth_training(root, side, pairs, masks == OBJECT)
+    return images, masks
 
 
-def _pair(image: Path, mask: Path, side: int) -> Pair | list[str]:
-    """A pair, or what is wrong with it."""
-    opened = [_opened(path) for path in (image, mask)]
-    faults = [fault for fault in opened if isinstance(fault, str)]
-    pictures = [picture for picture in opened if isinstance(picture, Image.Image)]
-    if len(pictures) < 2:
-        return faults
-    picture, drawn = pictures
-    if picture.mode not in GREY + COLOUR:
-        return [f"images/{image.name} (mode {picture.mode}: more than 8 bits a channel)"]
-    if drawn.size != picture.size:
-        return [f"masks/{mask.name} (size {_size(drawn.size)}, its image {_size(picture.size)})"]
-    shrink = side / max(picture.size)
-    size = [max(1, round(length * shrink)) for length in picture.size]
-    grey = picture.mode in GREY
-    reduced = np.asarray(picture.convert("L" if grey else "RGB").resize(size, Image.Resampling.BILINEAR))
-    pixels = reduced[None] if grey else reduced.transpose(2, 0, 1)
-    return Pair(image.name, picture.size, "grey" if grey else picture.mode, pixels, _nearest(_drawn(drawn), size))
-
-
-def _drawn(mask: Image.Image) -> Bytes:
-    """Grey values [height, width] of a mask; 255 for what is not 0 where values are no brightness."""
-    if mask.mode in ("L", "LA"):
-        return np.asarray(mask.convert("L"))
-    if mask.mode in COLOUR and mask.mode not in ("P", "PA"):
-        return np.asarray(mask.convert("RGB")).max(-1)
-    return np.where(np.asarray(mask.convert("P") if mask.mode == "PA" else mask) != 0, 255, 0).astype(np.uint8)
-
-
-def _nearest(values: Bytes, size: list[int]) -> Bytes:
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.NEAREST))
-
-
-def _opened(path: Path) -> Image.Image | str:
-    """The image of a file, read whole, or a complaint."""
-    name = f"{path.parent.name}/{path.name}"
+def _pair(image: Path, mask: Path, side: int, frame: Frame | None = None) -> Pair | str | None:
+    """A pair, or what is wrong with it; None where the mask fits its image both upright and as stored."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy()
-    except UnidentifiedImageError:
-        return f"{name} (no image)"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{name} ({error or type(error).__name__})"
+        with pictures.named(image):
+            picture = pictures.read(image)
+            pixels = pictures.plain(picture.image)
+        with pictures.named(mask):
+            marked = pictures.read(mask)
+            fits = _frame(picture, marked)
+            shown = drawn(marked)
+    except Unreadable as fault:
+        return str(fault)
+    if fits is None and frame is None:
+        return None
+    values = Image.fromarray(shown.pixels)
+    if (fits or frame) == "stored":
+        values = pictures.turned(values, picture.turned)
+    width, height = (max(1, round(length * side / max(pixels.size))) for length in pixels.size)
+    reduced = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
+    return Pair(
+        image.name,
+        mask.name,
+        pixels.size,
+        "grey" if pixels.mode == "L" else pixels.mode,
+        fits if picture.turned > 1 and marked.turned == 1 else None,
+        reduced[None] if pixels.mode == "L" else reduced.transpose(2, 0, 1),
+        np.asarray(values.resize((width, height), Image.Resampling.NEAREST)),
+        bool((shown.pixels == OBJECT).any()),
+        shown.white,
+    )
+
+
+def _frame(picture: Picture, mask: Picture) -> Frame | None:
+    """What a mask was drawn on, None where its size does not tell; one with EXIF data of its own is upright.
+
+    Raises: Unreadable where it is of another size.
+    """
+    size = picture.image.size
+    frame = "upright" if mask.turned > 1 else pictures.drawn_on(size, picture.turned, mask.image.size)
+    if mask.image.size != (pictures.stored(size, picture.turned) if frame == "stored" else size):
+        raise Unreadable(f"size {_size(mask.image.size)}, its image {_size(picture.image.size)}")
+    return frame
+
+
+def _turned(image: Path, mask: Path) -> str:
+    said = f"turned by its EXIF data; masks/{mask.name} fits it so and as it is stored: save it upright, without them"
+    return f"images/{image.name} ({said})"
+
+
+def _whites(pairs: Sequence[Pair]) -> list[str]:
+    """Masks of 255 alone, in a folder where 255 is void: whether it is object there, nobody can tell."""
+    void = next((pair.mask_name for pair in pairs if (pair.mask == VOID).any()), None)
+    said = f"holds 0 and 255 alone, and beside the labels of masks/{void} 255 is void: write 0 for void"
+    return [f"masks/{pair.mask_name} ({said})" for pair in pairs if pair.white] if void else []
+
+
+def _worth_training(root: str, side: int, pairs: Sequence[Pair], objects: Tensor) -> None:
+    lost = [p.mask_name for p, left in zip(pairs, objects.flatten(1).any(1).tolist(), strict=True) if p.held > left]
+    if not objects.any():
+        gone = f"all of {len(lost)} masks vanish where {_size(pairs[0].size)} is reduced: raise dataset.side={side}"
+        raise BadInput(f"dataset.root={root}: no mask holds an object" + (f": {gone}" if lost else ""))
+    if objects.all():
+        raise BadInput(f"dataset.root={root}: no mask holds background: every pixel of every mask is object")
+    if lost:
+        say(f"dataset.side={side}: too few pixels for the objects of {len(lost)} masks, now empty: {listed(lost)}")
 
 
 def _refuse(root: str, faults: Sequence[str]) -> None:
     if faults:
-        more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-        raise BadInput(f"dataset.root={root}: cannot be used: {', '.join(faults[:NAMED])}{more}")
-
-
-def _visible(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.name != "Thumbs.db"
+        raise BadInput(f"dataset.root={root}: cannot be used: {listed(faults)}")
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lossbench.core import BadInput
+from lossbench.datasets import pictures
 from lossbench.datasets.cache import remembered
+from lossbench.datasets.pictures import Unreadable, listed, visible
 
-SUFFIXES = {".pgm", ".ppm", ".pnm", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {
+    *(".pgm", ".ppm", ".pnm", ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".avif", ".heic", ".heif"),  # the last two are no pictures to Pillow, and named as such
+}
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-NAMED = 20  # of many that are wrong, so many are named
 
 Album = Mapping[str, Sequence[Path]]
 """The photos of each identity, both in the order of their names."""
@@ -34,7 +38,8 @@ class Look:
 
 def album(folder: Path, suffixes: Collection[str] = SUFFIXES) -> Album:
     """The sub-folders that hold photos."""
-    found = {place.name: _photos(place, suffixes) for place in _natural(folder.iterdir()) if place.is_dir()}
+    places = [place for place in _natural(folder.iterdir()) if place.is_dir() and visible(place)]
+    found = {place.name: _photos(place, suffixes) for place in places}
     return {name: photos for name, photos in found.items() if photos}
 
 
@@ -76,17 +81,15 @@ def read(name: str, files: Sequence[Path], height: int, width: int, *, mixed: bo
         _alike(name, files, looks, mixed)
         return {"photos": torch.from_numpy(photos)}
 
-    return remembered("photos", {"files": seen, "height": height, "width": width, "mixed": mixed}, make)["photos"]
+    code = [Path(module).read_text(encoding="utf-8") for module in (__file__, pictures.__file__)]
+    key = {"files": seen, "height": height, "width": width, "mixed": mixed, "code": code}
+    return remembered("photos", key, make)["photos"]
 
 
 def resized(photos: Tensor, height: int, width: int) -> Tensor:
     """Grey photos [n, height, width] uint8 of another size."""
     images = (Image.fromarray(photo) for photo in photos.numpy())
     return torch.from_numpy(np.stack([np.asarray(_shrunk(image, height, width)) for image in images]))
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _into(photos: np.ndarray, k: int) -> Callable[[Image.Image], None]:
@@ -103,14 +106,11 @@ def _shrunk(image: Image.Image, height: int, width: int) -> Image.Image:
 
 def _look(path: Path, keep: Callable[[Image.Image], None]) -> Look:
     try:
-        with Image.open(path) as image:
-            image.load()
-            keep(image)
-            return Look(f"{image.width}×{image.height} {image.mode}")
-    except UnidentifiedImageError:
-        return Look(fault="no image")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Look(fault=str(error) or type(error).__name__)
+        image = pictures.read(path).image
+        keep(pictures.plain(image))
+    except Unreadable as fault:
+        return Look(fault=str(fault))
+    return Look(f"{image.width}×{image.height} {image.mode}")
 
 
 def _alike(name: str, files: Sequence[Path], looks: Sequence[Look], mixed: bool) -> None:
@@ -127,7 +127,7 @@ def _alike(name: str, files: Sequence[Path], looks: Sequence[Look], mixed: bool)
 
 
 def _photos(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    return [p for p in _natural(folder.iterdir()) if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+    return [p for p in _natural(folder.iterdir()) if p.suffix.lower() in suffixes and visible(p)]
 
 
 def _natural(paths: Iterable[Path]) -> list[Path]:

@@ -16,7 +16,13 @@ from lossbench.datasets.scenes import Scene, photographs, scene
 from lossbench.datasets.splits import fingerprint
 
 STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
-MAKERS = ("anchors.py", "coco.py", "scenery.py", "scenes.py")  # what decides crops of scenes beside settings
+MAKERS = (
+    "anchors.py",
+    "coco.py",
+    "pictures.py",
+    "scenery.py",
+    "scenes.py",
+)  # what decides crops of scenes beside settings
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def scenery(source: str, root: str | None, seed: int) -> Scenery:
     if source == "coco":
         folder = coco.folder(root)
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
-        key = {"annotations": folder.annotations.read_text(), "images": seen}
+        key = {"annotations": folder.annotations.read_text(encoding="utf-8"), "images": seen}
         return Scenery(_apart(folder, seed), key, f"COCO folder {folder.annotations}", "of the folder's images")
     found = digits(source, root)
     return Scenery(
@@ -47,7 +53,7 @@ def scenery(source: str, root: str | None, seed: int) -> Scenery:
 
 def code(*files: str) -> list[str]:
     """The text of what makes crops: of the files that every dataset of scenes shares, and of these."""
-    return [(Path(__file__).parent / name).read_text() for name in (*MAKERS, *files)]
+    return [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in (*MAKERS, *files)]
 
 
 def _pasted(found: Digits, seed: int) -> dict[str, Iterator[Scene]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from lossbench.datasets.pictures import grey
 
 SIDE = 128  # of a scene
 DIGIT = (18, 46)  # sides of the 28×28 glyph when pasted: the ink fills about 20 of the 28
@@ -39,12 +40,7 @@ def photographs() -> list[Tensor]:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     folder = Path(spec.submodule_search_locations[0]) / "datasets" / "images"
-    return [grey(folder / name) for name in ("china.jpg", "flower.jpg")]
-
-
-def grey(path: Path) -> Tensor:
-    with Image.open(path) as image:
-        return torch.from_numpy(np.asarray(image.convert("L"), dtype=np.float32) / 255)
+    return [torch.from_numpy(grey(folder / name)) for name in ("china.jpg", "flower.jpg")]
 
 
 def scene(

