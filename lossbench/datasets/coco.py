@@ -1,17 +1,21 @@
-"""Images and boxes of a folder in COCO's format."""
+"""Images and boxes of a folder in COCO's format, as exporters leave it."""
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lossbench.core import BadInput
 from lossbench.datasets import pictures
-from lossbench.datasets.pictures import Unreadable, visible
+from lossbench.datasets.annotations import Annotations, Box, Entry, Faulty, parse
+from lossbench.datasets.coco_files import annotation_files, find, index
+from lossbench.datasets.pictures import Frame, Unreadable, listed
+from lossbench.datasets.placing import Placed, Size, placed
+from lossbench.datasets.remarks import say
 from lossbench.datasets.scenes import Scene
 
 LONGEST = 320  # an image is shrunk to this, so that objects meet the anchors' sizes
@@ -19,10 +23,15 @@ LONGEST = 320  # an image is shrunk to this, so that objects meet the anchors' s
 
 @dataclass(frozen=True)
 class Folder:
-    """The images of a COCO annotation file, [(path, boxes as x, y, width, height)], in the order of their ids."""
+    """The images of COCO annotation files, [(path, boxes as x, y, width, height)], in the order of their ids.
 
-    annotations: Path
-    images: list[tuple[Path, list[list[float]]]]
+    Boxes are in pixels of the upright image. `splits` names the split of each image where the folder is split.
+    """
+
+    annotations: list[Path]
+    images: list[tuple[Path, list[Box]]]
+    splits: list[str]
+    remarks: str
 
     def scene(self, index: int) -> Scene:
         path, boxes = self.images[index]
@@ -36,54 +45,109 @@ class Folder:
         return Scene(image.clamp(0, 1), corners)
 
 
-def folder(root: str | None) -> Folder:
-    """A folder with one COCO annotation file (there, in annotations/, or in a sub-folder) and its images.
+@dataclass(frozen=True)
+class Look:
+    """An image of the files: where it is, its size upright, and the EXIF orientation that was undone."""
 
-    Crowd regions are left out. Raises: BadInput where there is no such file or several, where it is no COCO file,
-        and where images are missing or unreadable (all of them named at once).
+    split: str
+    entry: Entry
+    path: Path
+    size: Size
+    turned: int
+
+    @property
+    def frame(self) -> Frame | None:
+        """What its boxes were drawn on, where its entry tells."""
+        if self.turned == 1 or self.entry.size is not None:
+            return pictures.drawn_on(self.size, self.turned, self.entry.size or self.size)
+        return None
+
+
+def folder(root: str | None) -> Folder:
+    """A folder with a COCO annotation file (there, in annotations/, or in a sub-folder) and its images, or with three.
+
+    Three are of train, validation and test, by their names or their folders' names. Crowd regions and boxes
+    without area are left out, boxes are brought to the image's size and cut at its edge; what was done is counted in
+    `remarks`.
+
+    Raises: BadInput where there are no such files, where entries are wrong (see `parse`, `placed`), and where
+        images are missing, unreadable, there twice or not to be told from others (all of them named at once).
     """
     if root is None:
         raise BadInput("dataset.source=coco: needs dataset.root=, a folder with images and a COCO annotation file")
     place = Path(root).expanduser()
-    candidates = (
-        sorted(place.glob("*.json")) or sorted(place.glob("annotations/*.json")) or sorted(place.glob("*/*.json"))
+    parts = {name: parse(path) for name, path in annotation_files(root, place).items()}
+    there = index(place)
+    looks: list[Look] = []
+    faults: list[str] = []
+    for name, part in parts.items():
+        for entry in part.entries:
+            try:
+                looks.append(_look(name, entry, find(place, part.path, entry.file_name, there)))
+            except (Faulty, Unreadable, OSError) as fault:
+                faults.append(f"{entry.file_name} ({fault})")
+    if faults := faults + _twice(looks):
+        raise BadInput(f"dataset.root={root}: unreadable images: {listed(faults)}")
+    if len(looks) < 3 or len({look.split for look in looks}) < len(parts):
+        raise BadInput(f"dataset.root={root}: {len(looks)} images; train, validation and test need at least one each")
+    boxes = _placed(root, looks)
+    return Folder(
+        [part.path for part in parts.values()],
+        [(look.path, found.boxes) for look, found in zip(looks, boxes, strict=True)],
+        [look.split for look in looks] if len(parts) > 1 else [],
+        _remarks(root, list(parts.values()), boxes),
     )
-    candidates = [p for p in candidates if visible(p) and visible(p.parent)]
-    candidates = [p for p in candidates if "caption" not in p.name and "keypoint" not in p.name]
-    if len(candidates) != 1:
-        found = ", ".join(p.name for p in candidates) or "none"
-        raise BadInput(f"dataset.root={root}: needs exactly one COCO annotation file (*.json), found {found}")
-    try:
-        content = json.loads(candidates[0].read_text())
-        named = sorted(content["images"], key=lambda image: image["id"])
-        boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in named}
-        for annotation in content["annotations"]:
-            if not annotation.get("iscrowd"):
-                x, y, width, height = annotation["bbox"]
-                boxes[annotation["image_id"]].append([float(x), float(y), float(width), float(height)])
-        files = [(_find(place, candidates[0].parent, image["file_name"]), boxes[image["id"]]) for image in named]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{candidates[0]}: not a COCO annotation file: {type(error).__name__} {error}") from error
-    broken = [f"{path.name} ({why})" for path, _ in files if (why := _fault(path))]
-    if broken:
-        more = f" and {len(broken) - 20} more" if len(broken) > 20 else ""
-        raise BadInput(f"dataset.root={root}: unreadable images: {', '.join(broken[:20])}{more}")
-    if len(files) < 3:
-        raise BadInput(f"dataset.root={root}: {len(files)} images; train, validation and test need at least one each")
-    return Folder(candidates[0], files)
 
 
-def _find(root: Path, beside: Path, name: str) -> Path:
-    for place in (beside, root, root / "images", *sorted(p for p in root.iterdir() if p.is_dir())):
-        if (place / name).is_file():
-            return place / name
-    return root / name
+def _look(split: str, entry: Entry, path: Path) -> Look:
+    """Raises: Unreadable."""
+    picture = pictures.read(path)
+    pictures.plain(picture.image)
+    return Look(split, entry, path, picture.image.size, picture.turned)
 
 
-def _fault(path: Path) -> str:
-    """Why an image cannot be read; empty when it can."""
-    try:
-        pictures.plain(pictures.read(path).image)
-    except Unreadable as fault:
-        return str(fault)
-    return ""
+def _twice(looks: Sequence[Look]) -> list[str]:
+    """Images that two entries name, of one split or of two."""
+    first: dict[str, Look] = {}
+    faults = []
+    for look in looks:
+        before = first.setdefault(os.path.realpath(look.path), look)
+        if before is not look:
+            ids = f"ids {before.entry.number}{before.split and f' of {before.split}'} and {look.entry.number}"
+            faults.append(f"{look.entry.file_name} (there twice: {ids}{look.split and f' of {look.split}'})")
+    return faults
+
+
+def _placed(root: str, looks: Sequence[Look]) -> list[Placed]:
+    agreed = pictures.agreed(look.frame for look in looks if look.turned > 1)
+    found: list[Placed] = []
+    faults: list[str] = []
+    for look in looks:
+        try:
+            found.append(placed(look.entry, look.size, look.turned, look.frame or agreed))
+        except Faulty as fault:
+            faults.append(f"{look.entry.file_name} ({fault})")
+    if faults:
+        raise BadInput(f"dataset.root={root}: boxes that do not fit their images: {listed(faults)}")
+    total, cut = sum(len(one.boxes) for one in found), sum(one.cut for one in found)
+    if cut > total / 2:
+        raise BadInput(
+            f"dataset.root={root}: {cut} of {total} boxes reach beyond their images: COCO's are x, y, width and "
+            "height, not two corners"
+        )
+    return found
+
+
+def _remarks(root: str, parts: Sequence[Annotations], boxes: Sequence[Placed]) -> str:
+    """What was left out or changed, with its count: for the record, and said unless it is crowds alone."""
+    counts = {
+        "crowd regions left out": sum(part.crowds for part in parts),
+        "boxes without area left out": sum(part.flat for part in parts),
+        "boxes cut at the edge of their image": sum(one.cut for one in boxes),
+        "images with boxes of another size, scaled": sum(one.scaled for one in boxes),
+        "images stored sideways, whose boxes were turned with them": sum(one.turned for one in boxes),
+    }
+    said = [f"{what} ({count:,})" for what, count in counts.items() if count]
+    if said and not (len(said) == 1 and counts["crowd regions left out"]):
+        say(f"dataset.root={root}: {', '.join(said)}")
+    return ", ".join(said)

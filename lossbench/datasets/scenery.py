@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,8 @@ from lossbench.datasets.scenes import Scene, photographs, scene
 from lossbench.datasets.splits import fingerprint
 
 STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
-MAKERS = (
-    "anchors.py",
-    "coco.py",
-    "pictures.py",
-    "scenery.py",
-    "scenes.py",
-)  # what decides crops of scenes beside settings
+READERS = ("annotations.py", "coco.py", "coco_files.py", "pictures.py", "placing.py")
+MAKERS = (*READERS, "anchors.py", "scenery.py", "scenes.py")  # what decides crops of scenes beside settings
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,9 @@ def scenery(source: str, root: str | None, seed: int) -> Scenery:
     if source == "coco":
         folder = coco.folder(root)
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
-        key = {"annotations": folder.annotations.read_text(encoding="utf-8"), "images": seen}
-        return Scenery(_apart(folder, seed), key, f"COCO folder {folder.annotations}", "of the folder's images")
+        key = {"annotations": [sha256(path.read_bytes()).hexdigest() for path in folder.annotations], "images": seen}
+        origin = f"COCO folder {', '.join(map(str, folder.annotations))}" + (folder.remarks and f": {folder.remarks}")
+        return Scenery(_apart(folder, seed), key, origin, "of the folder's images")
     found = digits(source, root)
     return Scenery(
         _pasted(found, seed),
@@ -71,7 +68,10 @@ def _pasted(found: Digits, seed: int) -> dict[str, Iterator[Scene]]:
 
 
 def _apart(folder: coco.Folder, seed: int) -> dict[str, Iterator[Scene]]:
-    """The images of a folder, each in one split: three fifths, a fifth, a fifth."""
+    """The images of a folder, each in one split: the folder's own, else three fifths, a fifth, a fifth."""
     order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
+    if folder.splits:
+        parts = {name: [k for k in order if folder.splits[k] == name] for name in STRIPS}
+        return {name: map(folder.scene, part) for name, part in parts.items()}
     cuts = [0, max(1, len(order) * 3 // 5), max(2, len(order) * 4 // 5), len(order)]
     return {name: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]]) for i, name in enumerate(STRIPS)}

@@ -83,6 +83,16 @@ def test_other_formats_are_upright(tmp_path, door, suffix, how):
     assert np.abs(door(tmp_path, suffix, turned(6, **how)) - RAMP.astype(float)).max() < 0.01
 
 
+def test_a_phones_second_picture_is_no_page(tmp_path):
+    """JPEG of two pictures, the second a map of depth or gain."""
+
+    def save(path):
+        second = Image.new("L", (WIDTH // 2, HEIGHT // 2), 255)
+        Image.fromarray(RAMP).save(path, format="MPO", save_all=True, append_images=[second], quality=100)
+
+    assert np.abs(by_faces(tmp_path, ".jpg", save) - RAMP.astype(float)).max() < 4
+
+
 def tiff(values):
     return lambda path: Image.fromarray(values).save(path)
 

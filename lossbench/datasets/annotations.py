@@ -1,0 +1,173 @@
+"""The entries of a COCO annotation file, each checked by itself and named where it is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lossbench.core import BadInput
+from lossbench.datasets.pictures import listed
+
+T = TypeVar("T")
+Box = tuple[float, float, float, float]
+"""x, y, width and height in pixels of the picture that was annotated."""
+
+CROWD = {"": False, "0": False, "none": False, "false": False, "1": True, "true": True}
+
+
+class Faulty(Exception):
+    """What is wrong with an entry, in a few words without its name."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the file; `size` is its width and height where the file says so."""
+
+    number: int | str
+    file_name: str
+    size: tuple[float, float] | None
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The images of a file in the order of their ids, and how many objects were left out."""
+
+    path: Path
+    entries: list[Entry]
+    crowds: int
+    flat: int  # boxes of no width or height
+
+
+def parse(path: Path) -> Annotations:
+    """The images and boxes of a COCO file in UTF-8, 16 or 32, with or without a byte order mark.
+
+    Numbers may be text, as some exporters write them. Crowd regions and boxes without area are left out and counted.
+
+    Raises: BadInput that names all entries that are wrong: without a file name or four finite numbers, of negative
+        size, of an image that is not there, with an id that is taken.
+    """
+    images, objects = _lists(path)
+    entries: dict[int | str, Entry] = {}
+    boxes: dict[int | str, list[Box]] = defaultdict(list)
+    crowds = flat = 0
+    faults: list[str] = []
+    for entry in _read("images", images, lambda item: _entry(item, entries), faults):
+        entries[entry.number] = entry
+    _refuse(path, faults)
+    for number, box in _read("annotations", objects, lambda item: _object(item, entries), faults):
+        crowds += box is None
+        flat += box is not None and min(box[2:]) == 0
+        if box and min(box[2:]) > 0:
+            boxes[number].append(box)
+    _refuse(path, faults)
+    if boxes and max(side for found in boxes.values() for box in found for side in box) <= 1:
+        _refuse(path, ["all boxes lie within 0 … 1, as shares of their image; COCO's are in pixels"])
+    ordered = sorted(entries.values(), key=lambda entry: (isinstance(entry.number, str), entry.number))
+    return Annotations(path, [replace(entry, boxes=tuple(boxes[entry.number])) for entry in ordered], crowds, flat)
+
+
+def _read(part: str, items: list[Any], read: Callable[[Mapping[str, Any]], T], faults: list[str]) -> Iterator[T]:
+    """What is read of each item; what is wrong with others joins the faults."""
+    for k, item in enumerate(items):
+        try:
+            if not isinstance(item, dict):
+                raise Faulty(f"{_shown(item)} is no object")
+            yield read(item)
+        except Faulty as fault:
+            numbered = f" (id {item['id']})" if isinstance(item, dict) and "id" in item else ""
+            faults.append(f"{part}[{k}]{numbered}: {fault}")
+
+
+def _lists(path: Path) -> tuple[list[Any], list[Any]]:
+    why = ""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        why = f"{type(error).__name__} {error}"
+    except RecursionError:
+        why = "nested too deeply"
+    else:
+        images, objects = map(content.get, ("images", "annotations")) if isinstance(content, dict) else (None, None)
+        if isinstance(images, list) and isinstance(objects, list):
+            return images, objects
+        why = "an object with the lists images and annotations is wanted"
+    raise _refusal(path, why)
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
+    if faults:
+        raise _refusal(path, listed(faults))
+
+
+def _refusal(path: Path, why: str) -> BadInput:
+    return BadInput(f"{path}: not a COCO annotation file that can be used: {why}")
+
+
+def _entry(item: Mapping[str, Any], taken: Mapping[int | str, Entry]) -> Entry:
+    name = item.get("file_name")
+    if not isinstance(name, str) or not name.strip():
+        raise Faulty(f"file_name is {_shown(name)}")
+    number = _identity("id", item)
+    if number in taken:
+        raise Faulty(f"id {number} is that of {taken[number].file_name}, too")
+    width, height = (_number(side, item[side]) if item.get(side) is not None else 0.0 for side in ("width", "height"))
+    if min(width, height) < 0:
+        raise Faulty(f"width {width:g}, height {height:g}")
+    return Entry(number, name, (width, height) if min(width, height) > 0 else None)
+
+
+def _object(item: Mapping[str, Any], entries: Mapping[int | str, Entry]) -> tuple[int | str, Box | None]:
+    """The image and the box of an object, None where it is a crowd."""
+    number = _identity("image_id", item)
+    if number not in entries:
+        raise Faulty(f"image_id {number} is no image's")
+    return number, None if _crowd(item.get("iscrowd")) else _box(item.get("bbox"))
+
+
+def _box(value: Any) -> Box:
+    if not isinstance(value, list) or len(value) != 4:
+        raise Faulty(f"bbox is {_shown(value)}; x, y, width and height are wanted")
+    x, y, width, height = (_number("bbox", number) for number in value)
+    if width < 0 or height < 0:
+        raise Faulty(f"bbox is {_shown(value)}, of negative size")
+    return x, y, width, height
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Faulty(f"{name} holds {_shown(value)}, no finite number")
+    return number
+
+
+def _identity(name: str, item: Mapping[str, Any]) -> int | str:
+    """An id; "7" and 7.0 are 7, since exporters mix them."""
+    value = item.get(name)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip():
+        return int(value) if value.strip().isdecimal() else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise Faulty(f"{name} is {_shown(value)}")
+
+
+def _crowd(value: Any) -> bool:
+    text = f"{int(value) if isinstance(value, float) and value.is_integer() else value}".strip().lower()
+    if text not in CROWD:
+        raise Faulty(f"iscrowd is {_shown(value)}; 0 or 1 are wanted")
+    return CROWD[text]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"{text[:57]}…"
