@@ -71,7 +71,7 @@ def find(place: Path, annotations: Path, name: str, there: Mapping[str, Sequence
     if (beside := annotations.parent / Path(*wanted)).is_file():
         return beside
     splits = _splits(annotations.relative_to(place))
-    fit = [p for p in there.get(wanted[-1], []) if tuple(map(_composed, p.parts[-len(wanted) :])) == wanted]
+    fit = [p for p in there.get(wanted[-1], []) if tuple(map(_composed, p.absolute().parts[-len(wanted) :])) == wanted]
     fit = [p for p in fit if visible(p) and p.is_file()]
     own = [p for p in fit if splits & _splits(p.parent.relative_to(place) / "_")]
     usual = [p for p in fit if p in (place / Path(*wanted), place / "images" / Path(*wanted))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from lossbench.datasets.pictures import COLOUR, GREY, Picture, Unreadable
 
@@ -33,7 +33,7 @@ def drawn(picture: Picture) -> Drawn:
     """What a mask shows, read as its file's kind wants it.
 
     Where some of it is transparent, all that is visible is object. In a palette, all but index 0 is, if that is black.
-    Of up to eight colours, all but black are. Of two greys, the brighter one is; of greys up to 127 (labels), all but
+    Of up to eight colours, all but black are. Of 0 and one grey, that is; of greys up to 127 (labels), all but
     0; of others, what is brighter than half. VOID are 255 beside labels up to 63, the last index beside others, and
     VOC's colour of borders.
 
@@ -50,7 +50,7 @@ def drawn(picture: Picture) -> Drawn:
         return Drawn(visible.astype(np.uint8))
     if image.mode in GREY and image.mode != "LA":
         return _by_value(*_whole(np.asarray(image)), lossless)
-    return _coloured(np.asarray(image.convert("RGB")), lossless)
+    return _coloured(image.convert("RGB"), lossless)
 
 
 def _visible(image: Image.Image) -> Mask | None:
@@ -63,7 +63,7 @@ def _visible(image: Image.Image) -> Mask | None:
     if low == high > 0:  # one layer
         return None
     visible = alpha > high // 2
-    two_ways = low > 0 or len(np.unique(black[visible])) > 1
+    two_ways = low > 0 or ((black & visible).any() and (~black & visible).any())
     if two_ways or (high == 0 and (pixels != pixels[0, 0]).any()):
         raise Unreadable("transparent in parts, black in others: which is background? save it without transparency")
     return visible
@@ -93,7 +93,7 @@ def _whole(values: NDArray) -> tuple[Values, int]:
 
 
 def _by_value(values: Values, white: int, lossless: bool) -> Drawn:
-    found = np.unique(values)
+    found = _levels(values)
     levels = found[found > 0]
     if not len(levels) or (len(levels) == 1 and lossless):
         return Drawn((values > 0).astype(np.uint8), white=levels.tolist() == [255])
@@ -109,28 +109,33 @@ def _by_value(values: Values, white: int, lossless: bool) -> Drawn:
 
 def _labels(values: Values, painted: Mask, last: int) -> Drawn:
     """All that is painted is object, but for the last label beside others."""
-    levels = np.unique(values[painted]).tolist()
+    levels = _levels(values[painted]).tolist()
     void = painted & (values == last) & (len(levels) > 1)
     return Drawn(np.where(void, VOID, painted).astype(np.uint8), white=levels == [255])
+
+
+def _levels(values: Values) -> Values:
+    return np.flatnonzero(np.bincount(values.ravel()))  # a phone's photo has twelve million, which take long to sort
 
 
 def _soft(values: Values, white: int) -> bool:
     """Whether what is neither black nor white is the edges of what is: little, and hardly anywhere 3×3 of one grey."""
     between = (values > white * BAND) & (values < white * (1 - BAND))
-    image = Image.fromarray((values * 255 // white).astype(np.uint8))
-    low, high = (np.asarray(image.filter(extreme(3))) for extreme in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
-    areas = between & (low == high)
+    across = (values[:, :-2] == values[:, 1:-1]) & (values[:, 1:-1] == values[:, 2:])
+    down = (values[:-2] == values[1:-1]) & (values[1:-1] == values[2:])
+    areas = between[1:-1, 1:-1] & across[:-2] & across[1:-1] & across[2:] & down[:, 1:-1]
     return bool(between.mean() <= PHOTO and areas.sum() <= AREAS * (values > white * BAND).sum())
 
 
-def _coloured(pixels: NDArray[np.uint8], lossless: bool) -> Drawn:
-    brightest = pixels.max(-1).astype(np.int64)
-    colours = np.unique(pixels.reshape(-1, 3), axis=0)
-    if (colours == colours[:, :1]).all() or len(colours) == 1:
+def _coloured(image: Image.Image, lossless: bool) -> Drawn:
+    pixels = np.asarray(image)
+    brightest = np.maximum.reduce(np.moveaxis(pixels, -1, 0)).astype(np.int64)
+    colours = image.getcolors(FEW) or []  # none where there are more
+    if (pixels == pixels[..., :1]).all() or len(colours) == 1:
         return _by_value(brightest, 255, lossless)
     if brightest.min() > 255 * BAND:
         raise Unreadable("colours, none of them black: which is background?")
-    if lossless and len(colours) <= FEW:
+    if lossless and colours:
         border = (pixels == VOID_COLOUR).all(-1)
         return Drawn(np.where(border, VOID, brightest > 0).astype(np.uint8))
     return _by_value(brightest, 255, lossless)

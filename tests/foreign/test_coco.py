@@ -145,6 +145,13 @@ def test_accents_of_a_mac_are_those_of_the_file(tmp_path):
     assert lie_on_objects(loaded(folder(tmp_path, name=f"images/{split}", listed=name)))
 
 
+def test_a_name_may_begin_above_the_folder(tmp_path, monkeypatch):
+    root = folder(tmp_path / "photos", listed="photos/im{}.png")
+    assert lie_on_objects(loaded(root))
+    monkeypatch.chdir(root)
+    assert lie_on_objects(loaded("."))
+
+
 def two_cameras(tmp_path, listed):
     folder(tmp_path, name="camera2/im{}.png", listed=listed)
     for path in sorted((tmp_path / "camera2").iterdir()):
