@@ -135,7 +135,7 @@ def _coloured(image: Image.Image, lossless: bool) -> Drawn:
         return _by_value(brightest, 255, lossless)
     if brightest.min() > 255 * BAND:
         raise Unreadable("colours, none of them black: which is background?")
-    if lossless and colours:
+    if lossless and colours and brightest.min() == 0:
         border = (pixels == VOID_COLOUR).all(-1)
         return Drawn(np.where(border, VOID, brightest > 0).astype(np.uint8))
     return _by_value(brightest, 255, lossless)

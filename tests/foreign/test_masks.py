@@ -138,6 +138,7 @@ BLACK, WHITE, RED, DIM = (0, 0, 0), (255, 255, 255), (255, 0, 0), (64, 0, 0)
         pytest.param([palette((120, 120, 120), (180, 120, 120))], "png", id="palette without black"),
         pytest.param([palette(WHITE, RED, transparency=0)], "png", id="palette with a transparent ground"),
         pytest.param([colours(BLACK, RED, DIM, (0, 128, 0))], "png", id="label colours, some dark"),
+        pytest.param([colours((3, 3, 3), RED, (0, 255, 0))], "png", id="colours on nearly black"),
         pytest.param([grey(255), layer((255, 0, 0, 255)), palette(BLACK, RED)], "png", id="three tools"),
     ],
 )
