@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -21,6 +20,7 @@ from torch.optim import Optimizer
 
 from lossbench import datasets
 from lossbench.core import KINDS, BadInput, Card, Facts, Net, Splits, Task, card_of, stream
+from lossbench.datasets import remarks
 from lossbench.engine import Nets, Plan
 from lossbench.engine.randomness import seeded
 from lossbench.models import foreign
@@ -152,7 +152,7 @@ def nets(cfg: DictConfig, facts: Facts, seed: int, heads: int = 1) -> Nets:
         if isinstance(made, nn.Module) and not _ours(cfg._target_):
             made = foreign.fitted(made, facts)
             if isinstance(made, foreign.Coloured):
-                _say_once(f"{cfg._target_}: wants colour; grey pictures reach it as three equal channels")
+                remarks.say(f"{cfg._target_}: wants colour; grey pictures reach it as three equal channels")
     players = Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
     players.initial = players.hash()  # before a setting or a loss makes a last layer start otherwise on purpose
     if cfg.get("prior") is not None:
@@ -184,11 +184,6 @@ def _constructed(cfg: DictConfig, facts: Facts, seed: int) -> Any:
     if not isinstance(made, nn.Module | Mapping):
         raise BadInput(f"model: {cfg._target_} gives a {type(made).__name__}; a torch.nn.Module works")
     return made
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _ours(target: str) -> bool:
