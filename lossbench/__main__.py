@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from lossbench import verbs
+from lossbench import streams, verbs
 from lossbench.core import BadInput, cache_folder
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def main() -> None:
     if not {"", here := str(Path.cwd())} & set(sys.path):  # the console script, too, finds a loss beside the user
         sys.path.insert(0, here)
     signal.signal(signal.SIGTERM, _terminate)
+    streams.lenient()
     arguments = sys.argv[1:]
     try:
         verb = verbs.VERBS.get(arguments[0]) if arguments else None

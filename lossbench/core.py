@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -167,8 +168,41 @@ class Parts(NamedTuple):
 
     @staticmethod
     def of(given: Tensor | Parts) -> Parts:
-        """What a loss returned, also where it is terms alone."""
-        return given if isinstance(given, Parts) else Parts(given, {})
+        """What a loss returned, also where it is terms alone; its parts under names that a record takes.
+
+        Raises: BadInput for a part that is named like what the loop records itself, or like another part.
+        """
+        if not isinstance(given, Parts):
+            return Parts(given, {})
+        return Parts(given.terms, dict(zip(_part_names(tuple(given.parts)), given.parts.values(), strict=True)))
+
+
+RECORDED = ("loss", "grad_norm")  # by the loop, of every player
+
+
+@cache
+def _part_names(names: tuple[Any, ...]) -> tuple[str, ...]:
+    """Raises: BadInput for names that cannot stand beside each other and beside what the loop records."""
+    cleaned = tuple(record_name(str(name).replace("/", "_")) for name in names)
+    for name, clean in zip(names, cleaned, strict=True):
+        if clean in RECORDED:
+            raise BadInput(f"loss: a part of it is called {name!r}, which every run records itself; rename the part")
+        if cleaned.count(clean) > 1:
+            raise BadInput(f"loss: its part {name!r} is recorded as {clean}, and so is another part; rename one")
+    return cleaned
+
+
+NAME_LENGTH = 250  # of what a store takes
+
+
+@cache
+def record_name(name: str) -> str:
+    """A name that a store takes for a metric or a parameter: what it does not take becomes an underscore.
+
+    `/` parts a name, and no part of it is empty or leads out of it.
+    """
+    parts = (re.sub(r"[^\w.: -]", "_", part).strip() for part in name.split("/"))
+    return "/".join("_" * max(1, len(part)) if not part.strip(".") else part for part in parts)[:NAME_LENGTH]
 
 
 Outputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
@@ -187,6 +221,22 @@ class Seen:
     splits: Splits
     tuned: Mapping[str, float] = field(default_factory=dict)
     glimpses: Mapping[int, Outputs] = field(default_factory=dict)
+
+
+class Pictures(Mapping[str, "Figure"]):
+    """Figures by file name, each drawn when it is asked for: one that cannot be drawn costs no other."""
+
+    def __init__(self, draw: Mapping[str, Callable[[], Figure]]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, name: str) -> Figure:
+        return self._draw[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._draw)
+
+    def __len__(self) -> int:
+        return len(self._draw)
 
 
 class Task(Protocol):
@@ -226,8 +276,8 @@ class Task(Protocol):
         """Every yardstick, at what `tune` gave."""
         ...
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
-        """Figures by file name."""
+    def pictures(self, seen: Seen) -> Mapping[str, Figure]:
+        """Figures by file name; `Pictures` draws each on its own."""
         ...
 
 

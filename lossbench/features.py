@@ -89,7 +89,7 @@ class Features:
     def _eye(self) -> Eye:
         facts = self._splits.facts
         eye = Eye(facts.inputs, len(facts.classes), stream(0, "features"))
-        key = {"data": facts.fingerprint, "code": Path(__file__).read_text()}
+        key = {"data": facts.fingerprint, "code": Path(__file__).read_text(encoding="utf-8")}
         eye.load_state_dict(remembered("features", key, lambda: self._trained(eye)))
         return eye.to(self._device)
 

@@ -56,7 +56,11 @@ def code() -> str:
 def _git(*words: str) -> str:
     try:
         return subprocess.run(
-            ["git", "-C", str(HERE.parent), *words], capture_output=True, text=True, check=False
+            ["git", "-C", str(HERE.parent), *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         ).stdout
     except OSError:  # no git on this machine
         return ""

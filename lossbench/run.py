@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import origin, settings, tracking
+from lossbench import faults, origin, settings, tracking
 from lossbench.core import Result, Splits, Yardstick, cache_folder
 from lossbench.settings import Names
 from lossbench.trainee import Trainee
@@ -38,7 +39,12 @@ def store(uri: str, artifacts: str | None) -> tracking.Store:
 
 
 class Run:
-    """One run, from its configuration to its record; it has ended with a `result` or an `error`."""
+    """One run, from its configuration to its record; it has ended with a `result` or an `error`.
+
+    In a comparison its record opens before anything of it is built, so that whatever fails from there on is a run
+    that counts: see `faults.outcome`. Alone it opens once the run is built: what is wrong with the data, the model or
+    the loss is then refused as BadInput and leaves no record; anything else that fails still does.
+    """
 
     def __init__(self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "") -> None:
         """`swept` is what the run is told apart by, beside its loss and its seed."""
@@ -89,13 +95,29 @@ class Run:
                     opened.client.set_terminated(found.info.run_id, "KILLED")
         return None
 
-    def build(self, splits: Splits | None = None) -> Trainee:
-        """What trains, with the seed's initial weights; where it goes on, with the state it was stopped in."""
+    def open(self) -> None:
+        """Open the record, or the one that goes on, unless it is open: with what the configuration says."""
         from lossbench.engine import checkpoints
 
+        if self._recorder is not None:
+            return
+        opened = self.store()
+        self.state = checkpoints.take(self.kept)
+        self._recorder = opened.resume(self.state["run_id"]) if self.state else None
+        if self._recorder is None:
+            self.state = None
+            self._begin()
+
+    def _begin(self) -> None:
+        recorder = self._recorder = self.store().start(self.cfg.experiment_name, self.label, self._tags())
+        recorder.params(self._params())
+        if self.kind == "run":  # a trial's parameters tell as much
+            with recorder.files() as folder:
+                OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
+
+    def build(self, splits: Splits | None = None) -> Trainee:
+        """What trains, with the seed's initial weights."""
         self._trainee = Trainee(self.cfg, splits)
-        if self.state is None and (state := checkpoints.take(self.kept)):
-            self.state = state if state["data"] == self._trainee.splits.facts.fingerprint else None
         return self._trainee
 
     def rebuilt(self) -> bool:
@@ -117,21 +139,33 @@ class Run:
         return self._recorder
 
     @property
-    def killed(self) -> bool:
-        return isinstance(self.error, KeyboardInterrupt)
+    def outcome(self) -> str:
+        """How it ended; empty while it has not."""
+        if self.result is not None:
+            return self.result.outcome
+        return faults.outcome(self.error) if self.error is not None else ""
+
+    def resume(self) -> int:
+        """The step that a built run goes on from; 0 where nobody stopped it, or its data are others now."""
+        self.open()
+        if self.state is not None and self.state["data"] != self.trainee.splits.facts.fingerprint:
+            self.state = None
+            self.recorder.end("KILLED")
+            self._begin()
+        return int(self.state["steps"]) if self.state else 0
 
     def start(self, stack: int) -> None:
-        """Open the record, or the one that goes on; `stack` is how many train together."""
-        opened = self.store()
-        self._recorder = opened.resume(self.state["run_id"]) if self.state else None
-        if self._recorder is not None:
+        """Record what is known of a run once it is built; `stack` is how many train together.
+
+        Its memory is its own where it trains alone: on a GPU that is what torch allocates, on a CPU what the whole
+        process holds, among it whatever earlier runs of a comparison left. There it is left out.
+        """
+        if stack == 1 and (self.trainee.device.type == "cuda" or not self.comparison):
+            self.trainee.watch_memory()
+        if self.resume():
             return
-        self.state = None
-        self._recorder = opened.start(self.cfg.experiment_name, self.label, self._tags(stack))
-        self._recorder.params(self._params(), self.trainee.splits.facts)
-        if self.kind == "run":  # a trial's parameters tell as much
-            with self._recorder.files() as folder:
-                OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
+        self.recorder.tags(self._built(stack))
+        self.recorder.data(self.trainee.splits.facts)
 
     def finish(self, fitted: Fitted) -> Result:
         """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""
@@ -163,39 +197,44 @@ class Run:
         self.recorder.tags({f"lossbench.{name}": value for name, value in told.items()})
 
     def end_early(self, error: BaseException, state: Mapping[str, Any] | None = None) -> None:
-        """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended.
+        """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended; open it first, if need be.
 
-        With a state, the same command goes on from there.
+        With a state, the same command goes on from there. A store that takes no end leaves the record RUNNING, which
+        counts as missing.
         """
         from lossbench.engine import checkpoints
 
         if self.result is not None or self.error is not None:
             return
         self.error = error
-        if self._recorder is None:
-            return
-        self._close(self._recorder, error)
-        if state:
-            data = self.trainee.splits.facts.fingerprint
-            checkpoints.save(self.kept, {**state, "run_id": self._recorder.run_id, "data": data})
+        with contextlib.suppress(Exception):
+            self.open()
+            self._close(self.recorder, error)
+            if state:
+                data = self.trainee.splits.facts.fingerprint
+                checkpoints.save(self.kept, {**state, "run_id": self.recorder.run_id, "data": data})
 
     def abandon(self, error: BaseException) -> None:
-        """End the record that another process began for this run and cannot end any more."""
+        """End the record that another process began for this run and cannot end any more; open one if it did not."""
+        with contextlib.suppress(Exception):
+            opened = self.store()
+            begun = opened.find(self.siblings | {"lossbench.key": self.key})
+            for found in begun:
+                if found.info.status == "RUNNING":
+                    self._close(tracking.Recorder(opened, found.info.run_id), error)
+            if not begun:
+                self.end_early(error)
         self.error = error
-        opened = self.store()
-        for found in opened.find(self.siblings | {"lossbench.key": self.key}):
-            if found.info.status == "RUNNING":
-                self._close(tracking.Recorder(opened, found.info.run_id), error)
 
     def release(self) -> None:
         """Let go of data and nets."""
         self._trainee = None
 
     def _close(self, recorder: tracking.Recorder, error: BaseException) -> None:
-        outcome = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
+        outcome = faults.outcome(error)
         said = f"{type(error).__name__}: {error}"[:500]
-        recorder.tags({"lossbench.outcome": outcome, "lossbench.error": said, "lossbench.steps": recorder.last_step})
-        recorder.end(outcome.upper())
+        told = {"lossbench.outcome": outcome, "lossbench.error": said, "lossbench.steps": recorder.last_step}
+        recorder.end_early("KILLED" if outcome == "killed" else "FAILED", told)
 
     def _checkpoint(self) -> Path:
         """Where this run is kept when it is stopped: under all that decides its numbers and its record."""
@@ -203,27 +242,34 @@ class Run:
         identity = json.dumps([self.key, self.cfg.experiment_name, origin.code(), self.uri, among])
         return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
 
-    def _tags(self, stack: int) -> dict[str, str]:
-        names, trainee = self.names, self.trainee
+    def _tags(self) -> dict[str, str]:
+        """What the configuration says of the run."""
+        names = self.names
         return {
             "lossbench.kind": self.kind,
             **({"lossbench.comparison": self.comparison} if self.comparison else {}),
             **self._searched(),
             "lossbench.key": self.key,
-            "lossbench.data": trainee.splits.facts.fingerprint,
             "lossbench.code": origin.code(),
             "lossbench.command": origin.command(),
-            "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
-            "lossbench.stack": str(stack),
-            "lossbench.weights": trainee.nets.initial,
-            "lossbench.loss_parameters": str(trainee.loss_parameters),
-            **({"lossbench.probe": trainee.probe()} if self.kind == "run" else {}),
             "mlflow.runColor": origin.colour(names.loss),
             "mlflow.source.name": "lossbench",
             "loss": names.loss,
             "dataset": names.dataset,
             "model": names.model,
             "seed": str(self.cfg.seed),
+        }
+
+    def _built(self, stack: int) -> dict[str, str]:
+        """What is known of the run once it is built."""
+        trainee = self.trainee
+        return {
+            "lossbench.data": trainee.splits.facts.fingerprint,
+            "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
+            "lossbench.stack": str(stack),
+            "lossbench.weights": trainee.nets.initial,
+            "lossbench.loss_parameters": str(trainee.loss_parameters),
+            **({"lossbench.probe": trainee.probe()} if self.kind == "run" else {}),
         }
 
     def _searched(self) -> dict[str, str]:

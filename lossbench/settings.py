@@ -35,6 +35,8 @@ TASKS = {
 BESIDE = ("tracking.", "experiment_name", "question", "search", "tuning.study", "tuning.trial", "tuning.until")
 """Settings that decide none of a run's numbers."""
 
+EXPERIMENT = 200  # bytes of its name: of a file's 255, less what a comparison's name adds
+
 
 @dataclass
 class Train:
@@ -134,6 +136,7 @@ def check(cfg: DictConfig, names: Names) -> None:
     """
     for group, schema in (("", Config), ("train", Train), ("tracking", Tracking), ("tuning", Tuning)):
         _fields(group, cfg[group] if group else cfg, schema)
+    _experiment(cfg.experiment_name)
     train = cfg.train
     demand("seed", cfg.seed, lambda v: v >= 0, "0 or above")
     for key in ("steps", "batch_size"):
@@ -207,6 +210,17 @@ def _fields(group: str, settings: DictConfig, schema: type) -> None:
     if unknown:
         raise BadInput(
             f"{group}.{unknown[0]}".lstrip(".") + f": no such setting; there are {', '.join(sorted(known - {'hydra'}))}"
+        )
+
+
+def _experiment(name: str) -> None:
+    """An experiment is a name in the store, and a folder of artifacts beside it."""
+    fits = bool(name.strip()) and len(name.encode(errors="replace")) <= EXPERIMENT
+    if not fits or not name.isprintable() or name == "." or ".." in name:
+        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        raise BadInput(
+            f"experiment_name={shown}: has to be a printable name of 1 to {EXPERIMENT} bytes without '..', "
+            "such as mnist-3"
         )
 
 

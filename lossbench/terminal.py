@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -37,10 +36,15 @@ SPARE = ("gradient-matched", "rank", "p")  # of tuned against untuned: what goes
 SHOWN = 5  # yardsticks of a comparison; its report has all
 
 
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console to which text is text: brackets and colons in the names that others gave mean nothing."""
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
 def out() -> Console:
     """Standard output; a file gets the whole width rather than 80 columns."""
-    console = Console(highlight=False)
-    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(highlight=False, width=WIDE)
+    plain = console()
+    return plain if plain.is_terminal or os.environ.get("COLUMNS") else console(width=WIDE)
 
 
 class Bar:
@@ -134,16 +138,16 @@ def board() -> Iterator[Board]:
 
 
 def _progress(count: ProgressColumn) -> Progress:
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         count,
         TimeRemainingColumn(),
-        TextColumn("{task.fields[news]}"),
-        console=console,
+        TextColumn("{task.fields[news]}", markup=False),
+        console=shown,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not shown.is_terminal,
         redirect_stdout=sys.stdout.isatty(),  # lines that go to a file go there
     )
 
@@ -191,25 +195,25 @@ def fitting(verdict: Verdict, console: Console) -> Table:
 
 
 def comparison(verdict: Verdict, most: int) -> Table:
-    """A row a loss: finished and other runs, the yardstick's mean ± SD and interval, and the first other yardsticks."""
+    """A row a loss: finished runs, what became of others, the yardstick's mean ± SD and interval, and more yardsticks."""
     from lossbench.analysis.tables import limits, spread
 
     first = verdict.yardstick
     others = [yardstick for yardstick in verdict.yardsticks if yardstick != first][:most]
-    view = Table(title=f"{escape(verdict.dataset)}: test, mean ± SD over seeds", title_justify="left")
+    view = Table(title=f"{verdict.dataset}: test, mean ± SD over seeds", title_justify="left")
     view.add_column("loss", no_wrap=True)
-    for title in ("runs", "failed", _heading(first), "95 % interval", *map(_heading, others)):
-        view.add_column(escape(title), justify="right")
+    for title in ("runs", "no result", _heading(first), "95 % interval", *map(_heading, others)):
+        view.add_column(title, justify="right")
     hues = dict(zip(verdict.leaderboard["loss"], verdict.leaderboard["colour"], strict=True))
     for _, row in verdict.leaderboard.iterrows():
         mark = " ★" if row["loss"] in verdict.best and len(verdict.chosen) > 1 else ""
         setting = f" {row['setting']}" if row["setting"] else ""
         view.add_row(
-            f"[{hues[row['loss']]}]■[/] {escape(str(row['loss']) + setting)}{mark}",
+            Text.assemble(("■", hues[row["loss"]]), f" {row['loss']}{setting}{mark}"),
             str(row["n"]),
-            str(row["failures"]),
+            str(row["outcomes"]),
             spread(row, first[0]),
-            escape(limits(row, first[0])),
+            limits(row, first[0]),
             *(spread(row, name) for name, _, _ in others),
         )
     return view
@@ -220,12 +224,12 @@ def report(made: Report) -> None:
     console = out()
     for verdict, sentence in zip(made.verdicts, made.sentences, strict=True):
         console.print(fitting(verdict, console))
-        console.print(escape(sentence), style="bold")
+        console.print(sentence, style="bold")
         if verdict.dataset in made.tunings:
             _tuning(made.tunings[verdict.dataset], console)
     for remark in made.remarks:
         if remark.concern:
-            console.print(f"[yellow]beware:[/] {escape(remark.text)}")
+            console.print(Text.assemble(("beware:", "yellow"), f" {remark.text}"))
     outcomes = made.records.main.runs["outcome"].value_counts()
     missing = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "finished"]
     if missing:
@@ -237,7 +241,7 @@ def _tuning(tuning: Tuning, console: Console) -> None:
     view = gains(tuning, console)
     if view is not None:
         console.print(view)
-    console.print(escape(tuning.sentence), style="bold")
+    console.print(tuning.sentence, style="bold")
 
 
 def gains(tuning: Tuning, console: Console) -> Table | None:
@@ -249,11 +253,11 @@ def gains(tuning: Tuning, console: Console) -> Table | None:
         return None
     for left_out in ((), SPARE[:1], SPARE[:2], SPARE):
         shown = rows.drop(columns=list(left_out), errors="ignore")
-        view = Table(title=f"{escape(tuning.dataset)}: tuned against untuned", title_justify="left")
+        view = Table(title=f"{tuning.dataset}: tuned against untuned", title_justify="left")
         for column in shown.columns:
-            view.add_column(escape(column), justify="left" if column == "loss" else "right", no_wrap=column == "loss")
+            view.add_column(column, justify="left" if column == "loss" else "right", no_wrap=column == "loss")
         for row in shown.itertuples(index=False):
-            view.add_row(*map(escape, row))
+            view.add_row(*row)
         if Measurement.get(console, console.options.update(width=1000), view).maximum <= console.width:
             break
     return view

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import resource
+import json
 import signal
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lossbench.engine import Fitted, Replica
 
 MODEL_FILE = "model.safetensors"
+REMARK = 500  # characters of a remark
 LAST = "test_last"  # the test split at the last step, beside that at the selected one
 
 
@@ -59,6 +60,8 @@ class Trainee:
             self.nets.add_module("loss", self.learning)
         self.plan = build.plan(cfg.train)
         probing.loss(self.task, self.nets, self.splits.train, self.device, size, per_class)
+        self._peak = False
+        self._remarks: list[str] = []
 
     @property
     def stackable(self) -> bool:
@@ -87,6 +90,10 @@ class Trainee:
         prediction = crosswise.prediction(outputs)
         return "" if prediction is None else crosswise.probe(self.task, prediction.shape[1:], train, self.device)
 
+    def watch_memory(self) -> None:
+        """From here on the peak of memory is this run's own: nothing else trains in this process."""
+        self._peak = _reset_peak(self.device.type)
+
     def finish(self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...] | None = ()) -> Result:
         """Read the test splits once, also under every loss in these folders that fits; or say where it diverged.
 
@@ -94,7 +101,9 @@ class Trainee:
         """
         self.nets.eval()  # nobody trains them any more
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
-        cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms, "memory/peak_mb": _peak_mb(self.device.type)}
+        cost = {"time/train_s": fitted.train_s, "time/step_ms": step_ms}
+        if self._peak:
+            cost["memory/peak_mb"] = _peak_mb(self.device.type)
         recorder.metrics(fitted.steps, cost)
         end = (recorder.run_id, fitted.diverged or fitted.steps, fitted.best_step, self.task.yardsticks[0])
         if fitted.diverged is not None:
@@ -111,11 +120,15 @@ class Trainee:
     def _report(
         self, recorder: tracking.Recorder, fitted: Fitted, folders: tuple[Path, ...]
     ) -> dict[str, dict[str, float]]:
-        """Yardsticks on every test split at the selected step and at the last, pictures, weights."""
+        """The weights, then the yardsticks on every test split at the selected step and at the last, then pictures.
+
+        In this order, so that whatever fails costs nothing that came before it.
+        """
         from lossbench import crosswise
 
         assert fitted.best is not None
         assert fitted.best_step is not None
+        self._weights(recorder, fitted.best)
         _, last, _ = self._measure({LAST: self.splits.test})
         self.nets.restore(fitted.best)
         tests = {"val": self.splits.validation, "test": self.splits.test, **self.splits.more}
@@ -125,11 +138,13 @@ class Trainee:
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         recorder.metrics(fitted.steps, at_end)
         costs = crosswise.costs(folders, self.splits.facts, outputs["test"], self.splits.test.targets)
-        under = {f"test_loss/{tracking.metric_name(name)}": value for name, value in costs.items()}
+        under = {f"test_loss/{name}": value for name, value in costs.items()}
         recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
         seen_by = {"lossbench.features": self.features.hash} if self.features.used else {}
         recorder.tags({"lossbench.best_step": fitted.best_step, **seen_by})
-        self._files(recorder, Seen(self.nets, outputs, self.splits, tuned, fitted.glimpses))
+        self._pictures(recorder, Seen(self.nets, outputs, self.splits, tuned, fitted.glimpses))
+        if self._remarks:
+            recorder.tags({"lossbench.remarks": json.dumps(self._remarks)})
         return {**values, **last}
 
     def _measure(
@@ -148,16 +163,42 @@ class Trainee:
         values = {name: self.task.report(found[name], split.targets, tuned) for name, split in splits.items()}
         return found, values, tuned
 
-    def _files(self, recorder: tracking.Recorder, seen: Seen) -> None:
-        import torch
+    def _weights(self, recorder: tracking.Recorder, best: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file
 
         with recorder.files() as folder:
-            save_file({k: v.cpu().clone() for k, v in self.nets.state_dict().items()}, folder / MODEL_FILE)
+            save_file({name: tensor.cpu().clone() for name, tensor in best.items()}, folder / MODEL_FILE)
+
+    def _pictures(self, recorder: tracking.Recorder, seen: Seen) -> None:
+        """Each picture on its own; of one that cannot be drawn a remark is left."""
+        import matplotlib
+        import torch
+
+        with recorder.files() as folder, torch.inference_mode():
             (folder / "pictures").mkdir()
-            with torch.inference_mode():
-                for name, figure in self.task.pictures(seen).items():
-                    figure.savefig(folder / "pictures" / f"{name}.png")
+            with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $a
+                drawn = self._tried("the pictures", lambda: self.task.pictures(seen)) or {}
+                for name in drawn:
+                    self._tried(f"the picture {name}", partial(_draw, drawn, name, folder / "pictures"))
+
+    def _tried(self, what: str, call: Callable[[], Any]) -> Any:
+        """What the call gives; None, and a remark, where it fails."""
+        from lossbench import probing
+
+        try:
+            return call()
+        except Exception as error:  # whatever a foreign figure does
+            self._remarks.append(f"{what} could not be drawn: {probing.said(error)}"[:REMARK])
+            return None
+
+
+def _draw(drawn: Mapping[str, Any], name: str, folder: Path) -> None:
+    path = folder / f"{name}.png"
+    try:
+        drawn[name].savefig(path)
+    except Exception:
+        path.unlink(missing_ok=True)  # half a picture is none
+        raise
 
 
 _on_devices: weakref.WeakValueDictionary[tuple[int, str], Split] = weakref.WeakValueDictionary()
@@ -208,10 +249,24 @@ class Stop:
         self._asked = True
 
 
+def _reset_peak(device: str) -> bool:
+    """Start the peak of memory anew; False where this system cannot, so that the peak would not be one run's."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: VmHWM is what is resident now
+    except OSError:
+        return False
+    return True
+
+
 def _peak_mb(device: str) -> float:
     if device == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    return float(told["VmHWM"].split()[0]) / 2**10  # from KiB

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lossbench import terminal, tracking
-from lossbench.core import Result, Yardstick
+from lossbench import terminal
+from lossbench.core import BadInput, Result, Yardstick
 from lossbench.run import Run
 from lossbench.settings import Names
 from lossbench.trainee import Stop
@@ -25,16 +25,21 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
     A run that was stopped under the same configuration, code and comparison goes on where it was; one that its
     comparison has finished already is read back.
 
-    Raises: BadInput before anything is recorded. Whatever else ends the training early is recorded as FAILED, or
-    KILLED after Ctrl-C, with what was evaluated until then.
+    Raises: BadInput for what cannot be built; outside a comparison nothing is recorded then. Whatever else ends the
+    training early is recorded as FAILED, or KILLED after Ctrl-C, with what was evaluated until then.
     """
     one = Run(cfg, names, comparison)
     if comparison and (earlier := one.earlier()):
         return earlier, (earlier.primary,)
-    with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-        opening: Future[tracking.Store] = beside.submit(one.store)
-        trainee = one.build()
-        opening.result()
+    try:
+        with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
+            opening: Future[Any] = beside.submit(one.open if comparison else one.store)
+            trainee = one.build()
+            opening.result()
+    except Exception as error:
+        if comparison or not isinstance(error, BadInput):
+            one.end_early(error)
+        raise
     with terminal.bar(one.label, trainee.plan.steps) as bar:
         train([one], news=bar.news, watch=bar.advance)
     if one.error is not None:
@@ -61,13 +66,22 @@ def train(
     Raises: KeyboardInterrupt after Ctrl-C, with all runs ended as KILLED that have not ended otherwise.
     """
     try:
-        for one in runs:
-            one.start(len(runs))
-        _train(runs, watch, news)
+        started = [one for one in runs if _started(one, len(runs))]
+        if started:
+            _train(started, watch, news)
     except BaseException as error:  # whatever it is, no record stays RUNNING
         for one in runs:
             one.end_early(error)
         raise
+
+
+def _started(one: Run, stack: int) -> bool:
+    """Whether its record takes what is known of it; a run of which that is not true has ended."""
+    try:
+        one.start(stack)
+    except Exception as error:
+        one.end_early(error)
+    return one.error is None
 
 
 def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:

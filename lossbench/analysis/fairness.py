@@ -44,13 +44,34 @@ def remarks(records: Records) -> list[Remark]:
     """Everything that a reader should know before trusting a difference, concerns first."""
     found = [
         *(Remark("mixed", text, True) for text in (_revisions(records), *_data(records), *_weights(records)) if text),
+        *_missing(records),
         *_settings(records),
         *_budgets(records),
         *_twins(records),
         *_repeated(records),
         *_seeds(records),
+        *_recorded(records),
     ]
     return sorted(found, key=lambda remark: not remark.concern)
+
+
+def _missing(records: Records) -> Iterator[Remark]:
+    """Runs that the machine ended, and data on which none was ever built."""
+    for dataset, runs in records.runs[~records.runs["repeated"]].groupby("dataset", sort=False):
+        lost = runs.loc[runs["outcome"] == "error", "loss"].value_counts()
+        if len(lost):
+            told = ", ".join(f"{loss} {count}" for loss, count in lost.items())
+            text = f"the machine, not its loss, ended runs on {dataset}, which are missing ({told})"
+            yield Remark("missing", f"{text}; the same command trains them again", True)
+        if not any(runs["yardsticks"]):
+            yield Remark("missing", f"no run on {dataset} got as far as its data and its model", True)
+
+
+def _recorded(records: Records) -> Iterator[Remark]:
+    """What runs remarked on themselves."""
+    found = records.runs.explode("remarks").dropna(subset="remarks")
+    for (loss, text), runs in found.groupby(["loss", "remarks"], sort=False):
+        yield Remark("pictures", f"{text} ({loss}, {len(runs)} run{'s' if len(runs) > 1 else ''})", False)
 
 
 def _revisions(records: Records) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 NEWEST = 5  # comparisons that are offered where an unknown one was asked for
 NAMED = ("loss", "dataset", "model", "seed")
-FAILED = BLAMED  # what a loss is to blame for; whoever is killed was stopped by others
+FAILED = BLAMED  # what a loss is to blame for; killed and error are others' doing, so such runs are missing
 
 ARMS = ("tuned", "", "untuned", "matched")  # what a verdict is on: the first of them that a dataset has
 
@@ -34,8 +34,8 @@ class Records:
 
     `runs` has a row a run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
     colour, objective (the primary yardstick on validation at the selected step), yardsticks (name, arrow, unit; the
-    primary first), data, weights (hash of the initial ones), code, source, error, step (at which it diverged),
-    repeated, and its last metrics under their names. `label` is the loss and whatever else was varied for it, which
+    primary first), data, weights (hash of the initial ones), code, source, error, remarks, step (at which it
+    diverged), repeated, and its last metrics under their names. `label` is the loss and whatever else was varied for it, which
     is `setting`; runs whose data were set differently are on different datasets.
     `arm` is how a run of a tuned comparison came to its settings (tuned, untuned, matched; none elsewhere), `study` the
     search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are what was
@@ -56,7 +56,7 @@ class Records:
 
     @property
     def yardsticks(self) -> Yardsticks:
-        return self.runs["yardsticks"].iloc[0] if len(self.runs) else []
+        return next(filter(None, self.runs["yardsticks"]), []) if len(self.runs) else []
 
     def by_dataset(self) -> Iterator[tuple[str, Records]]:
         if len(self.runs):
@@ -186,6 +186,7 @@ def row(run: Run) -> dict[str, Any]:
         "arm": tags.get("lossbench.arm", ""),
         "study": tags.get("lossbench.study", ""),
         "probe": tags.get("lossbench.probe", ""),
+        "remarks": json.loads(tags.get("lossbench.remarks", "[]")),
         "parameters": number(tags.get("lossbench.loss_parameters")),
         "source": "; ".join(sorted(sources)),
         **{name: tags.get(name, run.data.params.get(name, "")) for name in NAMED},

@@ -55,7 +55,9 @@ def make(
         raise BadInput(f"report {records.name}: holds no runs")
     if not allow_mixed:
         fairness.refuse_mixed(records)
-    verdicts = [verdict.judge(part, metric=metric, baseline=baseline) for _, part in records.main.by_dataset()]
+    parts = [part for _, part in records.main.by_dataset()]
+    built = [part for part in parts if part.yardsticks] or parts  # of the others a remark tells
+    verdicts = [verdict.judge(part, metric=metric, baseline=baseline) for part in built]
     tuned = gains.tunings(client, records, metric)
     said = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
     said.sort(key=lambda remark: not remark.concern)
@@ -75,7 +77,7 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
         "table.csv": tables.csv(report.verdicts),
         "table.tex": tables.latex(report.verdicts),
         "differences.csv": _differences(report).to_csv(index=False),
-        "runs.csv": report.records.runs.drop(columns=["yardsticks", "probe"]).to_csv(index=False),
+        "runs.csv": report.records.runs.drop(columns=["yardsticks", "probe", "remarks"]).to_csv(index=False),
         **_tuned(report),
     }
     for name, text in files.items():

@@ -212,7 +212,7 @@ def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
 def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
     """Each loss's place on each seed, the best is 1; all that failed on a seed share its last places.
 
-    What is missing for another reason (never run, killed by its user) stays missing.
+    What is missing for another reason (never run, killed by its user, ended by the machine) stays missing.
     """
     check(values)
     _check(values.index.equals(check(failed).index) and values.columns.equals(failed.columns), failed)

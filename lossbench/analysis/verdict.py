@@ -118,7 +118,8 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
 
 def _yardstick(records: Records, metric: str | None, dataset: str) -> tuple[str, str, str]:
     if not records.yardsticks:
-        raise BadInput(f"the runs on {dataset} name no yardsticks: they were not recorded by this program")
+        ended = ", ".join(f"{count} {what}" for what, count in records.runs["outcome"].value_counts().items())
+        raise BadInput(f"the runs on {dataset} name no yardsticks: none got as far as its data and its model ({ended})")
     known = {name: (name, arrow, unit) for name, arrow, unit in records.yardsticks}
     asked = (metric or records.yardsticks[0][0]).removeprefix("test/")
     if asked not in known:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lossbench.contract.checking import Checked
 from lossbench.contract.clauses import Finding, Verdict
@@ -16,17 +16,18 @@ COLOURS = {Verdict.KEPT: "green", Verdict.BROKEN: "bold red", Verdict.NOT_ASKED:
 
 def show(checked: Checked, console: Console) -> None:
     """A row a clause; below, what is broken and how to mend it, a line each."""
-    table = Table(title=f"{escape(checked.name)}: the contract of a loss", title_justify="left")
+    table = Table(title=f"{checked.name}: the contract of a loss", title_justify="left")
     for column in ("clause", "what it demands", "verdict", "what was seen"):
         table.add_column(column, overflow="fold")
     mends = []
     for clause, verdict, seen, mend in rows(checked):
-        table.add_row(clause[0], clause[1], f"[{COLOURS[verdict]}]{verdict.value}[/]", escape(seen))
+        table.add_row(clause[0], clause[1], Text(verdict.value, COLOURS[verdict]), seen)
         if verdict is Verdict.BROKEN:
-            mends.append(f"[bold]{clause[0]}[/]: {escape(mend)}")
+            mends.append(Text.assemble((clause[0], "bold"), f": {mend}"))
     console.print(table)
-    console.print(f"tried on {escape(checked.chosen)}")
-    console.print("\n".join(["[bold red]to mend[/]", *mends]) if mends else "[bold green]kept[/]")
+    console.print(f"tried on {checked.chosen}")
+    for line in [Text("to mend", "bold red"), *mends] if mends else [Text("kept", "bold green")]:
+        console.print(line)
 
 
 def rows(checked: Checked) -> Iterator[tuple[tuple[str, str], Verdict, str, str]]:

@@ -17,7 +17,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
 
 from lossbench import origin, terminal, tracking
 from lossbench import run as runs
@@ -111,13 +110,13 @@ def _conclude(sweep: DictConfig, status: str) -> None:
     recorder = tracking.Recorder(store, found.info.run_id)
     try:
         _report(recorder, name)
-    except BadInput:  # nothing was trained, or nothing but trials
-        terminal.out().print("nothing to report yet; the same command goes on")
+    except BadInput as error:  # nothing was trained, or nothing but trials
+        terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
-        terminal.out().print(f"the report failed: {escape(repr(error))}; python -m lossbench report {name} tries again")
+        terminal.out().print(f"the report failed: {error!r}; python -m lossbench report {name} tries again")
     recorder.end(status)
     shown = tracking.ui_command(store.uri, found.info.run_id)
-    terminal.out().print(f"comparison {escape(name)}; see it in MLflow: {escape(shown)}")
+    terminal.out().print(f"comparison {name}; see it in MLflow: {shown}")
 
 
 def _report(recorder: tracking.Recorder, name: str) -> None:

@@ -208,12 +208,12 @@ class _Board:
         if run.result is not None and run.result.outcome == PAUSED:
             return
         if run.kind == TRIAL:  # of these, only the best is worth a line
-            self._shown.count(run.result.outcome if run.result else "killed" if run.killed else "failed")
+            self._shown.count(run.outcome)
         elif run.result is not None:
             self._shown.ended(label, run.result.outcome, terminal.headline(run.result))
         else:
-            outcome = "killed" if run.killed else "failed"
-            self._shown.ended(label, outcome, outcome if run.killed else f"failed: {run.error}")
+            said = run.outcome if run.outcome == "killed" else f"{run.outcome}: {run.error}"
+            self._shown.ended(label, run.outcome, said)
 
 
 def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) -> list[JobReturn]:

@@ -67,12 +67,14 @@ def take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
     at: dict[int, list[Run]] = {}
     for run in stack:
         try:
+            run.open()
             run.build(datasets(run.cfg))
+            step = run.resume()
         except Exception as error:
             run.end_early(error)
             board.ended(run)
         else:
-            at.setdefault(run.state["steps"] if run.state else 0, []).append(run)
+            at.setdefault(step, []).append(run)
     for steps, together in at.items():
         board.training(len(together))
         board.advance(steps * len(together), 0)

@@ -12,14 +12,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from lossbench import streams
+from lossbench.core import BadInput
+from lossbench.faults import MachineFault
 from lossbench.run import Run
 from lossbench.sweeps.turns import Board, Datasets, take
 
 POLL_S = 0.2
-
-
-class WorkerDied(RuntimeError):
-    """A worker process ended while it trained."""
 
 
 @dataclass(eq=False)
@@ -30,7 +29,7 @@ class _Worker:
 
 
 def train(stacks: Sequence[Sequence[Run]], count: int, board: Board, stop: Any) -> None:
-    """Train stacks in so many processes. One that dies fails the runs that it had begun, and another takes its place.
+    """Train stacks in so many processes. With one that dies end the runs that it had begun; another takes its place.
 
     Raises: KeyboardInterrupt once `stop` says so and every worker has ended its runs.
     """
@@ -105,7 +104,7 @@ def _buried(worker: _Worker, board: Board, *, stopped: bool) -> None:
     left = [run for run in worker.stack if run.result is None and run.error is None]
     board.training(-len(left))
     for run in left:
-        died: BaseException = WorkerDied(f"worker process {worker.process.pid} ended by {how} while it trained")
+        died: BaseException = MachineFault(f"worker process {worker.process.pid} ended by {how} while it trained")
         run.abandon(KeyboardInterrupt() if stopped else died)
         board.ended(run)
 
@@ -114,6 +113,7 @@ def _work(pipe: Connection) -> None:
     """A worker's life: stacks until there are no more, or until it is told to stop."""
     import torch
 
+    streams.lenient()
     os.setpgrp()  # Ctrl-C in the terminal is the parent's to hear, who tells its workers once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)
@@ -138,10 +138,11 @@ class _Wire:
         self._send("training", runs)
 
     def ended(self, run: Run) -> None:
-        error = run.error
-        if error is not None and not isinstance(error, KeyboardInterrupt):
-            error = type(error)(str(error)) if type(error).__module__ == "lossbench.core" else RuntimeError(str(error))
-        self._send("ended", self._stack.index(run), run.result, KeyboardInterrupt() if run.killed else error)
+        told: BaseException | None = None  # of a kind that the parent knows
+        if run.error is not None:
+            said = BadInput if isinstance(run.error, BadInput) else RuntimeError
+            told = {"killed": KeyboardInterrupt, "error": MachineFault}.get(run.outcome, said)(str(run.error))
+        self._send("ended", self._stack.index(run), run.result, told)
 
     def _send(self, *what: Any) -> None:
         try:

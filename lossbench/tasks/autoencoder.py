@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lossbench.coding import Code
-from lossbench.core import BadInput, Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.core import BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated: what bounds memory
 WALK = 15  # pictures on a side of the grid of latents
@@ -92,21 +89,22 @@ class Autoencoder:
             "fid_cnn": frechet_distance(seen.of_real(targets), seen.of(outputs["sample"])),
         }
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import image_pictures
 
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
         labels = seen.splits.test.marks.get("label")
-        return {
-            "reconstructions": image_pictures.beside(outputs["input"], outputs["reconstruction"]),
-            "samples": image_pictures.grid(outputs["sample"]),
-            "samples_over_training": image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
-            "latent_grid": image_pictures.grid(
+        drawn = {
+            "reconstructions": lambda: image_pictures.beside(outputs["input"], outputs["reconstruction"]),
+            "samples": lambda: image_pictures.grid(outputs["sample"]),
+            "samples_over_training": lambda: image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
+            "latent_grid": lambda: image_pictures.grid(
                 _walk(seen.nets, outputs["mean"], self.facts.inputs), columns=WALK, rows=WALK
             ),
-            "latent_scatter": image_pictures.scatter(outputs["mean"], labels),
+            "latent_scatter": lambda: image_pictures.scatter(outputs["mean"], labels),
         }
+        return Pictures(drawn)
 
     def _thrown(self, pictures: Tensor, noise: Noise) -> Tensor:
         """Pictures as they are looked at: grey, or every pixel a coin."""

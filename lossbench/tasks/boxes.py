@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Seen, Split, Yardstick
+from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
 from lossbench.metrics.overlap import paired_iou
 from lossbench.offsets import CROP, decode
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SUCCESSES = (0.5, 0.75, 0.9)  # IoU from which a box counts as found
 
@@ -62,7 +59,7 @@ class Boxes:
     def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import box_pictures
 
         outputs, test, watched = seen.outputs["test"], seen.splits.test, seen.splits.validation
@@ -70,15 +67,15 @@ class Boxes:
         predicted, true = decode(outputs.double()), decode(test.targets.double())
         iou = paired_iou(predicted, true)
         drawn = {
-            "boxes": box_pictures.boxes(*map(_array, (test.inputs, true, predicted, iou))),
-            "overlap": box_pictures.overlap(_array(iou), SUCCESSES),
+            "boxes": lambda: box_pictures.boxes(*map(_array, (test.inputs, true, predicted, iou))),
+            "overlap": lambda: box_pictures.overlap(_array(iou), SUCCESSES),
         }
         steps = {step: _array(decode(glimpse.double())) for step, glimpse in seen.glimpses.items()}  # type: ignore[union-attr]
         if steps:
-            drawn["over_training"] = box_pictures.over_training(
+            drawn["over_training"] = lambda: box_pictures.over_training(
                 _array(watched.inputs), _array(decode(watched.targets.double())), steps
             )
-        return drawn
+        return Pictures(drawn)
 
 
 def _success(threshold: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Seen, Split, Yardstick
+from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NLL = Yardstick("nll", "negative log-likelihood, nats", False)
 BRIER = Yardstick("brier", "Brier score", False)
@@ -93,21 +90,22 @@ class Binary:
             "ece_tempered": expected_calibration_error(*_confidence(p, y)),
         }
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import pictures
 
         outputs: Any = seen.outputs["test"]
         y, scores = _array(seen.splits.test.targets), _array(outputs)
         p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.tuned["temperature"]))
-        return {
-            "confusion_matrix": pictures.confusion_matrix(y, (p > 0.5).astype(int), self.facts.classes),
-            "precision_recall": pictures.precision_recall(
+        drawn = {
+            "confusion_matrix": lambda: pictures.confusion_matrix(y, (p > 0.5).astype(int), self.facts.classes),
+            "precision_recall": lambda: pictures.precision_recall(
                 {self.facts.classes[1]: (y, scores)}, seen.tuned["threshold"]
             ),
-            "reliability": pictures.reliability(
+            "reliability": lambda: pictures.reliability(
                 {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
             ),
         }
+        return Pictures(drawn)
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ class Multiclass:
             "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
         }
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import pictures
 
         outputs: Any = seen.outputs["test"]
@@ -177,16 +175,17 @@ class Multiclass:
         one_against_rest = {
             name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.facts.classes)
         }
-        return {
-            "confusion_matrix": pictures.confusion_matrix(y, p.argmax(1), self.facts.classes),
-            "precision_recall": pictures.precision_recall(one_against_rest, None),
-            "reliability": pictures.reliability(
+        drawn = {
+            "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.facts.classes),
+            "precision_recall": lambda: pictures.precision_recall(one_against_rest, None),
+            "reliability": lambda: pictures.reliability(
                 {
                     "as trained": (p.max(1), p.argmax(1) == y),
                     "after temperature": (tempered.max(1), tempered.argmax(1) == y),
                 }
             ),
         }
+        return Pictures(drawn)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Parts, Seen, Split, Yardstick, demand
+from lossbench.core import Facts, Noise, Parts, Pictures, Seen, Split, Yardstick, demand
 from lossbench.metrics import retrieval
 from lossbench.tasks.embedding_views import DRAWS, seen_anew
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Different people are on average 2.6° apart: a net at its initial weights has .2 on faces, a collapsed one some 1e-5.
 COLLAPSED = 1e-3
@@ -72,18 +69,19 @@ class Embedding:
     def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import embedding_pictures as pictures
 
         outputs = seen.outputs["test"]
         assert isinstance(outputs, Tensor)
         embeddings, labels = _array(outputs), _array(seen.splits.test.targets)
         photos = _array(seen.splits.test.inputs)
-        return {
-            "nearest_neighbours": pictures.nearest_neighbours(photos, embeddings, labels),
-            "roc": pictures.roc(*retrieval.pairs(embeddings, labels)),
+        drawn = {
+            "nearest_neighbours": lambda: pictures.nearest_neighbours(photos, embeddings, labels),
+            "roc": lambda: pictures.roc(*retrieval.pairs(embeddings, labels)),
             **pictures.maps(embeddings, labels),
         }
+        return Pictures(drawn)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -58,13 +59,13 @@ def roc(cosines: NDArray[Any], same: NDArray[np.bool_]) -> Figure:
     return figure
 
 
-def maps(embeddings: NDArray[Any], labels: NDArray[Any]) -> dict[str, Figure]:
+def maps(embeddings: NDArray[Any], labels: NDArray[Any]) -> dict[str, Callable[[], Figure]]:
     """Embeddings of length one in two dimensions: by PCA, and by UMAP where it is installed."""
     u = retrieval.unit(embeddings)
-    places = {"map": (_principal(u), "principal component")}
+    drawn = {"map": lambda: _scatter(_principal(u), labels, "principal component")}
     if find_spec("umap") is not None and len(u) > 3:
-        places["map_umap"] = (_umap(u), "UMAP")
-    return {name: _scatter(xy, labels, axis) for name, (xy, axis) in places.items()}
+        drawn["map_umap"] = lambda: _scatter(_umap(u), labels, "UMAP")
+    return drawn
 
 
 def _principal(u: NDArray[Any]) -> NDArray[Any]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Facts, Noise, Parts, Seen, Split, Yardstick
+from lossbench.core import BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
 NEAR = 3.0  # deviations of a mode within which a point is of that mode
@@ -114,22 +111,24 @@ class Gan:
         precision, recall = precision_recall(real, fake)
         return {**self.measure(outputs, targets), "precision": precision, "recall": recall}
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import image_pictures
 
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
         if self.facts.modes:
-            return {
-                "samples": image_pictures.points(seen.splits.test.targets, {"": outputs}),
-                "samples_over_training": image_pictures.points(
+            drawn = {
+                "samples": lambda: image_pictures.points(seen.splits.test.targets, {"": outputs}),
+                "samples_over_training": lambda: image_pictures.points(
                     seen.splits.test.targets, {f"step {step}": o for step, o in image_pictures.some(watched).items()}
                 ),
             }
-        return {
-            "samples": image_pictures.grid(outputs),
-            "samples_over_training": image_pictures.over_training(watched),
+            return Pictures(drawn)
+        drawn = {
+            "samples": lambda: image_pictures.grid(outputs),
+            "samples_over_training": lambda: image_pictures.over_training(watched),
         }
+        return Pictures(drawn)
 
     def _near(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Whether each point lies near a mode, and which is the nearest."""

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+NAMED = 20  # classes that have room for their names and counts
 INK, QUIET, WARN = "#1f4e79", "#9aa5b1", "#c8553d"
 
 
@@ -38,11 +39,12 @@ def confusion_matrix(y: NDArray[Any], guess: NDArray[Any], classes: Sequence[str
     figure.set_layout_engine("constrained")  # names of classes take what room they need
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(n, n):
+    for row, column in np.ndindex(n, n) if n <= NAMED else ():
         ink = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink, fontsize=8)
-    axes.set_xticks(range(n), classes)
-    axes.set_yticks(range(n), classes)
+    shown = range(0, n, -(-n // NAMED))
+    axes.set_xticks(shown, [classes[k] for k in shown])
+    axes.set_yticks(shown, [classes[k] for k in shown])
     return figure
 
 
@@ -61,7 +63,7 @@ def precision_recall(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], th
             at = min(int(np.searchsorted(thresholds, threshold)), len(thresholds) - 1)
             axes.plot(recall[at], precision[at], "o", color=line.get_color(), label="threshold tuned on validation")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
-    if axes.lines:
+    if 0 < len(axes.lines) <= NAMED:
         axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Seen, Split, Yardstick
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Regression:
     def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks.pictures import prediction_against_truth
 
         named = dict(seen.splits)
@@ -72,7 +69,9 @@ class Regression:
         outputs: Any = seen.outputs[name]
         truth, guess = self._in_units(named[name].targets)[:, 0], self._in_units(outputs)[:, 0]
         outliers = marks.numpy() if marks is not None else None
-        return {"prediction_against_truth": prediction_against_truth(truth, guess, outliers, self.facts.unit)}
+        return Pictures(
+            {"prediction_against_truth": lambda: prediction_against_truth(truth, guess, outliers, self.facts.unit)}
+        )
 
     def _in_units(self, standardised: Tensor) -> Any:
         return (standardised.double() * self.facts.scale + self.facts.center).cpu().numpy()

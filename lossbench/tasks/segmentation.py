@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Seen, Split, Yardstick
+from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import expected_calibration_error
 from lossbench.metrics.masks import dice_score, hausdorff_95, intersection_over_union, small_object_recall
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CHUNK = 256  # images that one forward pass takes at evaluation: every layer keeps values as large as they are
 THRESHOLDS = np.arange(1, 20) / 20  # probabilities of which the best on validation is kept
@@ -73,24 +70,24 @@ class Segmentation:
             "ece": expected_calibration_error(np.maximum(p, 1 - p).ravel(), (predicted == true).ravel()),
         }
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import mask_pictures
 
         outputs, test, watched = seen.outputs["test"], seen.splits.test, seen.splits.validation
         assert isinstance(outputs, Tensor)
         chosen = _chosen(_array(test.targets == 1))
         drawn = {
-            "masks": mask_pictures.masks(
+            "masks": lambda: mask_pictures.masks(
                 _array(test.inputs[chosen]), _array(test.targets[chosen] == 1), _array(torch.sigmoid(outputs[chosen]))
             )
         }
         steps = {step: _array(torch.sigmoid(glimpse)) for step, glimpse in seen.glimpses.items()}  # type: ignore[arg-type]
         if steps:
             few = _chosen(_array(watched.targets[: len(next(iter(steps.values())))] == 1))
-            drawn["over_training"] = mask_pictures.over_training(
+            drawn["over_training"] = lambda: mask_pictures.over_training(
                 _array(watched.inputs[few]), _array(watched.targets[few] == 1), {s: p[few] for s, p in steps.items()}
             )
-        return drawn
+        return Pictures(drawn)
 
 
 def _chosen(true: NDArray[np.bool_], most: int = 5) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Outputs, Parts, Seen, Split, Yardstick
+from lossbench.core import Facts, Noise, Outputs, Parts, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import expected_calibration_error, temperature
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
 
@@ -79,7 +76,7 @@ class Sequence:
             "ece_tempered": expected_calibration_error(*_confidence(tempered, truth)),
         }
 
-    def pictures(self, seen: Seen) -> dict[str, Figure]:
+    def pictures(self, seen: Seen) -> Pictures:
         from lossbench.tasks import sequence_pictures as pictures
         from lossbench.tasks.pictures import reliability
 
@@ -89,8 +86,8 @@ class Sequence:
         truths, answers = self._texts(test.targets), self._texts(outputs["decoded"])
         logits, truth = tokens(outputs["prediction"], test.targets)
         drawn = {
-            "examples": pictures.examples(sources, truths, answers),
-            "reliability": reliability(
+            "examples": lambda: pictures.examples(sources, truths, answers),
+            "reliability": lambda: reliability(
                 {
                     "as trained": _confidence(logits, truth),
                     "after temperature": _confidence(logits / seen.tuned["temperature"], truth),
@@ -100,15 +97,15 @@ class Sequence:
         if test.marks:
             right = np.array([a == t for a, t in zip(answers, truths, strict=True)])
             forms = {name: mark.cpu().numpy().astype(bool) for name, mark in test.marks.items()}
-            drawn["forms"] = pictures.forms(right, forms)
+            drawn["forms"] = lambda: pictures.forms(right, forms)
         if seen.glimpses:
             first = seen.splits.validation
             guesses = {step: self._texts(_decoded(found)) for step, found in seen.glimpses.items()}
             shown = len(next(iter(guesses.values())))
-            drawn["training"] = pictures.training(
+            drawn["training"] = lambda: pictures.training(
                 [self._read(row) for row in first.inputs[:shown]], self._texts(first.targets[:shown]), guesses
             )
-        return drawn
+        return Pictures(drawn)
 
     def _texts(self, rows: Tensor) -> list[str]:
         return ["".join(self._symbol(k) for k in row if k != END) for row in written(rows)]

@@ -8,7 +8,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its migrations are not the user's news
 
 from lossbench.tracking.address import page, reach, resolve, serve, shown, ui_command
-from lossbench.tracking.recorder import Recorder, metric_name
+from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.store import Store
 
-__all__ = ["Recorder", "Store", "metric_name", "page", "reach", "resolve", "serve", "shown", "ui_command"]
+__all__ = ["Recorder", "Store", "page", "reach", "resolve", "serve", "shown", "ui_command"]

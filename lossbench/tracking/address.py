@@ -75,6 +75,11 @@ def _turn_to_wal(path: Path) -> None:
 
 
 def _writable(path: Path) -> None:
+    if odd := re.search(r"\?|%[0-9a-fA-F]{2}", str(path)):
+        raise BadInput(
+            f"tracking.uri=sqlite:///{path}: MLflow reads {odd[0]} in a path as part of an address; "
+            "record in another folder, as in tracking.uri=sqlite:////home/me/mlflow.db, or rename this one"
+        )
     if not path.parent.is_dir():
         raise BadInput(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
     deadline = time.monotonic() + PATIENCE_S

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lossbench.core import Facts
+from lossbench.core import Facts, record_name
 
 if TYPE_CHECKING:
     from lossbench.tracking.store import Store
@@ -21,30 +20,39 @@ BATCH = 1000  # points MLflow takes in one call
 PARAM_LENGTH = 6000
 
 
-def metric_name(name: str) -> str:
-    """A name that MLflow takes for a metric: whatever else a file may be called becomes an underscore."""
-    return re.sub(r"[^\w.: -]", "_", name)
+Asked = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A call of the client, and what with."""
 
 
 class Recorder:
-    """One run's record. Points gather here and go out in batches, in order, on the store's writer thread."""
+    """One run's record. Points gather here and go out in batches, in order, on the store's writer thread.
+
+    A call that fails is raised by a later one, and made again by the next `send`: nothing is missing from a record
+    that ends as FINISHED.
+    """
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store = store
         self.run_id = run_id
         self._points: list[Any] = []
-        self._pending: list[Future[Any]] = []
+        self._pending: list[tuple[Future[Any], Asked]] = []
+        self._failed: list[Asked] = []
         self._latest: dict[str, int] = {}
 
-    def params(self, values: Mapping[str, Any], facts: Facts) -> None:
-        """The configuration, and the dataset as an input with our own digest."""
-        from mlflow.data.code_dataset_source import CodeDatasetSource
-        from mlflow.data.meta_dataset import MetaDataset
-        from mlflow.entities import DatasetInput, Param
+    def params(self, values: Mapping[str, Any]) -> None:
+        """The configuration."""
+        from mlflow.entities import Param
 
-        params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in values.items()]
+        params = [Param(record_name(key), str(value)[:PARAM_LENGTH]) for key, value in values.items()]
         for start in range(0, len(params), 100):
             self._later(self._batch, [], params[start : start + 100], [])
+
+    def data(self, facts: Facts) -> None:
+        """The dataset as an input with our own digest."""
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput
+
         source = CodeDatasetSource({"source": facts.source, "licence": facts.licence, "sha256": facts.fingerprint})
         dataset: Any = MetaDataset(  # type: ignore[abstract]
             source, name=facts.name, digest=facts.fingerprint[:36]
@@ -59,22 +67,28 @@ class Recorder:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        new = {key: float(v) for key, v in values.items() if math.isfinite(v) and step > self._latest.get(key, -1)}
+        named = {record_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
+        new = {key: value for key, value in named.items() if step > self._latest.get(key, -1)}
         self._points += [Metric(key, value, now, step) for key, value in new.items()]
         self._latest |= dict.fromkeys(new, step)
 
     def send(self) -> None:
-        """Hand all points to the writer. Raises what earlier calls of the writer met."""
+        """Hand all points to the writer, and what failed before. Raises what earlier calls of the writer met."""
+        failed, self._failed = self._failed, []
+        for call, arguments in failed:
+            self._later(call, *arguments)
         points, self._points = self._points, []
         for start in range(0, len(points), BATCH):
             self._later(self._batch, points[start : start + BATCH], [], [])
         self._raise()
 
     def _raise(self, *, wait: bool = False) -> None:
-        done = [future for future in self._pending if wait or future.done()]
-        self._pending = [future for future in self._pending if future not in done]
-        for future in done:
-            future.result()
+        done = [(future, asked) for future, asked in self._pending if wait or future.done()]
+        self._pending = [one for one in self._pending if one not in done]
+        met = [(error, asked) for future, asked in done if (error := future.exception())]
+        self._failed += [asked for _, asked in met]
+        if met:
+            raise met[0][0]
 
     @property
     def last_step(self) -> int:
@@ -86,7 +100,7 @@ class Recorder:
 
         self._later(self._batch, [], [], [RunTag(key, str(value)) for key, value in values.items()])
 
-    @contextmanager
+    @contextlib.contextmanager
     def files(self) -> Iterator[Path]:
         """A folder whose contents become artifacts of the run."""
         with TemporaryDirectory(prefix="lossbench-") as folder:
@@ -103,12 +117,23 @@ class Recorder:
         self.send()
         self._later(self.store.client.set_terminated, self.run_id, status)
 
+    def end_early(self, status: str, tags: Mapping[str, Any]) -> None:
+        """As `end`, of a run that went wrong: its end is written whatever else cannot be. Raises what it met."""
+        with contextlib.suppress(Exception):  # which is tried once more
+            self.wait()
+        self.tags(tags)
+        try:
+            self.send()
+        finally:
+            self._later(self.store.client.set_terminated, self.run_id, status)
+            self.wait()
+
     def wait(self) -> None:
         """Until all is written. Raises what the writer met."""
         self._raise(wait=True)
 
     def _later(self, call: Callable[..., Any], *arguments: Any) -> None:
-        self._pending.append(self.store.later(call, *arguments))
+        self._pending.append((self.store.later(call, *arguments), (call, arguments)))
 
     def _batch(self, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
         self.store.client.log_batch(self.run_id, metrics, params, tags, synchronous=True)

@@ -142,9 +142,11 @@ class Store:
         """
         if time.monotonic() >= self._rested:
             self._rested = math.inf  # until the writer has been there
-            for recorder in recorders:
-                recorder.send()
-            self.later(self._rest)
+            try:
+                for recorder in recorders:
+                    recorder.send()
+            finally:  # other runs of this process are still to be written
+                self.later(self._rest)
 
     def later(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Do a call on the writer thread, after all that were asked for before."""

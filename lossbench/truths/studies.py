@@ -13,7 +13,6 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
-from rich.markup import escape
 from rich.table import Table
 
 from lossbench import origin, tracking
@@ -22,6 +21,7 @@ from lossbench.analysis.records import Records
 from lossbench.analysis.verdict import Verdict
 from lossbench.core import BadInput, cache_folder
 from lossbench.truths.claims import number
+from lossbench.truths.verify import mark
 
 ALPHA = 0.05
 
@@ -161,17 +161,16 @@ def table(judged: Judged) -> Table:
     published = f"; published: {study.published}" if study.published else ""
     took = f"{judged.seconds / 60:.0f} min" if judged.seconds >= 90 else f"{judged.seconds:.0f} s"
     view = Table(
-        title=escape(f"{study.name}: {study.claim}"),
+        title=f"{study.name}: {study.claim}",
         title_justify="left",
-        caption=escape(f"{study.source}{published}; took {took}"),
+        caption=f"{study.source}{published}; took {took}",
         caption_justify="left",
     )
     for column in ("what", "asked", "measured", "95 % interval", "verdict"):
         view.add_column(column, justify="right" if column in ("measured", "95 % interval") else "left")
     for gate in judged.gates:
         limits = " … ".join(map(number, gate.interval)) if np.isfinite(gate.interval).all() else "–"
-        told = "[green]holds[/]" if gate.holds else "[bold red]fails[/]"
-        view.add_row(escape(gate.what), escape(gate.asked), number(gate.measured), limits, told)
+        view.add_row(gate.what, gate.asked, number(gate.measured), limits, mark(gate.holds))
     return view
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from lossbench import terminal
 from lossbench.core import BadInput
 from lossbench.truths import TRUTHS
 from lossbench.truths.claims import Finding, Losses, Picture, Truth, number
@@ -64,8 +64,13 @@ def examined(truth: Truth, losses: Losses | None = None) -> Outcome:
 
 def all_of(truths: Sequence[Truth]) -> Iterator[Outcome]:
     """One after another, with a bar on standard error where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn())
+    console = terminal.console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(truths))
         for truth in truths:
@@ -83,10 +88,10 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     for outcome in outcomes:
         head = (f"{outcome.truth.number} {outcome.truth.name}", f"{outcome.seconds:.1f}")
         for finding in outcome.findings:
-            shown.add_row(head[0], *cells(finding), _verdict(finding.holds), head[1])
+            shown.add_row(head[0], *cells(finding), mark(finding.holds), head[1])
             head = ("", "")
         if not outcome.holds and (fault := outcome.fault or ("" if outcome.findings else "nothing was measured")):
-            shown.add_row(head[0], escape(fault), "–", "–", "–", _verdict(False), head[1])
+            shown.add_row(head[0], fault, "–", "–", "–", mark(False), head[1])
         shown.add_section()
     return shown
 
@@ -94,7 +99,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 def cells(finding: Finding) -> tuple[str, str, str, str]:
     """What, expected, measured, interval."""
     interval = " … ".join(map(number, finding.interval)) if finding.interval else "–"
-    return escape(finding.what), finding.asked, number(finding.measured), interval
+    return finding.what, finding.asked, number(finding.measured), interval
 
 
 def last_line(outcomes: Sequence[Outcome]) -> str:
@@ -106,5 +111,5 @@ def last_line(outcomes: Sequence[Outcome]) -> str:
     return f"{held} of {len(outcomes)} truths hold, {findings} numbers in {seconds:.0f} s{told}"
 
 
-def _verdict(holds: bool) -> str:
-    return "[green]holds[/]" if holds else "[bold red]fails[/]"
+def mark(holds: bool) -> Text:
+    return Text("holds", "green") if holds else Text("fails", "bold red")

@@ -15,7 +15,13 @@ from lossbench.analysis.tuning.searches import Search
 
 YARDSTICKS = (("error", "↓", "mm"), ("score", "↑", ""))
 EPOCH = 1_700_000_000_000  # ms, of `start` in a store
-STATUS = {"finished": "FINISHED", "diverged": "FINISHED", "collapsed": "FINISHED", "failed": "FAILED"}
+STATUS = {
+    "finished": "FINISHED",
+    "diverged": "FINISHED",
+    "collapsed": "FINISHED",
+    "failed": "FAILED",
+    "error": "FAILED",
+}
 
 
 def table(values, losses=None, seeds=None):

@@ -86,7 +86,7 @@ def cluster() -> Iterator[Cluster]:
     programs = (found[-1] if found else Path(str(on_path))).resolve().parent
     with tempfile.TemporaryDirectory(prefix="lossbench-postgresql-") as folder:  # pytest's own are closed to others
         secret = Path(folder, "password")
-        secret.write_text(PASSWORD)
+        secret.write_text(PASSWORD, encoding="utf-8")
         other = {}
         if os.geteuid() == 0:  # whom PostgreSQL refuses
             nobody = pwd.getpwnam("nobody")

@@ -14,7 +14,7 @@ from lossbench.analysis.tuning.survival import spent
 
 APART = 0.05  # of the steps that the largest search took
 EDGE = 0.02  # of a range: who chose this near to its end might have chosen beyond it
-STOPPED = ("killed", "running")
+STOPPED = ("killed", "error", "running")
 
 
 def remarks(tuning: Tuning) -> list[Remark]:

@@ -21,7 +21,7 @@ TAG = "lossbench.search."
 RANDOM = "random"  # the sampler whose trials are independent of each other
 BLAMED = ("diverged", "failed", "collapsed")
 SCORED = ("pruned", "cut", "finished")
-WORST = (*BLAMED, "killed", "running", *SCORED)  # of several data splits, the outcome that is told
+WORST = (*BLAMED, "killed", "error", "running", *SCORED)  # of several data splits, the outcome that is told
 COLUMNS = ("study", "loss", "dataset", "number", "outcome", "score", "steps", "seconds", "runs", "seeds", "colour")
 
 

@@ -40,6 +40,7 @@ class Searching:
         self._launcher, self._context, self._config = launcher, context, config
         self._budget, self._eta, self._board = budget, eta, board
         self._launched = 0
+        self._lost: dict[str, list[Trial]] = {}  # to the machine: the same command tries them again
 
     def spend(self, searches: Sequence[Search]) -> None:
         """All searches side by side, so that their trials stack; with a budget of seconds, one after another."""
@@ -64,8 +65,10 @@ class Searching:
         return returns
 
     def _asked(self, search: Search) -> list[Trial]:
-        known = search.study.trials
-        asked = search.study.ask(self._budget.upto(known, search.steps, len(search.seeds)))
+        lost = self._lost.get(search.study.name, [])
+        upto = self._budget.upto([*search.study.trials, *lost], search.steps, len(search.seeds))
+        again = {trial.number for trial in lost}
+        asked = [trial for trial in search.study.ask(upto) if trial.number not in again]
         if self._budget.trials is None:
             self._board.expect(len(asked) * len(search.seeds), len(asked) * search.steps)
         return asked
@@ -141,7 +144,10 @@ class Searching:
 
     def _tell(self, ended: Trials) -> None:
         for search, trial in ended:
-            search.study.tell(trial)
+            if trial.outcome == "error":
+                self._lost.setdefault(search.study.name, []).append(trial)
+            else:
+                search.study.tell(trial)
 
 
 def _jobs(search: Search, trial: Trial, until: int | None) -> list[list[str]]:
@@ -159,8 +165,8 @@ def words(settings: Mapping[str, Any]) -> list[str]:
 def _came(search: Search, trial: Trial, records: Sequence[Record]) -> Trial:
     """What came of a trial, on all its splits: one that fails on any of them has no score."""
     own = _records(trial, records)
-    outcomes = [record.data.tags.get("lossbench.outcome", "failed") for record in own]
-    outcomes += ["failed"] * (len(search.seeds) - len(own))
+    outcomes = [record.data.tags.get("lossbench.outcome", "error") for record in own]
+    outcomes += ["error"] * (len(search.seeds) - len(own))  # of which the store knows nothing
     bad = [outcome for outcome in outcomes if outcome not in (*SCORED, PAUSED)]
     scores = [float(record.data.tags.get("lossbench.objective", "nan")) for record in own]
     return replace(

@@ -1,0 +1,51 @@
+"""Whose fault an error is: what a loss is to blame for is ranked last, what the machine did is missing."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV,
+    errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
+}  # fmt: skip
+"""What an OSError says of disks, memory and networks; a file that is not there is whoever's who asked for it."""
+
+STORES = {"mlflow", "sqlalchemy", "sqlite3", "psycopg2", "psycopg", "requests", "urllib3"}
+"""Packages that records are written with."""
+
+NO_MEMORY = ("not enough memory: you tried to allocate", "can't allocate memory", "out of memory")
+GPU = ("cuda error", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
+ASSERTED = "device-side assert"  # an index that a loss or a net asked for
+
+
+class MachineFault(RuntimeError):
+    """What the machine did to a run in another process, or to that process."""
+
+
+def outcome(error: BaseException) -> str:
+    """How a run ended that this error ended: `killed` by its user, `error` of the machine, else `failed`."""
+    if isinstance(error, KeyboardInterrupt):
+        return "killed"
+    return "error" if any(map(_of_the_machine, _causes(error))) else "failed"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _of_the_machine(error: BaseException) -> bool:
+    names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(error).__mro__}
+    if isinstance(error, MemoryError | MachineFault | ConnectionError | TimeoutError) or STORES & {n for n, _ in names}:
+        return True
+    if names & {("torch", "OutOfMemoryError"), ("concurrent", "BrokenExecutor")}:
+        return True
+    if isinstance(error, OSError):
+        return error.errno in MACHINE
+    said = str(error).lower()
+    if not isinstance(error, RuntimeError) or ASSERTED in said:
+        return False
+    return any(words in said for words in (*NO_MEMORY, *GPU))
