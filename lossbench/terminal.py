@@ -195,7 +195,7 @@ def fitting(verdict: Verdict, console: Console) -> Table:
 
 
 def comparison(verdict: Verdict, most: int) -> Table:
-    """A row a loss: finished runs, what became of others, the yardstick's mean ± SD and interval, and more yardsticks."""
+    """A row a loss: finished runs, what became of others, the yardstick and its interval, and more yardsticks."""
     from lossbench.analysis.tables import limits, spread
 
     first = verdict.yardstick
