@@ -398,6 +398,20 @@ def test_a_plain_comparison_has_nothing_to_beware_of():
     assert not any(remark.concern for remark in remarks(made))
 
 
+def test_runs_that_the_machine_ended_are_told_and_blamed_on_no_loss():
+    made = records(*runs("ab", 4), Made("a", 4, outcome="error"), Made("b", 4, 1.0), Made("a", 5, outcome="failed"))
+    (remark,) = [one for one in remarks(made) if one.about == "missing"]
+    assert remark.concern
+    assert "ended runs on toy, which are missing (a 1)" in remark.text
+
+
+def test_remarks_of_runs_are_told_once_a_loss():
+    said = {"lossbench.remarks": '["the picture x could not be drawn: ZeroDivisionError"]'}
+    made = records(*runs("b", 4), Made("a", 0, 1.0, tags=said), Made("a", 1, 2.0, tags=said))
+    told = [one.text for one in remarks(made) if one.about == "pictures"]
+    assert told == ["the picture x could not be drawn: ZeroDivisionError (a, 2 runs)"]
+
+
 def test_a_run_that_was_killed_before_it_wrote_its_params_brings_no_concern_about_settings():
     made = records(*runs("ab", 4), Made("a", 4, outcome="running", params=None), Made("b", 4, 1.0))
     assert [concern for _, concern in about(made, "settings")] == [False]

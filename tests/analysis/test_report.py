@@ -24,6 +24,19 @@ def test_every_dataset_has_a_verdict_and_its_sentence(store):
     assert all((verdict.runs["dataset"] == verdict.dataset).all() for verdict in made.verdicts)
 
 
+def test_a_run_that_was_never_built_hides_no_other(store):
+    """Its record names no yardsticks, and the oldest of a comparison may be such a one."""
+    none = {"lossbench.yardsticks": None, "lossbench.data": None}
+    runs = [Made("c", 0, None, "failed", dataset=d, start=0, tags=none) for d in "xz"]
+    runs += [Made(loss, s, s + n / 3, dataset="x") for n, loss in enumerate("ab") for s in range(5)]
+    record(store.client, *runs)
+    made = report.make(store.client, "test")
+    (found,) = made.verdicts
+    assert (found.dataset, found.yardstick[0]) == ("x", "error")
+    assert found.leaderboard.set_index("loss").loc["c", "outcomes"] == "1 failed"
+    assert "no run on z got as far as its data and its model" in [remark.text for remark in made.remarks]
+
+
 def test_files_of_a_report_leave_no_run_and_no_pair_out(store, tmp_path):
     runs = [Made(loss, s, s + n / 3, dataset=d) for d in "xy" for n, loss in enumerate("abc") for s in range(3)]
     runs += [Made("a", 3, None, outcome, dataset="x") for outcome in ("killed", "diverged", "running")]

@@ -26,7 +26,7 @@ def series(loss, mean, count=8, **changed):
 # every run counts, and only finished ones are averaged
 
 
-@pytest.mark.parametrize("outcome", ["diverged", "failed", "collapsed", "killed", "running"])
+@pytest.mark.parametrize("outcome", ["diverged", "failed", "collapsed", "killed", "error", "running"])
 def test_a_run_that_did_not_finish_is_counted_listed_and_never_averaged(outcome):
     runs = [*series("a", 1.0, 6), *series("b", 2.0, 6)]
     runs[2] = Made("a", 2, 1000.0, outcome)  # a number that its last finite step left
@@ -44,7 +44,14 @@ def test_a_run_that_did_not_finish_is_counted_listed_and_never_averaged(outcome)
 
 @pytest.mark.parametrize(
     ("outcome", "blamed"),
-    [("diverged", True), ("failed", True), ("collapsed", True), ("killed", False), ("running", False)],
+    [
+        ("diverged", True),
+        ("failed", True),
+        ("collapsed", True),
+        ("killed", False),
+        ("error", False),
+        ("running", False),
+    ],
 )
 def test_a_loss_is_blamed_for_what_it_did_and_not_for_what_others_stopped(outcome, blamed):
     runs = [*series("a", 1.0, 6), *series("b", 2.0, 6), Made("a", 6, None, outcome), Made("b", 6, 2.0)]

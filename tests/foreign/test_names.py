@@ -118,7 +118,7 @@ def test_a_folder_that_is_part_of_an_address_is_refused(folder, odd, tmp_path):
     assert list(tmp_path.rglob("*.db")) == []
 
 
-@pytest.mark.parametrize("folder", ["C#", "50% off", "ä b", "[/x]"])
+@pytest.mark.parametrize("folder", ["C#", "50% off", "ä b", "[x]"])
 def test_other_folders_hold_a_store(folder, tmp_path):
     (tmp_path / folder).mkdir()
     tracking.reach(f"sqlite:///{tmp_path / folder}/mlflow.db")
@@ -138,7 +138,7 @@ def test_an_error_with_markup_in_it_ends_its_run_and_no_other(lossbench, store, 
     monkeypatch.syspath_prepend(str(here))
     monkeypatch.delitem(sys.modules, "marked", raising=False)
     said = lossbench("-m", "loss._target_=marked.marked", "seed=0,1,2", *SHORT, "experiment_name='[/x]'")
-    assert said.code == 1
+    assert said.code == 2
     assert MARKUP in said.out
     ended = {run.data.tags["seed"]: run.data.tags["lossbench.outcome"] for run in runs(store)}
     assert ended == {"0": "finished", "1": "failed", "2": "finished"}

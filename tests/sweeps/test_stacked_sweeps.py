@@ -141,16 +141,16 @@ def test_runs_that_diverge_leave_their_stack(lossbench, store, way):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_fails_its_own_runs_and_says_so(lossbench, store, faulty, way):
+def test_a_worker_that_dies_ends_its_own_runs_and_says_so(lossbench, store, faulty, way):
     way(1, 1, 2)
     said = lossbench("-m", "loss._target_=faulty.fatal", "+loss.spoil=0,25", "seed=range(2)", *SHORT)
     assert said.code == 1
     assert "worker process" in said.err
     assert "SIGKILL" in said.err
     ended = sorted((r.data.params["loss.spoil"], r.info.status, r.data.tags["lossbench.outcome"]) for r in runs(store))
-    assert ended == [("0", "FINISHED", "finished")] * 2 + [("25", "FAILED", "failed")] * 2
+    assert ended == [("0", "FINISHED", "finished")] * 2 + [("25", "FAILED", "error")] * 2
     assert all("SIGKILL" in r.data.tags["lossbench.error"] for r in runs(store) if r.info.status == "FAILED")
-    assert said.out.count("failed: worker process") == 2
+    assert said.out.count("error: worker process") == 2
 
 
 @pytest.mark.slow

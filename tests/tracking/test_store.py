@@ -84,7 +84,8 @@ def test_a_run_ends_as_it_ended(store, status):
 
 def test_params_dataset_tags_and_files(store):
     recorder = store.start("test", "run", {"loss": "mse"})
-    recorder.params({f"key{k}": k for k in range(150)} | {"list": [1, 2], "long": "x" * 9000}, FACTS)
+    recorder.params({f"key{k}": k for k in range(150)} | {"list": [1, 2], "long": "x" * 9000})
+    recorder.data(FACTS)
     recorder.tags({"lossbench.outcome": "finished"})
     with recorder.files() as folder:
         (folder / "sub").mkdir()
@@ -102,16 +103,16 @@ def test_params_dataset_tags_and_files(store):
 
 def test_what_the_writer_meets_is_raised(store):
     recorder = store.start("test", "run", {})
-    recorder.params({"a": 1}, FACTS)
-    recorder.params({"a": 2}, FACTS)  # MLflow forbids changing a param
+    recorder.params({"a": 1})
+    recorder.params({"a": 2})  # MLflow forbids changing a param
     with pytest.raises(Exception, match="Changing param"):
         recorder.end("FINISHED")
 
 
 def test_what_the_writer_met_is_raised_by_a_later_send(store):
     recorder = store.start("test", "run", {})
-    recorder.params({"a": 1}, FACTS)
-    recorder.params({"a": 2}, FACTS)
+    recorder.params({"a": 1})
+    recorder.params({"a": 2})
     store.later(len, "").result()
     with pytest.raises(Exception, match="Changing param"):
         store.flush([recorder])

@@ -43,7 +43,7 @@ def test_several_splits_are_one_trial_with_their_mean():
     assert found.loc[0, ["score", "steps", "seconds", "runs", "seeds"]].tolist() == [1.5, 200, 4.0, 2, "100 101"]
 
 
-@pytest.mark.parametrize("outcome", ["diverged", "failed", "killed", "running"])
+@pytest.mark.parametrize("outcome", ["diverged", "failed", "killed", "error", "running"])
 def test_a_trial_with_a_split_that_did_not_end_has_no_score(outcome):
     found = table(trial("a", 0, 1.0, seed=1), trial("a", 0, 2.0, outcome, seed=2), splits=2)
     assert math.isnan(found.loc[0, "score"])
