@@ -207,11 +207,13 @@ class Run:
         if self.result is not None or self.error is not None:
             return
         self.error = error
+        if self._recorder is None and self.outcome == "killed":  # before it began
+            return
         with contextlib.suppress(Exception):
             self.open()
             self._close(self.recorder, error)
             if state:
-                data = self.trainee.splits.facts.fingerprint
+                data = self._trainee.splits.facts.fingerprint if self._trainee else state["data"]
                 checkpoints.save(self.kept, {**state, "run_id": self.recorder.run_id, "data": data})
 
     def abandon(self, error: BaseException) -> None:

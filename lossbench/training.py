@@ -36,7 +36,7 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
             opening: Future[Any] = beside.submit(one.open if comparison else one.store)
             trainee = one.build()
             opening.result()
-    except Exception as error:
+    except BaseException as error:
         if comparison or not isinstance(error, BadInput):
             one.end_early(error)
         raise

@@ -62,8 +62,17 @@ def take_turns(
 def take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
     """Build and train the runs of one stack; those that go on from different steps take turns.
 
-    Raises: KeyboardInterrupt after Ctrl-C.
+    Raises: KeyboardInterrupt after Ctrl-C, with all records ended that are open.
     """
+    try:
+        _take(stack, datasets, board)
+    except KeyboardInterrupt as error:
+        for run in stack:
+            run.end_early(error, run.state)  # of those that have not been reached
+        raise
+
+
+def _take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
     at: dict[int, list[Run]] = {}
     for run in stack:
         try:
