@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -219,8 +220,14 @@ def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str,
     return made
 
 
+def count_steps(train: DictConfig, examples: int) -> None:
+    """Set `steps` to as many as `epochs` of so many examples take, where that is asked for."""
+    if train.epochs is not None:
+        train.steps = math.ceil(round(train.epochs * examples / train.batch_size, 6)) or 1
+
+
 def plan(cfg: DictConfig) -> Plan:
-    settings = _plain(cfg)
+    settings = _plain(cfg, drop=("epochs",))
     settings["eval_every"] = cfg.eval_every or max(1, cfg.steps // EVALUATIONS)
     settings["record_every"] = cfg.record_every or max(1, settings["eval_every"] // 2)
     return Plan(**settings)

@@ -82,7 +82,8 @@ class Run:
             if tags.get("lossbench.key") != self.key:
                 continue
             far = int(tags.get("lossbench.steps", 0))
-            paused = tags.get("lossbench.outcome") == PAUSED and far >= (self.cfg.tuning.until or self.cfg.train.steps)
+            until = self.cfg.tuning.until  # no run pauses at its last step
+            paused = until is not None and tags.get("lossbench.outcome") == PAUSED and far >= until
             if found.info.status == "FINISHED" or paused:
                 name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
                 value = float(tags.get("lossbench.objective", "nan"))
@@ -110,13 +111,21 @@ class Run:
 
     def _begin(self) -> None:
         recorder = self._recorder = self.store().start(self.cfg.experiment_name, self.label, self._tags())
-        recorder.params(self._params())
+        unknown = () if self._trainee or self.cfg.train.epochs is None else ("train.steps",)  # of epochs, until built
+        recorder.params({name: value for name, value in self._params().items() if name not in unknown})
+        self._keep_configuration()
+
+    def _keep_configuration(self) -> None:
         if self.kind == "run":  # a trial's parameters tell as much
-            with recorder.files() as folder:
+            with self.recorder.files() as folder:
                 OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
 
     def build(self, splits: Splits | None = None) -> Trainee:
-        """What trains, with the seed's initial weights."""
+        """What trains, with the seed's initial weights; epochs become steps."""
+        from lossbench import build
+
+        splits = splits or build.splits(self.cfg.dataset)
+        build.count_steps(self.cfg.train, len(splits.train))
         self._trainee = Trainee(self.cfg, splits)
         return self._trainee
 
@@ -166,6 +175,9 @@ class Run:
             return
         self.recorder.tags(self._built(stack))
         self.recorder.data(self.trainee.splits.facts)
+        if self.cfg.train.epochs is not None:  # and only now it is known how many steps they take
+            self.recorder.params({"train.steps": self.cfg.train.steps})
+            self._keep_configuration()
 
     def finish(self, fitted: Fitted) -> Result:
         """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""

@@ -41,6 +41,7 @@ EXPERIMENT = 200  # bytes of its name: of a file's 255, less what a comparison's
 @dataclass
 class Train:
     steps: int = MISSING
+    epochs: float | None = None
     batch_size: int = MISSING
     eval_every: int | None = None
     record_every: int | None = None
@@ -112,6 +113,7 @@ class Names:
 def check_job(cfg: DictConfig, hydra: Any) -> Names:
     """`check` for a configuration that Hydra composed; the names of the run."""
     names = Names.of(hydra)
+    _length(cfg, list(hydra.overrides.task))
     check(cfg, names)
     return names
 
@@ -141,6 +143,8 @@ def check(cfg: DictConfig, names: Names) -> None:
     demand("seed", cfg.seed, lambda v: v >= 0, "0 or above")
     for key in ("steps", "batch_size"):
         demand(f"train.{key}", train[key], lambda v: v >= 1, "at least 1")
+    if train.epochs is not None:
+        demand("train.epochs", train.epochs, lambda v: v > 0, "above 0, or null")
     for key in ("eval_every", "record_every"):
         if train[key] is not None:
             demand(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
@@ -196,11 +200,23 @@ def key(cfg: DictConfig) -> str:
     Our code is named by its revision beside this; a foreign `_target_` by the bytes of its module.
     """
     deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)}
+    if deciding.get("train.epochs") is not None:  # steps follow, once the data are there
+        del deciding["train.steps"]
     for name in [name for name in deciding if name.endswith("_target_")]:
         spec = catalogue.find(str(deciding[name]).rpartition(".")[0])
         if spec and spec.origin and spec.origin.endswith(".py"):
             deciding[f"source of {name}"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _length(cfg: DictConfig, overrides: list[str]) -> None:
+    """What the command line says of steps or epochs wins over what a file says of the other."""
+    asked = {word.lstrip("+").partition("=")[0]: word for word in overrides}
+    if "train.steps" not in asked:
+        return
+    if "train.epochs" in asked and cfg.train.epochs is not None:
+        raise BadInput(f"{asked['train.epochs']}: and {asked['train.steps']}; give one of them")
+    cfg.train.epochs = None
 
 
 def _fields(group: str, settings: DictConfig, schema: type) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
+from lossbench.datasets.pools import Stage
 from lossbench.datasets.scenery import STRIPS, code, scenery
 from lossbench.datasets.scenes import Scene
 from lossbench.datasets.splits import assemble, moments
@@ -32,6 +33,7 @@ def boxes(
     validation: int = 1000,
     test: int = 2000,
     side: int = 32,
+    stage: Stage | None = None,
 ) -> Splits:
     """Grey crops about anchors, and the box of the object that each overlaps, as offsets from the anchor.
 
@@ -45,7 +47,7 @@ def boxes(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     _possible(overlap, label_noise, jitter, side, sizes)
-    found = scenery(source, root, seed)
+    found = scenery(source, root, seed, stage)
     makers = code("boxes.py", "../offsets.py")
     settings = {"seed": seed, "overlap": float(overlap), "side": side, **sizes, "code": makers, **found.key}
 

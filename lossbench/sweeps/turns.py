@@ -31,15 +31,30 @@ class Datasets:
     def __init__(self) -> None:
         self._made: WeakValueDictionary[str, Splits] = WeakValueDictionary()
         self._last: Splits | None = None
+        self._examples: dict[str, int] = {}
 
     def __call__(self, cfg: DictConfig) -> Splits:
         """Raises: BadInput for data that cannot be trained on."""
         from lossbench import build
 
-        key = json.dumps(settings.flat(cfg.dataset), sort_keys=True, default=str)
+        key = _text(cfg.dataset)
         self._last = self._made.get(key) or build.splits(cfg.dataset)
         self._made[key] = self._last
         return self._last
+
+    def count_steps(self, cfg: DictConfig) -> None:
+        """Set `train.steps` where epochs are asked for, which takes the data. Raises: BadInput."""
+        from lossbench import build
+
+        if cfg.train.epochs is not None:
+            key = _text(cfg.dataset)
+            if key not in self._examples:
+                self._examples[key] = len(self(cfg).train)
+            build.count_steps(cfg.train, self._examples[key])
+
+
+def _text(dataset: DictConfig) -> str:
+    return json.dumps(settings.flat(dataset), sort_keys=True, default=str)
 
 
 def take_turns(

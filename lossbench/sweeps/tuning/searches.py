@@ -15,9 +15,10 @@ from omegaconf import DictConfig
 from lossbench import origin, settings
 from lossbench.analysis.tuning import recipes
 from lossbench.core import BadInput, Yardstick
+from lossbench.run import TRIAL
 from lossbench.settings import Names
 from lossbench.sweeps import launch
-from lossbench.sweeps.tuning import draws
+from lossbench.sweeps.tuning import apart, draws
 from lossbench.sweeps.tuning import space as spaces
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.request import Request
@@ -35,10 +36,11 @@ class Search:
     """One loss under the settings of one comparison.
 
     `words` are the overrides of all its runs, `job` what they compose; `seeds` has one a data split; `asked` is what a
-    record says of how it was searched.
+    record says of how it was searched. `parted`: what final runs test on is kept from it by `dataset.stage`.
     """
 
     words: list[str]
+    parted: bool
     job: launch.Job
     space: Space
     seeds: list[int]
@@ -53,6 +55,10 @@ class Search:
     @property
     def names(self) -> Names:
         return self.job.names
+
+    def said(self, stage: str) -> list[str]:
+        """The overrides of its runs in a stage, `search` or `final`."""
+        return apart.kept(self.words, stage) if self.parted else self.words
 
     @property
     def steps(self) -> int:
@@ -84,10 +90,18 @@ def prepared(
             raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
     seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
     words = [[*one, *loss] for one in asked.comparisons for loss in asked.losses]
-    jobs = [
-        launch.composed(context, config, [*own, f"seed={seeds[0]}", "tuning.arm=trial"], number)
+    pair = [(seeds[0], [f"tuning.arm={TRIAL}"]), (asked.seeds[0], [])]
+    both = [
+        [launch.composed(context, config, [*own, f"seed={seed}", *arm], number) for seed, arm in pair]
         for number, own in enumerate(words)
     ]
+    parted = [apart.wanted(trial.cfg, final.cfg, datasets) for trial, final in both]
+    jobs = [
+        launch.composed(context, config, apart.kept(trial.overrides, "search"), number) if stages else trial
+        for number, ((trial, _), stages) in enumerate(zip(both, parted, strict=True))
+    ]
+    for job in jobs:
+        datasets.count_steps(job.cfg)
     found = [spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed) for job in jobs]
     _refuse_unused(asked, found, jobs)
     for job, space in zip(jobs, found, strict=True):
@@ -96,8 +110,8 @@ def prepared(
             _try(launch.composed(context, config, [*job.overrides, *said], 0), datasets)
     storage = open_storage(given["storage"] or "sqlite:///tuning.db")
     return [
-        _search(job, own, space, seeds, budget, given, storage, datasets)
-        for job, own, space in zip(jobs, words, found, strict=True)
+        _search(job, own, stages, space, seeds, budget, given, storage, datasets)
+        for job, own, stages, space in zip(jobs, words, parted, found, strict=True)
     ]
 
 
@@ -129,6 +143,7 @@ def _refuse_unused(asked: Request, found: Sequence[Space], jobs: Sequence[launch
 def _search(
     job: launch.Job,
     words: list[str],
+    parted: bool,
     space: Space,
     seeds: list[int],
     budget: Budget,
@@ -162,7 +177,7 @@ def _search(
         learns_after=given["initial"] if learns else None,
         seed=given["seed"],
     )
-    return Search(words, job, space, seeds, primary, study, asked)
+    return Search(words, parted, job, space, seeds, primary, study, asked)
 
 
 def _draw(sampler: str, space: Space, seed: int, budget: Budget) -> draws.Draw:

@@ -152,7 +152,12 @@ class Searching:
 
 def _jobs(search: Search, trial: Trial, until: int | None) -> list[list[str]]:
     """The overrides of a trial's runs, one a data split."""
-    told = [*search.words, f"tuning.arm={TRIAL}", f"tuning.study={search.study.name}", f"tuning.trial={trial.number}"]
+    told = [
+        *search.said("search"),
+        f"tuning.arm={TRIAL}",
+        f"tuning.study={search.study.name}",
+        f"tuning.trial={trial.number}",
+    ]
     told += [f"tuning.until={until}"] if until else []
     return [[*told, *words(trial.settings), f"seed={seed}"] for seed in search.seeds]
 

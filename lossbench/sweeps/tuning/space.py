@@ -16,7 +16,7 @@ WIDE = 20  # from which ratio of its ends on a range is searched by its logarith
 DIGITS = 4  # of a drawn number: enough for any setting, and short on a command line
 KEPT = (
     *("seed", "dataset", "model", "loss", "experiment_name", "tracking", "tuning", "search", "hydra"),
-    *("train.steps", "train.eval_every"),  # what a budget is counted in and a score is the best of
+    *("train.steps", "train.epochs", "train.eval_every"),  # what a budget is counted in and a score is the best of
 )
 
 

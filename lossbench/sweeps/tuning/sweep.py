@@ -102,7 +102,7 @@ def _arms(searches: Sequence[Search], budget: Budget, settings: Mapping[str, Any
 def _runs(searches: Sequence[Search], seeds: Sequence[int], arms: Arms) -> list[list[str]]:
     return [
         [
-            *search.words,
+            *search.said("final"),
             f"tuning.arm={arm}",
             f"tuning.study={search.study.name}",
             *words(settings[search.study.name]),

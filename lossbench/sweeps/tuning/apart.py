@@ -1,0 +1,50 @@
+"""What a search sees is kept apart from what the final runs test on, where seeds split one pool of examples anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from lossbench import catalogue
+from lossbench.core import BadInput, Split, Splits
+from lossbench.sweeps.turns import Datasets
+
+
+def wanted(trial: DictConfig, final: DictConfig, datasets: Datasets) -> bool:
+    """Whether a search and the final runs need a stage each: where their data differ, and the dataset knows stages.
+
+    Raises: BadInput for a dataset that does not, where a final run would test on what a trial has seen.
+    """
+    if trial.dataset == final.dataset:  # one split for all seeds, whose test part no trial sees
+        return False
+    target = str(trial.dataset._target_)
+    described = catalogue.describe(target)
+    if described and "stage" in described.parameters:
+        return True
+    if not target.startswith("lossbench."):  # those of ours that know no stage generate every example anew
+        _refuse(target, datasets(trial), datasets(final), int(final.seed))
+    return False
+
+
+def kept(words: Sequence[str], stage: str) -> list[str]:
+    """Overrides of a run, with its stage."""
+    return [f"++dataset.stage={stage}", *words]
+
+
+def examples(split: Split) -> list[bytes]:
+    """A hash of each example's input and target."""
+    pairs = zip(split.inputs.cpu(), split.targets.cpu(), strict=True)
+    return [hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).digest() for x, y in pairs]
+
+
+def _refuse(target: str, searched: Splits, final: Splits, seed: int) -> None:
+    seen = {example for split in (searched.train, searched.validation) for example in examples(split)}
+    both = sum(example in seen for example in examples(final.test))
+    if both:
+        raise BadInput(
+            f"dataset={final.facts.name}: its search would see {both} of the {len(final.test)} examples that seed "
+            f"{seed} tests on\ndataset.seed=0 keeps one split for all seeds; or let {target} take `stage`, search or "
+            "final, and keep them apart"
+        )

