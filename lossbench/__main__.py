@@ -8,6 +8,8 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -31,10 +33,8 @@ def main() -> None:
     streams.lenient()
     arguments = sys.argv[1:]
     try:
-        verb = verbs.VERBS.get(arguments[0]) if arguments else None
-        if arguments and arguments[0].isidentifier() and not verb:
-            raise BadInput(f"{arguments[0]}: neither a verb ({', '.join(verbs.VERBS)}) nor a setting (key=value)")
-        training = verb(arguments[1:]) if verb else arguments
+        verb, rest = _verb(arguments)
+        training = verb(rest) if verb else rest
         if training is not None:  # `compare` is short for it
             train(training)
     except KeyboardInterrupt:
@@ -67,18 +67,48 @@ def console() -> None:
     os._exit(code if isinstance(code, int) else int(bool(code)))
 
 
+def _verb(arguments: list[str]) -> tuple[Callable[[list[str]], list[str] | None] | None, list[str]]:
+    """The verb of a command line, if it has one, and its other words: options and settings may stand before it."""
+    if arguments and arguments[0] in ("help", "--help", "-h"):
+        named = verbs.VERBS.get(arguments[1]) if arguments[1:] else None
+        return named, ["--help"]
+    if arguments and arguments[0] in ("version", "--version", "-v", "-V"):
+        return _version, arguments[1:]
+    for place, word in enumerate(arguments):
+        if word in verbs.VERBS and (place == 0 or arguments[place - 1] not in ("--config-dir", "-cd")):
+            return verbs.VERBS[word], [*arguments[:place], *arguments[place + 1 :]]
+        bare = not word.startswith(("-", "~")) and "=" not in word
+        if bare and (place == 0 or not arguments[place - 1].startswith("-")):
+            break
+    return None, arguments
+
+
+def _version(arguments: list[str]) -> None:
+    from importlib.metadata import version
+
+    from lossbench import __version__
+
+    others = ", ".join(f"{name} {version(name)}" for name in ("torch", "mlflow", "hydra-core"))
+    print(f"lossbench {__version__} ({others})")
+
+
 def train(arguments: list[str]) -> None:
     """One run, or with -m a comparison."""
     import hydra
     from omegaconf import OmegaConf
 
-    from lossbench import settings
+    from lossbench import complaints, settings
 
-    if "hydra/sweeper=fair" in arguments and not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+    asked = settings.read(arguments)
+    places = settings.folders(asked)
+    if asked.bare:
+        named = partial(settings.chosen_by, places=places)
+        raise BadInput(complaints.stray(asked.bare, settings.CHOSEN, list(verbs.VERBS), named))
+    if "hydra/sweeper=fair" in asked.settings and not asked.multirun:
         raise BadInput("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
     OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
     settings.register()
-    sys.argv[1:] = arguments
+    sys.argv[1:] = settings.deletable(asked, places).words()
     hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()
 
 
@@ -130,7 +160,7 @@ def _say(error: Exception, arguments: list[str]) -> int:
     """Tell what is wrong, in a line or two; the exit code."""
     from lossbench import complaints, settings
 
-    known = complaints.complaint(error, arguments, lambda: settings.keys(arguments))
+    known = complaints.complaint(error, arguments, lambda: settings.keys(settings.read(arguments)))
     if known is not None:
         print(f"lossbench: {known}", file=sys.stderr)
         return USER_ERROR

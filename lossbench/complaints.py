@@ -22,6 +22,8 @@ def complaint(error: BaseException, arguments: list[str], keys: Callable[[], lis
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return missing(group, name, error.options or [])
+    if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters? '([^']+)' require", str(error)):
+        return _several(found[1] or found[2])
     if isinstance(error, OverrideParseException):
         why = error.message.splitlines()[0]
         return f"{error.override}: not understood: {why}\nquote it for the shell; a list is 'key=[1,2]'"
@@ -33,6 +35,8 @@ def complaint(error: BaseException, arguments: list[str], keys: Callable[[], lis
     text = f"{error}\n{error.__cause__ or ''}"
     if found := re.match(r"Error merging override (\S+)", text):
         return f"{found[1]}: {_first(str(error.__cause__ or error))}"
+    if found := re.search(r"Could not delete from config. '([^']+)' does not exist", text):
+        return _unknown_or_mistyped(found[1], "is not in struct", arguments, keys)
     if found := re.search(r"Could not override '([^']+)'", text):
         return _unknown_or_mistyped(found[1], text, arguments, keys)
     if found := re.search(r"full_key: (\S+)", text):
@@ -43,9 +47,34 @@ def complaint(error: BaseException, arguments: list[str], keys: Callable[[], lis
 def missing(group: str, name: str, options: Sequence[str]) -> str:
     """A choice that a group does not have, with the nearest that it has."""
     kind = group.rpartition("/")[2]
-    near = difflib.get_close_matches(name, options, n=3)
+    spelt = name.lower().replace("-", "_")
+    near = difflib.get_close_matches(spelt, options, n=3)
+    near = near or sorted(one for one in options if spelt and (spelt in one or one in spelt))[:3]
+    everything = "--help" if "/" in group or group in ("train", "tracking") else "list"
     hint = f"nearest: {', '.join(near)}; " if near else ""
-    return f"{group}={name}: no such {kind}\n{hint}there are {', '.join(sorted(options))}"
+    return f"{group}={name}: no such {kind}\n{hint}python -m lossbench {everything} shows all"
+
+
+def stray(words: Sequence[str], groups: Sequence[str], verbs: Sequence[str], chosen_by: Callable[[str], str]) -> str:
+    """What to say of words that are neither settings nor options; `chosen_by` finds the setting that chooses a word."""
+    first, *others = (word for word in words if word.strip("="))
+    if first in groups and others:
+        return f"{first} {others[0]}: say {first}={others[0].lstrip('=')}"
+    if first in groups:
+        return f"{first}: say {first}=…; python -m lossbench list shows what there is"
+    if choice := chosen_by(first):
+        return f"{first}: say {choice}"
+    if first in ("train", "run", "fit"):
+        return f"{first}: training needs no verb; say python -m lossbench loss=… dataset=…"
+    near = difflib.get_close_matches(first, verbs, n=1)
+    hint = f"; nearest: {near[0]}" if near else ""
+    return f"{first}: neither a verb ({', '.join(verbs)}) nor a setting (key=value){hint}"
+
+
+def _several(word: str) -> str:
+    key, _, value = word.partition("=")
+    short = {"loss": f"losses={value}"}.get(key, f"'{word}'" if "(" in word else word)
+    return f"{word}: several values make a comparison: add -m, or say python -m lossbench compare {short}"
 
 
 def _unknown_or_mistyped(key: str, text: str, arguments: list[str], keys: Callable[[], list[str]]) -> str:
@@ -53,7 +82,9 @@ def _unknown_or_mistyped(key: str, text: str, arguments: list[str], keys: Callab
         known = keys()
         near = difflib.get_close_matches(key, known, n=3) or [k for k in known if k.endswith(f".{key}")]
         siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
-        offer = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(siblings or known)}"
+        offer = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(siblings)}"
+        if not near and not siblings:
+            offer = "python -m lossbench --help shows all"
         return f"{_asked(key, arguments)}: no such setting\n{offer}"
     return f"{_asked(key, arguments)}: {_first(text.partition(chr(10))[2] or text)}"
 

@@ -8,32 +8,71 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lossbench.arguments import Arguments
 from lossbench.core import BadInput
 
+COMPARE = """usage: python -m lossbench compare dataset=DATASET [losses=a,b] [seeds=10] [tune=TRIALS] [key=value …]
 
-def compare(arguments: list[str]) -> list[str]:
+Train these losses, by default all that fit, on the same data with the same seeds; then a table and report.html.
+With tune, each loss is searched with so many trials first. Settings and options are those of a run: see --help."""
+
+
+def compare(arguments: list[str]) -> list[str] | None:
     """`compare dataset=X [losses=a,b] [seeds=10] [tune=20] …`: a multirun over these losses, by default all that fit.
 
     With `tune`, each of them is searched with so many trials first.
     """
+    from lossbench import settings
+
+    asked = settings.read(arguments)
+    if ("--help", "") in asked.options:
+        print(COMPARE)
+        return None
+    if asked.bare:
+        raise BadInput(_stray_of_compare(asked))
+    seeds = asked.value("seeds") or "10"
+    if not seeds.isdigit() or int(seeds) < 1:
+        raise BadInput(f"seeds={seeds}: how many paired seeds, at least 1; certain ones are 'seed=3,5'")
+    for mine, ours in (("losses", "loss"), ("seeds", "seed")):
+        if None not in (asked.value(mine), asked.value(ours)):
+            raise BadInput(f"{mine}={asked.value(mine)}: and {ours}={asked.value(ours)}; give one of them")
+    rest = asked.without("losses", "seeds", "tune", "loss", "seed")
+    losses, more = asked.value("losses") or asked.value("loss"), []
+    if losses is None:
+        losses = ",".join(_fitting(asked, rest))
+        if not any(word.startswith("hydra/launcher=") for word in rest):  # others know no such setting
+            more = ["hydra.launcher.leave_out=true"]
+    if tune := asked.value("tune"):
+        if not tune.isdigit() or int(tune) < 1:
+            raise BadInput(f"tune={tune}: how many trials of each loss, at least 1")
+        more += ["hydra/sweeper=fair", f"hydra.sweeper.trials={tune}"]
+    options = [word for option in asked.options for word in option if word and option[0] != "--multirun"]
+    seed = f"seed={asked.value('seed') or f'range({seeds})'}"
+    return ["-m", *options, *more, *rest, f"loss={losses}", seed]
+
+
+def _fitting(asked: Arguments, words: list[str]) -> list[str]:
+    """Every loss that fits the data, what the data bring first: others are compared with it."""
     from lossbench import catalogue, settings
 
-    asked = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
-    dataset = asked.get("dataset", "regression")
-    seeds = asked.get("seeds", "10")
-    if not seeds.isdigit() or int(seeds) < 1:
-        raise BadInput(f"seeds={seeds}: how many paired seeds, at least 1")
-    if "losses" not in asked:
-        usual, kind = _loss(dataset), _kind(dataset)  # the usual loss first: others are compared with it
-        fitting = [e.name for e in catalogue.losses([settings.CONFIGS]) if kind in e.kinds]
-        asked["losses"] = ",".join(sorted(fitting, key=lambda name: name != usual))
-    tuned = []
-    if "tune" in asked:
-        if not asked["tune"].isdigit() or int(asked["tune"]) < 1:
-            raise BadInput(f"tune={asked['tune']}: how many trials of each loss, at least 1")
-        tuned = ["hydra/sweeper=fair", f"hydra.sweeper.trials={asked['tune']}"]
-    rest = [a for a in arguments if a.partition("=")[0] not in ("losses", "seeds", "dataset", "tune")]
-    return ["-m", *tuned, f"dataset={dataset}", f"loss={asked['losses']}", f"seed=range({seeds})", *rest]
+    places = settings.folders(asked)
+    cfg = settings.composed([word for word in words if word.startswith(("dataset=", "experiment="))], places)
+    usual = str(cfg.hydra.runtime.choices.loss)
+    kind = asked.value("dataset.kind") or str(cfg.dataset.kind)
+    fitting = [entry.name for entry in catalogue.losses(places) if kind in entry.kinds]
+    return sorted(fitting, key=lambda name: name != usual)
+
+
+def _stray_of_compare(asked: Arguments) -> str:
+    from lossbench import settings
+
+    word = asked.bare[0]
+    choice = settings.chosen_by(word.split(",")[0], settings.folders(asked))
+    if choice.startswith("loss="):
+        return f"compare {word}: say compare losses={word}"
+    if choice:
+        return f"compare {word}: say compare {choice}"
+    return f"compare: {word} is not understood; compare dataset=… losses=a,b seeds=10"
 
 
 def list_losses(arguments: list[str]) -> None:
@@ -41,14 +80,16 @@ def list_losses(arguments: list[str]) -> None:
     asked = _list_arguments(arguments)
     from lossbench import catalogue, families, settings, terminal
 
-    entries, title = catalogue.losses([settings.CONFIGS, *asked.folders]), "losses"
+    entries, title = catalogue.losses(asked.folders), "losses"
     found = families.families(entries)
     if asked.dataset:
-        kind = _kind(asked.dataset)
+        kind = str(settings.composed([f"dataset={asked.dataset}"], asked.folders).dataset.kind)
         title = f"losses that fit {asked.dataset} ({kind})"
         found = families.families([entry for entry in entries if kind in entry.kinds], guests=False)
     if not asked.html:
         terminal.out().print(terminal.catalogue(found, title))
+        for group in () if asked.dataset else ("dataset", "model", "optimizer", "experiment"):
+            terminal.out().print(f"{group}s: {', '.join(settings.choices(group, asked.folders))}")
         return
     from lossbench.gallery.page import page
 
@@ -64,6 +105,8 @@ def list_losses(arguments: list[str]) -> None:
 
 
 def _list_arguments(arguments: list[str]) -> argparse.Namespace:
+    from lossbench import settings
+
     parser = _Parser(
         "python -m lossbench list",
         usage="%(prog)s [dataset=DATASET] [options]",
@@ -72,16 +115,25 @@ def _list_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("words", nargs="*", metavar="dataset=DATASET", help="only what fits this dataset")
     parser.add_argument("--html", metavar="FILE", help="draw every loss and its gradient on a page instead")
-    parser.add_argument("--config-dir", metavar="FOLDER", help="also the losses of this folder of configurations")
-    asked = parser.parse_args(arguments)
-    unknown = [word for word in asked.words if not word.startswith("dataset=")]
-    if unknown:
-        raise BadInput(f"list: {unknown[0]} is not understood; list, or list dataset=…")
-    asked.dataset = asked.words[-1].partition("=")[2] if asked.words else ""
-    asked.folders = [Path(asked.config_dir)] if asked.config_dir else []
-    if asked.config_dir and not (asked.folders[0] / "loss").is_dir():
-        raise BadInput(f"list: --config-dir {asked.config_dir}: there is no folder loss in it")
+    _add_folder(parser)
+    asked = parser.parse_intermixed_args(arguments)
+    asked.folders = settings.folders(_of_folder(asked.config_dir))
+    for word in asked.words:
+        if not word.startswith("dataset=") and word not in ("losses", "datasets", "models"):  # it shows all of them
+            choice = settings.chosen_by(word, asked.folders)
+            said = choice if choice.startswith("dataset=") else "dataset=…"
+            raise BadInput(f"list: {word} is not understood; list, or list {said}")
+    named = [word for word in asked.words if word.startswith("dataset=")]
+    asked.dataset = named[-1].partition("=")[2] if named else ""
     return asked
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="also what this folder of configurations holds")
+
+
+def _of_folder(folder: str | None) -> Arguments:
+    return Arguments((("--config-dir", folder),) if folder else (), (), ())
 
 
 def report(arguments: list[str]) -> None:
@@ -141,6 +193,13 @@ def _report_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def ui(arguments: list[str]) -> None:
     """`ui [RUN|COMPARISON] [tracking.uri=…] [port=5000]`: MLflow's UI on a store, light, on loopback, at a run."""
+    parser = _Parser(
+        "python -m lossbench ui",
+        usage="%(prog)s [RUN|COMPARISON] [tracking.uri=…] [port=5000]",
+        description="MLflow's UI on a store, on loopback; it opens at a run or a comparison.",
+    )
+    parser.add_argument("words", nargs="*", metavar="RUN|COMPARISON", help="default: all experiments")
+    arguments = parser.parse_args(arguments).words
     from lossbench import tracking
 
     asked = dict(a.split("=", 1) for a in arguments if "=" in a)
@@ -165,11 +224,14 @@ def check(arguments: list[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("loss", nargs="+", metavar="my_module.my_loss", help="or the name of one of the catalogue")
-    asked = parser.parse_args(arguments)
-    from lossbench import terminal
+    _add_folder(parser)
+    asked = parser.parse_intermixed_args(arguments)
+    from lossbench import settings, terminal
+
+    folders = settings.folders(_of_folder(asked.config_dir))
     from lossbench.contract import checking, table
 
-    checked = checking.check(asked.loss)
+    checked = checking.check(asked.loss, folders)
     table.show(checked, terminal.out())
     if checked.broken:
         raise SystemExit(1)
@@ -240,29 +302,6 @@ def _recorded(asked: str | None) -> str:
         raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
     tracking.reach(uri)
     return uri
-
-
-def _kind(dataset: str) -> str:
-    """The kind of problem of a dataset."""
-    return str(_file(dataset).dataset.kind)
-
-
-def _loss(dataset: str) -> str:
-    """The loss that a dataset brings."""
-    brought = [entry["override /loss"] for entry in _file(dataset).get("defaults", []) if "override /loss" in entry]
-    return str(brought[0]) if brought else ""
-
-
-def _file(dataset: str) -> Any:
-    """The file of a dataset. Raises: BadInput for one that is not there."""
-    from omegaconf import OmegaConf
-
-    from lossbench import complaints, settings
-
-    path = settings.CONFIGS / "dataset" / f"{dataset}.yaml"
-    if not path.is_file():
-        raise BadInput(complaints.missing("dataset", dataset, [p.stem for p in path.parent.glob("*.yaml")]))
-    return OmegaConf.load(path)
 
 
 VERBS: dict[str, Any] = {

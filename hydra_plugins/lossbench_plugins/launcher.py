@@ -12,11 +12,19 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 TARGET = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
-ConfigStore.instance().store(group="hydra/launcher", name="lossbench", node={"_target_": TARGET}, provider="lossbench")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="lossbench", node={"_target_": TARGET, "leave_out": False}, provider="lossbench"
+)
 
 
 class LossbenchLauncher(Launcher):
-    """Hands a sweep's jobs to lossbench and its results to Hydra, in order."""
+    """Hands a sweep's jobs to lossbench and its results to Hydra, in order.
+
+    With `leave_out`, losses that cannot train on these data are left out rather than refused.
+    """
+
+    def __init__(self, leave_out: bool = False) -> None:
+        self.leave_out = leave_out
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from lossbench.sweeps.composing import Composer

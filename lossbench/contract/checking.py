@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -39,7 +40,7 @@ class Checked:
         return any(finding.verdict is Verdict.BROKEN for finding in every)
 
 
-def check(arguments: Sequence[str]) -> Checked:
+def check(arguments: Sequence[str], folders: Sequence[Path] = (settings.CONFIGS,)) -> Checked:
     """Raises: BadInput for a loss that is not there, and for settings or kinds that it does not have."""
     names, given = [a for a in arguments if "=" not in a], _given([a for a in arguments if "=" in a])
     if len(names) != 1:
@@ -47,7 +48,7 @@ def check(arguments: Sequence[str]) -> Checked:
     kind = given.pop("kind", None)
     if kind is not None and kind not in KINDS:
         raise BadInput(f"check: kind={kind}: no such kind of problem; choose {', '.join(KINDS)}")
-    entry = None if "." in names[0] else _entry(names[0])
+    entry = None if "." in names[0] else _entry(names[0], folders)
     target = entry.target if entry else names[0]
     loss = found(target)
     _known(loss, target, given)
@@ -58,14 +59,19 @@ def check(arguments: Sequence[str]) -> Checked:
         for kind in kinds:
             _refused(trials[kind])
     findings = {kind: examine(trials[kind]) for kind in kinds}
-    return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry else ())
+    return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry and _ours(entry) else ())
 
 
-def _entry(name: str) -> catalogue.Entry:
-    every = {entry.name: entry for entry in catalogue.losses([settings.CONFIGS])}
+def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
+    every = {entry.name: entry for entry in catalogue.losses(folders)}
     if name not in every:
         raise BadInput(f"{complaints.missing('loss', name, list(every))}\nsomebody's own is my_module.my_loss")
     return every[name]
+
+
+def _ours(entry: catalogue.Entry) -> bool:
+    """Whether its file and its docstring are the catalogue's to keep in order."""
+    return (settings.CONFIGS / "loss" / f"{entry.name}.yaml").is_file()
 
 
 def _given(words: Sequence[str]) -> dict[str, Any]:

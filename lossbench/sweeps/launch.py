@@ -18,6 +18,7 @@ from lossbench.core import BadInput
 from lossbench.run import PAUSED, TRIAL, Run
 from lossbench.settings import Names
 from lossbench.sweeps import comparison, composing, planning, timing, workers
+from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.turns import Datasets, take_turns
 from lossbench.trainee import Stop, Trainee
 
@@ -45,12 +46,18 @@ def launch(
     Raises: BadInput for the first job that cannot train, before any of them has.
     """
     setup_globals()
-    made = [composed(context, config, overrides, number) for number, overrides in enumerate(jobs, start=first)]
-    datasets = Datasets()
+    made, datasets, faults = [], Datasets(), Faults(config)
+    for number, overrides in enumerate(jobs, start=first):
+        with faults.of(overrides):
+            made.append(composed(context, config, overrides, number))
+    made = faults.without(made)
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
         opening = beside.submit(comparison.open_store, made[0].cfg)
         for position in planning.kinds([job.cfg for job in made]):
-            _try(made[position], datasets)
+            with faults.of(made[position].overrides):
+                _try(made[position], datasets)
+        made = faults.without(made)
+        faults.tell()
         for job in made:
             datasets.count_steps(job.cfg)
         opening.result()

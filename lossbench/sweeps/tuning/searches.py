@@ -18,6 +18,7 @@ from lossbench.core import BadInput, Yardstick
 from lossbench.run import TRIAL
 from lossbench.settings import Names
 from lossbench.sweeps import launch
+from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.tuning import apart, draws
 from lossbench.sweeps.tuning import space as spaces
 from lossbench.sweeps.tuning.budget import Budget
@@ -89,30 +90,49 @@ def prepared(
         if not isinstance(given[name], int) or given[name] < least:
             raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
     seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
-    words = [[*one, *loss] for one in asked.comparisons for loss in asked.losses]
-    pair = [(seeds[0], [f"tuning.arm={TRIAL}"]), (asked.seeds[0], [])]
-    both = [
-        [launch.composed(context, config, [*own, f"seed={seed}", *arm], number) for seed, arm in pair]
-        for number, own in enumerate(words)
-    ]
-    parted = [apart.wanted(trial.cfg, final.cfg, datasets) for trial, final in both]
-    jobs = [
-        launch.composed(context, config, apart.kept(trial.overrides, "search"), number) if stages else trial
-        for number, ((trial, _), stages) in enumerate(zip(both, parted, strict=True))
-    ]
-    for job in jobs:
-        datasets.count_steps(job.cfg)
-    found = [spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed) for job in jobs]
-    _refuse_unused(asked, found, jobs)
-    for job, space in zip(jobs, found, strict=True):
-        for both in _ends(space):
-            said = [f"{name}={recipes.word(value)}" for name, value in both.items()]
-            _try(launch.composed(context, config, [*job.overrides, *said], 0), datasets)
+    faults, candidates = Faults(config), []
+    for number, own in enumerate([*one, *loss] for one in asked.comparisons for loss in asked.losses):
+        with faults.of(own):
+            candidates.append(_candidate(context, config, own, (seeds[0], asked.seeds[0]), asked, datasets, number))
+    _refuse_unused(asked, faults.without(candidates))
+    for one in candidates:
+        with faults.of(one.overrides):
+            for both in _ends(one.space):
+                said = [f"{name}={recipes.word(value)}" for name, value in both.items()]
+                _try(launch.composed(context, config, [*one.job.overrides, *said], 0), datasets)
+    kept = faults.without(candidates)
+    faults.tell()
     storage = open_storage(given["storage"] or "sqlite:///tuning.db")
-    return [
-        _search(job, own, stages, space, seeds, budget, given, storage, datasets)
-        for job, own, stages, space in zip(jobs, words, parted, found, strict=True)
-    ]
+    return [_search(one, seeds, budget, given, storage, datasets) for one in kept]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One loss to be searched: the overrides of all its runs, the first of these, and what is searched."""
+
+    overrides: list[str]
+    parted: bool
+    job: launch.Job
+    space: Space
+
+
+def _candidate(
+    context: HydraContext,
+    config: DictConfig,
+    own: list[str],
+    seeds: tuple[int, int],
+    asked: Request,
+    datasets: Datasets,
+    number: int,
+) -> Candidate:
+    """`seeds` are the first of the search and of the final runs. Raises: BadInput."""
+    searched, final = [*own, f"seed={seeds[0]}", f"tuning.arm={TRIAL}"], [*own, f"seed={seeds[1]}"]
+    job = launch.composed(context, config, searched, number)
+    parted = apart.wanted(job.cfg, launch.composed(context, config, final, number).cfg, datasets)
+    if parted:
+        job = launch.composed(context, config, apart.kept(searched, "search"), number)
+    datasets.count_steps(job.cfg)
+    return Candidate(own, parted, job, spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed))
 
 
 def _ends(space: Space) -> list[dict[str, Any]]:
@@ -129,28 +149,21 @@ def _try(job: launch.Job, datasets: Datasets) -> Trainee:
         raise launch.blame(error, job.overrides) from error
 
 
-def _refuse_unused(asked: Request, found: Sequence[Space], jobs: Sequence[launch.Job]) -> None:
-    losses = ", ".join(dict.fromkeys(job.names.loss for job in jobs))
+def _refuse_unused(asked: Request, found: Sequence[Candidate]) -> None:
+    losses = ", ".join(dict.fromkeys(one.job.names.loss for one in found))
     for name in asked.asked:
-        if not any(name in space for space in found):
+        if not any(name in one.space for one in found):
             hint = f"; say +{name}=… first, with the value of untuned runs" if name.startswith("loss.") else ""
             raise BadInput(f"{name}: to be searched, and {losses} has no such setting{hint}")
-    for job, space in zip(jobs, found, strict=True):
-        if not space:
-            raise BadInput(f"loss={job.names.loss}: nothing to search: every setting that has a range is set")
+    for one in found:
+        if not one.space:
+            raise BadInput(f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set")
 
 
 def _search(
-    job: launch.Job,
-    words: list[str],
-    parted: bool,
-    space: Space,
-    seeds: list[int],
-    budget: Budget,
-    given: Mapping[str, Any],
-    storage: Any,
-    datasets: Datasets,
+    found: Candidate, seeds: list[int], budget: Budget, given: Mapping[str, Any], storage: Any, datasets: Datasets
 ) -> Search:
+    job, space = found.job, found.space
     sampler, learns = given["sampler"], given["sampler"] == "tpe"
     steps = job.cfg.train.steps * len(seeds)
     budget.affords(steps, given["initial"] if learns else 1)
@@ -177,7 +190,7 @@ def _search(
         learns_after=given["initial"] if learns else None,
         seed=given["seed"],
     )
-    return Search(words, parted, job, space, seeds, primary, study, asked)
+    return Search(found.overrides, found.parted, job, space, seeds, primary, study, asked)
 
 
 def _draw(sampler: str, space: Space, seed: int, budget: Budget) -> draws.Draw:
