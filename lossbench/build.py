@@ -45,7 +45,9 @@ def device(name: str) -> torch.device:
 
 def splits(cfg: DictConfig) -> Splits:
     """The dataset, checked. Raises: BadInput for data that cannot be trained on."""
-    made: Splits = _call("dataset", cfg, drop=("kind",))
+    described = describe(str(cfg._target_))
+    takes = described is not None and "kind" in described.parameters
+    made: Splits = _call("dataset", cfg, drop=() if takes else ("kind",))
     datasets.check(made)
     if made.facts.kind != cfg.kind:
         raise BadInput(f"dataset.kind={cfg.kind}: the dataset says it is {made.facts.kind}")

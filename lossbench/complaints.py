@@ -93,5 +93,10 @@ def _asked(key: str, arguments: list[str]) -> str:
     return next((a for a in arguments if a.lstrip("+~").partition("=")[0] == key), key)
 
 
+TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
 def _first(text: str) -> str:
+    if found := re.search(r"Value '.*' of type '.*' could not be converted to (\w+)", text):
+        return f"wants {TYPES.get(found[1], found[1])}"
     return next((line.strip() for line in text.splitlines() if line.strip()), text)

@@ -39,7 +39,7 @@ SEARCHED = {
     "nothing": (["search.optimizer.lr=null", "search.optimizer.weight_decay=null"], ["loss=mse", "nothing to search"]),
     "seeds twice": (["seed=1,2,1"], ["seed=1,2,1", "different"]),
     "a negative seed": (["seed=0,-1"], ["seed=0,-1", "0 or above"]),
-    "half a seed": (["seed=0.5"], ["seed=0.5", "Integer"]),
+    "half a seed": (["seed=0.5"], ["seed=0.5", "whole number"]),
     "no seeds": (["seed=range(0)"], ["seed"]),
     "too large a batch": (["train.batch_size=300"], ["train.batch_size=300", "200 examples"]),
 }

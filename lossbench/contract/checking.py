@@ -65,7 +65,7 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = (settings.CONFIGS,
 def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
     every = {entry.name: entry for entry in catalogue.losses(folders)}
     if name not in every:
-        raise BadInput(f"{complaints.missing('loss', name, list(every))}\nsomebody's own is my_module.my_loss")
+        raise BadInput(f"{complaints.missing('loss', name, list(every))}; somebody's own is my_module.my_loss")
     return every[name]
 
 

