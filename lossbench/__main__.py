@@ -100,6 +100,7 @@ def train(arguments: list[str]) -> None:
     from lossbench import complaints, settings
 
     asked = settings.read(arguments)
+    settings.one_each(asked)
     places = settings.folders(asked)
     if asked.bare:
         named = partial(settings.chosen_by, places=places)

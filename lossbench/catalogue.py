@@ -90,6 +90,16 @@ def describe(target: str) -> Described | None:
     return None
 
 
+def public(module: str) -> list[str]:
+    """Functions and classes of a module, as far as its source says; empty where there is no such Python source."""
+    spec = find(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return []
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    found = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [name for name in found if not name.startswith("_")]
+
+
 def find(module: str) -> ModuleSpec | None:
     """Where a module is, without importing it or its parents."""
     spec, path = None, None

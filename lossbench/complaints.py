@@ -50,6 +50,8 @@ def missing(group: str, name: str, options: Sequence[str]) -> str:
     spelt = name.lower().replace("-", "_")
     near = difflib.get_close_matches(spelt, options, n=3)
     near = near or sorted(one for one in options if spelt and (spelt in one or one in spelt))[:3]
+    if group in ("loss", "model", "optimizer") and re.fullmatch(r"\w+(\.\w+)+", name):
+        return f"{group}={name}: no such {kind}; what is importable is {group}._target_={name}"
     everything = "--help" if "/" in group or group in ("train", "tracking") else "list"
     hint = f"nearest: {', '.join(near)}; " if near else ""
     return f"{group}={name}: no such {kind}\n{hint}python -m lossbench {everything} shows all"
@@ -57,7 +59,10 @@ def missing(group: str, name: str, options: Sequence[str]) -> str:
 
 def stray(words: Sequence[str], groups: Sequence[str], verbs: Sequence[str], chosen_by: Callable[[str], str]) -> str:
     """What to say of words that are neither settings nor options; `chosen_by` finds the setting that chooses a word."""
-    first, *others = (word for word in words if word.strip("="))
+    first, *others = [word for word in words if word.strip("=")] or ["="]
+    group, colon, choice = first.partition(":")
+    if colon and group in groups:
+        return f"{first}: say {group}={choice}"
     if first in groups and others:
         return f"{first} {others[0]}: say {first}={others[0].lstrip('=')}"
     if first in groups:

@@ -137,6 +137,14 @@ def read(words: list[str]) -> Arguments:
     return arguments.read(words, offer)
 
 
+def one_each(asked: Arguments) -> None:
+    """Raises: BadInput for a list where a group takes one name."""
+    for word in asked.settings:
+        group, _, value = word.partition("=")
+        if group in CHOSEN and value.startswith("[") and value.endswith("]"):
+            raise BadInput(f"{word}: {group} takes one name; several are -m {group}={value.strip('[]')}")
+
+
 def folders(asked: Arguments) -> list[Path]:
     """Where configurations are: ours, then those of --config-dir.
 
@@ -178,7 +186,7 @@ def keys(asked: Arguments) -> list[str]:
         cfg: Any = OmegaConf.to_container(composed(chosen, folders(asked)), resolve=False)
     except Exception:  # a choice that is itself at fault: offer nothing
         return []
-    return list(leaves({key: value for key, value in cfg.items() if key != "hydra"}))
+    return [*leaves({key: value for key, value in cfg.items() if key != "hydra"}), *CHOSEN]
 
 
 def deletable(asked: Arguments, places: Sequence[Path]) -> Arguments:

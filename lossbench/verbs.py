@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,7 +39,9 @@ def compare(arguments: list[str]) -> list[str] | None:
         if None not in (asked.value(mine), asked.value(ours)):
             raise BadInput(f"{mine}={asked.value(mine)}: and {ours}={asked.value(ours)}; give one of them")
     rest = asked.without("losses", "seeds", "tune", "loss", "seed")
-    losses, more = asked.value("losses") or asked.value("loss"), []
+    losses, more = asked.value("losses") if asked.value("loss") is None else asked.value("loss"), []
+    if losses == "":
+        raise BadInput("losses=: wants names with commas between; without it, every loss that fits is trained")
     if losses is None:
         losses = ",".join(_fitting(asked, rest))
         if not any(word.startswith("hydra/launcher=") for word in rest):  # others know no such setting
@@ -89,7 +93,7 @@ def list_losses(arguments: list[str]) -> None:
     if not asked.html:
         terminal.out().print(terminal.catalogue(found, title))
         for group in () if asked.dataset else ("dataset", "model", "optimizer", "experiment"):
-            terminal.out().print(f"{group}s: {', '.join(settings.choices(group, asked.folders))}")
+            terminal.out().print(f"{group}s: {', '.join(settings.choices(group, asked.folders))}", soft_wrap=True)
         return
     from lossbench.gallery.page import page
 
@@ -166,7 +170,12 @@ def report(arguments: list[str]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{self.prog.split()[-1]}: {message}\n{self.prog} --help says what there is")
+        verb = self.prog.split()[-1]
+        if found := re.match(r"unrecognized arguments: --?([\w.]+)(?:=| |$)(.*)", message):
+            near = difflib.get_close_matches(f"--{found[1]}", self._option_string_actions, n=1, cutoff=0.75)
+            hint = f"nearest: {near[0]}" if near else f"settings have no dashes; perhaps {found[1]}={found[2] or '…'}"
+            raise BadInput(f"{verb}: --{found[1]}: no such option; {hint}\n{self.prog} --help says what there is")
+        raise BadInput(f"{verb}: {message}\n{self.prog} --help says what there is")
 
 
 def _report_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -45,6 +45,7 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = (settings.CONFIGS,
     names, given = [a for a in arguments if "=" not in a], _given([a for a in arguments if "=" in a])
     if len(names) != 1:
         raise BadInput(f"check: wants one loss, and got {len(names)}; {USAGE}")
+    _no_file(names[0])
     kind = given.pop("kind", None)
     if kind is not None and kind not in KINDS:
         raise BadInput(f"check: kind={kind}: no such kind of problem; choose {', '.join(KINDS)}")
@@ -67,6 +68,15 @@ def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
     if name not in every:
         raise BadInput(f"{complaints.missing('loss', name, list(every))}; somebody's own is my_module.my_loss")
     return every[name]
+
+
+def _no_file(name: str) -> None:
+    """Raises: BadInput for a path or a module, where the dotted path of a loss is wanted."""
+    module = name.replace(".py:", ":").removesuffix(".py").removeprefix("./").replace("/", ".").replace(":", ".")
+    inside = catalogue.public(module)
+    if name != module or inside:
+        there = "; ".join(f"check {module}.{one}" for one in inside[:3]) or f"check {module}"
+        raise BadInput(f"check {name}: wants the dotted path of a loss: {there}")
 
 
 def _ours(entry: catalogue.Entry) -> bool:
