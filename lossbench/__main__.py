@@ -97,19 +97,19 @@ def train(arguments: list[str]) -> None:
     import hydra
     from omegaconf import OmegaConf
 
-    from lossbench import complaints, settings
+    from lossbench import choices, complaints, settings
 
-    asked = settings.read(arguments)
-    settings.one_each(asked)
-    places = settings.folders(asked)
+    asked = choices.read(arguments)
+    choices.one_each(asked)
+    places = choices.folders(asked)
     if asked.bare:
-        named = partial(settings.chosen_by, places=places)
-        raise BadInput(complaints.stray(asked.bare, settings.CHOSEN, list(verbs.VERBS), named))
+        named = partial(choices.chosen_by, places=places)
+        raise BadInput(complaints.stray(asked.bare, choices.CHOSEN, list(verbs.VERBS), named))
     if "hydra/sweeper=fair" in asked.settings and not asked.multirun:
         raise BadInput("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
     OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
     settings.register()
-    sys.argv[1:] = settings.deletable(asked, places).words()
+    sys.argv[1:] = choices.deletable(asked, places).words()
     hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()
 
 
@@ -159,9 +159,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _say(error: Exception, arguments: list[str]) -> int:
     """Tell what is wrong, in a line or two; the exit code."""
-    from lossbench import complaints, settings
+    from lossbench import choices, complaints
 
-    known = complaints.complaint(error, arguments, lambda: settings.keys(settings.read(arguments)))
+    known = complaints.complaint(error, arguments, lambda: choices.keys(choices.read(arguments)))
     if known is not None:
         print(f"lossbench: {known}", file=sys.stderr)
         return USER_ERROR

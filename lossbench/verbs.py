@@ -24,9 +24,9 @@ def compare(arguments: list[str]) -> list[str] | None:
 
     With `tune`, each of them is searched with so many trials first.
     """
-    from lossbench import settings
+    from lossbench import choices
 
-    asked = settings.read(arguments)
+    asked = choices.read(arguments)
     if ("--help", "") in asked.options:
         print(COMPARE)
         return None
@@ -57,10 +57,10 @@ def compare(arguments: list[str]) -> list[str] | None:
 
 def _fitting(asked: Arguments, words: list[str]) -> list[str]:
     """Every loss that fits the data, what the data bring first: others are compared with it."""
-    from lossbench import catalogue, settings
+    from lossbench import catalogue, choices
 
-    places = settings.folders(asked)
-    cfg = settings.composed([word for word in words if word.startswith(("dataset=", "experiment="))], places)
+    places = choices.folders(asked)
+    cfg = choices.composed([word for word in words if word.startswith(("dataset=", "experiment="))], places)
     usual = str(cfg.hydra.runtime.choices.loss)
     kind = asked.value("dataset.kind") or str(cfg.dataset.kind)
     fitting = [entry.name for entry in catalogue.losses(places) if kind in entry.kinds]
@@ -68,10 +68,10 @@ def _fitting(asked: Arguments, words: list[str]) -> list[str]:
 
 
 def _stray_of_compare(asked: Arguments) -> str:
-    from lossbench import settings
+    from lossbench import choices
 
     word = asked.bare[0]
-    choice = settings.chosen_by(word.split(",")[0], settings.folders(asked))
+    choice = choices.chosen_by(word.split(",")[0], choices.folders(asked))
     if choice.startswith("loss="):
         return f"compare {word}: say compare losses={word}"
     if choice:
@@ -82,18 +82,18 @@ def _stray_of_compare(asked: Arguments) -> str:
 def list_losses(arguments: list[str]) -> None:
     """`list [dataset=X] [--html FILE] [--config-dir FOLDER]`: the catalogue, or what fits a dataset; or as a page."""
     asked = _list_arguments(arguments)
-    from lossbench import catalogue, families, settings, terminal
+    from lossbench import catalogue, choices, families, terminal
 
     entries, title = catalogue.losses(asked.folders), "losses"
     found = families.families(entries)
     if asked.dataset:
-        kind = str(settings.composed([f"dataset={asked.dataset}"], asked.folders).dataset.kind)
+        kind = str(choices.composed([f"dataset={asked.dataset}"], asked.folders).dataset.kind)
         title = f"losses that fit {asked.dataset} ({kind})"
         found = families.families([entry for entry in entries if kind in entry.kinds], guests=False)
     if not asked.html:
         terminal.out().print(terminal.catalogue(found, title))
         for group in () if asked.dataset else ("dataset", "model", "optimizer", "experiment"):
-            terminal.out().print(f"{group}s: {', '.join(settings.choices(group, asked.folders))}", soft_wrap=True)
+            terminal.out().print(f"{group}s: {', '.join(choices.names(group, asked.folders))}", soft_wrap=True)
         return
     from lossbench.gallery.page import page
 
@@ -109,7 +109,7 @@ def list_losses(arguments: list[str]) -> None:
 
 
 def _list_arguments(arguments: list[str]) -> argparse.Namespace:
-    from lossbench import settings
+    from lossbench import choices
 
     parser = _Parser(
         "python -m lossbench list",
@@ -121,10 +121,10 @@ def _list_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--html", metavar="FILE", help="draw every loss and its gradient on a page instead")
     _add_folder(parser)
     asked = parser.parse_intermixed_args(arguments)
-    asked.folders = settings.folders(_of_folder(asked.config_dir))
+    asked.folders = choices.folders(_of_folder(asked.config_dir))
     for word in asked.words:
         if not word.startswith("dataset=") and word not in ("losses", "datasets", "models"):  # it shows all of them
-            choice = settings.chosen_by(word, asked.folders)
+            choice = choices.chosen_by(word, asked.folders)
             said = choice if choice.startswith("dataset=") else "dataset=…"
             raise BadInput(f"list: {word} is not understood; list, or list {said}")
     named = [word for word in asked.words if word.startswith("dataset=")]
@@ -235,9 +235,9 @@ def check(arguments: list[str]) -> None:
     parser.add_argument("loss", nargs="+", metavar="my_module.my_loss", help="or the name of one of the catalogue")
     _add_folder(parser)
     asked = parser.parse_intermixed_args(arguments)
-    from lossbench import settings, terminal
+    from lossbench import choices, terminal
 
-    folders = settings.folders(_of_folder(asked.config_dir))
+    folders = choices.folders(_of_folder(asked.config_dir))
     from lossbench.contract import checking, table
 
     checked = checking.check(asked.loss, folders)
