@@ -60,10 +60,17 @@ def _fitting(asked: Arguments, words: list[str]) -> list[str]:
     from lossbench import catalogue, choices
 
     places = choices.folders(asked)
-    cfg = choices.composed([word for word in words if word.startswith(("dataset=", "experiment="))], places)
-    usual = str(cfg.hydra.runtime.choices.loss)
-    kind = asked.value("dataset.kind") or str(cfg.dataset.kind)
-    fitting = [entry.name for entry in catalogue.losses(places) if kind in entry.kinds]
+    study = [word for word in words if word.startswith("experiment=")]
+    named = asked.value("dataset")
+    wanted = [[f"dataset={name}"] for name in named.split(",")] if named is not None else [[]]
+    data = [choices.composed([*study, *words], places) for words in wanted]
+    usual = str(data[0].hydra.runtime.choices.loss)
+    kinds = {str(asked.value("dataset.kind") or cfg.dataset.kind) for cfg in data}
+    fitting = [entry.name for entry in catalogue.losses(places) if kinds <= set(entry.kinds)]
+    if not fitting:
+        raise BadInput(
+            f"dataset={named}: no loss fits {' and '.join(sorted(kinds))} problems alike; compare each alone"
+        )
     return sorted(fitting, key=lambda name: name != usual)
 
 

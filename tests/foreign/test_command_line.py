@@ -36,6 +36,7 @@ INSTEAD = {
     "compare nonsense": (["compare", "nonsense"], ["nonsense", "losses="]),
     "compare an unknown dataset": (["compare", "dataset=mist"], ["dataset=mist", "nearest: mnist"]),
     "compare an unknown loss": (["compare", "losses=mse,hubr"], ["loss=hubr", "nearest: huber"]),
+    "compare data of which no loss fits all": (["compare", "dataset=gan,regression"], ["gan,regression", "alone"]),
     "seeds that are some": (["compare", "seeds=1,2"], ["seeds=1,2", "seed="]),
     "seeds twice": (["compare", "seeds=3", "seed=0,1"], ["seeds=3", "seed=0,1"]),
     "losses twice": (["compare", "losses=mse", "loss=mae"], ["losses=mse", "loss=mae"]),
