@@ -97,7 +97,7 @@ def train(arguments: list[str]) -> None:
     import hydra
     from omegaconf import OmegaConf
 
-    from lossbench import choices, complaints, settings
+    from lossbench import choices, complaints, overrides, settings
 
     asked = choices.read(arguments)
     choices.one_each(asked)
@@ -109,7 +109,7 @@ def train(arguments: list[str]) -> None:
         raise BadInput("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
     OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
     settings.register()
-    sys.argv[1:] = choices.deletable(asked, places).words()
+    sys.argv[1:] = overrides.free(choices.deletable(asked, places).words())
     hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()
 
 

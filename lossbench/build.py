@@ -27,11 +27,19 @@ from lossbench.engine.randomness import seeded
 from lossbench.models import foreign
 from lossbench.models.initial import start_at, widen
 from lossbench.settings import TASKS, leaves
+from lossbench.tasks.adapting import wanted
 from lossbench.tasks.lifting import OfIdentities, lifted
 
 EVALUATIONS = 20  # in a run, where train.eval_every is null
 
 Loss = Callable[..., Tensor]
+
+BROUGHT = {
+    "classes": ("num_classes", "n_classes", "nb_classes", "num_class", "n_class", "class_num", "out_features"),
+    "dimensions": ("embedding_size", "embedding_dim", "embed_dim", "emb_size", "feat_dim", "feature_dim", "in_features"),
+    "class_counts": ("class_counts", "cls_num_list", "samples_per_class", "samples_per_cls", "class_frequency"),
+}
+"""What losses without a card call what a run can bring, where they have no default for it."""
 
 
 def device(name: str) -> torch.device:
@@ -85,16 +93,46 @@ def loss(cfg: DictConfig, kind: str, brings: Mapping[str, Callable[[], Any]] | N
     if kind not in card.kinds:
         raise BadInput(f"loss._target_={cfg._target_}: fits {' and '.join(card.kinds)} problems, not {kind}")
     given = {need: (brings or {})[need]() for need in card.needs}
+    if not hasattr(target, "card"):
+        given |= _required(target, cfg, brings or {})
     if isinstance(target, type):
-        return _call("loss", cfg, **given)
+        return _without_more(_call("loss", cfg, **given), cfg)
     # not Hydra's own _partial_, which examines its target anew at every call: a fifth of a small net's step
-    return partial(target, **_plain(cfg, drop=("_target_",)), **given)
+    settings = _instantiated("loss", cfg._target_, OmegaConf.create(_plain(cfg, drop=("_target_",))))
+    return partial(target, **settings, **given)
+
+
+def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What a foreign loss has no default for, as far as a run knows it. Raises: BadInput for what is left."""
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):  # written in another language
+        return {}
+    own = parameters if isinstance(target, type) else parameters[2:]
+    bare = [p.name for p in own if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    bare = [name for name in bare if name not in cfg]
+    known = {name: need for need, names in BROUGHT.items() for name in names if need in brings}
+    absent = [name for name in bare if name not in known]
+    if absent:
+        more = " ".join(f"loss.{name}=…" for name in absent)
+        raise BadInput(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
+    return {name: brings[known[name]]() for name in bare}
+
+
+def _without_more(made: Any, cfg: DictConfig) -> Any:
+    """Raises: BadInput for an object that is called with more than prediction and target."""
+    if more := wanted(made):
+        raise BadInput(
+            f"loss._target_={cfg._target_}: is called with {', '.join(more)} beside prediction and target, "
+            "and a loss gets these two alone"
+        )
+    return made
 
 
 def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     """The loss with all that it needs of a run; on embeddings a multi-class loss learns the logits that it reads."""
     brings: dict[str, Callable[[], Any]] = {
-        "classes": lambda: len(facts.classes),
+        "classes": lambda: _classes(facts),
         "class_counts": lambda: _counted(facts),
         "dimensions": lambda: _dimensions(nets, facts),
         "generator": lambda: stream(seed, "loss"),
@@ -118,6 +156,12 @@ def _dimensions(nets: Nets, facts: Facts) -> int:
         return int(model(torch.zeros(1, *facts.inputs, device=next(nets.parameters()).device)).shape[-1])
 
 
+def _classes(facts: Facts) -> int:
+    if not facts.classes:
+        raise BadInput(f"dataset={facts.name}: the loss needs a number of classes, and there are none")
+    return len(facts.classes)
+
+
 def _counted(facts: Facts) -> tuple[int, ...]:
     """Numbers rather than a tensor: runs of one stack share a call where these are equal. See `engine.terms`."""
     if not facts.classes or len(facts.class_counts) != len(facts.classes):
@@ -134,7 +178,8 @@ def _counted(facts: Facts) -> tuple[int, ...]:
 def module_of(loss: Loss) -> nn.Module | None:
     """The loss, or what it is bound around, where that learns or keeps something from step to step."""
     while isinstance(loss, partial):
-        loss = next((argument for argument in loss.args if callable(argument)), loss.func)
+        held = (*loss.args, *(one for one in loss.keywords.values() if isinstance(one, nn.Module)))
+        loss = next((argument for argument in held if callable(argument)), loss.func)
     return loss if isinstance(loss, nn.Module) and loss.state_dict() else None
 
 
@@ -261,15 +306,21 @@ def _plain(cfg: DictConfig, drop: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def _call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
     """Call the `_target_` of a group. Raises: BadInput for what the target itself refuses."""
-    open_door(*(str(value) for key, value in leaves(_plain(cfg, drop)).items() if key.endswith("_target_")))
+    return _instantiated(group, cfg._target_, OmegaConf.create(_plain(cfg, drop)), *arguments, **more)
+
+
+def _instantiated(group: str, target: str, cfg: DictConfig, *arguments: Any, **more: Any) -> Any:
+    """Whatever has a `_target_` in a tree of settings, made. Raises: BadInput for what the targets refuse."""
+    settings: Any = OmegaConf.to_container(cfg)
+    open_door(target, *(str(value) for key, value in leaves(settings).items() if key.endswith("_target_")))
     try:
-        return instantiate(OmegaConf.create(_plain(cfg, drop)), *arguments, _convert_="all", **more)
+        return instantiate(cfg, *arguments, _convert_="all", **more)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, BadInput):
             raise cause from None
         if isinstance(cause, TypeError | ValueError | ImportError) or cause is None:
-            raise BadInput(f"{group}: {cfg._target_}: {_last_line(cause or error)}") from error
+            raise BadInput(f"{group}: {target}: {_last_line(cause or error)}") from error
         raise cause from error
 
 

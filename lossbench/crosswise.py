@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lossbench import build, catalogue
 from lossbench.core import Facts, Outputs, Parts, Split, Task, card_of, stream
+from lossbench.tasks.adapting import adapted
 
 EXAMPLES = 32  # of a probe
 NUMBERS = 256  # of its gradient that are kept
@@ -40,7 +41,8 @@ def costs(folders: tuple[Path, ...], facts: Facts, outputs: Outputs, targets: Te
     with torch.inference_mode():
         for name, loss in _losses(folders, facts.kind).items():
             with contextlib.suppress(Exception):
-                given = build.task(facts.kind, _counted(loss, facts), facts).loss(predicted, targets)
+                called = adapted(_counted(loss, facts), facts.kind, facts.targets, facts.outputs).loss
+                given = build.task(facts.kind, called, facts).loss(predicted, targets)
                 values[name] = Parts.of(given).terms.mean().item()
     return values
 

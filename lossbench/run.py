@@ -283,6 +283,7 @@ class Run:
             "lossbench.stack": str(stack),
             "lossbench.weights": trainee.nets.initial,
             "lossbench.loss_parameters": str(trainee.loss_parameters),
+            **({"lossbench.adapted": trainee.adapted} if trainee.adapted else {}),
             **({"lossbench.probe": trainee.probe()} if self.kind == "run" else {}),
         }
 

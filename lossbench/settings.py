@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from lossbench import catalogue
+from lossbench import catalogue, overrides
 from lossbench.core import KINDS, BadInput, demand
 
 HERE = Path(__file__).resolve().parent
@@ -92,7 +92,7 @@ def register() -> None:
 
 @dataclass(frozen=True)
 class Names:
-    """What the parts of a run are called in its record: the chosen files, or the last word of a foreign `_target_`."""
+    """What the parts of a run are called in its record: the chosen files, or the path of a foreign `_target_`."""
 
     dataset: str
     model: str
@@ -103,15 +103,15 @@ class Names:
     @staticmethod
     def of(hydra: Any) -> Names:
         def name(group: str) -> str:
-            targets = [o.partition("=")[2] for o in hydra.overrides.task if o.startswith(f"{group}._target_=")]
-            return targets[-1].strip("'\"").rpartition(".")[2] if targets else str(hydra.runtime.choices[group])
+            return overrides.name(group, hydra.overrides.task, str(hydra.runtime.choices[group]))
 
         folders = tuple(Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file")
         return Names(name("dataset"), name("model"), name("loss"), name("optimizer"), folders)
 
 
 def check_job(cfg: DictConfig, hydra: Any) -> Names:
-    """`check` for a configuration that Hydra composed; the names of the run."""
+    """`check` for a configuration that Hydra composed, of which replaced targets keep nothing; the names of the run."""
+    overrides.replace(cfg, hydra.overrides.task)
     names = Names.of(hydra)
     _length(cfg, list(hydra.overrides.task))
     check(cfg, names)

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from rich.markup import escape
 
 from lossbench import terminal
 from lossbench.core import BadInput, Result, Yardstick
@@ -40,6 +41,8 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
         if comparison or not isinstance(error, BadInput):
             one.end_early(error)
         raise
+    if trainee.adapted:
+        terminal.out().print(f"{escape(names.loss)} {escape(trainee.adapted)}")
     with terminal.bar(one.label, trainee.plan.steps) as bar:
         train([one], news=bar.news, watch=bar.advance)
     if one.error is not None:

@@ -12,9 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.markup import escape
 
 from lossbench import settings, terminal
 from lossbench.core import BadInput
+from lossbench.overrides import key
 from lossbench.run import PAUSED, TRIAL, Run
 from lossbench.settings import Names
 from lossbench.sweeps import comparison, composing, planning, timing, workers
@@ -25,7 +27,8 @@ from lossbench.trainee import Stop, Trainee
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
-PLACED = ("loss", "dataset", "seed")  # overrides that a line says otherwise, or not at all
+# overrides that a line says otherwise, or not at all
+PLACED = ("loss", "loss._target_", "dataset", "dataset._target_", "seed")
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,11 @@ def _siblings(
 def _try(job: Job, datasets: Datasets) -> None:
     """Raises: BadInput where the loss fails on a first batch, or whatever else only shows with the data at hand."""
     try:
-        Trainee(job.cfg, datasets(job.cfg))
+        trainee = Trainee(job.cfg, datasets(job.cfg))
     except BadInput as error:
         raise blame(error, job.overrides) from error
+    if trainee.adapted:
+        terminal.out().print(f"{escape(job.names.loss)} {escape(trainee.adapted)}")
 
 
 def _swept(jobs: Sequence[Job]) -> list[str]:
@@ -164,7 +169,7 @@ def _swept(jobs: Sequence[Job]) -> list[str]:
         arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
         if arm:
             return arm if trial is None else f"trial {trial}"
-        return " ".join(o for o in job.overrides if o not in common and o.partition("=")[0] not in PLACED)
+        return " ".join(o.lstrip("+") for o in job.overrides if o not in common and key(o) not in PLACED)
 
     return [told(job) for job in jobs]
 

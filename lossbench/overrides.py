@@ -1,0 +1,83 @@
+"""What a command line changes of its files: a `_target_` of its own stands for another file, of which it has no settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lossbench import catalogue
+
+TARGET = "._target_"
+OURS = {"dataset": {"kind"}, "model": {"prior"}}
+"""Settings that belong to a group whatever its target: they never reach it."""
+
+
+def key(override: str) -> str:
+    """The setting that an override is about."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def given(overrides: Sequence[str]) -> list[str]:
+    """The settings that overrides give a value, in order."""
+    return [key(override) for override in overrides if "=" in override and override[0] not in "~-"]
+
+
+def targets(overrides: Sequence[str]) -> list[str]:
+    """The groups, and the nodes inside them, whose `_target_` is given; outer ones first."""
+    found = {name.removesuffix(TARGET) for name in given(overrides) if name.endswith(TARGET)}
+    return sorted(found, key=lambda path: path.count("."))
+
+
+def free(arguments: Sequence[str]) -> list[str]:
+    """Arguments of which those for another target need no +: the file that would have to know them is replaced."""
+    inside = tuple(f"{path}." for path in targets(arguments))
+    return [
+        f"++{argument.lstrip('+')}" if "=" in argument and argument[0] not in "~-" and _inside(argument, inside) else argument
+        for argument in arguments
+    ]
+
+
+def _inside(argument: str, inside: tuple[str, ...]) -> bool:
+    return bool(inside) and key(argument).startswith(inside) and not key(argument).endswith(TARGET)
+
+
+def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Where overrides give a `_target_`, leave of its node what they also give.
+
+    The kind of a dataset and the prior of a model are ours and stay. So does `dataset.seed`, which follows the run's,
+    where the function takes one: else every seed would have the same data.
+    """
+    names = given(overrides)
+    for path in targets(overrides):
+        node = OmegaConf.select(cfg, path)
+        if isinstance(node, DictConfig):
+            below = {name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}.")}
+            stay = OURS.get(path, set()) | ({"seed"} if path == "dataset" and _seeded(node) else set())
+            with open_dict(node):
+                _leave(node, below | stay)
+
+
+def _seeded(dataset: DictConfig) -> bool:
+    described = catalogue.describe(str(dataset.get("_target_")))
+    return described is not None and "seed" in described.parameters
+
+
+def _leave(node: DictConfig, names: set[str]) -> None:
+    for name in list(node):
+        below = {one.removeprefix(f"{name}.") for one in names if one.startswith(f"{name}.")}
+        child = node._get_node(name)
+        if name not in names and below and isinstance(child, DictConfig):
+            _leave(child, below)
+        elif name not in names:
+            node.pop(name)
+
+
+def name(group: str, overrides: Sequence[str], choice: str) -> str:
+    """What a part of a run is called in its record: the chosen file, or the whole path of a `_target_` of its own.
+
+    The whole path, whatever else is trained beside it: two classes of one name stay two, in this comparison and in
+    those to come. Reports show as little of it as tells them apart.
+    """
+    own = [override.partition("=")[2] for override in overrides if key(override) == f"{group}{TARGET}"]
+    return own[-1].strip("'\"") if own else choice

@@ -1,0 +1,113 @@
+"""Losses that others wrote, as their authors call them: found out once, before training, by looking at what they do."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossbench.core import card_of
+from lossbench.tasks.calls import ALONE, CALLS, Call
+from lossbench.tasks.trials import Trial, made
+
+FIRST = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth", "gt")
+SECOND = ("prediction", "predictions", "pred", "preds", "logits", "input", "output", "outputs", "scores", "y_pred")
+ONE_NUMBER = "gives one number a batch: no values of single examples, so runs of a stack take turns"
+ASTRAY = "its descent does not lead to the targets, as far as a made-up batch shows"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A loss as its task calls it, and what that takes, a few words each."""
+
+    loss: Any
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join(self.notes)
+
+
+def adapted(loss: Any, kind: str, target: tuple[int, ...], outputs: int) -> Adapted:
+    """A loss without a card in the form that it wants; one with a card, or of no such kind, as it is.
+
+    `target` is the shape of one target, `outputs` how many numbers a net gives an output. Calls are tried in order,
+    on a made-up batch: the first with which the loss keeps all that any loss of its kind does is taken; where there
+    is none, the first that it takes at all. A loss that takes none stays as it is, to fail on the first batch.
+    """
+    if kind not in CALLS or card_of(loss) is not None or hasattr(loss, "critic"):
+        return Adapted(loss)
+    batch = made(kind, target, outputs)
+    calls = [call.swapped() for call in CALLS[kind]] if _target_first(loss) else CALLS[kind]
+    with _unseen():
+        found = [(trial.rank(), trial) for call in calls if (trial := Trial(_copy(loss), call, batch)).runs()]
+    if not found:
+        return Adapted(loss)
+    rank, best = min(found, key=lambda one: one[0])  # of equal rank the first
+    notes = [best.call.note] if best.call.note else []
+    if best.shape == ():
+        notes.append(ONE_NUMBER)
+    elif len(best.shape) > 1:
+        notes.append(f"gives {_shape(best.shape)}, of which each example has its mean")
+    if rank:
+        notes.append(ASTRAY)
+    plain = best.call == ALONE and len(best.shape) < 2
+    return Adapted(loss if plain else partial(called, loss, best.call), tuple(notes))
+
+
+def called(loss: Callable[..., Any], call: Call, prediction: Tensor, target: Tensor) -> Any:
+    """A loss called in another form: terms [batch], or one number.
+
+    Raises: whatever the loss does.
+    """
+    return call.of(loss, prediction, target)
+
+
+def wanted(loss: Any) -> list[str]:
+    """What a loss wants by position beside prediction and target, and has no default for."""
+    call = loss.forward if isinstance(loss, nn.Module) else loss
+    try:
+        parameters = list(inspect.signature(call).parameters.values())
+    except (TypeError, ValueError):  # written in another language
+        return []
+    bare = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [p.name for p in bare[2:]]
+
+
+def _target_first(loss: Any) -> bool:
+    """Whether the names of a loss's arguments say that the target comes first."""
+    call = loss.forward if isinstance(loss, nn.Module) else loss
+    try:
+        names = [p.name for p in inspect.signature(call).parameters.values()]
+    except (TypeError, ValueError):
+        return False
+    return len(names) > 1 and names[0] in FIRST and names[1] in SECOND
+
+
+def _copy(loss: Any) -> Any:
+    """A loss that may be called without leaving a trace, where it can be copied."""
+    try:
+        return copy.deepcopy(loss)
+    except Exception:  # whatever a foreign loss holds
+        return loss
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """Nothing of what is tried is seen: no warnings, and the global generator is where it was."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message="Using a target size")  # that broadcasts: no loss of pairs
+        torch.manual_seed(0)
+        yield
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"[batch, {', '.join(map(str, shape[1:]))}]"

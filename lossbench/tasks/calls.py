@@ -1,0 +1,167 @@
+"""The forms in which losses are written elsewhere: what they take for a prediction, and what for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.core import Parts
+from lossbench.offsets import decode
+from lossbench.tasks.lifting import PAD
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A form: what is made of prediction and target before a loss sees them, by name, and how that is said.
+
+    `each`: the loss sees all pixels, or all tokens that are no padding, side by side. `first`: the target comes first.
+    """
+
+    prediction: str = ""
+    target: str = ""
+    note: str = ""
+    each: str = ""
+    first: bool = False
+
+    def swapped(self) -> Call:
+        return replace(self, first=True, note="; ".join(filter(None, ("takes the target first", self.note))))
+
+    def of(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:
+        """Terms [batch], or one number; of values of the parts of an example, their mean."""
+        given = Parts.of(self.raw(loss, prediction, target))
+        terms = given.terms
+        if not isinstance(terms, Tensor):
+            return terms
+        if self.each and terms.numel() > 1:
+            terms = _of_examples(terms.reshape(terms.shape[0], -1).mean(1), self.counts(target))
+        elif terms.dim() > 1 and len(terms) == len(target):
+            terms = terms.flatten(1).mean(1)
+        elif terms.shape == (1,) and len(target) > 1:
+            terms = terms.squeeze(0)
+        return given._replace(terms=terms) if given.parts else terms
+
+    def raw(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:
+        """What the loss itself returns."""
+        outputs = prediction.shape[-1] if prediction.dim() > 1 else 0
+        if self.each:
+            counts = self.counts(target)
+            prediction, target = prediction[counts], target[counts]
+        given = PREDICTIONS[self.prediction](prediction)
+        wanted = TARGETS[self.target](target, given, outputs)
+        return loss(wanted, given) if self.first else loss(given, wanted)
+
+    def counts(self, target: Tensor) -> Tensor:
+        """Which parts of each example the loss sees, where it sees each on its own."""
+        return target != PAD if self.each == "token" else torch.ones_like(target, dtype=torch.bool)
+
+
+def _of_examples(terms: Tensor, counts: Tensor) -> Tensor:
+    """The mean of each example's parts that count."""
+    every = terms.new_zeros(counts.shape).masked_scatter(counts, terms)
+    return every.flatten(1).sum(-1) / counts.flatten(1).sum(-1).clamp(min=1)
+
+
+def _two(logits: Tensor) -> Tensor:
+    """The logits (0, z) of two classes, whose softmax has the probability that the sigmoid of z is."""
+    return torch.stack([torch.zeros_like(logits), logits], 1)
+
+
+PREDICTIONS: dict[str, Change] = {
+    "": lambda z: z,
+    "column": lambda z: z.unsqueeze(1),
+    "flat": lambda z: z.flatten(),
+    "probability": torch.sigmoid,
+    "probability column": lambda z: torch.sigmoid(z).unsqueeze(1),
+    "softmax": lambda z: z.softmax(-1),
+    "log_softmax": lambda z: z.log_softmax(-1),
+    "two": _two,
+    "two softmax": lambda z: _two(z).softmax(1),
+    "two log_softmax": lambda z: _two(z).log_softmax(1),
+    "corners": decode,
+}
+
+TARGETS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "": lambda y, given, outputs: y,
+    "float": lambda y, given, outputs: y.to(given.dtype),
+    "flat": lambda y, given, outputs: y.flatten(),
+    "column": lambda y, given, outputs: y.unsqueeze(1),
+    "float column": lambda y, given, outputs: y.unsqueeze(1).to(given.dtype),
+    "signs": lambda y, given, outputs: 2 * y.to(given.dtype) - 1,
+    "one-hot": lambda y, given, outputs: F.one_hot(y, outputs).to(given.dtype),
+    "one-hot of two": lambda y, given, outputs: torch.stack([1 - y, y], 1).to(given.dtype),
+    "corners": lambda y, given, outputs: decode(y),
+}
+
+FLOATS = "gets targets as floats"
+SIGNS = "gets targets −1 and +1"
+PROBABLE = "wants probabilities: gets the sigmoid of the logits"
+SOFT = "wants probabilities: gets the softmax of the logits"
+LOGS = "wants log-probabilities: gets the log_softmax of the logits"
+HOT = "gets targets one-hot"
+TWO = "a loss of classes: gets the logits 0 and z of two"
+CHANNEL = "reads [batch, channel, height, width]: gets masks with an axis for one channel"
+ALONE = Call()
+
+BINARY = (
+    ALONE,
+    Call("", "float", FLOATS),
+    Call("two", "", TWO),
+    Call("two log_softmax", "", f"{TWO}, as log-probabilities"),
+    Call("probability", "float", PROBABLE),
+    Call("column", "float column", "gets logits and targets as [batch, 1]"),
+    Call("probability column", "float column", f"{PROBABLE}, as [batch, 1]"),
+    Call("", "signs", SIGNS),
+    Call("two softmax", "", f"{TWO}, as probabilities"),
+    Call("two", "one-hot of two", f"{TWO}, and targets one-hot"),
+    Call("two log_softmax", "one-hot of two", f"{TWO}, as log-probabilities, and targets one-hot"),
+    Call("two softmax", "one-hot of two", f"{TWO}, as probabilities, and targets one-hot"),
+)
+MULTICLASS = (
+    ALONE,
+    Call("log_softmax", "", LOGS),
+    Call("softmax", "", SOFT),
+    Call("", "one-hot", HOT),
+    Call("log_softmax", "one-hot", f"{LOGS}, and targets one-hot"),
+    Call("softmax", "one-hot", f"{SOFT}, and targets one-hot"),
+)
+MASKS = (
+    ALONE,
+    Call("", "float", FLOATS),
+    Call("column", "column", CHANNEL),
+    Call("column", "float column", f"{CHANNEL}, and targets as floats"),
+    Call("two", "", TWO),
+    Call("two", "column", f"{TWO}, and masks with an axis for one channel"),
+    Call("two log_softmax", "", f"{TWO}, as log-probabilities"),
+    Call("probability", "float", PROBABLE),
+    Call("probability column", "float column", f"{PROBABLE}; {CHANNEL}"),
+    Call("", "signs", SIGNS),
+    Call("two softmax", "", f"{TWO}, as probabilities"),
+    Call("two", "one-hot of two", f"{TWO}, and targets one-hot"),
+    Call("two log_softmax", "one-hot of two", f"{TWO}, as log-probabilities, and targets one-hot"),
+    Call("two softmax", "one-hot of two", f"{TWO}, as probabilities, and targets one-hot"),
+)
+TOKENS = "gets each token that is no padding as an example"
+PIXELS = "gets each pixel as an example"
+
+
+def _each(part: str, note: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    return tuple(replace(call, each=part, note="; ".join(filter(None, (note, call.note)))) for call in calls)
+
+
+CALLS: dict[str, tuple[Call, ...]] = {
+    "regression": (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis")),
+    "boxes": (ALONE, Call("corners", "corners", "gets boxes as corners x0, y0, x1, y1, in sides of the anchor")),
+    "binary": BINARY,
+    "multiclass": MULTICLASS,
+    "segmentation": (*MASKS, *_each("pixel", PIXELS, BINARY)),
+    "sequence": (ALONE, *_each("token", TOKENS, MULTICLASS)),
+    "embedding": (ALONE,),
+}
+"""The forms that are tried on each kind of problem, in order."""
