@@ -78,15 +78,24 @@ def entry(path: Path) -> Entry:
 
 
 @cache
-def describe(target: str) -> Described | None:
-    """What the source at a dotted path says; None where there is no Python source for it (as for torch's own)."""
+def describe(target: str, depth: int = 4) -> Described | None:
+    """What the source at a dotted path says; None where there is no Python source for it.
+
+    A package that imports the name from a module is followed there, so many times at most.
+    """
     module, _, name = target.rpartition(".")
     spec = find(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+    body = _body(spec.origin)
+    for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return _described(node)
+    imports = [node for node in body if isinstance(node, ast.ImportFrom)] if depth else []
+    for node in imports:
+        for alias in node.names:
+            if name == (alias.asname or alias.name):
+                return describe(f"{_source(node, module, spec)}.{alias.name}", depth - 1)
     return None
 
 
@@ -95,9 +104,24 @@ def public(module: str) -> list[str]:
     spec = find(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return []
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-    found = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    found = [node.name for node in _body(spec.origin) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return [name for name in found if not name.startswith("_")]
+
+
+@cache
+def _body(path: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(Path(path).read_text(encoding="utf-8")).body
+    except (SyntaxError, UnicodeDecodeError):  # which the import will say
+        return []
+
+
+def _source(node: ast.ImportFrom, module: str, spec: ModuleSpec) -> str:
+    """The module from which another one imports."""
+    if not node.level:
+        return str(node.module)
+    package = module.split(".") if spec.submodule_search_locations else module.split(".")[:-1]
+    return ".".join([*package[: len(package) + 1 - node.level], *([node.module] if node.module else [])])
 
 
 def find(module: str) -> ModuleSpec | None:

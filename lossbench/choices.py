@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,16 @@ def composed(words: Sequence[str], places: Sequence[Path]) -> DictConfig:
 def keys(asked: Arguments) -> list[str]:
     """The settings that exist under the groups that a command line chooses, as dotted keys."""
     groups = {path.name for path in settings.CONFIGS.iterdir() if path.is_dir()}
-    chosen = [a for a in asked.settings if a.partition("=")[0] in groups and "," not in a]
+    pairs = [a.partition("=")[::2] for a in asked.settings]
+    chosen = [[f"{group}={one}" for one in values.split(",")] for group, values in pairs if group in groups]
+    found: dict[str, None] = {}
     try:
-        cfg: Any = OmegaConf.to_container(composed(chosen, folders(asked)), resolve=False)
+        for words in product(*chosen):
+            cfg: Any = OmegaConf.to_container(composed(words, folders(asked)), resolve=False)
+            found |= dict.fromkeys(settings.leaves({key: value for key, value in cfg.items() if key != "hydra"}))
     except Exception:  # a choice that is itself at fault: offer nothing
         return []
-    return [*settings.leaves({key: value for key, value in cfg.items() if key != "hydra"}), *CHOSEN]
+    return [*found, *CHOSEN]
 
 
 def deletable(asked: Arguments, places: Sequence[Path]) -> Arguments:

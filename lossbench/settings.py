@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -266,8 +267,9 @@ def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
     unknown = sorted(set(settings) - {"_target_"} - ours - (described.parameters - brought))
     if unknown:
         takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"
-        whose = "" if target.startswith("lossbench.") else f"; ~{group}.{unknown[0]} leaves it out"
-        raise BadInput(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}{whose}")
+        if near := get_close_matches(str(unknown[0]), sorted(described.parameters - brought)):
+            takes = near[0]
+        raise BadInput(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}")
 
 
 def _loss_kinds(target: str) -> tuple[str, ...]:

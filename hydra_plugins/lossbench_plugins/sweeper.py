@@ -1,14 +1,37 @@
-"""`hydra/sweeper=fair`: the same tuning budget for every loss; its settings are in configs/hydra/sweeper/fair.yaml."""
+"""The sweepers: `lossbench`, the default of -m, and `fair`, with the same tuning budget for every loss.
+
+The settings of `hydra/sweeper=fair` are in configs/hydra/sweeper/fair.yaml.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+TARGET = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
+NODE = {"_target_": TARGET, "max_batch_size": None, "params": {}}
+ConfigStore.instance().store(group="hydra/sweeper", name="lossbench", node=NODE, provider="lossbench")
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own, save that a setting of a loss is swept for the losses that have it."""
+
+    def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+        from lossbench.sweeps.own import fitting
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        jobs = fitting(self.hydra_context.config_loader, self.config, jobs)
+        return list(self.split_overrides_to_chunks(jobs, max_batch_size))
 
 
 class FairSweeper(Sweeper):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 SEED_LIKE = {"seed", "dataset.seed"}
+NAMED = {f"{group}._target_" for group in ("loss", "dataset", "model", "optimizer")}  # by the names of the groups
 
 
 def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
@@ -15,7 +16,7 @@ def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     which was killed before it could.
     """
     settings = [c for c in params if c not in SEED_LIKE | {"experiment_name", "question", "loss", "dataset"}]
-    settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and not c.endswith("_target_")]
+    settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and c not in NAMED]
     table = settings_of(params)[settings].assign(loss=list(runs["loss"]), dataset=list(runs["dataset"]))
     most = table.groupby(["loss", "dataset"])[settings].nunique().max()
     varied = [c for c in settings if most[c] > 1]
@@ -24,7 +25,7 @@ def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
 
 def datasets(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """The dataset of each run, with the settings of it that differ between runs, seeds aside."""
-    settings = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
+    settings = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE | NAMED]
     return _told(settings_of(params)[settings].assign(dataset=list(runs["dataset"])), "dataset", settings)
 
 

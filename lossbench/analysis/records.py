@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lossbench.analysis.labels import datasets, labels, seeds
+from lossbench.analysis.short import short
 from lossbench.analysis.tuning.searches import BLAMED, Search, told
 from lossbench.core import BadInput
 
@@ -119,7 +120,11 @@ def read(client: MlflowClient, asked: str | None) -> Records:
     params = pd.DataFrame(
         [run.data.params for run in runs], index=pd.Index([r.info.run_id for r in runs], name="run_id")
     )
-    return Records(name, _table(runs, params), params, [command for command in commands if command], told(chosen))
+    searches = told(chosen)
+    shown = short([*(row(run)["loss"] for run in runs), *(search.loss for search in searches.values())])
+    table = _table(runs, params, shown)
+    searches = {study: replace(search, loss=shown[search.loss]) for study, search in searches.items()}
+    return Records(name, table, params, [command for command in commands if command], searches)
 
 
 def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str]) -> Iterator[Run]:
@@ -145,9 +150,10 @@ def _unknown(asked: str | None, comparisons: list[Run]) -> str:
     return "\n".join([f"report {asked}: no such comparison or experiment; the newest comparisons are", *lines])
 
 
-def _table(found: list[Run], params: pd.DataFrame) -> pd.DataFrame:
+def _table(found: list[Run], params: pd.DataFrame, shown: Mapping[str, str] | None = None) -> pd.DataFrame:
     table = pd.DataFrame([row(run) for run in found])
     if len(table):
+        table["loss"] = table["loss"].map(shown or short(table["loss"]))
         table["dataset"] = datasets(params, table)
         for _, rows in table.groupby("arm"):  # settings differ from arm to arm by design
             table.loc[rows.index, "label"] = labels(params.loc[rows["run_id"]], rows)

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lossbench.core import BadInput
+from lossbench.overrides import key
 from lossbench.sweeps.tuning.searches import Search
 from lossbench.sweeps.tuning.space import DIGITS
 from lossbench.sweeps.turns import Datasets
@@ -25,6 +26,8 @@ def check(searches: Sequence[Search]) -> None:
                 f"hydra.sweeper.matched=true: {optimizer.rpartition('.')[2]} divides the size of a gradient out, so "
                 "every loss takes steps of one size already; it tells something with optimizer=sgd"
             )
+        if "lr" not in search.cfg.optimizer:
+            raise BadInput("hydra.sweeper.matched=true: scales optimizer.lr=…, which is not given")
         if search.cfg.dataset.kind == "gan":
             raise BadInput("hydra.sweeper.matched=true: two players have one learning rate; it is for one")
 
@@ -37,7 +40,7 @@ def rates(searches: Sequence[Search], datasets: Datasets) -> dict[str, float]:
     found: dict[str, float] = {}
     first: dict[str, float] = {}
     for search in searches:
-        others = str([word for word in search.words if word.partition("=")[0] != "loss"])
+        others = str([word for word in search.words if key(word) not in ("loss", "loss._target_")])
         norm = _norm(search, datasets)
         if others not in first:
             first[others] = norm

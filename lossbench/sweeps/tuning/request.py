@@ -19,7 +19,7 @@ from lossbench.sweeps.tuning.space import Dimension, choices, interval, searchab
 class Request:
     """What was asked for: the overrides of each comparison, in each of which every loss is searched alike.
 
-    `loss` has an override a loss, empty for the loss that the dataset brings; `seeds` are those of the final runs;
+    `losses` has the overrides that choose a loss, none for the loss that the dataset brings; `seeds` are those of the final runs;
     `asked` are ranges, and `fixed` settings, that the command line gives.
     """
 
@@ -34,14 +34,15 @@ def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
     """Raises: BadInput for a search over seeds or data, for seeds that are no numbers, and for ranges that are none."""
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     latest = {override.get_key_element(): override for override in parsed}  # the command line comes after a file
-    losses, wanted, asked, fixed = [[""]], list(range(seeds)), {}, set()
+    wanted, asked, fixed = list(range(seeds)), {}, set()
+    losses: list[list[str]] = [[]]
     axes: list[list[str]] = []
     for key, override in latest.items():
         name = key.lstrip("+~")
         if name == "seed":
             wanted = _seeds(override)
-        elif name == "loss":
-            losses = [[word] for word in _words(key, override)]
+        elif name in ("loss", "loss._target_"):
+            losses = [[*one, word] for one in losses for word in _words(key, override)]
         elif isinstance(override.value(), IntervalSweep):
             searchable(name)
             asked[name] = _interval(name, override)
@@ -53,9 +54,7 @@ def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
                 searchable(name)
             fixed.add(name)
             axes.append(_words(key, override))
-    return Request(
-        [list(one) for one in product(*axes)], [[w for w in one if w] for one in losses], wanted, asked, fixed
-    )
+    return Request([list(one) for one in product(*axes)], losses, wanted, asked, fixed)
 
 
 def _searched(name: str) -> bool:

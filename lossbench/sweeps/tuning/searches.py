@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 from lossbench import origin, settings
 from lossbench.analysis.tuning import recipes
 from lossbench.core import BadInput, Yardstick
+from lossbench.overrides import key
 from lossbench.run import TRIAL
 from lossbench.settings import Names
 from lossbench.sweeps import launch
 from lossbench.sweeps.fitting import Faults
+from lossbench.sweeps.own import fitting
 from lossbench.sweeps.tuning import apart, draws
 from lossbench.sweeps.tuning import space as spaces
 from lossbench.sweeps.tuning.budget import Budget
@@ -29,6 +31,7 @@ from lossbench.sweeps.turns import Datasets
 from lossbench.trainee import Trainee
 
 SEARCHED_ON = 10_000  # the first seed of a search: its data, weights and batches are none of a final run's
+CHOICES = ("loss", "loss._target_", "dataset", "dataset._target_", "experiment")  # that have names of their own
 SAMPLERS = ("random", "quasi", "tpe", "grid")
 
 
@@ -68,7 +71,7 @@ class Search:
 
     @property
     def label(self) -> str:
-        own = [word for word in self.words if word.partition("=")[0] not in ("loss", "dataset", "experiment")]
+        own = [word for word in self.words if key(word) not in CHOICES]
         return " ".join([self.names.loss, "on", self.names.dataset, *own])
 
 
@@ -91,7 +94,8 @@ def prepared(
             raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
     seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
     faults, candidates = Faults(config), []
-    for number, own in enumerate([*one, *loss] for one in asked.comparisons for loss in asked.losses):
+    words = fitting(context.config_loader, config, [[*o, *loss] for o in asked.comparisons for loss in asked.losses])
+    for number, own in enumerate(words):
         with faults.of(own):
             candidates.append(_candidate(context, config, own, (seeds[0], asked.seeds[0]), asked, datasets, number))
     _refuse_unused(asked, faults.without(candidates))
@@ -157,7 +161,10 @@ def _refuse_unused(asked: Request, found: Sequence[Candidate]) -> None:
             raise BadInput(f"{name}: to be searched, and {losses} has no such setting{hint}")
     for one in found:
         if not one.space:
-            raise BadInput(f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set")
+            rate = "" if "lr" in one.job.cfg.optimizer else "; optimizer.lr=…, where its search starts, is not given"
+            raise BadInput(
+                f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set{rate}"
+            )
 
 
 def _search(

@@ -1,0 +1,55 @@
+"""Settings of one loss in a sweep over several: swept for those that have them, left out for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig
+
+from lossbench import catalogue, overrides, terminal
+from lossbench.overrides import TARGET, key
+
+
+def fitting(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The jobs, each once, without settings that their loss does not have while another's does, which is said.
+
+    A setting that no loss has stays, to be refused.
+    """
+    losses = {_loss(job): job for job in jobs}
+    own = dict.fromkeys(word_key for job in jobs for word in job if (word_key := _own(word)))
+    if len(losses) < 2 or not own:
+        return [list(job) for job in jobs]
+    lacks = {loss: [name for name in own if not _has(loader, config, job, name)] for loss, job in losses.items()}
+    for name in own:
+        without = [loss for loss in losses if name in lacks[loss]]
+        if len(without) == len(losses):
+            for loss in losses:
+                lacks[loss].remove(name)
+        elif without:
+            names = ", ".join(loss[-1].partition("=")[2] for loss in without if loss)
+            terminal.out().print(f"{name.lstrip('+')}: not of {names}, trained without it", markup=False)
+    kept = (tuple(word for word in job if _own(word) not in lacks[_loss(job)]) for job in jobs)
+    return [list(job) for job in dict.fromkeys(kept)]
+
+
+def _loss(job: Sequence[str]) -> tuple[str, ...]:
+    """The words that choose a job's loss."""
+    return tuple(word for word in job if key(word) in ("loss", f"loss{TARGET}"))
+
+
+def _own(word: str) -> str:
+    """The setting of a loss that an override gives a value, with its +; empty for any other."""
+    name = word.partition("=")[0]
+    return name if key(word).startswith("loss.") and not key(word).endswith(TARGET) and not name.startswith("~") else ""
+
+
+def _has(loader: ConfigLoader, config: DictConfig, job: Sequence[str], name: str) -> bool:
+    """Whether a job's loss has a setting: in its file, or where + adds one, in its signature."""
+    words = [word for word in job if not _own(word)]
+    composed = loader.load_sweep_config(config, words)
+    overrides.replace(composed, words)
+    setting = key(name).removeprefix("loss.").partition(".")[0]
+    described = catalogue.describe(str(composed.loss.get("_target_")))
+    added = name.startswith("+") and (described is None or described.takes_any or setting in described.parameters)
+    return setting in composed.loss or added
