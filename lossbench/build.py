@@ -36,10 +36,22 @@ Loss = Callable[..., Tensor]
 
 BROUGHT = {
     "classes": ("num_classes", "n_classes", "nb_classes", "num_class", "n_class", "class_num", "out_features"),
-    "dimensions": ("embedding_size", "embedding_dim", "embed_dim", "emb_size", "feat_dim", "feature_dim", "in_features"),
+    "dimensions": (
+        "embedding_size",
+        "embedding_dim",
+        "embed_dim",
+        "emb_size",
+        "feat_dim",
+        "feature_dim",
+        "in_features",
+    ),
     "class_counts": ("class_counts", "cls_num_list", "samples_per_class", "samples_per_cls", "class_frequency"),
 }
 """What losses without a card call what a run can bring, where they have no default for it."""
+
+
+class Unset(BadInput):
+    """A loss has settings without a default, which nobody gives."""
 
 
 def device(name: str) -> torch.device:
@@ -103,7 +115,7 @@ def loss(cfg: DictConfig, kind: str, brings: Mapping[str, Callable[[], Any]] | N
 
 
 def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What a foreign loss has no default for, as far as a run knows it. Raises: BadInput for what is left."""
+    """What a foreign loss has no default for, as far as a run knows it. Raises: Unset for what is left."""
     try:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):  # written in another language
@@ -115,7 +127,7 @@ def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], An
     absent = [name for name in bare if name not in known]
     if absent:
         more = " ".join(f"loss.{name}=…" for name in absent)
-        raise BadInput(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
+        raise Unset(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
     return {name: brings[known[name]]() for name in bare}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -30,16 +31,25 @@ def targets(overrides: Sequence[str]) -> list[str]:
 
 
 def free(arguments: Sequence[str]) -> list[str]:
-    """Arguments of which those for another target need no +: the file that would have to know them is replaced."""
+    """Arguments as Hydra has to be given them, so that it refuses no setting for a file that is not in use.
+
+    Settings beside a `_target_` need no +, since the file that would have to know them is replaced. One value of a
+    loss's setting, in a sweep over several losses, is a sweep too: it is for those that have it.
+    """
     inside = tuple(f"{path}." for path in targets(arguments))
-    return [
-        f"++{argument.lstrip('+')}" if "=" in argument and argument[0] not in "~-" and _inside(argument, inside) else argument
-        for argument in arguments
-    ]
+    several = any(key(word) in ("loss", f"loss{TARGET}") and re.search(r"[,(]", word) for word in arguments)
+    return [_freed(word, inside, several and not {"-m", "--multirun"}.isdisjoint(arguments)) for word in arguments]
 
 
-def _inside(argument: str, inside: tuple[str, ...]) -> bool:
-    return bool(inside) and key(argument).startswith(inside) and not key(argument).endswith(TARGET)
+def _freed(word: str, inside: tuple[str, ...], several: bool) -> str:
+    name, equals, value = word.partition("=")
+    if not equals or name[0] in "~-" or name.endswith(TARGET):
+        return word
+    if inside and key(word).startswith(inside):
+        name = f"++{name.lstrip('+')}"
+    if several and key(word).startswith("loss.") and re.fullmatch(r"[\w.+-]+", value):
+        value = f"choice({value})"
+    return f"{name}={value}"
 
 
 def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:

@@ -232,7 +232,7 @@ def ui(arguments: list[str]) -> None:
 
 
 def check(arguments: list[str]) -> None:
-    """`check my_module.my_loss [kind=…] [setting=…]`: the contract tests on a loss; exit 1 where it breaks one."""
+    """`check my_module.my_loss [kind=…] [setting=…]`: the contract tests on a loss; exit 1 where it does not fit."""
     parser = _Parser(
         "python -m lossbench check",
         usage="%(prog)s my_module.my_loss | NAME [kind=KIND] [setting=value …]",
@@ -249,7 +249,7 @@ def check(arguments: list[str]) -> None:
 
     checked = checking.check(asked.loss, folders)
     table.show(checked, terminal.out())
-    if checked.broken:
+    if checked.unfit:
         raise SystemExit(1)
 
 

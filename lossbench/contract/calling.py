@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from lossbench import build
 from lossbench.coding import Code
-from lossbench.contract.samples import DIMENSIONS, LATENT, PIXELS, Sample, players
+from lossbench.contract.samples import DIMENSIONS, LATENT, PIXELS, Sample, at_random, players
 from lossbench.core import BadInput, Card, Parts, card_of, stream
+from lossbench.tasks.adapting import Adapted, adapted, called
+from lossbench.tasks.calls import ALONE, Call
 from lossbench.tasks.lifting import OfIdentities, lifted
 
 DECODER = torch.randn(LATENT, PIXELS, generator=stream(0, "contract/decoder"), dtype=torch.float64)
@@ -63,12 +66,13 @@ class Noise:
 
 @dataclass
 class Trial:
-    """A loss on one kind of problem: the object at a dotted path, and the settings that it is tried with."""
+    """A loss on one kind of problem: the object at a dotted path, and the settings and the form that it is tried in."""
 
     target: str
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     loss: Any = None
+    call: Call = ALONE
     made: dict[object, Any] = field(default_factory=dict)
 
     @property
@@ -107,7 +111,7 @@ class Trial:
             raise RuntimeError(f"it ended the program: exit {end.code}") from end
 
     def _called(self, sample: Sample, player: str) -> Any:
-        loss, noise = self._loss(sample), Noise(sample.ids, sample.prediction.dtype)
+        loss, noise = self.made_for(sample), Noise(sample.ids, sample.prediction.dtype)
         if player == "critic":
             return loss.critic(_critic(sample), sample.target, sample.prediction, noise)
         if player == "generator":
@@ -130,10 +134,18 @@ class Trial:
         (gradient,) = torch.autograd.grad(terms.sum(), leaf, allow_unused=True)
         return terms.detach(), torch.zeros_like(leaf) if gradient is None else gradient
 
-    def _loss(self, sample: Sample) -> Any:
+    @property
+    def learns(self) -> bool:
+        """Whether it has parameters of its own that nothing but chance has set yet, as centres of classes."""
+        made = build.module_of(self.made_for(at_random(self.kind, self.heads)))
+        return self.card is None and made is not None and next(made.parameters(), None) is not None
+
+    def made_for(self, sample: Sample) -> Any:
         key = (sample.counts, sample.prediction.dtype, sample.prediction.shape[1:])
         if key not in self.made:
-            self.made[key] = self.build(sample)
+            with torch.random.fork_rng(devices=[]):  # parameters of its own are the same in every type
+                torch.manual_seed(0)
+                self.made[key] = self.build(sample)
         return self.made[key]
 
     def build(self, sample: Sample) -> Any:
@@ -150,7 +162,16 @@ class Trial:
             made = made.to(sample.prediction.dtype)  # as autocast would
         if isinstance(made, nn.Module) and sample.prediction.dtype == torch.float64:
             made = made.double()
+        if self.call != ALONE:
+            return partial(called, made, self.call)
         return lifted(made, self.kind)
+
+    def adapted(self) -> Adapted:
+        """How a run would call it."""
+        sample = at_random(self.kind, self.heads).to(torch.float32)
+        outputs = sample.prediction.shape[-1] if sample.prediction.dim() > 1 else 1
+        target = tuple(sample.target.shape[1:])
+        return adapted(self.build(sample), self.kind, target, 1 if self.kind == "segmentation" else outputs)
 
 
 class Held(TorchFunctionMode):

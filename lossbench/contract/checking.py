@@ -5,24 +5,48 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from lossbench import catalogue, complaints, settings
-from lossbench.contract import entries, form
-from lossbench.contract.calling import Trial, found
+from lossbench.build import Unset
+from lossbench.contract import entries
+from lossbench.contract.calling import Trial, found, said
 from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
+from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
 from lossbench.core import KINDS, BadInput, card_of
+from lossbench.tasks.adapting import ONE_NUMBER
+from lossbench.tasks.calls import ALONE
 
 USAGE = "check my_module.my_loss [kind=…] [setting=value …], or check NAME of the catalogue"
 TERMS, NUMBER, OTHER = "terms", "one number", "another shape"
 OTHERWISE = "kind=… asks for another"
 TAKES = f"takes what these give; {OTHERWISE}"
 BY_NAME = {clause.name: clause for clause in CLAUSES}
+
+
+class Fit(Enum):
+    """The answer: what becomes of a loss that is trained with."""
+
+    KEEPS = "keeps the contract"
+    TRAINS = "trains, but"
+    UNFIT = "does not fit"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one kind of problem; `why` says what is lost, or what does not fit."""
+
+    fit: Fit
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.fit.value}{': ' * (self.fit is Fit.UNFIT) or ' '}{self.why}".strip()
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,11 @@ class Checked:
     chosen: str
     findings: Mapping[str, Sequence[Finding]]
     of_file: Sequence[Finding] = ()
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+
+    @property
+    def unfit(self) -> bool:
+        return any(answer.fit is Fit.UNFIT for answer in self.answers.values())
 
     @property
     def broken(self) -> bool:
@@ -60,7 +89,33 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = (settings.CONFIGS,
         for kind in kinds:
             _refused(trials[kind])
     findings = {kind: examine(trials[kind]) for kind in kinds}
-    return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry and _ours(entry) else ())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = {kind: _answer(trials[kind], found) for kind, found in findings.items()}
+    return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry and _ours(entry) else (), answers)
+
+
+def _answer(trial: Trial, findings: Sequence[Finding]) -> Answer:
+    """Whether it trains, in the form in which a run would call it, and what that goes without."""
+    if not _broken(findings):
+        return Answer(Fit.KEEPS)
+    try:
+        adapted = trial.adapted()
+    except BadInput as error:
+        return Answer(Fit.UNFIT, str(error))
+    except Exception as error:  # whatever a foreign loss does
+        return Answer(Fit.UNFIT, f"raised {said(error)}")
+    as_called = replace(trial, call=adapted.call, made={})
+    broken = _broken(findings if adapted.call == ALONE else examine(as_called))
+    for finding in broken:
+        if not finding.clause.lost:
+            return Answer(Fit.UNFIT, f"{finding.seen}; {finding.mend}")
+    notes = [note for note in adapted.notes if note != ONE_NUMBER]
+    return Answer(Fit.TRAINS, "; ".join([*notes, *(finding.clause.lost for finding in broken)]))
+
+
+def _broken(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.verdict is Verdict.BROKEN]
 
 
 def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
@@ -110,6 +165,8 @@ def _refused(trial: Trial) -> None:
     """Raises: BadInput where the loss itself refuses its settings."""
     try:
         trial.terms(at_random(trial.kind, trial.heads), trial.players[0])
+    except Unset:  # a setting that it has no default for, which its clause names
+        return
     except BadInput:
         raise
     except Exception:  # a fault of the loss, which its clause names
@@ -135,13 +192,30 @@ def _guessed(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], s
     if hasattr(loss, "critic") and hasattr(loss, "generator"):
         return ("gan",), "gan: it has a critic and a generator"
     accepted = {kind: _accepted(trial) for kind, trial in trials.items() if kind != "gan"}
-    leads = {kind: how for kind, how in accepted.items() if how and _leads(trials[kind])}
-    nearly = {kind: "nearly" for kind, how in accepted.items() if not how and form.hint(trials[kind], at_random(kind))}
-    ways = ((leads, TERMS), (leads, NUMBER), (nearly, "nearly"), (leads, OTHER), (accepted, TERMS), (accepted, NUMBER))
+    forms = {kind: _form(trials[kind]) for kind in accepted}
+    leads = {kind: how for kind, how in accepted.items() if how and forms[kind] == "" and _leads(trials[kind])}
+    adapts = {kind: "adapted" for kind, form in forms.items() if form == "adapted"}
+    nearly = {kind: "nearly" for kind, how in accepted.items() if not how and hint(trials[kind], at_random(kind))}
+    ways = (
+        *((leads, TERMS), (leads, NUMBER), (leads, OTHER), (adapts, "adapted")),
+        *((nearly, "nearly"), (accepted, TERMS), (accepted, NUMBER)),
+    )
     for among, how in ways:
         if fit := _likely([kind for kind in among if among[kind] == how]):
-            return tuple(fit), f"{', '.join(fit)}: it has no card, and {'nearly ' * (how == 'nearly')}{TAKES}"
+            close = "nearly " * (how in ("nearly", "adapted"))
+            return tuple(fit), f"{', '.join(fit)}: it has no card, and {close}{TAKES}"
     return ("regression",), f"regression: it has no card, and takes no kind's batch; {OTHERWISE}"
+
+
+def _form(trial: Trial) -> str:
+    """Empty for a loss that a run calls as it is, or that no form suits; else whether a form leads to the target."""
+    try:
+        adapted = trial.adapted()
+    except Exception:  # whatever a foreign loss does
+        return "astray"
+    if adapted.leads is False:
+        return "astray"
+    return "" if adapted.call == ALONE else "adapted"
 
 
 def _likely(kinds: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lossbench.build import BROUGHT
 from lossbench.contract.calling import Broken, NotAsked, Trial, said, told
 from lossbench.contract.samples import DTYPES, Sample, at_random
 from lossbench.core import Parts
@@ -59,7 +60,7 @@ def _positional(given: list[inspect.Parameter], wanted: int, trial: Trial) -> No
 
 
 def _defaults(settings: list[inspect.Parameter], trial: Trial) -> None:
-    needs = trial.card.needs if trial.card else ()
+    needs = trial.card.needs if trial.card else [name for names in BROUGHT.values() for name in names]
     named = [p for p in settings if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     bare = [p.name for p in named if p.default is p.empty and p.name not in needs]
     if bare:
@@ -109,7 +110,7 @@ def probable(sample: Sample) -> Sample:
 def _takes(trial: Trial, sample: Sample) -> bool:
     try:
         given = trial.terms(sample)
-        return given.shape in ((), (len(sample),)) and bool(given.isfinite().all())
+        return given.shape[:1] in ((), (len(sample),)) and bool(given.isfinite().all())
     except Exception:  # whatever a foreign loss does
         return False
 
@@ -148,11 +149,12 @@ def name(dtype: torch.dtype) -> str:
 
 
 def generator(trial: Trial) -> str:
-    """Nothing drawn from, or set in, the global random generators."""
-    sample = at_random(trial.kind, trial.heads)
-    found, before = _states(), _stirred()
+    """Nothing drawn from, or set in, the global random generators; what it learns may start from them."""
+    sample, fresh = at_random(trial.kind, trial.heads), trial.at()
+    found = _states()
+    fresh.made_for(sample)
+    before = _stirred()
     try:
-        fresh = trial.at()
         for player in trial.players:
             fresh.terms(sample, player)
         moved = [whose for whose, state in _states().items() if _plain(state) != _plain(before[whose])]

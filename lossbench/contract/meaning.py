@@ -65,6 +65,8 @@ def classes(trial: Trial) -> str:
 
 def _renamed(trial: Trial) -> Callable[[Sample], Sample]:
     counted = bool(trial.card and "class_counts" in trial.card.needs)
+    if trial.learns:
+        raise NotAsked("what it learns of each class starts somewhere of its own")
     if trial.kind in ("multiclass", "sequence"):
         return _numbered
     if trial.kind == "binary" and counted:
@@ -127,7 +129,7 @@ def descent(trial: Trial) -> str:
         costs.append(trial.terms(sample, player).mean().item())
         near, far = distance(sample, player, trial.heads), distance(start, player, trial.heads)
         closer = near < far
-        if not (closer.any() if trial.kind == "autoencoder" else closer.all()):
+        if not (trial.learns or (closer.any() if trial.kind == "autoencoder" else closer.all())):
             raise Broken(
                 f"ten steps leave {int((~closer).sum())} of {closer.numel()} no nearer the target{told(player)}",
                 "look for a wrong sign, a swapped argument, or a part of the targets that is left out",

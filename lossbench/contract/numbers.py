@@ -13,6 +13,8 @@ from lossbench.contract.form import LOGIT_KINDS, PROBABILITIES, name, probable
 from lossbench.contract.samples import DTYPES, Sample, at_random, extremes
 
 STEP = 1e-6
+FAR, PROFIT = 300.0, 50.0  # a loss of logits is bounded from below
+LOGS = "it seems to want log-probabilities; take logits, and log_softmax or logsigmoid inside"
 MEND = "write it so that nothing overflows: logsigmoid, log_softmax, softplus, expm1; exp(γ·log p) for a power p^γ"
 
 
@@ -28,6 +30,9 @@ def logits(trial: Trial) -> str:
         raise Broken(f"not finite at logits outside 0 … 1, {where}", PROBABILITIES)
     if inside and not outside:
         raise Broken("no gradient at wrong logits outside 0 … 1, some at probabilities", PROBABILITIES)
+    gained = -trial.terms(sample.moved("model", -FAR * wrong(sample).prediction)).mean().item()
+    if gained > PROFIT:
+        raise Broken(f"right logits of {3 * FAR:.0f} cost {-gained:.4g}, and surer ones still less", LOGS)
     return "pulls on wrong logits of ±3"
 
 

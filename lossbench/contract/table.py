@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lossbench.contract.checking import Checked
+from lossbench.contract.checking import Checked, Fit
 from lossbench.contract.clauses import Finding, Verdict
 
+ANSWERS = {Fit.KEEPS: "bold green", Fit.TRAINS: "bold yellow", Fit.UNFIT: "bold red"}
 COLOURS = {Verdict.KEPT: "green", Verdict.BROKEN: "bold red", Verdict.NOT_ASKED: "dim"}
 
 
@@ -26,8 +27,12 @@ def show(checked: Checked, console: Console) -> None:
             mends.append(Text.assemble((clause[0], "bold"), f": {mend}"))
     console.print(table)
     console.print(f"tried on {checked.chosen}")
-    for line in [Text("to mend", "bold red"), *mends] if mends else [Text("kept", "bold green")]:
-        console.print(line)
+    if mends:
+        for line in [Text("to mend", "bold red"), *mends]:
+            console.print(line)
+    same = len(set(checked.answers.values())) == 1
+    for kind, answer in list(checked.answers.items())[: 1 if same else None]:
+        console.print(Text(str(answer) if same else f"{kind}: {answer}", ANSWERS[answer.fit]))
 
 
 def rows(checked: Checked) -> Iterator[tuple[tuple[str, str], Verdict, str, str]]:

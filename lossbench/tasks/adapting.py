@@ -26,10 +26,15 @@ ASTRAY = "its descent does not lead to the targets, as far as a made-up batch sh
 
 @dataclass(frozen=True)
 class Adapted:
-    """A loss as its task calls it, and what that takes, a few words each."""
+    """A loss as its task calls it, and what that takes, a few words each.
+
+    `call` is the form that was found, `leads` whether it does what losses of its kind do; None where none was found.
+    """
 
     loss: Any
     notes: tuple[str, ...] = ()
+    call: Call = ALONE
+    leads: bool | None = None
 
     def __str__(self) -> str:
         return "; ".join(self.notes)
@@ -56,10 +61,10 @@ def adapted(loss: Any, kind: str, target: tuple[int, ...], outputs: int) -> Adap
         notes.append(ONE_NUMBER)
     elif len(best.shape) > 1:
         notes.append(f"gives {_shape(best.shape)}, of which each example has its mean")
-    if rank:
+    if rank > 1:
         notes.append(ASTRAY)
     plain = best.call == ALONE and len(best.shape) < 2
-    return Adapted(loss if plain else partial(called, loss, best.call), tuple(notes))
+    return Adapted(loss if plain else partial(called, loss, best.call), tuple(notes), best.call, rank < 2)
 
 
 def called(loss: Callable[..., Any], call: Call, prediction: Tensor, target: Tensor) -> Any:

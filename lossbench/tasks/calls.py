@@ -35,6 +35,8 @@ class Call:
 
     def of(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:
         """Terms [batch], or one number; of values of the parts of an example, their mean."""
+        if self.each and not self.counts(target).any():  # of nothing there is no mean
+            return 0 * prediction.sum()
         given = Parts.of(self.raw(loss, prediction, target))
         terms = given.terms
         if not isinstance(terms, Tensor):

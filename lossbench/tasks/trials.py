@@ -68,7 +68,7 @@ class Trial:
         try:
             raw = Parts.of(self.call.raw(self.loss, batch.prediction, batch.target)).terms
             given, pull = self._pull(batch.prediction, batch.target)
-        except Exception:  # whatever a foreign loss does
+        except (Exception, SystemExit):  # whatever a foreign loss does
             return False
         size = int(self.call.counts(batch.target).sum()) if self.call.each else len(batch.target)
         self.shape = () if raw.numel() == 1 else tuple(raw.shape)
@@ -81,7 +81,7 @@ class Trial:
             if not (self._prefers() and self._leads()):
                 return 2
             return 0 if self._single() else 1
-        except Exception:  # whatever a foreign loss does
+        except (Exception, SystemExit):  # whatever a foreign loss does
             return 2
 
     def _cost(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Trial:
                 return True
             right = self._cost(target.clone(), target)
             others = (target + 0.3, target - 0.3, self.batch.prediction)
-            nearest = all(bool(right <= self._cost(other, target)) for other in others)
+            nearest = not any(bool(right > self._cost(other, target)) for other in others)
             return nearest and not (self.batch.kind == "boxes" and self._mistakes_corners())
         right = _right(self.batch)
         surer, undecided, far = (self._cost(size * right, target) for size in (1.0, 0.0, FAR))
@@ -128,7 +128,11 @@ class Trial:
 
     def _leads(self) -> bool:
         """Some steps of descent bring predictions nearer their targets; centres of classes may be anywhere yet."""
-        if self.batch.kind == "embedding" and isinstance(self.loss, nn.Module) and next(self.loss.parameters(), None) is not None:
+        if (
+            self.batch.kind == "embedding"
+            and isinstance(self.loss, nn.Module)
+            and next(self.loss.parameters(), None) is not None
+        ):
             return True
         start = prediction = 0.1 * self.batch.prediction if self.batch.kind in LOGITS else self.batch.prediction
         for _ in range(STEPS):

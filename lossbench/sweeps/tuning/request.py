@@ -46,7 +46,7 @@ def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
         elif isinstance(override.value(), IntervalSweep):
             searchable(name)
             asked[name] = _interval(name, override)
-        elif override.is_sweep_override() and _searched(name):
+        elif override.is_sweep_override() and _searched(name) and len(_values(override)) > 1:
             searchable(name)
             asked[name] = choices(name, _values(override))
         else:

@@ -1,0 +1,243 @@
+"""Losses of six packages, trained as typed for a few steps; what is done for them is decided before, and said."""
+
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn import functional as F
+
+from lossbench import build, catalogue, overrides
+from lossbench.contract import checking
+from lossbench.contract.checking import Fit
+from lossbench.core import BadInput, stream
+from lossbench.engine import fit
+from lossbench.settings import CONFIGS
+from lossbench.tasks.adapting import ASTRAY, ONE_NUMBER, adapted
+from lossbench.tasks.lifting import PAD, lifted
+from lossbench.trainee import Trainee
+from lossbench.vision import torchvision
+
+SHAPES = {
+    "regression": ((1,), 1),
+    "boxes": ((4,), 4),
+    "binary": ((), 1),
+    "multiclass": ((), 10),
+    "segmentation": ((12, 16), 1),
+    "sequence": ((5,), 8),
+    "embedding": ((), 5),
+}
+
+
+def fitted(loss, kind):
+    return adapted(loss, kind, *SHAPES[kind])
+
+
+def batch(kind, n=6):
+    """Predictions and targets, other than those that forms are found with."""
+    target, outputs = SHAPES[kind]
+    random = stream(1, kind)
+    z = torch.randn(n, *target, *((outputs,) if kind in ("multiclass", "sequence") else ()), generator=random)
+    if kind in ("regression", "boxes"):
+        return z, torch.randn(n, *target, generator=random)
+    if kind in ("binary", "segmentation"):
+        return z, torch.randint(2, (n, *target), generator=random)
+    tokens = torch.randint(1 if kind == "sequence" else 0, outputs, (n, *target), generator=random)
+    return z, tokens * (torch.arange(target[0]) <= torch.arange(n)[:, None]) if kind == "sequence" else tokens
+
+
+def real(z, y):
+    return z[y != PAD], y[y != PAD]
+
+
+EQUAL = {
+    "floats": (nn.BCEWithLogitsLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "probabilities": (nn.BCELoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "squares of probabilities": (nn.MSELoss, "binary", lambda z, y: (z.sigmoid() - y).square().mean()),
+    "signs": (nn.SoftMarginLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "two classes": (nn.CrossEntropyLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "two classes by logs": (nn.NLLLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "logs": (nn.NLLLoss, "multiclass", F.cross_entropy),
+    "logs and one-hot": (lambda: nn.KLDivLoss(reduction="batchmean"), "multiclass", F.cross_entropy),
+    "one-hot": (nn.MSELoss, "multiclass", lambda z, y: (z - F.one_hot(y, 10)).square().mean()),
+    "as it is": (nn.CrossEntropyLoss, "multiclass", F.cross_entropy),
+    "tokens": (nn.CrossEntropyLoss, "sequence", lambda z, y: F.cross_entropy(*real(z, y))),
+    "tokens by logs": (nn.NLLLoss, "sequence", lambda z, y: F.cross_entropy(*real(z, y))),
+    "pixels": (nn.BCELoss, "segmentation", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "pixels of two classes": (
+        nn.CrossEntropyLoss,
+        "segmentation",
+        lambda z, y: F.binary_cross_entropy_with_logits(z, y.float()),
+    ),
+    "numbers": (nn.HuberLoss, "regression", F.huber_loss),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "expected"), EQUAL.values(), ids=EQUAL)
+def test_the_form_is_the_one_that_its_author_meant(make, kind, expected):
+    found = fitted(make(), kind)
+    z, y = batch(kind)
+    assert found.leads
+    assert torch.allclose(found.loss(z, y), expected(z, y), atol=1e-6)
+    assert ONE_NUMBER in found.notes
+
+
+def dice_of_channels(prediction, target):
+    """Over all axes but [batch, channel], as in medical imaging."""
+    p, axes = prediction.sigmoid(), tuple(range(2, prediction.dim()))
+    return 1 - ((2 * (p * target).sum(axes) + 1) / ((p + target).sum(axes) + 1)).mean()
+
+
+def test_rows_are_no_channels():
+    """Without an axis for the channel this takes each row for one."""
+    found = fitted(dice_of_channels, "segmentation")
+    z, y = batch("segmentation")
+    assert torch.allclose(found.loss(z, y), dice_of_channels(z.unsqueeze(1), y.unsqueeze(1)))
+    assert not torch.allclose(found.loss(z, y), dice_of_channels(z, y), rtol=1e-3)
+    lying = z.transpose(1, 2), y.transpose(1, 2)
+    assert torch.allclose(found.loss(*lying), found.loss(z, y))
+    assert "channel" in str(found)
+
+
+def test_values_of_parts_become_one_an_example():
+    bce = nn.BCEWithLogitsLoss(reduction="none")
+    z, y = batch("segmentation")
+    terms = fitted(bce, "segmentation").loss(z, y)
+    assert torch.allclose(terms, bce(z, y.float()).mean((1, 2)))
+    z, y = batch("sequence")
+    terms = fitted(nn.CrossEntropyLoss(reduction="none"), "sequence").loss(z, y)
+    expected = [F.cross_entropy(*real(one, other)) for one, other in zip(z, y, strict=True)]
+    assert torch.allclose(terms, torch.stack(expected), atol=1e-6)
+    z, y = batch("regression")
+    assert fitted(lambda p, t: (p - t).square(), "regression").loss(z, y).shape == (6,)
+
+
+def test_padding_never_counts():
+    found = fitted(nn.CrossEntropyLoss(), "sequence")
+    z, y = batch("sequence")
+    z.requires_grad_()
+    found.loss(z, y).backward()
+    assert not z.grad[y == PAD].any()
+    assert found.loss(z, torch.full_like(y, PAD)).item() == 0
+
+
+def test_the_target_first_is_seen_by_its_name():
+    def asymmetric(y_true, y_pred):
+        return torch.where(y_pred < y_true, 3 * (y_true - y_pred), y_pred - y_true).mean(-1)
+
+    z, y = batch("regression")
+    found = fitted(asymmetric, "regression")
+    assert torch.equal(found.loss(z, y), asymmetric(y, z))
+    assert "target first" in str(found)
+
+
+@pytest.mark.parametrize("name", ["generalized_box_iou_loss", "distance_box_iou_loss", "complete_box_iou_loss"])
+def test_boxes_are_corners_where_a_loss_reads_corners(name):
+    loss = getattr(torchvision.ops, name)
+    assert "corners" in str(fitted(loss, "boxes"))
+    assert not fitted(F.smooth_l1_loss, "boxes").call.prediction
+
+
+def test_what_leads_nowhere_is_said():
+    assert ASTRAY in fitted(nn.PoissonNLLLoss(), "regression").notes
+    assert ASTRAY in fitted(lambda p, t: -(p - t).square().mean(-1), "regression").notes
+
+
+OURS = [(entry, kind) for entry in catalogue.losses([CONFIGS]) for kind in entry.kinds if kind in SHAPES]
+OURS = [
+    (entry, kind)
+    for entry, kind in OURS
+    if catalogue.heads(entry.target) == 1 and "generator" not in entry.described.card.get("needs", ())  # random centres
+]
+
+
+@pytest.mark.parametrize(("entry", "kind"), OURS, ids=[f"{entry.name} {kind}" for entry, kind in OURS])
+def test_a_right_loss_is_called_as_it_is(entry, kind):
+    """Ours, without their cards."""
+    classes = 2 if kind in ("binary", "segmentation") else SHAPES[kind][1]
+    brings = {
+        "classes": lambda: classes,
+        "class_counts": lambda: tuple(range(1, classes + 1)),
+        "dimensions": lambda: SHAPES[kind][1],
+        "generator": lambda: stream(0, "loss"),
+    }
+    made = lifted(build.loss(OmegaConf.create({"_target_": entry.target, **entry.parameters}), kind, brings), kind)
+    found = fitted(lambda prediction, target: made(prediction, target), kind)
+    assert found.leads
+    assert [note for note in found.notes if note != ONE_NUMBER] == []
+
+
+TYPED = {
+    "torch.nn": ("regression", ["loss._target_=torch.nn.SmoothL1Loss", "loss.beta=0.5"]),
+    "torch.nn.functional": ("boxes", ["loss._target_=torch.nn.functional.smooth_l1_loss"]),
+    "torch, probabilities": ("imbalanced", ["loss._target_=torch.nn.BCELoss"]),
+    "torch, log-probabilities": ("mnist", ["loss._target_=torch.nn.NLLLoss"]),
+    "torch, tokens": ("translation", ["loss._target_=torch.nn.NLLLoss"]),
+    "torchvision": ("boxes", ["loss._target_=torchvision.ops.complete_box_iou_loss"]),
+    "torchvision, pixels": ("segmentation", ["loss._target_=torchvision.ops.sigmoid_focal_loss"]),
+    "segmentation_models_pytorch": (
+        "segmentation",
+        ["loss._target_=segmentation_models_pytorch.losses.DiceLoss", "loss.mode=binary"],
+    ),
+    "monai": ("segmentation", ["loss._target_=monai.losses.DiceLoss"]),
+    "timm": ("mnist", ["loss._target_=timm.loss.LabelSmoothingCrossEntropy"]),
+    "pytorch_metric_learning": ("faces", ["loss._target_=pytorch_metric_learning.losses.ArcFaceLoss"]),
+    "pytorch_metric_learning, pairs": ("faces", ["loss._target_=pytorch_metric_learning.losses.TripletMarginLoss"]),
+}
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return {}
+
+
+@pytest.mark.filterwarnings("ignore")  # of what others' modules import
+@pytest.mark.parametrize(("dataset", "words"), TYPED.values(), ids=TYPED)
+def test_it_trains_as_typed(dataset, words, configured, datasets):
+    cfg = configured(dataset, *overrides.free(words), "train.steps=3", "train.eval_every=3", "train.record_every=1")
+    overrides.replace(cfg, words)
+    OmegaConf.resolve(cfg)
+    if dataset not in datasets:
+        datasets[dataset] = build.splits(cfg.dataset)
+    trainee = Trainee(cfg, datasets[dataset])
+    told = {}
+    fit([trainee.replica(lambda step, values: told.update(values))], trainee.plan)
+    assert math.isfinite(told["train/loss"])
+    assert told["train/grad_norm"] > 0
+
+
+WANTED = {
+    "torch.nn.TripletMarginLoss": ("embedding", "is called with negative beside prediction and target"),
+    "torch.nn.GaussianNLLLoss": ("regression", "is called with var beside"),
+    "pytorch_metric_learning.losses.ArcFaceLoss": ("embedding", "has no default for num_classes, embedding_size"),
+}
+
+
+@pytest.mark.parametrize(("target", "kind", "said"), [(t, *rest) for t, rest in WANTED.items()], ids=WANTED)
+def test_or_it_says_what_it_wants(target, kind, said):
+    with pytest.raises(BadInput, match=said):
+        build.loss(OmegaConf.create({"_target_": target}), kind)
+
+
+def answer(*words):
+    (found,) = set(checking.check(words).answers.values())
+    return found
+
+
+def test_check_has_three_answers():
+    assert answer("huber", "kind=regression").fit is Fit.KEEPS
+    logs = answer("torch.nn.NLLLoss", "kind=multiclass")
+    assert logs.fit is Fit.TRAINS
+    assert "log-probabilities" in logs.why
+    assert "no values of single examples" in logs.why
+    assert answer("torch.nn.functional.smooth_l1_loss", "kind=multiclass").fit is Fit.TRAINS
+    assert answer("torch.nn.CosineSimilarity", "kind=multiclass").fit is Fit.UNFIT
+
+
+@pytest.mark.parametrize("name", ["ArcFaceLoss", "ProxyNCALoss"])
+def test_centres_that_start_at_random_are_no_fault(name):
+    checked = checking.check([f"pytorch_metric_learning.losses.{name}", "kind=embedding"])
+    broken = {f.clause.name for f in checked.findings["embedding"] if f.verdict.value == "broken"}
+    assert not broken & {"generator", "classes", "repeat", "descent", "slope", "own", "order"}
+    assert not checked.unfit
