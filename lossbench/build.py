@@ -135,8 +135,8 @@ def _without_more(made: Any, cfg: DictConfig) -> Any:
     """Raises: BadInput for an object that is called with more than prediction and target."""
     if more := wanted(made):
         raise BadInput(
-            f"loss._target_={cfg._target_}: is called with {', '.join(more)} beside prediction and target, "
-            "and a loss gets these two alone"
+            f"loss._target_={cfg._target_}: is called with ({', '.join(more)}), "
+            "and a loss gets prediction and target alone"
         )
     return made
 

@@ -1,4 +1,4 @@
-"""What a command line changes of its files: a `_target_` of its own stands for another file, of which it has no settings."""
+"""What a command line changes of its files: a `_target_` of its own stands for another file, with no settings."""
 
 from __future__ import annotations
 

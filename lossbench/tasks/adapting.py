@@ -76,14 +76,14 @@ def called(loss: Callable[..., Any], call: Call, prediction: Tensor, target: Ten
 
 
 def wanted(loss: Any) -> list[str]:
-    """What a loss wants by position beside prediction and target, and has no default for."""
+    """What a loss is called with, where that is more than prediction and target; else nothing."""
     call = loss.forward if isinstance(loss, nn.Module) else loss
     try:
         parameters = list(inspect.signature(call).parameters.values())
     except (TypeError, ValueError):  # written in another language
         return []
     bare = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return [p.name for p in bare[2:]]
+    return [p.name for p in bare] if len(bare) > 2 else []
 
 
 def _target_first(loss: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What any loss of a kind of problem does, asked of a foreign one on a made-up batch, in one of the forms it may want."""
+"""What any loss of a kind of problem does, asked of a foreign one on a made-up batch, in a form that it may want."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Trial:
         return bool(surer < undecided - 1e-6 and not far < PROFIT)
 
     def _mistakes_corners(self) -> bool:
-        """Offsets cost what they would as corners seen in a mirror, and otherwise once both are moved: a loss of IoU."""
+        """Offsets cost what they would as corners seen in a mirror, and otherwise once moved: a loss of IoU."""
         if self.call.prediction:
             return False
         given, target = self.batch.prediction, self.batch.target

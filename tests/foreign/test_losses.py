@@ -208,8 +208,8 @@ def test_it_trains_as_typed(dataset, words, configured, datasets):
 
 
 WANTED = {
-    "torch.nn.TripletMarginLoss": ("embedding", "is called with negative beside prediction and target"),
-    "torch.nn.GaussianNLLLoss": ("regression", "is called with var beside"),
+    "torch.nn.TripletMarginLoss": ("embedding", r"is called with \(anchor, positive, negative\)"),
+    "torch.nn.GaussianNLLLoss": ("regression", r"is called with \(input, target, var\)"),
     "pytorch_metric_learning.losses.ArcFaceLoss": ("embedding", "has no default for num_classes, embedding_size"),
 }
 

@@ -19,8 +19,8 @@ from lossbench.sweeps.tuning.space import Dimension, choices, interval, searchab
 class Request:
     """What was asked for: the overrides of each comparison, in each of which every loss is searched alike.
 
-    `losses` has the overrides that choose a loss, none for the loss that the dataset brings; `seeds` are those of the final runs;
-    `asked` are ranges, and `fixed` settings, that the command line gives.
+    `losses` has the overrides that choose a loss, none for the loss that the dataset brings; `seeds` are those of the
+    final runs; `asked` are ranges, and `fixed` settings, that the command line gives.
     """
 
     comparisons: list[list[str]]
