@@ -139,6 +139,7 @@ MASKS = (
     Call("column", "column", CHANNEL),
     Call("column", "float column", f"{CHANNEL}, and targets as floats"),
     Call("two", "", TWO),
+    Call("column", "", "reads logits as [batch, channel, height, width]: gets an axis for one channel"),
     Call("two", "column", f"{TWO}, and masks with an axis for one channel"),
     Call("two log_softmax", "", f"{TWO}, as log-probabilities"),
     Call("probability", "float", PROBABLE),

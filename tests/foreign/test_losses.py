@@ -13,6 +13,7 @@ from lossbench.contract import checking
 from lossbench.contract.checking import Fit
 from lossbench.core import BadInput, stream
 from lossbench.engine import fit
+from lossbench.losses import hinge as carded
 from lossbench.settings import CONFIGS
 from lossbench.tasks.adapting import ASTRAY, ONE_NUMBER, adapted
 from lossbench.tasks.lifting import PAD, lifted
@@ -51,11 +52,16 @@ def real(z, y):
     return z[y != PAD], y[y != PAD]
 
 
+def hinge(scores, signs):
+    return carded(scores, signs)
+
+
 EQUAL = {
     "floats": (nn.BCEWithLogitsLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
     "probabilities": (nn.BCELoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
     "squares of probabilities": (nn.MSELoss, "binary", lambda z, y: (z.sigmoid() - y).square().mean()),
     "signs": (nn.SoftMarginLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
+    "a hinge that refuses 0 and 1": (lambda: hinge, "binary", lambda z, y: F.relu(1 - (2 * y - 1) * z)),
     "two classes": (nn.CrossEntropyLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
     "two classes by logs": (nn.NLLLoss, "binary", lambda z, y: F.binary_cross_entropy_with_logits(z, y.float())),
     "logs": (nn.NLLLoss, "multiclass", F.cross_entropy),
@@ -80,7 +86,7 @@ def test_the_form_is_the_one_that_its_author_meant(make, kind, expected):
     z, y = batch(kind)
     assert found.leads
     assert torch.allclose(found.loss(z, y), expected(z, y), atol=1e-6)
-    assert ONE_NUMBER in found.notes
+    assert (ONE_NUMBER in found.notes) == (found.loss(z, y).dim() == 0)
 
 
 def dice_of_channels(prediction, target):
@@ -98,6 +104,12 @@ def test_rows_are_no_channels():
     lying = z.transpose(1, 2), y.transpose(1, 2)
     assert torch.allclose(found.loss(*lying), found.loss(z, y))
     assert "channel" in str(found)
+
+
+@pytest.mark.parametrize("shape", [(12, 16), (32, 32), (12, 40)], ids=str)
+def test_nor_are_they_classes(shape):
+    """Cross-entropy takes float masks, of which it reads each column as the probabilities of its rows."""
+    assert adapted(nn.CrossEntropyLoss(), "segmentation", shape, 1).call.prediction == "two"
 
 
 def test_values_of_parts_become_one_an_example():
