@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -116,19 +117,34 @@ def loss(cfg: DictConfig, kind: str, brings: Mapping[str, Callable[[], Any]] | N
 
 def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """What a foreign loss has no default for, as far as a run knows it. Raises: Unset for what is left."""
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):  # written in another language
-        return {}
-    own = parameters if isinstance(target, type) else parameters[2:]
-    bare = [p.name for p in own if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    bare = [name for name in bare if name not in cfg]
+    own = _bare(target) if isinstance(target, type) else _bare(target)[2:]
+    passed_on = [name for parent in _parents(target) for name in _bare(parent)]
     known = {name: need for need, names in BROUGHT.items() for name in names if need in brings}
-    absent = [name for name in bare if name not in known]
+    absent = [name for name in own if name not in cfg and name not in known]
     if absent:
         more = " ".join(f"loss.{name}=…" for name in absent)
         raise Unset(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
-    return {name: brings[known[name]]() for name in bare}
+    return {
+        name: brings[known[name]]() for name in dict.fromkeys([*own, *passed_on]) if name in known and name not in cfg
+    }
+
+
+def _bare(target: Any) -> list[str]:
+    """The parameters without a default."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # written in another language
+        return []
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def _parents(target: Any) -> Iterator[type]:
+    """The classes to which a constructor passes on what it does not know."""
+    for child, parent in pairwise(getattr(target, "__mro__", ())):
+        passes = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(child).parameters.values())
+        if not passes or parent in (nn.Module, object):
+            return
+        yield parent
 
 
 def _without_more(made: Any, cfg: DictConfig) -> Any:
@@ -146,7 +162,7 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: _classes(facts),
         "class_counts": lambda: _counted(facts),
-        "dimensions": lambda: _dimensions(nets, facts),
+        "dimensions": lambda: dimensions(nets, facts),
         "generator": lambda: stream(seed, "loss"),
     }
     with seeded(seed, "loss"):
@@ -161,7 +177,7 @@ def loss_of_run(cfg: DictConfig, facts: Facts, nets: Nets, seed: int) -> Loss:
     return made
 
 
-def _dimensions(nets: Nets, facts: Facts) -> int:
+def dimensions(nets: Nets, facts: Facts) -> int:
     """How many numbers the model gives an example, as a loss that learns as many a class has to know."""
     model: Any = nets.model
     with nets.evaluating(), torch.no_grad():

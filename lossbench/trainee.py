@@ -49,9 +49,9 @@ class Trainee:
         heads = catalogue.heads(cfg.loss._target_)
         self.nets = build.nets(cfg.model, facts, cfg.seed, heads).to(self.device)
         probing.model(self.nets, facts, self.splits.train, self.device, cfg.model._target_, heads)
-        called = adapted(
-            build.loss_of_run(cfg.loss, facts, self.nets, cfg.seed), facts.kind, facts.targets, facts.outputs
-        )
+        made = build.loss_of_run(cfg.loss, facts, self.nets, cfg.seed)
+        outputs = build.dimensions(self.nets, facts) if facts.kind == "embedding" else facts.outputs
+        called = adapted(made, facts.kind, facts.targets, outputs)
         loss, self.adapted = called.loss, str(called)
         self.learning = build.module_of(loss)
         if self.learning is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.core import card_of
+from lossbench.core import BadInput, card_of
 from lossbench.tasks.calls import ALONE, CALLS, Call
-from lossbench.tasks.trials import Trial, made
+from lossbench.tasks.trials import Batch, Trial, made
 
 FIRST = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth", "gt")
 SECOND = ("prediction", "predictions", "pred", "preds", "logits", "input", "output", "outputs", "scores", "y_pred")
@@ -46,12 +47,19 @@ def adapted(loss: Any, kind: str, target: tuple[int, ...], outputs: int) -> Adap
     `target` is the shape of one target, `outputs` how many numbers a net gives an output. Calls are tried in order,
     on a made-up batch: the first with which the loss keeps all that any loss of its kind does is taken; where there
     is none, the first that it takes at all. A loss that takes none stays as it is, to fail on the first batch.
+
+    Raises: BadInput for a loss of classes on embeddings, whose axes it would take for classes.
     """
     if kind not in CALLS or card_of(loss) is not None or hasattr(loss, "critic"):
         return Adapted(loss)
     batch = made(kind, target, outputs)
     calls = [call.swapped() for call in CALLS[kind]] if _target_first(loss) else CALLS[kind]
     with _unseen():
+        if kind == "embedding" and _of_classes(loss, batch):
+            raise BadInput(
+                f"loss: {getattr(loss, '__name__', type(loss).__name__)} reads a logit a class, which embeddings are "
+                "not; loss=cross_entropy learns logits with them"
+            )
         found = [(trial.rank(), trial) for call in calls if (trial := Trial(_copy(loss), call, batch)).runs()]
     if not found:
         return Adapted(loss)
@@ -84,6 +92,17 @@ def wanted(loss: Any) -> list[str]:
         return []
     bare = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return [p.name for p in bare] if len(bare) > 2 else []
+
+
+def _of_classes(loss: Any, batch: Batch) -> bool:
+    """Whether a loss that learns nothing depends on the numbers of identities, and is one of classes by logits."""
+    if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
+        return False
+    renamed = Batch(batch.kind, batch.prediction, batch.target.max() - batch.target)
+    one, other = (Trial(_copy(loss), ALONE, given).cost() for given in (batch, renamed))
+    if math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-5) or math.isnan(one + other):
+        return False
+    return any(Trial(_copy(loss), call, made("multiclass", (), 10)).good() for call in CALLS["multiclass"])
 
 
 def _target_first(loss: Any) -> bool:

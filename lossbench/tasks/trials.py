@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +76,17 @@ class Trial:
         self.shape = () if raw.numel() == 1 else tuple(raw.shape)
         fits = self.shape[:1] in ((), (size,)) and given.shape in ((), (len(batch.target),))
         return bool(fits and given.isfinite().all() and pull.isfinite().all() and pull.any() and self._upright())
+
+    def cost(self) -> float:
+        """What the batch costs; not a number where the loss fails."""
+        try:
+            torch.manual_seed(0)
+            return self._cost(self.batch.prediction, self.batch.target).item()
+        except (Exception, SystemExit):  # whatever a foreign loss does
+            return math.nan
+
+    def good(self) -> bool:
+        return self.runs() and self.rank() == 0
 
     def rank(self) -> int:
         """0 for a loss that does what all of its kind do; higher for one that is taken for want of a better form."""

@@ -195,6 +195,7 @@ TYPED = {
     "monai": ("segmentation", ["loss._target_=monai.losses.DiceLoss"]),
     "timm": ("mnist", ["loss._target_=timm.loss.LabelSmoothingCrossEntropy"]),
     "pytorch_metric_learning": ("faces", ["loss._target_=pytorch_metric_learning.losses.ArcFaceLoss"]),
+    "pytorch_metric_learning, by its parent": ("faces", ["loss._target_=pytorch_metric_learning.losses.CosFaceLoss"]),
     "pytorch_metric_learning, pairs": ("faces", ["loss._target_=pytorch_metric_learning.losses.TripletMarginLoss"]),
 }
 
@@ -230,6 +231,11 @@ WANTED = {
 def test_or_it_says_what_it_wants(target, kind, said):
     with pytest.raises(BadInput, match=said):
         build.loss(OmegaConf.create({"_target_": target}), kind)
+
+
+def test_a_loss_of_classes_takes_no_axes_of_embeddings_for_them():
+    with pytest.raises(BadInput, match="CrossEntropyLoss reads a logit a class"):
+        adapted(nn.CrossEntropyLoss(), "embedding", (), 32)
 
 
 def answer(*words):
