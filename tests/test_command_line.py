@@ -157,7 +157,7 @@ def test_a_loss_of_the_users_own(lossbench, store, here, monkeypatch):
     assert lossbench("loss._target_=my_module.my_loss", "+loss.k=2", *SHORT).code == 0
     assert lossbench("loss=mse", *SHORT).code == 0
     mse, own, power = runs(store)
-    assert [own.data.tags["loss"], power.data.tags["loss"]] == ["my_loss", "power"]
+    assert [own.data.tags["loss"], power.data.tags["loss"]] == ["my_module.my_loss", "power"]
     assert numbers(store, own) == numbers(store, mse)  # |r|² is the squared error
     assert numbers(store, own) != numbers(store, power)
 

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 TARGET = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
-NODE = {"_target_": TARGET, "max_batch_size": None, "params": {}}
+NODE: dict[str, Any] = {"_target_": TARGET, "max_batch_size": None, "params": {}}
 ConfigStore.instance().store(group="hydra/sweeper", name="lossbench", node=NODE, provider="lossbench")
 
 

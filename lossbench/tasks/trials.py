@@ -89,13 +89,14 @@ class Trial:
         return self.runs() and self.rank() == 0
 
     def rank(self) -> int:
-        """0 for a loss that does what all of its kind do; higher for one that is taken for want of a better form."""
-        try:
-            if not (self._prefers() and self._leads()):
-                return 2
-            return 0 if self._single() else 1
-        except (Exception, SystemExit):  # whatever a foreign loss does
-            return 2
+        """0 for a loss that does what all of their kind do; higher for one that is taken for want of a better form."""
+        for rank, does in ((2, self._prefers), (2, self._leads), (1, self._single)):
+            try:
+                if not does():
+                    return rank
+            except (Exception, SystemExit):  # whatever a foreign loss does
+                return rank
+        return 0
 
     def _cost(self, prediction: Tensor, target: Tensor) -> Tensor:
         return Parts.of(self.call.of(self.loss, prediction, target)).terms.mean()
@@ -121,7 +122,7 @@ class Trial:
             if self.batch.kind == "embedding":
                 return True
             right = self._cost(target.clone(), target)
-            others = (target + 0.3, target - 0.3, self.batch.prediction)
+            others = (target + 0.3, target - 0.3, 1.3 * target, 0.7 * target, self.batch.prediction)
             nearest = not any(bool(right > self._cost(other, target)) for other in others)
             return nearest and not (self.batch.kind == "boxes" and self._mistakes_corners())
         right = _right(self.batch)
