@@ -157,6 +157,7 @@ def test_what_leads_nowhere_is_said():
 
 
 OURS = [(entry, kind) for entry in catalogue.losses([CONFIGS]) for kind in entry.kinds if kind in SHAPES]
+OURS = [(entry, kind) for entry, kind in OURS if not (kind == "embedding" and "multiclass" in entry.kinds)]
 OURS = [
     (entry, kind)
     for entry, kind in OURS
