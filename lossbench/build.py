@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossbench import datasets
+from lossbench.catalogue import describe
 from lossbench.core import KINDS, BadInput, Card, Facts, Net, Splits, Task, card_of, stream
 from lossbench.datasets import remarks
 from lossbench.engine import Nets, Plan

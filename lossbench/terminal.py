@@ -92,7 +92,7 @@ class Board:
         """A line of its own, once."""
         if line not in self._said:
             self._said.add(line)
-            out().print(escape(line))
+            out().print(line)
 
     def advance(self, steps: int, diverged: int = 0) -> None:
         self._progress.update(self._task, advance=steps)

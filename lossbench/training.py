@@ -8,7 +8,6 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from rich.markup import escape
 
 from lossbench import terminal
 from lossbench.core import BadInput, Result, Yardstick
@@ -42,7 +41,7 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
             one.end_early(error)
         raise
     if trainee.adapted:
-        terminal.out().print(f"{escape(names.loss)} {escape(trainee.adapted)}")
+        terminal.out().print(f"{names.loss} {trainee.adapted}")
     with terminal.bar(one.label, trainee.plan.steps) as bar:
         train([one], news=bar.news, watch=bar.advance)
     if one.error is not None:

@@ -36,8 +36,8 @@ class Records:
     `runs` has a row a run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
     colour, objective (the primary yardstick on validation at the selected step), yardsticks (name, arrow, unit; the
     primary first), data, weights (hash of the initial ones), code, source, error, remarks, step (at which it
-    diverged), repeated, and its last metrics under their names. `label` is the loss and whatever else was varied for it, which
-    is `setting`; runs whose data were set differently are on different datasets.
+    diverged), repeated, and its last metrics under their names. `label` is the loss and whatever else was varied for
+    it, which is `setting`; runs whose data were set differently are on different datasets.
     `arm` is how a run of a tuned comparison came to its settings (tuned, untuned, matched; none elsewhere), `study` the
     search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are what was
     typed, the oldest first; `searches` what was told of the search of each study.

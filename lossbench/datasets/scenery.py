@@ -38,7 +38,11 @@ def scenery(source: str, root: str | None, seed: int, stage: Stage | None = None
     if source == "coco":
         folder = coco.folder(root)
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
-        key = {"annotations": [sha256(path.read_bytes()).hexdigest() for path in folder.annotations], "images": seen, "stage": stage}
+        key = {
+            "annotations": [sha256(path.read_bytes()).hexdigest() for path in folder.annotations],
+            "images": seen,
+            "stage": stage,
+        }
         origin = f"COCO folder {', '.join(map(str, folder.annotations))}" + (folder.remarks and f": {folder.remarks}")
         return Scenery(_apart(folder, seed, stage), key, origin, "of the folder's images")
     found = digits(source, root)

@@ -23,7 +23,13 @@ from lossbench.datasets.splits import assemble, fingerprint, moments
 
 COVERED = 0.5  # share of a reduced pixel from which it is object
 READERS = ("drawn.py", "masks.py", "pictures.py")
-MAKERS = (*READERS, "pools.py", "scenery.py", "scenes.py", "segmentation.py")  # what decides the pixels beside the settings
+MAKERS = (
+    *READERS,
+    "pools.py",
+    "scenery.py",
+    "scenes.py",
+    "segmentation.py",
+)  # what decides the pixels beside the settings
 
 
 def segmentation(

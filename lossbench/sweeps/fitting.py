@@ -9,7 +9,6 @@ from typing import Protocol, TypeVar
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from rich.markup import escape
 
 from lossbench import terminal
 from lossbench.core import BadInput
@@ -55,7 +54,7 @@ class Faults:
         for loss, error in self._found.items():
             reasons.setdefault(next(iter(str(error).splitlines()), type(error).__name__), []).append(loss)
         for reason, losses in reasons.items():
-            terminal.out().print(escape(f"left out: {', '.join(losses)}: {reason}"))
+            terminal.out().print(f"left out: {', '.join(losses)}: {reason}")
 
 
 def _loss(overrides: Sequence[str]) -> str:

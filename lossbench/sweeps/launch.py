@@ -12,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.markup import escape
 
 from lossbench import settings, terminal
 from lossbench.core import BadInput
@@ -158,7 +157,7 @@ def _try(job: Job, datasets: Datasets) -> None:
     except BadInput as error:
         raise blame(error, job.overrides) from error
     if trainee.adapted:
-        terminal.out().print(f"{escape(job.names.loss)} {escape(trainee.adapted)}")
+        terminal.out().print(f"{job.names.loss} {trainee.adapted}")
 
 
 def _swept(jobs: Sequence[Job]) -> list[str]:

@@ -162,9 +162,7 @@ def _refuse_unused(asked: Request, found: Sequence[Candidate]) -> None:
     for one in found:
         if not one.space:
             rate = "" if "lr" in one.job.cfg.optimizer else "; optimizer.lr=…, where its search starts, is not given"
-            raise BadInput(
-                f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set{rate}"
-            )
+            raise BadInput(f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set{rate}")
 
 
 def _search(
