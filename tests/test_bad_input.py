@@ -21,7 +21,7 @@ BEFORE_TORCH = {
     "unknown key": (["loss=focal", "dataset=imbalanced", "loss.gama=1"], ["loss.gama=1", "nearest: loss.gamma"]),
     "unknown key, appended": (
         ["loss=focal", "dataset=imbalanced", "+loss.gama=1"],
-        ["loss.gama", "takes alpha, gamma"],
+        ["loss.gama", "takes gamma"],
     ),
     "unknown key of a fixed group": (["+train.epoch=3"], ["train.epoch", "steps"]),
     "unknown key at the top": (["+lr=1"], ["lr: no such setting", "optimizer"]),

@@ -1,4 +1,4 @@
-"""The sweepers: `lossbench`, the default of -m, and `fair`, with the same tuning budget for every loss.
+"""The sweepers: `basic`, the default of -m, and `fair`, with the same tuning budget for every loss.
 
 The settings of `hydra/sweeper=fair` are in configs/hydra/sweeper/fair.yaml.
 """
@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 
 TARGET = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
 NODE: dict[str, Any] = {"_target_": TARGET, "max_batch_size": None, "params": {}}
-ConfigStore.instance().store(group="hydra/sweeper", name="lossbench", node=NODE, provider="lossbench")
+# under the name of Hydra's own, which is its default: one that config.yaml chose, no experiment could exchange for fair
+ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=NODE, provider="lossbench")
 
 
 class GridSweeper(BasicSweeper):

@@ -20,9 +20,13 @@ def short(names: Iterable[str]) -> dict[str, str]:
 
 
 def _last(name: str) -> str:
-    return name.rpartition(".")[2]
+    return name.rpartition(".")[2] if _dotted(name) else name
 
 
 def _packaged(name: str) -> str:
-    first, _, rest = name.partition(".")
-    return f"{first}.{_last(rest)}" if rest else name
+    return f"{name.partition('.')[0]}.{_last(name)}" if _dotted(name) else name
+
+
+def _dotted(name: str) -> bool:
+    """Whether it is a path of Python's, and not a name that happens to have a dot."""
+    return "." in name and all(part.isidentifier() for part in name.split("."))

@@ -91,6 +91,7 @@ def _written(
             raise BadInput(f"dataset.{name}={size}: at least one pair")
     if highest > 999_999:
         raise BadInput(f"dataset.highest={highest}: at most 999999, since words grow too long")
+    _enough(highest, sizes, stage)
     random = [np.random.default_rng([seed, 0, k]) for k in (0, 1)]
     if stage is None:
         pairs = _pairs(sum(sizes.values()), EVERY, range(highest + 1), languages, random)
@@ -105,6 +106,23 @@ def _written(
     return pairs, {**draw([seed, 1], others), "test": np.arange(count, len(pairs))}
 
 
+def _enough(highest: int, sizes: Mapping[str, int], stage: Stage | None) -> None:
+    """Half the pairs are days, half are numbers; with a stage, half of either is kept for tests."""
+    tests, whole = sizes["test"], sum(sizes.values())
+    count, share = (whole, 1) if stage is None else (max(tests, whole - tests), 2)
+    days, numbered = len(EVERY) // share, (highest + 1) // share
+    if (count + 1) // 2 > days:
+        raise BadInput(
+            f"dataset.train={sizes['train']}: {count:,} pairs want {(count + 1) // 2:,} different days, "
+            f"there are {days:,}"
+        )
+    if count // 2 > numbered:
+        raise BadInput(
+            f"dataset.highest={highest}: {count:,} pairs want {count // 2:,} different numbers from 0 on, "
+            f"there are {numbered:,}"
+        )
+
+
 def _pairs(
     count: int,
     days: Sequence[int] | NDArray[np.int64],
@@ -114,10 +132,4 @@ def _pairs(
 ) -> list[Pair]:
     """So many pairs of these days and numbers, half and half, in the order in which they were drawn."""
     half, whole = (count + 1) // 2, count // 2
-    if half > len(days):
-        raise BadInput(f"dataset.train: {count:,} pairs want {half:,} different days, there are {len(days):,}")
-    if whole > len(numbered):
-        raise BadInput(
-            f"dataset.highest: {count:,} pairs want {whole:,} different numbers from 0 on, there are {len(numbered):,}"
-        )
     return [*dates(half, languages, random[0], days), *numbers(whole, numbered, languages, random[1])]

@@ -56,12 +56,14 @@ def losing(prediction, target, *, generator):
 
 asked = []
 
+@card(kinds=("regression",), batch=True)
 def in_the_middle(prediction, target, *, what="memory"):
     asked.append(1)
     if len(asked) > 15:
         raise {"memory": MemoryError(), "disk": OSError(errno.ENOSPC, "No space left"), "own": ValueError("bad")}[what]
     return (prediction - target).abs().mean(-1)
 
+@card(kinds=("regression",), batch=True)
 def fatal(prediction, target):
     once = Path("once")
     asked.append(1)

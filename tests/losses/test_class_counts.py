@@ -14,7 +14,7 @@ from small import SMALL
 
 from lossbench import build
 from lossbench.core import BadInput, Facts, stream
-from lossbench.engine import fit
+from lossbench.engine import Nets, fit
 from lossbench.engine.terms import Together
 from lossbench.losses.imbalance import class_balanced, class_weighted, ldam, logit_adjusted
 from lossbench.sweeps import launch
@@ -99,9 +99,7 @@ def weighed(logits, targets, *, class_counts):
 def test_a_loss_of_ones_own_may_need_them_also_over_identities(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "needing.py").write_text(OWN)
-    nets = torch.nn.Module()
-    nets.model = torch.nn.Module()
-    nets.model.head = torch.nn.Linear(2, 4)
+    nets = Nets(model=torch.nn.Linear(4, 4))
     made = build.loss_of_run(OmegaConf.create({"_target_": "needing.weighed"}), facts("embedding"), nets, 0)
     assert made(torch.zeros(5, 4), torch.zeros(5).long()).shape == (5,)
     import needing
