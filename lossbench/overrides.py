@@ -70,7 +70,7 @@ def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def _seeded(dataset: DictConfig) -> bool:
     described = catalogue.describe(str(dataset.get("_target_")))
-    return described is not None and "seed" in described.parameters
+    return described is not None and (described.takes_any or "seed" in described.parameters)
 
 
 def _leave(node: DictConfig, names: set[str]) -> None:

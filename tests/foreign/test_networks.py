@@ -110,7 +110,7 @@ def test_the_seed_reaches_a_loss_with_parameters_of_its_own(configured):
         ("model._target_=foreign.networks.Recurrent",),
         ("model._target_=foreign.networks.Patches",),
         ("model._target_=torchvision.models.resnet18",),
-        ("model._target_=timm.create_model", "model.model_name=resnet18"),
+        ("model._target_=timm.create_model", "+model.model_name=resnet18"),
     ],
     ids=["lstm", "transformer", "torchvision", "timm"],
 )
