@@ -54,7 +54,7 @@ def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: 
             raise BadInput(
                 f"model: {target} brings no {path.removeprefix('model.')}, which {facts.kind} problems want{fits}"
             )
-    nets = copy.deepcopy(nets)  # a model of somebody's own may keep something of what it sees
+    nets = copy.deepcopy(nets).eval()  # a copy, since a model of somebody's own may keep something of what it sees
     examples = train[torch.arange(min(FEW, len(train)))].to(device)
     with torch.no_grad():
         try:

@@ -37,12 +37,12 @@ def step_s(replicas: Sequence[Replica], plan: Plan, *, threads: int = 0) -> floa
 
 
 def difference(replicas: Sequence[Replica], plan: Plan) -> str:
-    """How a stack of these replicas trains otherwise than its first and its last alone; empty where it does not.
+    """How a stack of these replicas trains otherwise than each of them alone; empty where it does not.
 
-    A stack runs a model once for all replicas. That is not the same where a model draws random numbers of its own,
-    mixes what is in a batch with what was in others, or keeps something that is no buffer. Gradients of the first
-    steps, their losses and all buffers are compared, up to rounding. Raises: whatever keeps them from being stacked,
-    operators among it that vmap would call once a replica.
+    A stack runs a model once for all replicas. That is not the same where a model or a loss draws random numbers of
+    its own, mixes what is in a batch with what was in others, or keeps something that is no buffer. Losses and norms
+    of gradients of the first steps, and all buffers, are compared, up to rounding; then predictions. Raises: whatever
+    keeps them from being stacked, operators among it that vmap would call once a replica.
     """
     with seeded(replicas[0].seed, "trial"), warnings.catch_warnings():
         warnings.filterwarnings("error", "There is a performance drop because we have not yet implemented the batching")
@@ -50,8 +50,8 @@ def difference(replicas: Sequence[Replica], plan: Plan) -> str:
         stack = Stack(together, [None] * len(replicas), plan)
         _few_steps(stack)
         recorded = {name: torch.stack(values) for name, values in stack.window.items()}  # [step, replica]
-        for place in sorted({0, len(replicas) - 1}):
-            single, member = _copy(replicas[place]), together[place]
+        for place, (replica, member) in enumerate(zip(replicas, together, strict=True)):
+            single = _copy(replica)
             alone = Stack([single], [None], plan)
             _few_steps(alone)
             for name, values in alone.window.items():

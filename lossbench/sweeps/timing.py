@@ -54,7 +54,7 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
 
     choices = (0, 1) if cores > 1 else (0,)
     measured = {Way(1, threads): measure(1, threads) for threads in choices}
-    alone = _alone([replicas[0], replicas[-1]], plan) if first.stackable else ""
+    alone = _alone(_one_of_each(runs, splits), plan) if first.stackable else ""
     try:
         for size in planning.sizes(most) if first.stackable and not alone else []:
             before = min(step_s / way.size for way, step_s in measured.items())
@@ -72,6 +72,12 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
         if 1 < share < best.size:
             measured[Way(share, 1, workers)] = measure(share, 1)
     return replace(planning.choose(measured, len(runs), plan.steps), alone=alone)
+
+
+def _one_of_each(runs: Sequence[Run], splits: Splits) -> list[Replica]:
+    """A run of each loss, at some setting of it, and the last one: another seed, where there are several."""
+    chosen = {str(run.cfg.loss._target_): run for run in reversed(runs)}
+    return [Trainee(run.cfg, splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])]
 
 
 def _alone(replicas: Sequence[Replica], plan: Plan) -> str:

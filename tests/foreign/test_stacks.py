@@ -69,6 +69,15 @@ def test_what_cannot_be_equal_is_found_out_before_it_trains(name):
         torch.testing.assert_close(one.nets.snapshot(), kept, rtol=0, atol=0)
 
 
+def noisy(prediction, target):
+    return mse(prediction, target) * (1 + torch.rand(len(target), dtype=target.dtype))
+
+
+def test_a_loss_that_draws_is_found_out_wherever_it_stands_in_the_stack():
+    losses = (mse, noisy, mae)
+    assert trial.difference([replica("Frozen", seed, loss) for seed, loss in enumerate(losses)], plan())
+
+
 @pytest.mark.parametrize("name", [*EQUAL, *APART])
 def test_the_same_seed_gives_the_same_numbers_whatever_was_drawn_before(name):
     first = replica(name)
