@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -98,12 +98,7 @@ def loss(cfg: DictConfig, kind: str, brings: Mapping[str, Callable[[], Any]] | N
     `brings` makes what a card may say that the loss needs of the run. Raises: BadInput for one that cannot be
         imported, or whose card says that it fits other kinds of problem.
     """
-    open_door(cfg._target_)
-    try:
-        module, _, name = cfg._target_.rpartition(".")
-        target = getattr(import_module(module), name)
-    except Exception as error:  # whatever a foreign module does when it is imported
-        raise BadInput(f"loss._target_={cfg._target_}: cannot be imported: {_last_line(error)}") from error
+    target = found(cfg._target_, "loss._target_=")
     card = getattr(target, "card", Card(KINDS))
     if kind not in card.kinds:
         raise BadInput(f"loss._target_={cfg._target_}: fits {' and '.join(card.kinds)} problems, not {kind}")
@@ -242,11 +237,7 @@ def nets(cfg: DictConfig, facts: Facts, seed: int, heads: int = 1) -> Nets:
 
 def _constructed(cfg: DictConfig, facts: Facts, seed: int) -> Any:
     """What the target gives, told what its signature names of what the data know, unless a setting says otherwise."""
-    open_door(cfg._target_)
-    try:
-        constructor = get_object(cfg._target_)
-    except Exception as error:  # whatever a foreign module does when it is imported
-        raise BadInput(f"model._target_={cfg._target_}: cannot be imported: {_last_line(error)}") from error
+    constructor = found(cfg._target_, "model._target_=")
     given, tried = foreign.offers(constructor, facts, stream(seed, "init"))
     given = {name: value for name, value in given.items() if name not in cfg}
     while True:
@@ -266,6 +257,16 @@ def _constructed(cfg: DictConfig, facts: Facts, seed: int) -> Any:
 
 def _ours(target: str) -> bool:
     return target.partition(".")[0] == "lossbench"
+
+
+def found(target: str, asked: str) -> Any:
+    """The object at a dotted path. Raises: BadInput, which begins with what `asked` for it, where there is none."""
+    open_door(target)
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
+        raise BadInput(f"{asked}{target}: cannot be imported: {_last_line(error)}") from error
 
 
 def open_door(*targets: str) -> None:

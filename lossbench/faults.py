@@ -1,4 +1,4 @@
-"""Whose fault an error is: what a loss is to blame for is ranked last, what the machine did is missing."""
+"""Whose fault an error is, and how it is said: what a loss is to blame for is ranked last, the machine's is missing."""
 
 from __future__ import annotations
 
@@ -51,3 +51,9 @@ def _of_the_machine(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError) or ASSERTED in said:
         return False
     return any(words in said for words in (*NO_MEMORY, *GPU))
+
+
+def said(error: BaseException) -> str:
+    """The error's type and its last line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

@@ -13,6 +13,7 @@ from torch import Tensor
 from lossbench.core import BadInput, Facts, Parts, Split, Task, stream
 from lossbench.engine import Nets, Noise
 from lossbench.engine.order import grouped
+from lossbench.faults import said
 
 FEW = 3  # examples that a model is shown
 LAYERS = {
@@ -54,10 +55,13 @@ def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: 
             raise BadInput(
                 f"model: {target} brings no {path.removeprefix('model.')}, which {facts.kind} problems want{fits}"
             )
-    nets = copy.deepcopy(nets).eval()  # a copy, since a model of somebody's own may keep something of what it sees
+    nets = copy.deepcopy(nets)  # a model of somebody's own may keep something of what it sees
     examples = train[torch.arange(min(FEW, len(train)))].to(device)
     with torch.no_grad():
         try:
+            if facts.kind not in LAYERS:
+                _one_tensor(nets, examples, target)
+            nets.eval()
             for what, given, wanted in _shapes(nets, facts, examples, heads):
                 if given != wanted:
                     raise BadInput(
@@ -72,6 +76,18 @@ def model(nets: Nets, facts: Facts, train: Split, device: torch.device, target: 
             raise
         except Exception as error:  # whatever a foreign module does
             raise BadInput(f"model: {target} failed on the first examples: {said(error)}{fits}") from error
+
+
+def _one_tensor(nets: Any, examples: Split, target: str) -> None:
+    """Raises: BadInput for a model that gives more, at rest or while it trains only, as with auxiliary outputs."""
+    for training in (False, True):
+        given = nets.train(training).model(examples.inputs)
+        if not isinstance(given, Tensor):
+            when = " while it trains" if training else ""
+            raise BadInput(
+                f"model: {target} gives a {type(given).__name__}{when}, and a tensor is wanted; a module of your own "
+                "can call it and return the one that counts"
+            )
 
 
 def _shapes(nets: Any, facts: Facts, examples: Split, heads: int) -> Iterator[tuple[str, Shape, Shape]]:
@@ -91,8 +107,10 @@ def _shapes(nets: Any, facts: Facts, examples: Split, heads: int) -> Iterator[tu
         yield "", tuple(nets.model(inputs, examples.targets).shape), (n, *facts.targets, facts.outputs)
     else:
         given = tuple(nets.model(inputs).shape)
-        if facts.kind == "binary" and given == (n, 1):
-            given = (n,)
+        if (facts.kind == "binary" and given == (n, 1)) or (
+            facts.kind == "segmentation" and given == (n, 1, *facts.targets)
+        ):
+            given = (n, *given[2:])
         wanted = {
             "regression": (*facts.targets[:-1], heads * facts.targets[-1]) if facts.targets else (),
             "multiclass": (facts.outputs,),
@@ -136,9 +154,3 @@ def _checked(terms: object, player: str, batch_size: int) -> None:
         raise BadInput(f"loss: returned {list(terms.shape)} for the {player} on a batch of {batch_size}; {wanted}")
     if not terms.requires_grad:
         raise BadInput(f"loss: what it returned for the {player} has no gradient")
-
-
-def said(error: BaseException) -> str:
-    """The error's type and its last line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

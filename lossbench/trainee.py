@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench import catalogue, tracking
 from lossbench.core import Outputs, Result, Seen, Split, Splits
+from lossbench.faults import said
 
 if TYPE_CHECKING:
     import torch
@@ -194,12 +195,10 @@ class Trainee:
 
     def _tried(self, what: str, call: Callable[[], Any]) -> Any:
         """What the call gives; None, and a remark, where it fails."""
-        from lossbench import probing
-
         try:
             return call()
         except Exception as error:  # whatever a foreign figure does
-            self._remarks.append(f"{what} could not be drawn: {probing.said(error)}"[:REMARK])
+            self._remarks.append(f"{what} could not be drawn: {said(error)}"[:REMARK])
             return None
 
 

@@ -26,12 +26,12 @@ class GridSweeper(BasicSweeper):
     """Hydra's own, save that a setting of a loss is swept for the losses that have it."""
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
-        from lossbench.sweeps.own import fitting
+        from lossbench.sweeps.own import distribute
 
         assert self.hydra_context is not None
         assert self.config is not None
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
-        jobs = fitting(self.hydra_context.config_loader, self.config, jobs)
+        jobs = distribute(self.hydra_context.config_loader, self.config, jobs)
         return list(self.split_overrides_to_chunks(jobs, max_batch_size))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -198,13 +197,8 @@ class Held(TorchFunctionMode):
 
 
 def found(target: str) -> Any:
-    """The object at a dotted path. Raises: BadInput where there is none."""
-    module, _, name = target.rpartition(".")
-    build.open_door(target)
-    try:
-        loss = getattr(import_module(module), name)
-    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
-        raise BadInput(f"check: {target}: cannot be imported: {said(error)}") from error
+    """The loss at a dotted path. Raises: BadInput where there is none."""
+    loss = build.found(target, "check: ")
     if not callable(loss):
         raise BadInput(f"check: {target}: a {type(loss).__name__}, which cannot be called")
     return loss
@@ -213,12 +207,6 @@ def found(target: str) -> Any:
 def told(player: str) -> str:
     """A player's name, where there is more than one."""
     return "" if player == "model" else f" for the {player}"
-
-
-def said(error: BaseException) -> str:
-    """The error's type and its last line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 def _copied(sample: Sample) -> Sample:

@@ -15,11 +15,12 @@ from omegaconf import OmegaConf
 from lossbench import catalogue, complaints, settings
 from lossbench.build import Unset
 from lossbench.contract import entries
-from lossbench.contract.calling import Trial, found, said
+from lossbench.contract.calling import Trial, found
 from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
 from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
 from lossbench.core import KINDS, BadInput, card_of
+from lossbench.faults import said
 from lossbench.tasks.adapting import ONE_NUMBER
 from lossbench.tasks.calls import ALONE
 

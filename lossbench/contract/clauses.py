@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lossbench.contract import batches, form, meaning, numbers
-from lossbench.contract.calling import Broken, NotAsked, Trial, said
+from lossbench.contract.calling import Broken, NotAsked, Trial
+from lossbench.faults import said
 
 Check = Callable[[Trial], str]
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.build import BROUGHT
-from lossbench.contract.calling import Broken, NotAsked, Trial, said, told
+from lossbench.contract.calling import Broken, NotAsked, Trial, told
 from lossbench.contract.samples import DTYPES, Sample, at_random
 from lossbench.core import Parts
+from lossbench.faults import said
 
 LOOKS = "loss(prediction, target, *, hyper-parameters)"
 TARGETS = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth")

@@ -11,7 +11,7 @@ from lossbench import catalogue, overrides, terminal
 from lossbench.overrides import TARGET, key
 
 
-def fitting(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
+def distribute(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     """The jobs, each once, without settings that their loss does not have while another's does, which is said.
 
     A setting that no loss has stays, to be refused.
@@ -28,7 +28,7 @@ def fitting(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[st
                 lacks[loss].remove(name)
         elif without:
             names = ", ".join(loss[-1].partition("=")[2] for loss in without if loss)
-            terminal.out().print(f"{name.lstrip('+')}: not of {names}, trained without it", markup=False)
+            terminal.out().print(f"{name.lstrip('+')}: not of {names}, trained without it")
     kept = (tuple(word for word in job if _own(word) not in lacks[_loss(job)]) for job in jobs)
     return [list(job) for job in dict.fromkeys(kept)]
 

@@ -11,6 +11,7 @@ import psutil
 from omegaconf import DictConfig
 
 from lossbench.core import Splits
+from lossbench.faults import said
 from lossbench.run import Run
 from lossbench.sweeps import planning
 from lossbench.sweeps.planning import TURNS, Way
@@ -87,9 +88,7 @@ def _alone(replicas: Sequence[Replica], plan: Plan) -> str:
     try:
         return trial.difference(replicas, plan)
     except Exception as error:  # whatever a model does under vmap
-        from lossbench import probing
-
-        return probing.said(error)
+        return said(error)
 
 
 def _cores() -> int:

@@ -40,10 +40,10 @@ class Segmentation:
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
-        yield "model", self.loss(nets.model(batch.inputs), batch.targets)
+        yield "model", self.loss(_logits(nets, batch.inputs), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
-        return torch.cat([nets.model(images) for images in batch.inputs.split(CHUNK)])
+        return torch.cat([_logits(nets, images) for images in batch.inputs.split(CHUNK)])
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         predicted, true = _array(outputs > 0), _array(targets == 1)
@@ -88,6 +88,12 @@ class Segmentation:
                 _array(watched.inputs[few]), _array(watched.targets[few] == 1), {s: p[few] for s, p in steps.items()}
             )
         return Pictures(drawn)
+
+
+def _logits(nets: Any, images: Tensor) -> Tensor:
+    """One logit a pixel, [..., batch, height, width], also of a net that keeps an axis for one channel."""
+    given: Tensor = nets.model(images)
+    return given.squeeze(-3) if given.dim() == images.dim() else given
 
 
 def _chosen(true: NDArray[np.bool_], most: int = 5) -> list[int]:

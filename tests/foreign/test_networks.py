@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from recorded import runs
 from safetensors.torch import load_file
+from small import SMALL
 
 from lossbench import build
 from lossbench.core import BadInput, Facts, Split
@@ -62,6 +63,38 @@ def test_a_net_for_masks_by_a_library():
     net = made("segmentation_models_pytorch.Unet", masks, encoder_name="resnet18", encoder_weights=None).model
     assert not isinstance(net, foreign.Coloured)  # it names in_channels
     assert net.eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("segmentation_models_pytorch.Unet", "model.encoder_name=resnet18", "model.encoder_weights=null"),
+        ("monai.networks.nets.BasicUNet", "model.spatial_dims=2", "model.features=[4,4,8,8,8,4]"),
+    ],
+    ids=["smp", "monai"],
+)
+def test_a_net_that_keeps_an_axis_for_one_channel_trains_on_masks(words, lossbench, here, store):
+    """As every library's does, batch normalisation and dropout in it; alone and in a sweep."""
+    small = [word for word in SMALL["segmentation"] if not word.startswith("model.")]
+    said = lossbench("-m", "dataset=segmentation", "loss=bce,dice", f"model._target_={words[0]}", *words[1:], *small,
+                     "train.steps=2", "train.batch_size=8")  # fmt: skip
+    assert said.code == 0, said.err
+    assert [run.data.tags["lossbench.outcome"] for run in runs(store)] == ["finished"] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("torchvision.models.googlenet", "+model.init_weights=false"), "GoogLeNetOutputs while it trains"),
+        (("foreign.networks.Named",), "gives a dict,"),
+    ],
+    ids=["auxiliary", "by name"],
+)
+def test_a_net_that_gives_more_than_a_tensor_is_named_rather_than_the_loss(words, told, configured):
+    with pytest.raises(BadInput) as refused:
+        Trainee(configured("mnist", f"model._target_={words[0]}", *words[1:], "~model.widths", "~model.norm"))
+    assert str(refused.value).startswith("model:")
+    assert told in str(refused.value)
 
 
 def test_grey_pictures_reach_a_net_that_wants_colour():

@@ -20,7 +20,7 @@ from lossbench.run import TRIAL
 from lossbench.settings import Names
 from lossbench.sweeps import launch
 from lossbench.sweeps.fitting import Faults
-from lossbench.sweeps.own import fitting
+from lossbench.sweeps.own import distribute
 from lossbench.sweeps.tuning import apart, draws
 from lossbench.sweeps.tuning import space as spaces
 from lossbench.sweeps.tuning.budget import Budget
@@ -94,7 +94,7 @@ def prepared(
             raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
     seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
     faults, candidates = Faults(config), []
-    words = fitting(context.config_loader, config, [[*o, *loss] for o in asked.comparisons for loss in asked.losses])
+    words = distribute(context.config_loader, config, [[*o, *loss] for o in asked.comparisons for loss in asked.losses])
     for number, own in enumerate(words):
         with faults.of(own):
             candidates.append(_candidate(context, config, own, (seeds[0], asked.seeds[0]), asked, datasets, number))
