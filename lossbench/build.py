@@ -26,6 +26,7 @@ from lossbench.core import KINDS, BadInput, Card, Facts, Net, Splits, Task, card
 from lossbench.datasets import remarks
 from lossbench.engine import Nets, Plan
 from lossbench.engine.randomness import seeded
+from lossbench.faults import said
 from lossbench.models import foreign
 from lossbench.models.initial import start_at, widen
 from lossbench.settings import TASKS, leaves
@@ -266,7 +267,7 @@ def found(target: str, asked: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
-        raise BadInput(f"{asked}{target}: cannot be imported: {_last_line(error)}") from error
+        raise BadInput(f"{asked}{target}: cannot be imported: {said(error)}") from error
 
 
 def open_door(*targets: str) -> None:
