@@ -5,24 +5,22 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import io
 import os
+import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from lossbench import machine, redaction, stopping, streams, verbs
-from lossbench.complaints import Carried
+from lossbench import streams, verbs
 from lossbench.core import BadInput, cache_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-USER_ERROR, FAILED = 2, 1
-SHOWS = {"--cfg", "--help", "--hydra-help", "--info"}
+USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
 
 
 def main() -> None:
@@ -31,32 +29,23 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises rather than prints: what to say is decided here
     if not {"", here := str(Path.cwd())} & set(sys.path):  # the console script, too, finds a loss beside the user
         sys.path.insert(0, here)
-    if (cores := machine.cores()) < (os.cpu_count() or 1):  # a quota, of which libraries know nothing when they load
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    signal.signal(signal.SIGTERM, _terminate)
     streams.lenient()
     arguments = sys.argv[1:]
     try:
         verb, rest = _verb(arguments)
-        if verb not in (None, verbs.compare):
-            verb(rest)
-            return
-        with redaction.held(rest) as words:
-            training = verb(words) if verb else words
-            if training is not None:  # `compare` is short for it
-                train(training)
-                if (tracking := sys.modules.get("lossbench.tracking")) and not tracking.settled():
-                    raise SystemExit(FAILED)
+        training = verb(rest) if verb else rest
+        if training is not None:  # `compare` is short for it
+            train(training)
     except KeyboardInterrupt:
-        stopping.ended()
         if comparison := sys.modules.get("lossbench.sweeps.comparison"):
             comparison.end_killed()
         print("stopped: what was recorded until here is kept, and the same command goes on", file=sys.stderr)
-        raise SystemExit(stopping.STOPPED) from None
-    except (Exception, Carried) as error:
-        fault = error.args[0] if isinstance(error, Carried) else error
+        raise SystemExit(INTERRUPTED) from None
+    except (Exception, _Alone) as error:
+        fault = error.args[0] if isinstance(error, _Alone) else error
         if tracebacks:
-            print(redaction.clean("".join(traceback.format_exception(fault)), *arguments), end="", file=sys.stderr)
-            raise SystemExit(FAILED) from None
+            raise fault from None
         raise SystemExit(_say(fault, arguments)) from None
 
 
@@ -66,7 +55,6 @@ def console() -> None:
     Imports make a million objects that stay: looking through them for cycles again and again is a tenth of a sweep,
     and taking them apart at the end a second.
     """
-    stopping.heard()
     gc.set_threshold(100_000, 50, 100)
     code: Any = 0
     try:
@@ -107,6 +95,7 @@ def _version(arguments: list[str]) -> None:
 def train(arguments: list[str]) -> None:
     """One run, or with -m a comparison."""
     import hydra
+    from omegaconf import OmegaConf
 
     from lossbench import choices, complaints, overrides, settings
 
@@ -118,25 +107,14 @@ def train(arguments: list[str]) -> None:
         raise BadInput(complaints.stray(asked.bare, choices.CHOSEN, list(verbs.VERBS), named))
     if "hydra/sweeper=fair" in asked.settings and not asked.multirun:
         raise BadInput("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
-    os.environ["LOSSBENCH_SWEEP"] = str(
-        cache_folder() / "sweeps" / f"{machine.name()}-{os.getpid()}"
-    )  # for its workers, too
+    OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
     settings.register()
     sys.argv[1:] = overrides.free(choices.deletable(asked, places).words())
-    called = hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)
-    with _discreet() if SHOWS & {name for name, _ in asked.options} else contextlib.nullcontext():
-        called()
+    hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()
 
 
-@contextlib.contextmanager
-def _discreet() -> Iterator[None]:
-    """For what only shows the configuration."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            yield
-    finally:
-        sys.stdout.write(redaction.clean(said.getvalue()))
+class _Alone(BaseException):
+    """Carries the error of a single run past Hydra, which would print the overrides before it."""
 
 
 def _job(cfg: DictConfig) -> float:
@@ -148,7 +126,7 @@ def _job(cfg: DictConfig) -> float:
     try:
         return _run(cfg, alone)
     except Exception as error:
-        raise (Carried(error) if alone else error) from error
+        raise (_Alone(error) if alone else error) from error
 
 
 def _run(cfg: DictConfig, alone: bool) -> float:
@@ -174,15 +152,20 @@ def _run(cfg: DictConfig, alone: bool) -> float:
     return result.objective
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does, rather than leave it RUNNING for ever."""
+    raise KeyboardInterrupt
+
+
 def _say(error: Exception, arguments: list[str]) -> int:
     """Tell what is wrong, in a line or two; the exit code."""
     from lossbench import choices, complaints
 
     known = complaints.complaint(error, arguments, lambda: choices.keys(choices.read(arguments)))
     if known is not None:
-        print(redaction.clean(f"lossbench: {known}", *arguments), file=sys.stderr)
+        print(f"lossbench: {known}", file=sys.stderr)
         return USER_ERROR
-    print(redaction.clean(f"lossbench: {type(error).__name__}: {error}", *arguments), file=sys.stderr)
+    print(f"lossbench: {type(error).__name__}: {error}", file=sys.stderr)
     print("this is a fault of the program or the machine; HYDRA_FULL_ERROR=1 shows where", file=sys.stderr)
     return FAILED
 

@@ -18,29 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import origin, redaction, stopping, terminal, tracking
+from lossbench import origin, terminal, tracking
 from lossbench import run as runs
-from lossbench.complaints import Carried
 from lossbench.core import BadInput
-from lossbench.stopping import Stop
-from lossbench.tracking import lease
+from lossbench.trainee import Stop
 
-
-class _Open:
-    """The comparison that this process is at."""
-
-    def __init__(self, recorder: tracking.Recorder, claimed: str) -> None:
-        self.recorder = recorder
-        self._heart = lease.keep(recorder, claimed)
-
-    def end(self, status: str) -> None:
-        self.recorder.end(status)
-
-    def rest(self) -> None:
-        self._heart.stop()
-
-
-_open: list[_Open] = []  # at most one
+_open: list[tracking.Recorder] = []  # that of the comparison that this process is at
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 
@@ -49,20 +32,17 @@ class Comparison(Callback):
     """Hydra's hooks. A launcher other than ours does not say when its jobs were checked, so there it begins at once."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _leave()  # whatever this process was at before
+        os.environ.pop(RUNNING, None)
         if config.hydra.launcher._target_ != OURS:
-            try:
-                begin(config, config, config)
-            except Exception as error:  # which Hydra would turn into a warning
-                raise Carried(error) from error
+            begin(config, config, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if RUNNING not in os.environ:
             return
         try:
-            conclude("FINISHED")
+            conclude(config, "FINISHED")
         except Exception as error:  # which Hydra would turn into a warning
-            print(redaction.clean(f"lossbench: the comparison could not be ended: {error}"), file=sys.stderr)
+            print(f"lossbench: the comparison could not be ended: {error}", file=sys.stderr)
             raise SystemExit(1) from error
 
 
@@ -77,82 +57,66 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     HydraConfig.instance().set_config(job)
     experiment = str(cfg.experiment_name)
     store = open_store(cfg)
-    asked = [
-        [*map(redaction.shown, sweep.hydra.overrides.task)],
-        OmegaConf.to_container(sweep.hydra.sweeper, resolve=False),
-    ]
+    asked = [list(sweep.hydra.overrides.task), OmegaConf.to_container(sweep.hydra.sweeper, resolve=False)]
     key = hashlib.sha256(json.dumps([asked, origin.code()], default=str).encode()).hexdigest()[:16]
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
-    source = {"lossbench.code": origin.code(), "lossbench.command": origin.command()}
-    stopping.recording()
+    source = {
+        "lossbench.code": origin.code(),
+        "lossbench.command": origin.command(),
+        "lossbench.process": origin.process(),
+    }
     for found in store.find(same):
-        if found.info.status == "FINISHED":
-            continue
-        if claimed := lease.take(store.client, found.info.run_id, terminal.out().print):
-            os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
+        tags = found.data.tags
+        killed_for_good = found.info.status == "RUNNING" and origin.gone(tags["lossbench.process"])
+        if found.info.status in ("KILLED", "FAILED") or killed_for_good:
+            os.environ[RUNNING] = tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
-            _open[:] = [_Open(tracking.Recorder(store, found.info.run_id), claimed)]
-            note(source)
+            _open[:] = [tracking.Recorder(store, found.info.run_id)]
+            _open[0].tags(source)
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return os.environ[RUNNING], True
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     safe = re.sub(r"[^-.=\w]+", "_", experiment)  # in filters, files and shells
     name = f"{safe}-{now}-{secrets.token_hex(2)}"
-    mine = {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
-    begun = store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source, **mine})
-    _open[:] = [_Open(begun, mine[lease.PROCESS])]
+    _open[:] = [store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})]
     os.environ[RUNNING] = name
     return name, False
 
 
 def note(tags: Mapping[str, str]) -> None:
     """Tell something of the comparison that this process is at."""
-    _open[0].recorder.tags(tags)
+    _open[0].tags(tags)
 
 
-def conclude(status: str) -> None:
+def conclude(sweep: DictConfig, status: str) -> None:
     """Read the runs back from the store; print and record what they say; end the comparison.
 
-    Ctrl-C waits for that, and leaves it to be concluded again: by the same command, which has nothing else to do then.
+    Ctrl-C waits for that.
     """
-    with Stop() as stop:
-        _conclude(status, stop)
+    with Stop():
+        _conclude(sweep, status)
 
 
 def end_killed() -> None:
     """End a comparison that Ctrl-C kept from its conclusion."""
     if RUNNING in os.environ and _open:
-        _open[0].end("KILLED")
-        _leave()
+        del os.environ[RUNNING]
+        _open.pop().end("KILLED")
 
 
-def _leave() -> None:
-    os.environ.pop(RUNNING, None)
-    while _open:
-        _open.pop().rest()
-
-
-def _conclude(status: str, stop: Stop) -> None:
-    opened, name = _open[0], os.environ[RUNNING]
-    store, failed = opened.recorder.store, False
-    if not store.settled(0 if status == "KILLED" else None):
-        opened.end("KILLED")
-        _leave()
-        raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
+def _conclude(sweep: DictConfig, status: str) -> None:
+    store, name = open_store(sweep), os.environ.pop(RUNNING)
+    (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": name})
+    recorder = tracking.Recorder(store, found.info.run_id)
     try:
-        _report(opened.recorder, name)
+        _report(recorder, name)
     except BadInput as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
-        said = redaction.clean(repr(error), store.uri)
-        terminal.out().print(f"the report failed: {said}; python -m lossbench report {name} tries again")
-        failed = True
-    opened.end("KILLED" if stop() else status)
-    _leave()
-    shown = tracking.ui_command(store.uri, opened.recorder.run_id)
+        terminal.out().print(f"the report failed: {error!r}; python -m lossbench report {name} tries again")
+    recorder.end(status)
+    shown = tracking.ui_command(store.uri, found.info.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {shown}")
-    if failed and status == "FINISHED":  # else the caller says what went wrong before
-        raise SystemExit(1)
 
 
 def _report(recorder: tracking.Recorder, name: str) -> None:
@@ -176,5 +140,5 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
 def open_store(config: DictConfig) -> tracking.Store:
     """The store that a configuration records to."""
     uri = tracking.resolve(config.tracking.uri)
-    runs.reach(uri)
+    tracking.reach(uri)
     return runs.store(uri, config.tracking.artifacts)

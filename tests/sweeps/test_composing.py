@@ -36,9 +36,9 @@ class Counting:
 
 
 @pytest.fixture
-def loader(monkeypatch):
+def loader():
     settings.register()
-    monkeypatch.setenv("LOSSBENCH_SWEEP", "/nowhere")
+    OmegaConf.register_new_resolver("lossbench.cache", lambda: "/nowhere", replace=True)
     with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 
