@@ -5,22 +5,24 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import io
 import os
-import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from lossbench import streams, verbs
+from lossbench import machine, redaction, stopping, streams, verbs
+from lossbench.complaints import Carried
 from lossbench.core import BadInput, cache_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-USER_ERROR, FAILED, INTERRUPTED = 2, 1, 130
+USER_ERROR, FAILED = 2, 1
+SHOWS = {"--cfg", "--help", "--hydra-help", "--info"}
 
 
 def main() -> None:
@@ -29,23 +31,32 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises rather than prints: what to say is decided here
     if not {"", here := str(Path.cwd())} & set(sys.path):  # the console script, too, finds a loss beside the user
         sys.path.insert(0, here)
-    signal.signal(signal.SIGTERM, _terminate)
+    if (cores := machine.cores()) < (os.cpu_count() or 1):  # a quota, of which libraries know nothing when they load
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     streams.lenient()
     arguments = sys.argv[1:]
     try:
         verb, rest = _verb(arguments)
-        training = verb(rest) if verb else rest
-        if training is not None:  # `compare` is short for it
-            train(training)
+        if verb not in (None, verbs.compare):
+            verb(rest)
+            return
+        with redaction.held(rest) as words:
+            training = verb(words) if verb else words
+            if training is not None:  # `compare` is short for it
+                train(training)
+                if (tracking := sys.modules.get("lossbench.tracking")) and not tracking.settled():
+                    raise SystemExit(FAILED)
     except KeyboardInterrupt:
+        stopping.ended()
         if comparison := sys.modules.get("lossbench.sweeps.comparison"):
             comparison.end_killed()
         print("stopped: what was recorded until here is kept, and the same command goes on", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    except (Exception, _Alone) as error:
-        fault = error.args[0] if isinstance(error, _Alone) else error
+        raise SystemExit(stopping.STOPPED) from None
+    except (Exception, Carried) as error:
+        fault = error.args[0] if isinstance(error, Carried) else error
         if tracebacks:
-            raise fault from None
+            print(redaction.clean("".join(traceback.format_exception(fault)), *arguments), end="", file=sys.stderr)
+            raise SystemExit(FAILED) from None
         raise SystemExit(_say(fault, arguments)) from None
 
 
@@ -55,6 +66,7 @@ def console() -> None:
     Imports make a million objects that stay: looking through them for cycles again and again is a tenth of a sweep,
     and taking them apart at the end a second.
     """
+    stopping.heard()
     gc.set_threshold(100_000, 50, 100)
     code: Any = 0
     try:
@@ -95,7 +107,6 @@ def _version(arguments: list[str]) -> None:
 def train(arguments: list[str]) -> None:
     """One run, or with -m a comparison."""
     import hydra
-    from omegaconf import OmegaConf
 
     from lossbench import choices, complaints, overrides, settings
 
@@ -107,14 +118,25 @@ def train(arguments: list[str]) -> None:
         raise BadInput(complaints.stray(asked.bare, choices.CHOSEN, list(verbs.VERBS), named))
     if "hydra/sweeper=fair" in asked.settings and not asked.multirun:
         raise BadInput("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
-    OmegaConf.register_new_resolver("lossbench.cache", lambda: str(cache_folder()), replace=True)
+    os.environ["LOSSBENCH_SWEEP"] = str(
+        cache_folder() / "sweeps" / f"{machine.name()}-{os.getpid()}"
+    )  # for its workers, too
     settings.register()
     sys.argv[1:] = overrides.free(choices.deletable(asked, places).words())
-    hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)()
+    called = hydra.main(version_base="1.3", config_path=str(settings.CONFIGS), config_name="config")(_job)
+    with _discreet() if SHOWS & {name for name, _ in asked.options} else contextlib.nullcontext():
+        called()
 
 
-class _Alone(BaseException):
-    """Carries the error of a single run past Hydra, which would print the overrides before it."""
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    """For what only shows the configuration."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        sys.stdout.write(redaction.clean(said.getvalue()))
 
 
 def _job(cfg: DictConfig) -> float:
@@ -126,7 +148,7 @@ def _job(cfg: DictConfig) -> float:
     try:
         return _run(cfg, alone)
     except Exception as error:
-        raise (_Alone(error) if alone else error) from error
+        raise (Carried(error) if alone else error) from error
 
 
 def _run(cfg: DictConfig, alone: bool) -> float:
@@ -152,20 +174,15 @@ def _run(cfg: DictConfig, alone: bool) -> float:
     return result.objective
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does, rather than leave it RUNNING for ever."""
-    raise KeyboardInterrupt
-
-
 def _say(error: Exception, arguments: list[str]) -> int:
     """Tell what is wrong, in a line or two; the exit code."""
     from lossbench import choices, complaints
 
     known = complaints.complaint(error, arguments, lambda: choices.keys(choices.read(arguments)))
     if known is not None:
-        print(f"lossbench: {known}", file=sys.stderr)
+        print(redaction.clean(f"lossbench: {known}", *arguments), file=sys.stderr)
         return USER_ERROR
-    print(f"lossbench: {type(error).__name__}: {error}", file=sys.stderr)
+    print(redaction.clean(f"lossbench: {type(error).__name__}: {error}", *arguments), file=sys.stderr)
     print("this is a fault of the program or the machine; HYDRA_FULL_ERROR=1 shows where", file=sys.stderr)
     return FAILED
 

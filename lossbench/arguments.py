@@ -17,6 +17,7 @@ VALUED = {
     **{"--experimental-rerun": ""},
 }
 BOTH = {"--info": "-i"}  # with a value or without
+CONFIGURATIONS = ("job", "hydra", "all")  # values of --cfg
 WAYS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
 
 
@@ -74,6 +75,10 @@ def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:
             if not given and (not left or left[0].startswith("-") or "=" in left[0]):
                 raise BadInput(f"{word}: wants a value after it")
             options.append((name, value if given else left.pop(0)))
+            if name == "--cfg" and options[-1][1] not in CONFIGURATIONS:
+                raise BadInput(
+                    f"--cfg {options[-1][1]}: shows {', '.join(CONFIGURATIONS)}; --cfg job is that of the run"
+                )
         else:
             raise BadInput(_no_option(word, left[0] if left and not left[0].startswith("-") else "", offer))
     is_setting = [("=" in word and not word.startswith("=")) or word.startswith("~") for word in rest]

@@ -63,7 +63,13 @@ def device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise BadInput(f"device={name}: torch {torch.__version__} finds no GPU here; device=cpu or auto works")
-    return torch.device(name)
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"device={name}: no device; auto, cpu, cuda or cuda:0 works") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"device={name}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
+    return found
 
 
 def splits(cfg: DictConfig) -> Splits:
@@ -72,6 +78,10 @@ def splits(cfg: DictConfig) -> Splits:
     takes = described is not None and "kind" in described.parameters
     with seeded(int(cfg.get("seed") or 0), "data"):  # a function of somebody's own may draw from the global streams
         made: Splits = _call("dataset", cfg, drop=() if takes else ("kind",))
+    if not isinstance(made, Splits):
+        raise BadInput(
+            f"dataset._target_={cfg._target_}: gave {type(made).__name__}; a dataset gives lossbench.core.Splits"
+        )
     datasets.check(made)
     if made.facts.kind != cfg.kind:
         raise BadInput(f"dataset.kind={cfg.kind}: the dataset says it is {made.facts.kind}")
@@ -289,7 +299,7 @@ def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str,
     """One optimizer a player; what a loss learns is a group of its own beside the first player's."""
     own = list(loss.parameters()) if loss is not None else []
     # one fused call a step rather than one a tensor: a third less time for a small net on CPU
-    if "fused" in inspect.signature(get_class(cfg._target_)).parameters:
+    if "fused" in inspect.signature(found(cfg._target_, "optimizer._target_=")).parameters:
         cfg = OmegaConf.create({"fused": True, **_plain(cfg)})
     made = {}
     for name, player in nets.named_children():
@@ -306,7 +316,7 @@ def count_steps(train: DictConfig, examples: int) -> None:
 
 
 def plan(cfg: DictConfig) -> Plan:
-    settings = _plain(cfg, drop=("epochs",))
+    settings = _plain(cfg, drop=("epochs", "checkpoint_s", "threads"))
     settings["eval_every"] = cfg.eval_every or max(1, cfg.steps // EVALUATIONS)
     settings["record_every"] = cfg.record_every or max(1, settings["eval_every"] // 2)
     return Plan(**settings)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from lossbench import redaction
 from lossbench.core import BadInput
+from lossbench.faults import MACHINE
+
+
+class Carried(BaseException):
+    """Carries an error past Hydra, which would print the overrides before it, or make a warning of it."""
 
 
 def complaint(error: BaseException, arguments: list[str], keys: Callable[[], list[str]]) -> str | None:
@@ -25,11 +33,19 @@ def complaint(error: BaseException, arguments: list[str], keys: Callable[[], lis
     if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters? '([^']+)' require", str(error)):
         return _several(found[1] or found[2])
     if isinstance(error, OverrideParseException):
+        if redaction.shown(error.override) != error.override:  # why may repeat a part of a password
+            return f"{redaction.shown(error.override)}: not understood\nquote it for the shell, and once more for Hydra"
         why = error.message.splitlines()[0]
         return f"{error.override}: not understood: {why}\nquote it for the shell; a list is 'key=[1,2]'"
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         number = next((a for a in arguments if re.fullmatch(r"\w+=[-+\d.naif]+", a)), "a group")
         return f"{number}: a group takes a name, not a number"
+    if isinstance(error, ValueError) and (
+        found := re.search(r"--resolve flag|Only one of --|one subcommand", str(error))
+    ):
+        return _first(str(error))
+    if isinstance(error, OSError) and not isinstance(error, HydraException) and error.errno not in MACHINE:
+        return _file(error, arguments)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = f"{error}\n{error.__cause__ or ''}"
@@ -74,6 +90,19 @@ def stray(words: Sequence[str], groups: Sequence[str], verbs: Sequence[str], cho
     near = difflib.get_close_matches(first, verbs, n=1)
     hint = f"; nearest: {near[0]}" if near else ""
     return f"{first}: neither a verb ({', '.join(verbs)}) nor a setting (key=value){hint}"
+
+
+def _file(error: OSError, arguments: list[str]) -> str | None:
+    """The setting that names a file with which something is wrong, if one does."""
+    if error.errno == errno.ENAMETOOLONG:
+        word = max(arguments, key=len, default="")
+        return f"{word[:40]}…: too long for the name of a file"
+    path = Path(str(error.filename)).absolute()
+    for word in arguments:
+        asked = Path(word.partition("=")[2] or "/").absolute()
+        if path == asked or (path in asked.parents and not path.exists()):
+            return f"{word}: {error.strerror}: {error.filename}; another place may do"
+    return None
 
 
 def _several(word: str) -> str:

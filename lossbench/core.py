@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import hashlib
 import math
 import os
 import re
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -364,10 +368,59 @@ class Result:
 
 
 def cache_folder() -> Path:
-    """What is kept between runs: downloads, generated data, checkpoints. LOSSBENCH_CACHE, or the user's cache."""
+    """Where what is kept between runs is written: downloads, generated data, checkpoints.
+
+    LOSSBENCH_CACHE, or the user's cache; where that cannot be written, a temporary folder, which is said once.
+    Raises: BadInput where no temporary folder can be had either.
+    """
+    return _writable(_named_cache())
+
+
+def cached(name: str) -> Path:
+    """Where a file that is kept between runs would be read: in the cache, also where that can be read only."""
+    with contextlib.suppress(OSError, RuntimeError):
+        if (there := Path(_named_cache()).expanduser() / name).exists():
+            return there
+    return cache_folder() / name
+
+
+def _named_cache() -> str:
     import platformdirs
 
-    return Path(os.environ.get("LOSSBENCH_CACHE") or platformdirs.user_cache_path("lossbench"))
+    return os.environ.get("LOSSBENCH_CACHE") or str(platformdirs.user_cache_path("lossbench"))
+
+
+INSTEAD = "LOSSBENCH_TEMPORARY_CACHE"  # what worker processes use, too
+
+
+@cache
+def _writable(named: str) -> Path:
+    import tempfile
+
+    try:
+        folder = Path(named).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError) as error:  # the latter without a home
+        why = getattr(error, "strerror", None) or error
+    if instead := os.environ.get(INSTEAD):
+        return Path(instead)
+    try:
+        temporary = tempfile.mkdtemp(prefix="lossbench-")
+    except OSError as error:
+        raise BadInput(
+            f"LOSSBENCH_CACHE={named}: cannot be written ({why}), and nor can a temporary folder: {error}\n"
+            "LOSSBENCH_CACHE= takes a folder that can be written"
+        ) from error
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    os.environ[INSTEAD] = temporary
+    print(
+        f"the cache {named} cannot be written ({why}): nothing is kept for later calls; "
+        "LOSSBENCH_CACHE= takes another folder",
+        file=sys.stderr,
+    )
+    return Path(temporary)
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
-import socket
 import subprocess
 import sys
 from functools import cache
 
-from lossbench import __version__, catalogue, tracking
+from lossbench import __version__, catalogue, redaction
 from lossbench.settings import CONFIGS, HERE
 
 # each as far as can be from those before it, in CIE Lab, of those that are neither pale nor black nor grey
@@ -66,25 +64,6 @@ def _git(*words: str) -> str:
         return ""
 
 
-def process() -> str:
-    """This process, as `gone` can ask about it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def gone(process: str) -> bool:
-    """Whether a process has ended. One of another machine cannot be asked, so it counts as going on."""
-    host, _, number = process.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # somebody else's, so it is there
-        return False
-    return False
-
-
 def command() -> str:
     """What was typed, ready to be typed again."""
-    return tracking.shown(shlex.join(["python", "-m", "lossbench", *sys.argv[1:]]))
+    return shlex.join(["python", "-m", "lossbench", *map(redaction.shown, sys.argv[1:])])

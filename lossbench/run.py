@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import faults, origin, settings, tracking
+from lossbench import faults, origin, redaction, settings, stopping, terminal, tracking
 from lossbench.core import Result, Splits, Yardstick, cache_folder
 from lossbench.settings import Names
+from lossbench.tracking import lease
 from lossbench.trainee import Trainee
 
 if TYPE_CHECKING:
@@ -46,20 +47,27 @@ class Run:
     the loss is then refused as BadInput and leaves no record; anything else that fails still does.
     """
 
-    def __init__(self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "") -> None:
-        """`swept` is what the run is told apart by, beside its loss and its seed."""
+    def __init__(
+        self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "", left: Sequence[str] = ()
+    ) -> None:
+        """`swept` is what the run is told apart by, beside its loss and its seed.
+
+        `left` are records of it that earlier calls did not end; but for the one that goes on they are given up.
+        """
         self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
         self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
         reach(self.uri)
         self.key = settings.key(cfg)
         self.kind = TRIAL if cfg.tuning.arm == TRIAL else "run"
+        self.left = list(left)
         self.kept = self._checkpoint()
         self.state: Mapping[str, Any] | None = None
         self.result: Result | None = None
         self.error: BaseException | None = None
         self._trainee: Trainee | None = None
         self._recorder: tracking.Recorder | None = None
+        self._heart: lease.Heart | None = None
 
     def store(self) -> tracking.Store:
         return store(self.uri, self.cfg.tracking.artifacts)
@@ -69,15 +77,16 @@ class Run:
         """Tags of the runs among which an earlier call's of this one would be: of its comparison, or of its study."""
         if self.kind == TRIAL:
             return {"lossbench.study": self.cfg.tuning.study, "lossbench.kind": TRIAL}
+        if not self.comparison:
+            return {"lossbench.key": self.key, "lossbench.kind": "run", "lossbench.code": origin.code()}
         return {"lossbench.comparison": self.comparison, "lossbench.kind": "run"}
 
     def earlier(self, siblings: Sequence[MlflowRun] | None = None) -> Result | None:
         """The run of this configuration that an interrupted call of the same comparison has already finished.
 
-        One that it left unfinished no longer counts as a run of the comparison, unless this call goes on with it.
+        What it left unfinished is this run's to go on with, or to give up.
         """
-        opened = self.store()
-        for found in opened.find(self.siblings) if siblings is None else siblings:
+        for found in self.store().find(self.siblings | {"lossbench.key": self.key}) if siblings is None else siblings:
             tags = found.data.tags
             if tags.get("lossbench.key") != self.key:
                 continue
@@ -90,27 +99,71 @@ class Run:
                 primary = Yardstick(name, "", arrow == "↑", unit)
                 outcome = tags.get("lossbench.outcome", "finished")
                 return Result(outcome, found.info.run_id, far, None, primary, {"val": {name: value}}, 0.0)
-            if not self.kept.exists():
-                opened.client.set_tag(found.info.run_id, "lossbench.kind", "superseded")
-                if found.info.status == "RUNNING":  # its process was killed before it could say so
-                    opened.client.set_terminated(found.info.run_id, "KILLED")
+            self.left.append(found.info.run_id)
         return None
 
     def open(self) -> None:
         """Open the record, or the one that goes on, unless it is open: with what the configuration says."""
-        from lossbench.engine import checkpoints
-
         if self._recorder is not None:
             return
         opened = self.store()
-        self.state = checkpoints.take(self.kept)
+        self.state = self._last_state()
+        claimed = "" if self.comparison else self._claimed(opened)
         self._recorder = opened.resume(self.state["run_id"]) if self.state else None
         if self._recorder is None:
             self.state = None
             self._begin()
+        elif claimed:
+            self._heart = lease.keep(self.recorder, claimed)
+        self._give_up(self.recorder.run_id)
+
+    def _last_state(self) -> Mapping[str, Any] | None:
+        """Where an earlier call of this run came to, if it can be trusted."""
+        from lossbench.engine import checkpoints
+
+        try:
+            return checkpoints.read(self.kept)
+        except checkpoints.Broken as error:
+            terminal.out().print(f"{self.label}: starts again from step 0: its checkpoint is broken ({error})")
+            return None
+
+    def _claimed(self, opened: tracking.Store) -> str:
+        """Records of a run alone are anybody's who asks for the same: claim those that nobody is at any more.
+
+        The lease on the one that goes on, if it does; the others are left.
+        """
+        claimed = ""
+        for found in opened.find(self.siblings):
+            goes_on = self.state is not None and self.state["run_id"] == found.info.run_id
+            mine = not found.data.tags.get("lossbench.comparison")
+            if not mine or not (goes_on or found.info.status == "RUNNING"):
+                continue
+            took = lease.take(opened.client, found.info.run_id, terminal.out().print)
+            if goes_on:
+                claimed = took or ""
+            elif took:
+                self.left.append(found.info.run_id)
+        if not claimed:
+            self.state = None
+        return claimed
+
+    def _give_up(self, opened: str) -> None:
+        """What earlier calls left of this run and this one does not go on with counts no longer."""
+        client = self.store().client
+        for run_id in self.left:
+            if run_id != opened:
+                client.set_tag(run_id, "lossbench.kind", "superseded")
+                client.set_terminated(run_id, "KILLED")
+        self.left = []
 
     def _begin(self) -> None:
-        recorder = self._recorder = self.store().start(self.cfg.experiment_name, self.label, self._tags())
+        stopping.recording()
+        tags = self._tags()
+        if not self.comparison:
+            tags |= {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
+        recorder = self._recorder = self.store().start(self.cfg.experiment_name, self.label, tags)
+        if not self.comparison:
+            self._heart = lease.keep(recorder, tags[lease.PROCESS])
         unknown = () if self._trainee or self.cfg.train.epochs is None else ("train.steps",)  # of epochs, until built
         recorder.params({name: value for name, value in self._params().items() if name not in unknown})
         self._keep_configuration()
@@ -118,7 +171,7 @@ class Run:
     def _keep_configuration(self) -> None:
         if self.kind == "run":  # a trial's parameters tell as much
             with self.recorder.files() as folder:
-                OmegaConf.save(_recorded(self.cfg), folder / "config.yaml", resolve=True)
+                OmegaConf.save(OmegaConf.create(_recorded(self.cfg)), folder / "config.yaml")
 
     def build(self, splits: Splits | None = None) -> Trainee:
         """What trains, with the seed's initial weights; epochs become steps."""
@@ -159,8 +212,9 @@ class Run:
         self.open()
         if self.state is not None and self.state["data"] != self.trainee.splits.facts.fingerprint:
             self.state = None
-            self.recorder.end("KILLED")
+            self.left.append(self.recorder.run_id)
             self._begin()
+            self._give_up(self.recorder.run_id)
         return int(self.state["steps"]) if self.state else 0
 
     def start(self, stack: int) -> None:
@@ -192,17 +246,36 @@ class Run:
 
         With nothing yet that validation could choose, the objective is missing.
         """
-        from lossbench.engine import checkpoints
-
         primary = self.trainee.task.yardsticks[0]
         self.recorder.metrics(fitted.steps, {"time/train_s": fitted.train_s})
         values = {"val": {primary.name: fitted.best_value}}
         result = Result(PAUSED, self.recorder.run_id, fitted.steps, None, primary, values, fitted.train_s)
         self._tell(result)
         self.recorder.close("KILLED")
-        data = self.trainee.splits.facts.fingerprint
-        checkpoints.save(self.kept, {**state, "run_id": self.recorder.run_id, "data": data})
+        self.state = state
         return result
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        """Keep what trains in place of what was kept before; the points that it has recorded have to be written."""
+        from lossbench.engine import checkpoints
+
+        data = self._trainee.splits.facts.fingerprint if self._trainee else state["data"]
+        checkpoints.save(self.kept, {**state, "run_id": self.recorder.key, "data": data})
+
+    def ended(self, result: Result) -> None:
+        """All of its record is written, so that nothing needs to be kept but of a pause."""
+        from lossbench.engine import checkpoints
+
+        self.result = result
+        self._rest()
+        if result.outcome == PAUSED and self.state is not None:
+            self.keep(self.state)
+        else:
+            checkpoints.drop(self.kept)
+
+    def _rest(self) -> None:
+        if self._heart is not None:
+            self._heart.stop()
 
     def _tell(self, result: Result) -> None:
         told = {"outcome": result.outcome, "objective": result.objective, "steps": result.steps}
@@ -211,8 +284,8 @@ class Run:
     def end_early(self, error: BaseException, state: Mapping[str, Any] | None = None) -> None:
         """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended; open it first, if need be.
 
-        With a state, the same command goes on from there. A store that takes no end leaves the record RUNNING, which
-        counts as missing.
+        With a state, the same command goes on from there; without, from where it was last kept, but for what the loss
+        is to blame for. A store that takes no end leaves the record RUNNING, which counts as missing.
         """
         from lossbench.engine import checkpoints
 
@@ -223,10 +296,12 @@ class Run:
             return
         with contextlib.suppress(Exception):
             self.open()
+            self._rest()
             self._close(self.recorder, error)
             if state:
-                data = self._trainee.splits.facts.fingerprint if self._trainee else state["data"]
-                checkpoints.save(self.kept, {**state, "run_id": self.recorder.run_id, "data": data})
+                self.keep(state)
+            elif self.outcome == "failed":
+                checkpoints.drop(self.kept)
 
     def abandon(self, error: BaseException) -> None:
         """End the record that another process began for this run and cannot end any more; open one if it did not."""
@@ -246,7 +321,7 @@ class Run:
 
     def _close(self, recorder: tracking.Recorder, error: BaseException) -> None:
         outcome = faults.outcome(error)
-        said = f"{type(error).__name__}: {error}"[:500]
+        said = redaction.clean(f"{type(error).__name__}: {error}", self.uri)[:500]
         told = {"lossbench.outcome": outcome, "lossbench.error": said, "lossbench.steps": recorder.last_step}
         recorder.end_early("KILLED" if outcome == "killed" else "FAILED", told)
 
@@ -276,11 +351,14 @@ class Run:
 
     def _built(self, stack: int) -> dict[str, str]:
         """What is known of the run once it is built."""
+        import torch
+
         trainee = self.trainee
         return {
             "lossbench.data": trainee.splits.facts.fingerprint,
             "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
             "lossbench.stack": str(stack),
+            "lossbench.threads": str(torch.get_num_threads()),
             "lossbench.weights": trainee.nets.initial,
             "lossbench.loss_parameters": str(trainee.loss_parameters),
             **({"lossbench.adapted": trainee.adapted} if trainee.adapted else {}),
@@ -298,10 +376,11 @@ class Run:
     def _params(self) -> dict[str, Any]:
         names = self.names
         named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
-        told = settings.flat(_recorded(self.cfg))
+        told = settings.leaves(_recorded(self.cfg))
         return named | {name: value for name, value in told.items() if not name.startswith(("search", "tuning."))}
 
 
-def _recorded(cfg: DictConfig) -> DictConfig:
-    """The configuration as it may be kept: without the password of the store."""
-    return OmegaConf.merge(cfg, {"tracking": {"uri": tracking.shown(cfg.tracking.uri)}})  # type: ignore[return-value]
+def _recorded(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as it may be kept: without passwords and tokens."""
+    recorded: dict[str, Any] = redaction.hidden(OmegaConf.to_container(cfg, resolve=True))
+    return recorded

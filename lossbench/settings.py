@@ -33,9 +33,15 @@ TASKS = {
 """What training means for each kind of problem."""
 
 
-BESIDE = ("tracking.", "experiment_name", "question", "search", "tuning.study", "tuning.trial", "tuning.until")
+BESIDE = (
+    "tracking.", "train.checkpoint_s", "experiment_name", "question", "search",
+    "tuning.study", "tuning.trial", "tuning.until",
+)  # fmt: skip
 """Settings that decide none of a run's numbers."""
 
+MOST = 10**12  # steps: more than any machine takes in a life
+
+THREADS = 256  # far more than help one step; a system has an end of them
 EXPERIMENT = 200  # bytes of its name: of a file's 255, less what a comparison's name adds
 
 
@@ -51,6 +57,8 @@ class Train:
     precision: str = MISSING
     compile: str | None = None
     per_class: int | None = None
+    checkpoint_s: float = MISSING
+    threads: int | None = None
 
 
 @dataclass
@@ -130,9 +138,9 @@ def check(cfg: DictConfig, names: Names) -> None:
     train = cfg.train
     demand("seed", cfg.seed, lambda v: v >= 0, "0 or above")
     for key in ("steps", "batch_size"):
-        demand(f"train.{key}", train[key], lambda v: v >= 1, "at least 1")
+        demand(f"train.{key}", train[key], lambda v: 1 <= v <= MOST, f"at least 1, and at most {MOST:,}")
     if train.epochs is not None:
-        demand("train.epochs", train.epochs, lambda v: v > 0, "above 0, or null")
+        demand("train.epochs", train.epochs, lambda v: 0 < v <= MOST, f"above 0, and at most {MOST:,}, or null")
     for key in ("eval_every", "record_every"):
         if train[key] is not None:
             demand(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
@@ -140,6 +148,9 @@ def check(cfg: DictConfig, names: Names) -> None:
         demand("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
         if train.batch_size % train.per_class:
             raise BadInput(f"train.batch_size={train.batch_size}: no multiple of train.per_class={train.per_class}")
+    demand("train.checkpoint_s", train.checkpoint_s, lambda v: v > 0, "above 0, such as 10")
+    if train.threads is not None:
+        demand("train.threads", train.threads, lambda v: 1 <= v <= THREADS, f"1 to {THREADS}, or null")
     if train.clip_norm is not None:
         demand("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
     _choice("train.schedule", train.schedule, ("constant", "cosine"))

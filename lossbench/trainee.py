@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -224,39 +221,6 @@ def on_device(split: Split, device: torch.device) -> Split:
         moved = _on_devices[key] = split.to(device)
         weakref.finalize(split, _on_devices.pop, key, None)  # before its id may be another's
     return moved
-
-
-class Stop:
-    """While entered, Ctrl-C and SIGTERM ask for an end after the current step; a second one does not wait for it.
-
-    One inside another starts asked where the outer one was: a sweep's spares its runs' records an interrupt at any
-    line, and the next training ends before its first step.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> Stop:
-        here = threading.current_thread() is threading.main_thread()  # elsewhere Python takes no signals
-        numbers = (signal.SIGINT, signal.SIGTERM) if here else ()
-        self._before = {number: signal.signal(number, self._ask) for number in numbers}
-        outer = [getattr(handler, "__self__", None) for handler in self._before.values()]
-        self._asked = any(isinstance(stop, Stop) and stop() for stop in outer)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self._asked and error[0] is None:  # in the last step, after which nobody asked
-            raise KeyboardInterrupt
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
 
 
 def _reset_peak(device: str) -> bool:

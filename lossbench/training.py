@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lossbench import terminal
+from lossbench import machine, terminal
 from lossbench.core import BadInput, Result, Yardstick
 from lossbench.run import Run
 from lossbench.settings import Names
-from lossbench.trainee import Stop
+from lossbench.stopping import Stop
 
 if TYPE_CHECKING:
     from lossbench.engine import Fitted
+    from lossbench.engine.fit import Keep
+
+SHARE = 0.01  # of training, that keeping it may take
 
 
 def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result, Sequence[Yardstick]]:
@@ -28,6 +32,8 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
     Raises: BadInput for what cannot be built; outside a comparison nothing is recorded then. Whatever else ends the
     training early is recorded as FAILED, or KILLED after Ctrl-C, with what was evaluated until then.
     """
+    from lossbench.engine import pace
+
     one = Run(cfg, names, comparison)
     if comparison and (earlier := one.earlier()):
         return earlier, (earlier.primary,)
@@ -42,12 +48,24 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
         raise
     if trainee.adapted:
         terminal.out().print(f"{names.loss} {trainee.adapted}")
-    with terminal.bar(one.label, trainee.plan.steps) as bar:
+    with terminal.bar(one.label, trainee.plan.steps) as bar, pace.using(_threads(one)):
         train([one], news=bar.news, watch=bar.advance)
     if one.error is not None:
         raise one.error
     assert one.result is not None
     return one.result, trainee.task.yardsticks
+
+
+def _threads(one: Run) -> int | None:
+    """How many threads a run that trains alone begins with; None for what torch likes."""
+    import torch
+
+    from lossbench.engine import pace
+
+    if one.cfg.train.threads or one.trainee.device.type != "cpu":
+        return one.cfg.train.threads
+    most = min(torch.get_num_threads(), machine.cores())  # of which the user has the first word: OMP_NUM_THREADS
+    return pace.threads(one.trainee.replica(lambda step, values: None), one.trainee.plan, most)
 
 
 Watch = Callable[[int, int], None]
@@ -67,10 +85,13 @@ def train(
 
     Raises: KeyboardInterrupt after Ctrl-C, with all runs ended as KILLED that have not ended otherwise.
     """
+    from lossbench.engine import pace
+
     try:
         started = [one for one in runs if _started(one, len(runs))]
         if started:
-            _train(started, watch, news)
+            with pace.using(None):  # however many threads are left at the end, they measure, too
+                _train(started, watch, news)
     except BaseException as error:  # whatever it is, no record stays RUNNING
         for one in runs:
             one.end_early(error)
@@ -98,8 +119,8 @@ def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
         runs[0].store().flush([one.recorder for one in runs])
 
     try:
-        with Stop() as stop:
-            fitted = fit(runs, stop, advance, news)
+        with Stop() as stop, Keeper(runs) as keep:
+            fitted = fit(runs, stop, advance, news, keep)
     except Interrupted as interrupted:
         for one, state in zip(runs, interrupted.states, strict=True):
             one.end_early(interrupted, state)
@@ -134,14 +155,16 @@ def _finish(runs: Sequence[Run], fitted: Sequence[Fitted], states: Sequence[Mapp
     for one, result in measured:
         try:
             one.recorder.wait()
-            one.result = result
+            one.ended(result)
         except Exception as error:
             one.end_early(error)
 
 
-def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News) -> list[Fitted]:
-    """What the engine gives for these runs, every point of it recorded."""
-    from lossbench.engine import fit
+def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News, keep: Keep) -> list[Fitted]:
+    """What the engine gives for these runs, every point of it recorded, and every change of threads."""
+    import torch
+
+    from lossbench.engine import fit, pace
 
     def recording(one: Run) -> Callable[[int, Mapping[str, float]], None]:
         def record(step: int, values: Mapping[str, float]) -> None:
@@ -150,11 +173,64 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News)
 
         return record
 
+    first = runs[0]
+    replicas, plan = [one.trainee.replica(recording(one)) for one in runs], first.trainee.plan
+    begun, counts = first.state["steps"] if first.state else 0, [str(torch.get_num_threads())]
+
+    def changed(steps: int, threads: int) -> None:
+        counts.append(f"{threads} from step {begun + steps}")
+        for one in runs:
+            one.recorder.tags({"lossbench.threads": ", ".join(counts)})
+
+    if first.cfg.train.threads is None and first.trainee.device.type == "cpu":
+        stop = pace.Pace(replicas, plan, stop, changed)
     return fit(
-        [one.trainee.replica(recording(one)) for one in runs],
-        runs[0].trainee.plan,
+        replicas,
+        plan,
         states=[one.state for one in runs],
-        until=runs[0].cfg.tuning.until,
+        until=first.cfg.tuning.until,
         stop=stop,
         watch=watch,
+        keep=keep,
     )
+
+
+class Keeper:
+    """Keeps what trains every `train.checkpoint_s` seconds, or as seldom as it takes to cost no more than its share.
+
+    On a thread of its own, once the points that came before are safe: who goes on from there finds them in the record.
+    Leaving waits for it.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+        self._every_s = runs[0].cfg.train.checkpoint_s
+        self._due = time.monotonic() + self._every_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keep")
+        self._kept: Future[float] | None = None
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
+
+    def __call__(self, states: Callable[[], Sequence[Mapping[str, Any] | None]]) -> None:
+        since = time.monotonic()
+        if since < self._due or (self._kept is not None and not self._kept.done()):
+            return
+        before = self._kept.result() if self._kept is not None else 0.0
+        for one in self._runs:
+            one.recorder.send()
+        sent = [one.recorder.sent for one in self._runs]
+        self._kept = self._thread.submit(self._keep, states(), sent)
+        took = time.monotonic() - since + before
+        self._due = since + max(self._every_s, took / SHARE)
+
+    def _keep(self, states: Sequence[Mapping[str, Any] | None], sent: Sequence[Sequence[Future[Any]]]) -> float:
+        """The processor time that it took."""
+        since = time.thread_time()
+        for one, state, points in zip(self._runs, states, sent, strict=True):
+            if state is not None and one.recorder.safe(points):
+                one.keep(state)
+        return time.thread_time() - since

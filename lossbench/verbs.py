@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from lossbench.arguments import Arguments
 from lossbench.core import BadInput
 
+SEEDS = 100_000  # of a comparison, all of which are composed before the first one trains
 COMPARE = """usage: python -m lossbench compare dataset=DATASET [losses=a,b] [seeds=10] [tune=TRIALS] [key=value …]
 
 Train these losses, by default all that fit, on the same data with the same seeds; then a table and report.html.
@@ -33,8 +34,12 @@ def compare(arguments: list[str]) -> list[str] | None:
     if asked.bare:
         raise BadInput(_stray_of_compare(asked))
     seeds = asked.value("seeds") or "10"
-    if not seeds.isdigit() or int(seeds) < 1:
-        raise BadInput(f"seeds={seeds}: how many paired seeds, at least 1; certain ones are 'seed=3,5'")
+    if not seeds.isdigit() or not 1 <= int(seeds) <= SEEDS:
+        raise BadInput(
+            f"seeds={seeds}: how many paired seeds, at least 1, at most {SEEDS:,}; certain ones are 'seed=3,5'"
+        )
+    if asked.value("seed") == "":
+        raise BadInput("seed=: wants numbers with commas between; without it, there are ten")
     for mine, ours in (("losses", "loss"), ("seeds", "seed")):
         if None not in (asked.value(mine), asked.value(ours)):
             raise BadInput(f"{mine}={asked.value(mine)}: and {ours}={asked.value(ours)}; give one of them")
@@ -46,7 +51,7 @@ def compare(arguments: list[str]) -> list[str] | None:
         losses = ",".join(_fitting(asked, rest))
         if not any(word.startswith("hydra/launcher=") for word in rest):  # others know no such setting
             more = ["hydra.launcher.leave_out=true"]
-    if tune := asked.value("tune"):
+    if (tune := asked.value("tune")) is not None:
         if not tune.isdigit() or int(tune) < 1:
             raise BadInput(f"tune={tune}: how many trials of each loss, at least 1")
         more += ["hydra/sweeper=fair", f"hydra.sweeper.trials={tune}"]
@@ -97,7 +102,7 @@ def list_losses(arguments: list[str]) -> None:
         kind = str(choices.composed([f"dataset={asked.dataset}"], asked.folders).dataset.kind)
         title = f"losses that fit {asked.dataset} ({kind})"
         found = families.families([entry for entry in entries if kind in entry.kinds], guests=False)
-    if not asked.html:
+    if asked.html is None:
         terminal.out().print(terminal.catalogue(found, title))
         for group in () if asked.dataset else ("dataset", "model", "optimizer", "experiment"):
             terminal.out().print(f"{group}s: {', '.join(choices.names(group, asked.folders))}", soft_wrap=True)
@@ -136,6 +141,8 @@ def _list_arguments(arguments: list[str]) -> argparse.Namespace:
             raise BadInput(f"list: {word} is not understood; list, or list {said}")
     named = [word for word in asked.words if word.startswith("dataset=")]
     asked.dataset = named[-1].partition("=")[2] if named else ""
+    if named and not asked.dataset:
+        raise BadInput("list: dataset=: wants a name; without it, every loss is listed")
     return asked
 
 
@@ -274,6 +281,8 @@ def verify(arguments: list[str]) -> None:
     from lossbench import terminal
     from lossbench.truths import verify as truths
 
+    if asked.html is not None:
+        _written(asked.html, "", "verify: --html", mode="a")  # before the minutes that measuring takes
     outcomes = list(truths.all_of(truths.chosen(asked.names)))
     terminal.out().print(truths.table(outcomes))
     if asked.html:
@@ -291,7 +300,10 @@ def _train_studies(names: list[str], store: str | None) -> None:
     from lossbench import terminal, tracking
     from lossbench.truths import empirical, studies
 
-    uri = tracking.resolve(store or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    uri = tracking.resolve(
+        store if store is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    )
+    tracking.reach(uri)
     console, failed = terminal.out(), False
     for study in empirical.chosen(names):
         judged = studies.judged(study, uri)
@@ -301,10 +313,11 @@ def _train_studies(names: list[str], store: str | None) -> None:
         raise SystemExit(1)
 
 
-def _written(path: str, text: str, setting: str) -> None:
+def _written(path: str, text: str, setting: str, mode: str = "w") -> None:
     """Raises: BadInput for a file that cannot be written."""
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        with Path(path).open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise BadInput(f"{setting} {path}: cannot be written: {error.strerror}") from error
 
@@ -313,7 +326,9 @@ def _recorded(asked: str | None) -> str:
     """The store that was asked for, or the default one. Raises: BadInput where nothing is recorded there yet."""
     from lossbench import tracking
 
-    uri = tracking.resolve(asked or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    uri = tracking.resolve(
+        asked if asked is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    )
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
     tracking.reach(uri)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,7 +13,7 @@ from recorded import numbers, runs
 from small import SMALL
 
 from lossbench import settings, tracking
-from lossbench.trainee import Stop
+from lossbench.stopping import Stop
 
 SHORT = ["train.steps=40", "train.eval_every=20"]
 
@@ -45,29 +48,89 @@ def test_what_was_evaluated_survives(number, status, process, store):
         assert "Traceback" not in err
 
 
-def test_a_stopped_run_goes_on_to_the_bit(process, lossbench, store):
-    """Stopped and called again is one run, with the points of a run that nobody stopped."""
-    words = [
-        "optimizer=adamw",
-        "train.schedule=cosine",
-        "train.steps=12000",
-        "train.record_every=140",
-        *SMALL["regression"],
-    ]
-    started = process(*words)
-    run = wait_for(store, "val/mae", 2)
-    started.send_signal(signal.SIGINT)
+LONG = [
+    "optimizer=adamw",
+    "train.schedule=cosine",
+    "train.steps=12000",
+    "train.record_every=140",
+    "train.checkpoint_s=0.2",
+    *SMALL["regression"],
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, migrated, cache):
+    """Every point of the long run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copy(migrated, folder / "mlflow.db")
+    subprocess.run([sys.executable, "-m", "lossbench", *LONG], cwd=folder, check=True, capture_output=True)
+    there = tracking.Store(f"sqlite:///{folder}/mlflow.db")
+    (run,) = runs(there)
+    return numbers(there, run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_stopped_run_goes_on_to_the_bit(number, process, lossbench, store, undisturbed):
+    """Stopped or killed and called again is one run, with the points of a run that nobody stopped."""
+    started = process(*LONG)
+    run = wait_for(store, "val/mae", 5)
+    started.send_signal(number)
     started.communicate(timeout=60)
-    assert store.client.get_run(run.info.run_id).info.status == "KILLED"
-    assert lossbench(*words).code == 0
+    told = store.client.get_run(run.info.run_id)
+    assert told.info.status == ("RUNNING" if number == signal.SIGKILL else "KILLED")
+    before = max(p.step for p in store.client.get_metric_history(run.info.run_id, "train/loss"))
+    again = lossbench(*LONG)
+    assert again.code == 0
     (resumed,) = runs(store)
     assert resumed.info.run_id == run.info.run_id
     assert resumed.info.status == "FINISHED"
     assert resumed.data.tags["lossbench.outcome"] == "finished"
+    assert numbers(store, resumed) == undisturbed
+    assert before < 12000
+    assert not runs(store, "superseded")
+
+
+def test_a_run_that_was_killed_before_it_was_kept_is_given_up(process, lossbench, store):
+    words = ["train.steps=20000", *SMALL["regression"]]
+    started = process(*words, "train.checkpoint_s=1000")
+    wait_for(store, "val/mae")
+    started.kill()
+    started.communicate(timeout=60)
     assert lossbench(*words).code == 0
-    whole, resumed = runs(store)
-    assert numbers(store, whole) == numbers(store, resumed)
-    assert len(numbers(store, whole)["val/mae"]) == 20
+    (given_up,) = runs(store, "superseded")
+    assert given_up.info.status == "KILLED"
+    (run,) = runs(store)
+    assert run.info.status == "FINISHED"
+
+
+def test_a_broken_checkpoint_is_said_and_the_run_starts_again(process, lossbench, store, cache, undisturbed):
+    started = process(*LONG)
+    wait_for(store, "val/mae", 5)
+    started.kill()
+    started.communicate(timeout=60)
+    kept = max((cache / "checkpoints").glob("*.pt"), key=lambda path: path.stat().st_mtime)
+    whole = bytearray(kept.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    kept.write_bytes(whole)
+    said = lossbench(*LONG)
+    assert said.code == 0
+    assert "broken" in said.out
+    (run,) = runs(store)
+    assert numbers(store, run) == undisturbed
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("after_s", [0.5, 1.5, 2.5])
+def test_a_stop_while_the_program_starts_leaves_at_once(after_s, process, store):
+    started = process("-m", "train.steps=100000", "loss=mse,mae", *SMALL["regression"])
+    time.sleep(after_s)
+    assert not runs(store, "comparison")
+    since = time.monotonic()
+    started.send_signal(signal.SIGTERM)
+    _, err = started.communicate(timeout=30)
+    assert time.monotonic() - since < 5
+    assert started.returncode in (130, -signal.SIGTERM)
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "KILLED"), (signal.SIGKILL, "RUNNING")])
@@ -98,6 +161,26 @@ def test_an_interrupted_comparison_goes_on(number, status, process, store):
     }
     goes_on = number == signal.SIGINT  # killed with −9 they start again, under another id
     assert ({r.info.run_id for r in found} == begun) == goes_on
+
+
+def test_a_comparison_that_is_stopped_at_its_report_has_only_that_left_to_do(lossbench, store, monkeypatch):
+    from lossbench.analysis import report
+
+    words = ["-m", "loss=mse,mae", *SHORT, *SMALL["regression"]]
+
+    def stopped(*asked, **how):
+        signal.raise_signal(signal.SIGTERM)
+        return made(*asked, **how)
+
+    made = report.make
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "make", stopped)
+        assert lossbench(*words).code == 130
+    before = {run.info.run_id for run in runs(store)}
+    assert lossbench(*words).code == 0
+    assert {run.info.run_id for run in runs(store)} == before
+    (comparison,) = runs(store, "comparison")
+    assert comparison.info.status == "FINISHED"
 
 
 def test_two_processes_open_one_new_store_at_once(process, here):

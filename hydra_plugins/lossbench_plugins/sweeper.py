@@ -10,11 +10,14 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from lossbench.core import demand
 
 TARGET = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
 NODE: dict[str, Any] = {"_target_": TARGET, "max_batch_size": None, "params": {}}
@@ -23,13 +26,33 @@ ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=NODE, pro
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own, save that a setting of a loss is swept for the losses that have it."""
+    """Hydra's own, save that a setting of a loss is swept for the losses that have it, and that no file is written."""
 
-    def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
-        from lossbench.sweeps.own import distribute
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from lossbench.sweeps.folder import folder
 
         assert self.hydra_context is not None
         assert self.config is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        asked = parser.parse_overrides([*self._parse_config(), *arguments])
+        returns: list[Sequence[JobReturn]] = []
+        with folder(self.config):
+            for batch in self.split_arguments(asked, self.max_batch_size):
+                self.validate_batch_is_legal(batch)
+                returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+                for returned in returns[-1]:
+                    _ = returned.return_value  # raises what the job met
+        return returns
+
+    def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+        from lossbench.sweeps.own import discrete, distribute
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        discrete(overrides)
+        size = 1 if max_batch_size is None else max_batch_size
+        demand("hydra.sweeper.max_batch_size", size, lambda size: size >= 1, "at least 1, or null")
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         jobs = distribute(self.hydra_context.config_loader, self.config, jobs)
         return list(self.split_overrides_to_chunks(jobs, max_batch_size))
@@ -51,6 +74,8 @@ class FairSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        from lossbench.sweeps.folder import folder
         from lossbench.sweeps.tuning.sweep import sweep
 
-        return sweep(self.launcher, self.context, self.config, self.settings, arguments)
+        with folder(self.config):
+            return sweep(self.launcher, self.context, self.config, self.settings, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
+GREY = "#666666"  # a run that has no colour
 NEWEST = 5  # comparisons that are offered where an unknown one was asked for
 NAMED = ("loss", "dataset", "model", "seed")
 FAILED = BLAMED  # what a loss is to blame for; killed and error are others' doing, so such runs are missing
@@ -114,7 +116,8 @@ def read(client: MlflowClient, asked: str | None) -> Records:
         name = asked
         chosen = [c for c in comparisons if c.info.experiment_id == experiment.experiment_id]
         found = search(client, [experiment.experiment_id], {"lossbench.kind": "run"})
-    runs = sorted(found, key=lambda run: run.info.start_time)
+    asked_for = {run.data.tags.get("lossbench.token", run.info.run_id): run for run in sorted(found, key=_told)}
+    runs = sorted(asked_for.values(), key=lambda run: run.info.start_time)  # each once, whatever a server made
     chosen.sort(key=lambda c: c.info.start_time)
     commands = [c.data.tags.get("lossbench.command", "") for c in chosen]
     params = pd.DataFrame(
@@ -125,6 +128,10 @@ def read(client: MlflowClient, asked: str | None) -> Records:
     table = _table(runs, params, shown)
     searches = {study: replace(search, loss=shown[search.loss]) for study, search in searches.items()}
     return Records(name, table, params, [command for command in commands if command], searches)
+
+
+def _told(run: Run) -> int:
+    return len(run.data.metrics) + len(run.data.tags)
 
 
 def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str]) -> Iterator[Run]:
@@ -173,13 +180,14 @@ def _table(found: list[Run], params: pd.DataFrame, shown: Mapping[str, str] | No
 
 def row(run: Run) -> dict[str, Any]:
     tags = run.data.tags
+    colour = tags.get("mlflow.runColor", "")
     sources = {_source(entry.dataset.source) for entry in run.inputs.dataset_inputs} if run.inputs else set()
     return {
         "run_id": run.info.run_id,
         "start": run.info.start_time,
         "status": run.info.status,
         "outcome": tags.get("lossbench.outcome", run.info.status.lower()),
-        "colour": tags.get("mlflow.runColor", "#666666"),
+        "colour": colour if re.fullmatch(r"#[0-9a-fA-F]{6}", colour) else GREY,  # in MLflow, anybody sets it
         "yardsticks": [tuple(entry) for entry in json.loads(tags.get("lossbench.yardsticks", "[]"))],
         "objective": number(tags.get("lossbench.objective")),
         "step": number(tags.get("lossbench.diverged_step")),

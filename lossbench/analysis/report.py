@@ -76,8 +76,8 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
         "table.md": tables.markdown(report.verdicts, report.sentences, report.tunings),
         "table.csv": tables.csv(report.verdicts),
         "table.tex": tables.latex(report.verdicts),
-        "differences.csv": _differences(report).to_csv(index=False),
-        "runs.csv": report.records.runs.drop(columns=["yardsticks", "probe", "remarks"]).to_csv(index=False),
+        "differences.csv": tables.separated(_differences(report)),
+        "runs.csv": tables.separated(report.records.runs.drop(columns=["yardsticks", "probe", "remarks"])),
         **_tuned(report),
     }
     for name, text in files.items():
@@ -96,8 +96,8 @@ def _tuned(report: Report) -> dict[str, str]:
         for search in one.searches
     }
     return {
-        "trials.csv": pd.concat([one.trials for one in made], ignore_index=True).to_csv(index=False),
-        "tuning.csv": tables.tuned(list(made)).to_csv(index=False),
+        "trials.csv": tables.separated(pd.concat([one.trials for one in made], ignore_index=True)),
+        "tuning.csv": tables.separated(tables.tuned(list(made))),
         **experiments,
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -10,6 +12,7 @@ from lossbench.analysis.answer import amount, counted
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
 COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable")
 
 
@@ -99,7 +102,18 @@ def _ends(low: float, high: float) -> str:
 
 
 def csv(verdicts: Sequence[Verdict]) -> str:
-    return numbers(verdicts).to_csv(index=False)
+    return separated(numbers(verdicts))
+
+
+def separated(table: pd.DataFrame) -> str:
+    """A table as CSV. Names are anybody's: none of them is a formula to the program that opens it."""
+    return table.rename(columns=_no_formula).map(_no_formula).to_csv(index=False)
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.lstrip(" ").startswith(FORMULA):
+        return cell
+    return cell if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell, re.I) else f"'{cell}"
 
 
 def markdown(verdicts: Sequence[Verdict], sentences: Sequence[str], tunings: Mapping[str, Tuning] | None = None) -> str:

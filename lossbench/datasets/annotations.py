@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lossbench.core import BadInput
+from lossbench.datasets import reading
 from lossbench.datasets.pictures import listed
 
 T = TypeVar("T")
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels of the picture that was annotated."""
 
+DIGITS = 100  # of a number; Python refuses to read thousands
+OBJECTS = 10  # bytes of memory that a byte of JSON takes
 CROWD = {"": False, "0": False, "none": False, "false": False, "1": True, "true": True}
 
 
@@ -80,14 +83,14 @@ def _read(part: str, items: list[Any], read: Callable[[Mapping[str, Any]], T], f
                 raise Faulty(f"{_shown(item)} is no object")
             yield read(item)
         except Faulty as fault:
-            numbered = f" (id {item['id']})" if isinstance(item, dict) and "id" in item else ""
+            numbered = f" (id {_shown(item['id'])})" if isinstance(item, dict) and "id" in item else ""
             faults.append(f"{part}[{k}]{numbered}: {fault}")
 
 
 def _lists(path: Path) -> tuple[list[Any], list[Any]]:
     why = ""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(reading.content(path, str(path), OBJECTS), object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         why = f"{type(error).__name__} {error}"
     except RecursionError:
@@ -98,6 +101,15 @@ def _lists(path: Path) -> tuple[list[Any], list[Any]]:
             return images, objects
         why = "an object with the lists images and annotations is wanted"
     raise _refusal(path, why)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises: ValueError where two values have one name, of which JSON says nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{_shown(next(name for name in names if names.count(name) > 1))} stands twice in one object")
+    return found
 
 
 def _refuse(path: Path, faults: list[str]) -> None:
@@ -115,7 +127,7 @@ def _entry(item: Mapping[str, Any], taken: Mapping[int | str, Entry]) -> Entry:
         raise Faulty(f"file_name is {_shown(name)}")
     number = _identity("id", item)
     if number in taken:
-        raise Faulty(f"id {number} is that of {taken[number].file_name}, too")
+        raise Faulty(f"id {_shown(number)} is that of {taken[number].file_name}, too")
     width, height = (_number(side, item[side]) if item.get(side) is not None else 0.0 for side in ("width", "height"))
     if min(width, height) < 0:
         raise Faulty(f"width {width:g}, height {height:g}")
@@ -126,7 +138,7 @@ def _object(item: Mapping[str, Any], entries: Mapping[int | str, Entry]) -> tupl
     """The image and the box of an object, None where it is a crowd."""
     number = _identity("image_id", item)
     if number not in entries:
-        raise Faulty(f"image_id {number} is no image's")
+        raise Faulty(f"image_id {_shown(number)} is no image's")
     return number, None if _crowd(item.get("iscrowd")) else _box(item.get("bbox"))
 
 
@@ -155,7 +167,7 @@ def _identity(name: str, item: Mapping[str, Any]) -> int | str:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and value.strip():
-        return int(value) if value.strip().isdecimal() else value
+        return int(value) if value.strip().isdecimal() and len(value) <= DIGITS else value
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise Faulty(f"{name} is {_shown(value)}")

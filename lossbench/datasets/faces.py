@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
-import urllib.error
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -186,9 +185,10 @@ def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float], sta
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             fetched = fetch_olivetti_faces(n_retries=1, delay=0.0)
-    except (OSError, urllib.error.URLError) as error:
+    except Exception as error:  # a damaged file makes it stumble on anything
         raise BadInput(
-            f"dataset.source=olivetti: neither in scikit-learn's cache nor to be downloaded ({error})\n"
+            f"dataset.source=olivetti: neither whole in scikit-learn's cache nor to be downloaded "
+            f"({type(error).__name__}: {error})\n"
             "dataset.source=orl has the same people and needs no network; dataset.root= takes a folder"
         ) from error
     finally:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from lossbench.core import BadInput
+from lossbench.datasets import reading
 from lossbench.datasets.written import Pair
 
 FEWEST = 5  # pairs of which three fifths, a fifth and a fifth are each at least one
+TEXTS = 20  # bytes of memory that a byte of a file takes, as lines, pairs and indices
 NAMED = 20  # faults that one message names
 
 
@@ -24,7 +26,7 @@ def read_pairs(root: str, longest: int) -> list[Pair]:
         are no UTF-8, have not exactly one tab, lack a side or are longer than `longest` on one.
     """
     try:
-        content = Path(root).expanduser().read_bytes()
+        content = reading.content(Path(root).expanduser(), f"dataset.root={root}", TEXTS)
     except OSError as error:
         raise BadInput(f"dataset.root={root}: cannot be read as a file of two columns: {error.strerror}") from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:

@@ -28,6 +28,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 WHITE_16, DARK_16 = 65535, 1 << 14  # sensors of 10, 12 and 14 bits stay below the second
+LONGEST = 500  # characters of one of them
 NAMED = 20  # of many that are wrong, so many are named
 
 Frame = Literal["upright", "stored"]
@@ -49,9 +50,13 @@ class Picture:
 
 def read(path: Path) -> Picture:
     """Raises: Unreadable for what is no picture, cut short, corrupt, too large for Pillow, or of several pages."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise Unreadable("a folder" if path.is_dir() else "no file but a pipe, socket or device")
     try:
         # through a file of our own: given a path, Pillow 13 maps uncompressed TIFF files and scrambles turned ones
         with path.open("rb") as file, Image.open(file) as image:
+            if image.format == "EPS":  # a program, which Ghostscript would run
+                raise Unreadable("EPS: save it as PNG")
             pages = getattr(image, "n_frames", 1) if image.format in PAGED else 1
             turned = image.getexif().get(ExifTags.Base.Orientation, 1)  # loading a TIFF file removes it
             image.load()
@@ -59,6 +64,8 @@ def read(path: Path) -> Picture:
             kind = image.format or ""
     except FileNotFoundError:
         raise Unreadable("missing") from None
+    except Unreadable:
+        raise
     except UnidentifiedImageError:
         raise Unreadable("HEIC: save it as JPEG" if path.suffix.lower() in (".heic", ".heif") else "no image") from None
     except Exception as error:  # decoders raise whatever a broken file makes them stumble on
@@ -142,7 +149,8 @@ def visible(path: Path) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    shown = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _bytes(values: NDArray) -> NDArray[np.uint8]:

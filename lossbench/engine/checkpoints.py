@@ -1,17 +1,21 @@
-"""Checkpoints: all that training needs to go on, to the bit, from the step at which it was stopped."""
+"""Checkpoints: all that training needs to go on, to the bit, from the step at which it was stopped or killed."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from lossbench.engine.stack import Fitted
+
+DIGEST = 32  # bytes in front of a state
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,20 +37,52 @@ class Paused(Exception):
         self.states, self.fitted = states, fitted
 
 
+class Broken(ValueError):
+    """A file is no state as it was saved."""
+
+
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Keep a state; a place that cannot be written costs the continuation, not the record."""
-    with contextlib.suppress(OSError):
+    """Keep a state in place of the one before, once it is whole.
+
+    A place that cannot be written costs the continuation, not the record.
+    """
+    with contextlib.suppress(OSError, MemoryError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        torch.save(dict(state), unfinished)
-        unfinished.replace(path)
+        whole = io.BytesIO()
+        torch.save(dict(state), whole)
+        data = whole.getbuffer()
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with unfinished.open("wb") as file:
+                file.write(_digest(data))
+                file.write(data)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
-def take(path: Path) -> dict[str, Any] | None:
-    """The state kept at a path, which is then gone; None where there is none, or none that can be read."""
+def read(path: Path) -> dict[str, Any] | None:
+    """The state kept at a path, None where there is none. Raises: Broken for one that is not as it was saved."""
     try:
-        return torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError):
+        whole = path.read_bytes()
+    except FileNotFoundError:
         return None
-    finally:
+    except OSError as error:
+        raise Broken(f"{path}: {error.strerror}") from error
+    data = memoryview(whole)[DIGEST:]
+    if whole[:DIGEST] != _digest(data):
+        raise Broken(f"{path}: not as it was saved")
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True)
+    except Exception as error:  # of another torch
+        raise Broken(f"{path}: {error}") from error
+
+
+def drop(path: Path) -> None:
+    """Forget the state kept at a path."""
+    with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def _digest(data: memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST).digest()

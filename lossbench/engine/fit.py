@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -20,6 +21,9 @@ GLIMPSE = 32  # examples of validation whose outputs are kept for pictures of ho
 Watch = Callable[[int, int], None]
 """Hears, over all replicas, of steps that are behind them since it last heard, and of replicas that diverged."""
 
+Keep = Callable[[Callable[[], list[State | None]]], None]
+"""Is asked between two steps whether it wants the states of all replicas, which it then calls for, to keep them."""
+
 
 def fit(
     replicas: Sequence[Replica],
@@ -29,6 +33,7 @@ def fit(
     until: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     watch: Watch = lambda steps, diverged: None,
+    keep: Keep = lambda states: None,
 ) -> list[Fitted]:
     """Train replicas together, selecting for each the step at which its primary yardstick was best on validation.
 
@@ -51,17 +56,24 @@ def fit(
     while going_on := active():
         with _no_denormals(), seeded(replicas[going_on[0]].seed, "steps"):
             stack = Stack([replicas[i] for i in going_on], [now[i] for i in going_on], plan)
-            stopped = _train(stack, plan, end, stop, watch)
+            stopped = _train(stack, plan, end, stop, watch, partial(keep, partial(_states, now, going_on, stack)))
         for i, fitted in zip(going_on, stack.fitted, strict=True):
             results[i] = fitted
         if active() or end < plan.steps:  # stopped, or without those that diverged
-            for i, state in zip(going_on, stack.states(), strict=True):
-                now[i] = state
+            now = _states(now, going_on, stack)
         if stopped:
             raise Interrupted([state or {} for state in now])
     if end < plan.steps and any(fitted.diverged is None for fitted in results):
         raise Paused([state or {} for state in now], results)
     return results
+
+
+def _states(before: Sequence[State | None], going_on: Sequence[int], stack: Stack) -> list[State | None]:
+    """The states of all replicas, those in the stack as they are now."""
+    states = list(before)
+    for i, state in zip(going_on, stack.states(), strict=True):
+        states[i] = state
+    return states
 
 
 @contextmanager
@@ -78,12 +90,15 @@ def _no_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _train(stack: Stack, plan: Plan, end: int, stop: Callable[[], bool], watch: Watch) -> bool:
+def _train(
+    stack: Stack, plan: Plan, end: int, stop: Callable[[], bool], watch: Watch, keep: Callable[[], None]
+) -> bool:
     """Step until the end or until a replica diverges; whether a stop came first."""
     heard = stack.done
     since = time.perf_counter()
     stopped = False
     while stack.done < end and not (stopped := stop()):
+        keep()
         stack.step()
         evaluate = stack.done % plan.eval_every == 0 or stack.done == end
         if not (evaluate or stack.done % plan.record_every == 0):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import Plan, Replica, Stack
 
 WARM, TIMED = 2, 5  # steps
+MEAN_S = 0.2  # at least, of which a mean is taken
 FEW = 16  # examples of validation that are predicted to compare
 COMPARED = 2  # steps of a stack and of its replicas alone
 ROUNDING, TINY = 1e-3, 1e-6  # up to which they are the same, relative to the largest number of its kind and absolutely
@@ -29,11 +31,30 @@ def step_s(replicas: Sequence[Replica], plan: Plan, *, threads: int = 0) -> floa
 
     `threads` of a CPU, 0 for as many as torch uses now. Raises: whatever keeps the replicas from training together.
     """
-    before = torch.get_num_threads()
-    with seeded(replicas[0].seed, "trial"), _threads(threads or before):
-        stack = Stack([_copy(replica) for replica in replicas], [None] * len(replicas), plan)
-        device = replicas[0].train.inputs.device
-        return min([_timed(stack, device) for _ in range(WARM + TIMED)][WARM:])
+    with _trying(replicas, plan, threads) as step:
+        return min([step() for _ in range(WARM + TIMED)][WARM:])
+
+
+def mean_s(replicas: Sequence[Replica], plan: Plan, *, threads: int) -> float:
+    """Seconds of one step of these replicas together in the mean: with all that disturbs now."""
+    with _trying(replicas, plan, threads) as step:
+        took = [step() for _ in range(WARM)]
+        while len(took) < WARM + TIMED or sum(took[WARM:]) < MEAN_S:
+            took.append(step())
+    return sum(took[WARM:]) / len(took[WARM:])
+
+
+def largest(replica: Replica, plan: Plan) -> int:
+    """Elements of the largest tensor that a step trains or keeps for its gradients."""
+    sizes = [parameter.numel() for parameter in replica.nets.parameters()]
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with seeded(replica.seed, "trial"), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        Stack([_copy(replica)], [None], plan).step()
+    return max(sizes, default=0)
 
 
 def difference(replicas: Sequence[Replica], plan: Plan) -> str:
@@ -115,11 +136,14 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _trying(replicas: Sequence[Replica], plan: Plan, threads: int) -> Iterator[Callable[[], float]]:
+    """A step of copies with so many threads, in seconds; 0 for as many as torch uses now."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads or before)
     try:
-        yield
+        with seeded(replicas[0].seed, "trial"):
+            stack = Stack([_copy(replica) for replica in replicas], [None] * len(replicas), plan)
+            yield partial(_timed, stack, replicas[0].train.inputs.device)
     finally:
         torch.set_num_threads(before)
 

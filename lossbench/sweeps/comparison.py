@@ -18,12 +18,29 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import origin, terminal, tracking
+from lossbench import origin, redaction, stopping, terminal, tracking
 from lossbench import run as runs
+from lossbench.complaints import Carried
 from lossbench.core import BadInput
-from lossbench.trainee import Stop
+from lossbench.stopping import Stop
+from lossbench.tracking import lease
 
-_open: list[tracking.Recorder] = []  # that of the comparison that this process is at
+
+class _Open:
+    """The comparison that this process is at."""
+
+    def __init__(self, recorder: tracking.Recorder, claimed: str) -> None:
+        self.recorder = recorder
+        self._heart = lease.keep(recorder, claimed)
+
+    def end(self, status: str) -> None:
+        self.recorder.end(status)
+
+    def rest(self) -> None:
+        self._heart.stop()
+
+
+_open: list[_Open] = []  # at most one
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 
@@ -32,17 +49,20 @@ class Comparison(Callback):
     """Hydra's hooks. A launcher other than ours does not say when its jobs were checked, so there it begins at once."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        os.environ.pop(RUNNING, None)
+        _leave()  # whatever this process was at before
         if config.hydra.launcher._target_ != OURS:
-            begin(config, config, config)
+            try:
+                begin(config, config, config)
+            except Exception as error:  # which Hydra would turn into a warning
+                raise Carried(error) from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if RUNNING not in os.environ:
             return
         try:
-            conclude(config, "FINISHED")
+            conclude("FINISHED")
         except Exception as error:  # which Hydra would turn into a warning
-            print(f"lossbench: the comparison could not be ended: {error}", file=sys.stderr)
+            print(redaction.clean(f"lossbench: the comparison could not be ended: {error}"), file=sys.stderr)
             raise SystemExit(1) from error
 
 
@@ -57,66 +77,82 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     HydraConfig.instance().set_config(job)
     experiment = str(cfg.experiment_name)
     store = open_store(cfg)
-    asked = [list(sweep.hydra.overrides.task), OmegaConf.to_container(sweep.hydra.sweeper, resolve=False)]
+    asked = [
+        [*map(redaction.shown, sweep.hydra.overrides.task)],
+        OmegaConf.to_container(sweep.hydra.sweeper, resolve=False),
+    ]
     key = hashlib.sha256(json.dumps([asked, origin.code()], default=str).encode()).hexdigest()[:16]
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
-    source = {
-        "lossbench.code": origin.code(),
-        "lossbench.command": origin.command(),
-        "lossbench.process": origin.process(),
-    }
+    source = {"lossbench.code": origin.code(), "lossbench.command": origin.command()}
+    stopping.recording()
     for found in store.find(same):
-        tags = found.data.tags
-        killed_for_good = found.info.status == "RUNNING" and origin.gone(tags["lossbench.process"])
-        if found.info.status in ("KILLED", "FAILED") or killed_for_good:
-            os.environ[RUNNING] = tags["lossbench.comparison"]
+        if found.info.status == "FINISHED":
+            continue
+        if claimed := lease.take(store.client, found.info.run_id, terminal.out().print):
+            os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
-            _open[:] = [tracking.Recorder(store, found.info.run_id)]
-            _open[0].tags(source)
+            _open[:] = [_Open(tracking.Recorder(store, found.info.run_id), claimed)]
+            note(source)
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return os.environ[RUNNING], True
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     safe = re.sub(r"[^-.=\w]+", "_", experiment)  # in filters, files and shells
     name = f"{safe}-{now}-{secrets.token_hex(2)}"
-    _open[:] = [store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source})]
+    mine = {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
+    begun = store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source, **mine})
+    _open[:] = [_Open(begun, mine[lease.PROCESS])]
     os.environ[RUNNING] = name
     return name, False
 
 
 def note(tags: Mapping[str, str]) -> None:
     """Tell something of the comparison that this process is at."""
-    _open[0].tags(tags)
+    _open[0].recorder.tags(tags)
 
 
-def conclude(sweep: DictConfig, status: str) -> None:
+def conclude(status: str) -> None:
     """Read the runs back from the store; print and record what they say; end the comparison.
 
-    Ctrl-C waits for that.
+    Ctrl-C waits for that, and leaves it to be concluded again: by the same command, which has nothing else to do then.
     """
-    with Stop():
-        _conclude(sweep, status)
+    with Stop() as stop:
+        _conclude(status, stop)
 
 
 def end_killed() -> None:
     """End a comparison that Ctrl-C kept from its conclusion."""
     if RUNNING in os.environ and _open:
-        del os.environ[RUNNING]
-        _open.pop().end("KILLED")
+        _open[0].end("KILLED")
+        _leave()
 
 
-def _conclude(sweep: DictConfig, status: str) -> None:
-    store, name = open_store(sweep), os.environ.pop(RUNNING)
-    (found,) = store.find({"lossbench.kind": "comparison", "lossbench.comparison": name})
-    recorder = tracking.Recorder(store, found.info.run_id)
+def _leave() -> None:
+    os.environ.pop(RUNNING, None)
+    while _open:
+        _open.pop().rest()
+
+
+def _conclude(status: str, stop: Stop) -> None:
+    opened, name = _open[0], os.environ[RUNNING]
+    store, failed = opened.recorder.store, False
+    if not store.settled(0 if status == "KILLED" else None):
+        opened.end("KILLED")
+        _leave()
+        raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
     try:
-        _report(recorder, name)
+        _report(opened.recorder, name)
     except BadInput as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
-        terminal.out().print(f"the report failed: {error!r}; python -m lossbench report {name} tries again")
-    recorder.end(status)
-    shown = tracking.ui_command(store.uri, found.info.run_id)
+        said = redaction.clean(repr(error), store.uri)
+        terminal.out().print(f"the report failed: {said}; python -m lossbench report {name} tries again")
+        failed = True
+    opened.end("KILLED" if stop() else status)
+    _leave()
+    shown = tracking.ui_command(store.uri, opened.recorder.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {shown}")
+    if failed and status == "FINISHED":  # else the caller says what went wrong before
+        raise SystemExit(1)
 
 
 def _report(recorder: tracking.Recorder, name: str) -> None:
@@ -140,5 +176,5 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
 def open_store(config: DictConfig) -> tracking.Store:
     """The store that a configuration records to."""
     uri = tracking.resolve(config.tracking.uri)
-    tracking.reach(uri)
+    runs.reach(uri)
     return runs.store(uri, config.tracking.artifacts)

@@ -16,12 +16,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lossbench import settings, terminal
 from lossbench.core import BadInput
 from lossbench.overrides import key
+from lossbench.redaction import HELD, clean, shown
 from lossbench.run import PAUSED, TRIAL, Run
 from lossbench.settings import Names
+from lossbench.stopping import Stop
 from lossbench.sweeps import comparison, composing, planning, timing, workers
 from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.turns import Datasets, take_turns
-from lossbench.trainee import Stop, Trainee
+from lossbench.trainee import Trainee
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -68,10 +70,10 @@ def launch(
             board.expect(len(made), sum(job.cfg.train.steps for job in made))
             returns = _trained(context, task, config, made, datasets, board)
     except KeyboardInterrupt:
-        comparison.conclude(config, "KILLED")
+        comparison.conclude("KILLED")
         raise
     if any(returned.status is JobStatus.FAILED for returned in returns):  # the sweeper will raise, and nobody else tell
-        comparison.conclude(config, "FAILED")
+        comparison.conclude("FAILED")
     return returns
 
 
@@ -98,7 +100,6 @@ def _trained(
 ) -> list[JobReturn]:
     """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
-    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(jobs, _swept(jobs), strict=True)]
     for job in jobs:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
@@ -168,14 +169,15 @@ def _swept(jobs: Sequence[Job]) -> list[str]:
         arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
         if arm:
             return arm if trial is None else f"trial {trial}"
-        return " ".join(o.lstrip("+") for o in job.overrides if o not in common and key(o) not in PLACED)
+        return " ".join(shown(o.lstrip("+")) for o in job.overrides if o not in common and key(o) not in PLACED)
 
     return [told(job) for job in jobs]
 
 
 def blame(error: BadInput, overrides: Sequence[str]) -> BadInput:
     """What is wrong with a job, and with which."""
-    return BadInput(f"{error}\nin the job {' '.join(filter_overrides(overrides))}; nothing was trained")
+    said = " ".join(shown(word) for word in filter_overrides(overrides) if key(word) not in HELD)
+    return BadInput(f"{error}\nin the job {said}; nothing was trained")
 
 
 def _train(runs: Sequence[Run], datasets: Datasets, shown: terminal.Board, *, continues: bool) -> None:
@@ -229,7 +231,7 @@ class _Board:
         elif run.result is not None:
             self._shown.ended(label, run.result.outcome, terminal.headline(run.result))
         else:
-            said = run.outcome if run.outcome == "killed" else f"{run.outcome}: {run.error}"
+            said = run.outcome if run.outcome == "killed" else f"{run.outcome}: {clean(str(run.error), run.uri)}"
             self._shown.ended(label, run.outcome, said)
 
 
@@ -246,7 +248,7 @@ def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) ->
 
 def _returned(job: Job, run: Run, hydra: DictConfig) -> JobReturn:
     returned = JobReturn(
-        overrides=list(job.overrides),
+        overrides=[*map(shown, job.overrides)],  # Hydra prints them
         cfg=job.cfg,
         hydra_cfg=hydra,
         working_dir=str(Path.cwd()),

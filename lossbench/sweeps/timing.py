@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import psutil
 from omegaconf import DictConfig
 
+from lossbench import machine
 from lossbench.core import Splits
 from lossbench.faults import said
 from lossbench.run import Run
@@ -30,12 +30,13 @@ def way(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Way:
     Turns where the memory that is free holds but one, where what they train cannot be stacked, or where stacks are
     not measured to be faster; and where a trial fails, since training will say of which run that is.
     """
-    if len(runs) == 1:
-        return TURNS
-    try:
-        return _measured(runs, datasets(runs[0].cfg))
-    except Exception:
-        return TURNS
+    from lossbench.engine import pace
+
+    fixed, found = runs[0].cfg.train.threads, TURNS
+    if len(runs) > 1:
+        with suppress(Exception), pace.using(fixed):
+            found = _measured(runs, datasets(runs[0].cfg))
+    return replace(found, threads=fixed) if fixed else found
 
 
 def _measured(runs: Sequence[Run], splits: Splits) -> Way:
@@ -43,7 +44,7 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
 
     first = Trainee(runs[0].cfg, splits)
     plan, device = first.plan, first.device.type
-    cores = 1 if device == "cuda" else _cores()
+    cores = machine.cores() if device == "cpu" and runs[0].cfg.train.threads in (None, 1) else 1
     most = planning.most(trial.nbytes(first.replica(_nowhere), plan), _memory(device), len(runs))
     if most == 1:
         return TURNS
@@ -91,16 +92,12 @@ def _alone(replicas: Sequence[Replica], plan: Plan) -> str:
         return said(error)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _memory(device: str) -> int:
     if device == "cuda":
         import torch
 
         return int(SHARE[device] * torch.cuda.mem_get_info()[0])
-    return int(SHARE["cpu"] * psutil.virtual_memory().available)
+    return int(SHARE["cpu"] * machine.memory())
 
 
 def _nowhere(step: int, values: object) -> None: ...

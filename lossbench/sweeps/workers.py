@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -80,7 +81,7 @@ def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
     """The next stack, or nothing more."""
     worker.stack = waiting.pop(0) if waiting else []
     with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
-        worker.pipe.send([(run.cfg, run.names, run.comparison, run.swept) for run in worker.stack])
+        worker.pipe.send([(run.cfg, run.names, run.comparison, run.swept, run.left) for run in worker.stack])
 
 
 def _hear(worker: _Worker, board: Board) -> None:
@@ -114,6 +115,7 @@ def _work(pipe: Connection) -> None:
     import torch
 
     streams.lenient()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.setpgrp()  # Ctrl-C in the terminal is the parent's to hear, who tells its workers once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)
@@ -123,6 +125,14 @@ def _work(pipe: Connection) -> None:
             stack = [Run(*each) for each in asked]
             take(stack, datasets, _Wire(pipe, stack))
             pipe.send(("done",))
+
+
+def _end_with_parent() -> None:
+    """Whoever goes on with a comparison whose process was killed must not meet workers of it."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 class _Wire:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import socket
 import sqlite3
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from lossbench.core import BadInput
+from lossbench.redaction import shown
 
 PATIENCE_S = 5  # that a server may take to answer
+ALIVE = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
 
 
 def resolve(uri: str) -> str:
@@ -27,10 +31,30 @@ def resolve(uri: str) -> str:
     """
     if uri.startswith(("postgresql://", "postgres://")):
         return f"postgresql+{_driver()}://{uri.partition('://')[2]}"
+    if uri in ("sqlite:", "sqlite:/", "sqlite://") or uri.endswith(":memory:"):
+        raise BadInput(f"tracking.uri={uri}: in memory, which ends with this process; sqlite:///mlflow.db is a file")
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     if "://" not in uri or uri.startswith("file:"):
-        raise BadInput(f"tracking.uri={uri}: no store; sqlite:///mlflow.db, http://host:5000 or a database's URI works")
+        raise BadInput(
+            f"tracking.uri={shown(uri)}: no store; sqlite:///mlflow.db, http://host:5000 or a database's URI works"
+        )
+    return uri
+
+
+def bare(uri: str) -> str:
+    """The address of a server without who asks."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def engine(uri: str) -> str:
+    """The URI as SQLAlchemy reads it: what a path has of #, ? and % quoted; PostgreSQL's dead connections noticed."""
+    if uri.startswith("sqlite:///"):
+        path = uri.removeprefix("sqlite:///")
+        return f"sqlite+pysqlite:///{quote(path)}" if re.search(r"[#?%]", path) else uri
+    if uri.startswith("postgresql+psycopg") and "keepalives" not in uri:
+        return f"{uri}{'&' if '?' in uri else '?'}{ALIVE}"
     return uri
 
 
@@ -75,15 +99,13 @@ def _turn_to_wal(path: Path) -> None:
 
 
 def _writable(path: Path) -> None:
-    if odd := re.search(r"\?|%[0-9a-fA-F]{2}", str(path)):
-        raise BadInput(
-            f"tracking.uri=sqlite:///{path}: MLflow reads {odd[0]} in a path as part of an address; "
-            "record in another folder, as in tracking.uri=sqlite:////home/me/mlflow.db, or rename this one"
-        )
+    """Raises: BadInput for a file that cannot be written, or made; nothing is."""
     if not path.parent.is_dir():
         raise BadInput(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
     deadline = time.monotonic() + PATIENCE_S
     try:
+        if not path.exists():
+            return tempfile.TemporaryFile(dir=path.parent).close()
         while True:
             try:
                 return _turn_to_wal(path)
@@ -91,13 +113,18 @@ def _writable(path: Path) -> None:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)  # SQLite itself does not wait for another process that is turning the file to WAL
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise BadInput(f"tracking.uri=sqlite:///{path}: cannot be written: {error}") from error
 
 
 def _answers(uri: str) -> None:
+    parts = urlsplit(uri)
+    asked = urllib.request.Request(f"{bare(uri).rstrip('/')}/health")
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        asked.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_S).close()
+        urllib.request.urlopen(asked, timeout=PATIENCE_S).close()
     except urllib.error.HTTPError:
         pass  # it answers, and MLflow will say what it thinks of us
     except (OSError, ValueError) as error:
@@ -108,26 +135,39 @@ def _answers(uri: str) -> None:
         ) from error
 
 
-def shown(uri: str) -> str:
-    """A URI as it may be printed: without its password."""
-    return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1…", re.sub(r"(//[^:/@\s]*):\S*@", r"\1:…@", uri))
-
-
 def ui_command(uri: str, run_id: str) -> str:
     """The one command that shows a run in MLflow's UI."""
     here = resolve("sqlite:///mlflow.db")
-    return f"python -m lossbench ui {run_id}" + ("" if uri == here else f" tracking.uri={shown(uri)}")
+    return f"python -m lossbench ui {run_id}".strip() + ("" if uri == here else f" tracking.uri={shown(uri)}")
 
 
 def page(server: str, path: str = "") -> str:
     """The address of a page of MLflow's UI, in its model-training mode."""
-    return f"{server.rstrip('/')}/#/{path}{'&' if '?' in path else '?'}workflowType=machine_learning"
+    return f"{bare(server).rstrip('/')}/#/{path}{'&' if '?' in path else '?'}workflowType=machine_learning"
 
 
 def serve(uri: str, port: str, path: str) -> None:
-    """Become MLflow's UI on a store: one worker and no job executor (0.6 GB rather than 3.6), on loopback."""
+    """Become MLflow's UI on a store: one worker and no job executor (0.6 GB rather than 3.6), on loopback.
+
+    Raises: BadInput for a port that is none, or is not to be had.
+    """
+    _free(port)
     print(f"{page(f'http://127.0.0.1:{port}', path)}   (Ctrl-C ends it)", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: everybody on the machine could read a password
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = engine(
+        uri
+    )  # not an argument: everybody on the machine could read a password
     words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *words])
+
+
+def _free(port: str) -> None:
+    number = int(port) if port.isdecimal() else 0
+    if not 1 <= number <= 65535:
+        raise BadInput(f"port={port}: a whole number from 1 to 65535, such as 5000")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
+        try:
+            probe.bind(("127.0.0.1", number))
+        except OSError as error:
+            raise BadInput(f"port={port}: cannot be used: {error.strerror}; another works, as in port=5001") from error

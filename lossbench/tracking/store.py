@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import logging
 import math
+import os
 import re
+import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from lossbench.core import BadInput
-from lossbench.tracking import views
-from lossbench.tracking.address import shown
+from lossbench.core import BadInput, cache_folder
+from lossbench.redaction import clean, shown
+from lossbench.tracking import entries, sqlite, views
+from lossbench.tracking.address import bare, engine
+from lossbench.tracking.entries import Entry, Told
+from lossbench.tracking.outage import Away, away, reason
 from lossbench.tracking.recorder import Recorder
+from lossbench.tracking.spool import Spool
+from lossbench.tracking.writer import Writer, say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,80 +34,90 @@ if TYPE_CHECKING:
 
 PAGE = 1000  # runs of an answer
 SHARE = 0.01  # of the time that the writer may take from training, with which it shares the interpreter
+PATIENCE_S = 60.0  # with a store that is away, once nothing can go on without it
+ONE_AT_A_TIME = {  # held by a connection until it ends
+    "postgresql": "SELECT pg_advisory_lock(66903)",
+    "mysql": "SELECT GET_LOCK('lossbench', 120)",
+}
+LOUD = ("mlflow.store.db.utils", "urllib3.connectionpool")  # they print every try of an outage
+
+_opened: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 class Store:
     """An MLflow store, opened and migrated; its one writer thread keeps calls off the training thread."""
 
     def __init__(self, uri: str, artifacts: str | None = None) -> None:
-        """Open a store at a resolved URI. Raises: BadInput where MLflow cannot use it."""
-        from filelock import FileLock
-        from mlflow import MlflowClient
+        """Open a store at a resolved URI; record what waited for it. Raises: BadInput where MLflow cannot use it."""
         from mlflow.exceptions import MlflowException
-        from sqlalchemy import NullPool, create_engine
         from sqlalchemy.exc import SQLAlchemyError
 
         self.uri = uri
         self._artifacts = artifacts
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="record")
-        self._experiments: dict[str, str] = {}  # ids by name
-        self._busy_s = 0.0  # processor time that the writer took since it last rested
+        if artifacts is not None:
+            _check(artifacts)
         self._rested = 0.0
+        for name in LOUD:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            if uri.startswith("http"):
-                self.client: MlflowClient = MlflowClient(uri)
-                self.client.search_experiments(max_results=1)
-                return
-            create_engine(uri, poolclass=NullPool).connect().close()  # MLflow tries a wrong password for a minute
-            # two processes that migrate one new database at once break it; later ones pass in a millisecond
-            name = hashlib.sha256(uri.encode()).hexdigest()[:20]
-            with FileLock(Path(gettempdir()) / f"lossbench-{name}.lock", timeout=120, mode=0o666):
-                self.client = MlflowClient(uri)
-                self.client.search_experiments(max_results=1)
+            self.client = _client(uri)
         except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
             lines = str(error).strip().splitlines()
-            raise BadInput(f"tracking.uri={shown(uri)}: MLflow cannot use it: {lines[0]}") from error
+            raise BadInput(f"tracking.uri={shown(uri)}: MLflow cannot use it: {clean(lines[0], uri)}") from error
+        self._folder = cache_folder() / "spool" / hashlib.sha256(shown(uri).encode()).hexdigest()[:20]
+        self._told = Told(self.client)
+        self._writer = Writer(self._told.tell, self._folder, shown(uri))
+        _opened.add(self)
+        if fault := self._adopt():
+            say(f"{shown(uri)} does not answer ({reason(fault)}); what waits in {self._folder} goes on waiting")
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, made if it is new. Raises: BadInput where one of that name was deleted."""
-        from mlflow.exceptions import MlflowException
-
-        if name in self._experiments:
-            return self._experiments[name]
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return self.client.create_experiment(name, artifact_location=self._location(name))
-            except MlflowException:  # another process was quicker
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage != "active":
-            raise BadInput(
-                f"experiment_name={name}: was deleted in this store; restore it "
-                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
-            )
-        return self._experiments.setdefault(name, found.experiment_id)
+        return self._told.experiment(name, self._location(name))
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
-        """A new run, RUNNING until its recorder ends."""
-        run = self.client.create_run(self.experiment(experiment), run_name=name, tags=dict(tags))
-        return Recorder(self, run.info.run_id)
+        """A new run, RUNNING until its recorder ends; while the store is away, one that is to be made."""
+        token = secrets.token_hex(16)
+        asked = self._writer.put(entries.create(token, experiment, self._location(experiment), name, tags), first=True)
+        if error := self._writer.wait(asked):
+            raise error
+        return Recorder(self, self.run(token), token)
 
-    def resume(self, run_id: str) -> Recorder | None:
-        """A run that was killed, RUNNING again; None where it is gone or has ended otherwise."""
+    def run(self, token: str) -> str:
+        """The id of the run that was made under a token; empty while there is none."""
+        return self._told.runs.get(token, "")
+
+    def resume(self, key: str) -> Recorder | None:
+        """A run that its user or the machine ended, RUNNING again; None where it is gone or has ended otherwise.
+
+        It is known by its id, or by the token that it was asked for under in an outage. It takes no point that it has
+        already, which training goes through once more after a kill.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
-            run = self.client.get_run(run_id)
-            if run.info.status != "KILLED":
+            run = self._known(key)
+            if run.info.status == "FINISHED" or run.data.tags.get("lossbench.outcome") == "failed":
                 return None
-            if "lossbench.error" in run.data.tags:
-                self.client.delete_tag(run_id, "lossbench.error")
+            run_id = run.info.run_id
+            for tag in {"lossbench.error", "lossbench.outcome"} & set(run.data.tags):
+                self.client.delete_tag(run_id, tag)
             self.client.update_run(run_id, status="RUNNING")
+            histories = {name: self.client.get_metric_history(run_id, name) for name in run.data.metrics}
         except MlflowException:
             return None
-        return Recorder(self, run_id)
+        return Recorder(self, run_id, latest={name: max(p.step for p in ps) for name, ps in histories.items()})
+
+    def _known(self, key: str) -> Run:
+        """Raises: MlflowException where there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(key)
+        except MlflowException:
+            if asked := self.find({entries.TOKEN: key}):
+                return asked[0]
+            raise
 
     def view(self, run_id: str, name: str, yardsticks: Sequence[tuple[str, str, str]], arm: str = "") -> None:
         """Leave a saved view of a comparison, or of one arm of it, in the experiment of its run."""
@@ -124,23 +144,42 @@ class Store:
         return f"experiments/{experiment.experiment_id}/runs/{found.info.run_id}"
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
-        """Runs that carry all these tags, in whichever experiment, the newest first."""
+        """Runs that carry all these tags, in whichever experiment, the newest first.
+
+        Raises: Away where the store does not answer for `PATIENCE_S`, or not take what waits for it.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            if self._writer.away and not self.settled(deadline - time.monotonic()):
+                raise Away(self.said_away())
+            try:
+                return list(self._find(tags))
+            except Exception as error:
+                if not away(error):
+                    raise
+                if time.monotonic() > deadline:
+                    raise Away(f"{shown(self.uri)} does not answer: {reason(error)}") from error
+                time.sleep(1)
+
+    def _find(self, tags: Mapping[str, str]) -> Iterator[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        page = self.client.search_runs(experiments, wanted, max_results=PAGE)
-        found = list(page)
-        while page.token:
-            page = self.client.search_runs(experiments, wanted, max_results=PAGE, page_token=page.token)
-            found += page
-        return found
+        token = None
+        while True:
+            page = self.client.search_runs(experiments, wanted, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def flush(self, recorders: Sequence[Recorder]) -> None:
         """Send what these recorders hold, unless the writer has just had its share of the time; then a later call does.
 
         A writer that needs c seconds of processor time rests for c / SHARE, about half a second for one run: what
-        was evaluated before that survives even kill −9. Raises what earlier calls of the writer met.
+        was evaluated before that survives even kill −9. Raises what the store refused of earlier calls.
         """
-        if time.monotonic() >= self._rested:
+        self._writer.watch()
+        if self._writer.away or time.monotonic() >= self._rested:
             self._rested = math.inf  # until the writer has been there
             try:
                 for recorder in recorders:
@@ -148,33 +187,161 @@ class Store:
             finally:  # other runs of this process are still to be written
                 self.later(self._rest)
 
+    def put(self, entry: Entry) -> Future[Any]:
+        """Tell the store of an entry, on the writer thread, after all others. Raises: Away where too much waits."""
+        return self._writer.put(entry)
+
     def later(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Do a call on the writer thread, after all that were asked for before."""
-        return self._writer.submit(self._timed, call, *arguments)
+        return self._writer.later(lambda: call(*arguments))
 
-    def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        since = time.thread_time()
-        try:
-            return call(*arguments)
-        finally:
-            self._busy_s += time.thread_time() - since
+    def wait(self, future: Future[Any]) -> BaseException | None:
+        """Until an entry is recorded, or kept while the store is away; the error of one that was refused."""
+        return self._writer.wait(future)
+
+    @property
+    def answers_may_be_lost(self) -> bool:
+        """Whether a call may have been heard, and made again by MLflow's client, without our knowing."""
+        return self.uri.startswith("http")
+
+    def settled(self, patience: float | None = None) -> bool:
+        """Whether all is recorded, what processes left that are gone, too; given up once `PATIENCE_S` bring nothing."""
+        seconds = PATIENCE_S if patience is None else patience
+        deadline, said, before = time.monotonic() + seconds, False, len(self._writer.waiting)
+        while not self._writer.settled(min(1.0, deadline - time.monotonic())) or self._adopt():
+            if (left := len(self._writer.waiting)) < before:
+                deadline, before = time.monotonic() + seconds, left
+            if time.monotonic() >= deadline:
+                return False
+            if not said:
+                say(f"waiting up to {seconds:.0f} s for {shown(self.uri)}")
+            said = True
+            time.sleep(0.1)
+        return True
+
+    @property
+    def waits(self) -> bool:
+        """Whether this process has something that is not recorded yet."""
+        return bool(self._writer.waiting)
+
+    def said_away(self) -> str:
+        """What waits, and where."""
+        runs = len({entry["run"] for entry in self._writer.waiting})
+        place = self._writer.place
+        what = f"{shown(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
+        if runs and place is None:
+            return f"{what} in memory, and are lost when this process ends"
+        return f"{what} in {place or self._folder}; the next command on this store records them"
+
+    def _adopt(self) -> Exception | None:
+        """Record what waits in spools that no process holds; the error where the store is away again."""
+        for spool in Spool.left(self._folder):
+            try:
+                self._replay(spool)
+            except Exception as error:
+                spool.release()
+                if not away(error):
+                    raise
+                return error
+        return None
+
+    def _replay(self, spool: Spool) -> None:
+        found, damaged = spool.entries()
+        refused: list[Exception] = []
+        for entry in found:
+            try:
+                self._told.tell(entry, again=True)
+            except Exception as error:
+                if away(error):
+                    raise
+                refused.append(error)
+        kept = spool.end(keep=bool(refused or damaged))
+        runs = len({self.run(entry["run"]) or entry["run"] for entry in found})
+        said = f"recorded what waited for {shown(self.uri)} since an outage: entries of {runs} run{'s'[: runs != 1]}"
+        if refused:
+            said += f"; {len(refused)} were refused ({reason(refused[0])}) and are kept in {kept}"
+        if damaged:
+            said += f"; {damaged} lines cannot be read, see {kept}"
+        say(said)
 
     def _rest(self) -> None:
         """On the writer thread: no points before its share of the time has passed."""
-        self._rested = time.monotonic() + self._busy_s / SHARE
-        self._busy_s = 0.0
+        self._rested = time.monotonic() + self._writer.busy_s / SHARE
+        self._writer.busy_s = 0.0
 
     def _location(self, name: str) -> str | None:
         if self._artifacts is None and not self.uri.startswith("sqlite:///"):
-            return None if self.uri.startswith("http") else str(Path("mlruns").absolute() / _file_name(name))
+            return None if self.uri.startswith("http") else _folder(Path("mlruns").absolute() / _file_name(name))
         if self._artifacts is None:
-            return str(Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / _file_name(name))
-        base = self._artifacts if "://" in self._artifacts else str(Path(self._artifacts).absolute())
-        return f"{base.rstrip('/')}/{_file_name(name)}"
+            return _folder(Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / _file_name(name))
+        if "://" in self._artifacts:
+            return f"{self._artifacts.rstrip('/')}/{_file_name(name)}"
+        return _folder(Path(self._artifacts).absolute() / _file_name(name))
+
+
+def _client(uri: str) -> MlflowClient:
+    """A client of a store that is migrated. Two processes that migrate one new database at once would break it."""
+    from mlflow import MlflowClient
+    from sqlalchemy import NullPool, create_engine, text
+
+    if uri.startswith("http"):
+        user = urlsplit(uri)
+        if user.username is not None:  # in no address, which libraries print
+            os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user.username)
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user.password or "")
+        client = MlflowClient(bare(uri))
+        client.search_experiments(max_results=1)
+        return client
+    if uri.startswith("sqlite:///"):
+        sqlite.prepare(Path(uri.removeprefix("sqlite:///")))
+    with create_engine(
+        engine(uri), poolclass=NullPool
+    ).connect() as connection:  # MLflow tries a wrong password for long
+        if lock := ONE_AT_A_TIME.get(connection.dialect.name):
+            connection.execute(text(lock))
+        client = MlflowClient(engine(uri))
+        client.search_experiments(max_results=1)
+    return client
+
+
+def settled() -> bool:
+    """Whether all that this process is to record is recorded; it waits for a store that is away."""
+    return not sum(not store.settled() for store in list(_opened))  # each is waited for
+
+
+@atexit.register
+def _say_what_waits() -> None:
+    for store in list(_opened):
+        if store.waits:
+            say(store.said_away())
+
+
+def _check(artifacts: str) -> None:
+    """Raises: BadInput for a place that no run can leave files in."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    said = f"tracking.artifacts={shown(artifacts)}"
+    if not artifacts:
+        raise BadInput(f"{said}: wants a folder or an address, or null")
+    try:
+        if "://" in artifacts:
+            get_artifact_repository(artifacts)
+        else:
+            Path(artifacts).mkdir(parents=True, exist_ok=True)
+    except (MlflowException, ImportError) as error:
+        raise BadInput(f"{said}: MLflow cannot use it: {clean(str(error).partition('. ')[0], artifacts)}") from error
+    except OSError as error:
+        raise BadInput(f"{said}: cannot be written: {error.strerror}") from error
 
 
 def _name(run: Run) -> str:
     return run.data.tags.get("lossbench.comparison", "")
+
+
+def _folder(path: Path) -> str:
+    """A folder as MLflow reads it: an address, where it would take a part of it for one."""
+    return path.as_uri() if re.search(r"[#?%]", str(path)) else str(path)
 
 
 def _file_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -145,8 +146,9 @@ def judged(study: Study, uri: str) -> Judged:
     if found is None:
         folder = cache_folder() / "truths" / study.name
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "lossbench", f"experiment={study.experiment}", f"tracking.uri={uri}"]
-        subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=False)
+        command = [sys.executable, "-m", "lossbench", f"experiment={study.experiment}"]
+        where = os.environ | {"MLFLOW_TRACKING_URI": uri}  # a command line is for everybody on the machine to read
+        subprocess.run(command, cwd=folder, env=where, stdout=subprocess.DEVNULL, check=False)
         found = _recorded(study, store)
     if found is None:
         raise BadInput(f"verify --empirical: {study.name} was not trained to its end; the same command goes on")

@@ -269,3 +269,12 @@ def test_a_run_that_was_killed_before_it_wrote_its_params_is_one_of_its_loss():
 
 def test_so_is_the_only_run_there_is():
     assert labels(Made("a", 0, outcome="running", params=None)) == ["a"]
+
+
+def test_a_run_that_a_server_made_twice_counts_once(client):
+    whole, _ = record(client, Made("g", 0, tags={"lossbench.token": "one"}), Made("h", 0), experiment="twice")
+    experiment = client.get_experiment_by_name("twice").experiment_id
+    client.create_run(experiment, tags={"lossbench.kind": "run", "loss": "g", "lossbench.token": "one"})
+    found = reading.read(client, "twice")
+    assert sorted(losses(found)) == ["g", "h"]
+    assert whole in set(found.runs["run_id"])

@@ -286,3 +286,34 @@ def test_plotly_which_reads_markup_gets_none_from_a_name(seen):
     assert sum("&lt;b&gt;" in text for text in found) > 20
     assert not any("<b>" in text or "</" in text for text in found)
     assert {tag for text in found for tag in re.findall(r"<(\w+)", text)} <= {"br"}
+
+
+FORMULAS = ['=HYPERLINK("http://x","y")', "+1+cmd", "-2+3", "@SUM(1)", "\t=1", " =1"]
+
+
+def test_no_name_is_a_formula_to_a_spreadsheet():
+    judged = verdicts(*named(*FORMULAS))
+    for line in csv.reader(io.StringIO(tables.csv(judged))):
+        assert not [cell for cell in line if cell.lstrip().startswith(tuple("=+-@")) and not is_number(cell)]
+    cells = {cell for line in csv.reader(io.StringIO(tables.csv(judged))) for cell in line}
+    assert {f"'{name}" for name in FORMULAS} <= cells
+
+
+def is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_numbers_of_a_table_stay_as_they_are():
+    board = tables.numbers(verdicts(*named("a", "b")))
+    assert tables.separated(board) == board.to_csv(index=False)
+
+
+def test_a_colour_that_is_none_is_grey():
+    judged = verdicts(
+        *(Made(run.loss, run.seed, run.error, tags={"mlflow.runColor": "none"}) for run in named("a", "b"))
+    )
+    assert set(judged[0].leaderboard["colour"]) == {"#666666"}

@@ -1,16 +1,24 @@
 """Data that cannot be trained on is refused by name: of the file, or of the rows."""
 
 import gzip
+import os
+import re
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
+from lossbench import machine
 from lossbench.core import BadInput, Split
-from lossbench.datasets import assemble, check
+from lossbench.datasets import assemble, check, pictures
+from lossbench.datasets.annotations import parse
+from lossbench.datasets.coco_files import index
 from lossbench.datasets.digits import FILES, read_idx
 from lossbench.datasets.mnist import mnist
+from lossbench.datasets.pairs import read_pairs
+from lossbench.datasets.pictures import Unreadable
 
 
 def idx(array):
@@ -184,3 +192,79 @@ def test_an_unknown_kind_of_problem_is_refused():
 def test_images_that_do_not_fit_are_named(root, which, array):
     (root / FILES[which]).write_bytes(idx(array))
     assert str(root / FILES[which]) in refusal(root)
+
+
+@pytest.mark.parametrize(
+    ("header", "unpacked"),
+    [
+        pytest.param(struct.pack(">4B3I", 0, 0, 8, 3, 30, 28, 28), 1 << 28, id="a bomb"),
+        pytest.param(struct.pack(">4B3I", 0, 0, 8, 3, 1 << 31, 28, 28), 100, id="more than memory"),
+        pytest.param(struct.pack(">4B3I", 0, 0, 8, 3, *[(1 << 32) - 1] * 3), 100, id="more than any memory"),
+        pytest.param(struct.pack(">4B3I", 0, 0, 8, 3, 0, *[(1 << 32) - 1] * 2), 0, id="nothing of much"),
+        pytest.param(bytes([0, 0, 8, 200]) + struct.pack(">I", 1) * 200, 1, id="too many axes"),
+    ],
+)
+def test_a_file_that_unpacks_to_more_than_it_should_is_named_before_it_takes_memory(tmp_path, header, unpacked):
+    path = tmp_path / f"{FILES[0]}.gz"
+    path.write_bytes(gzip.compress(header + bytes(unpacked), 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match=re.escape(str(path))):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero"])
+def test_pictures_that_are_no_files_are_named_rather_than_waited_for(tmp_path, place):
+    path = tmp_path / "a.png"
+    os.mkfifo(path) if place == "pipe" else path.symlink_to(place)
+    with pytest.raises(Unreadable, match="pipe"):
+        pictures.read(path)
+
+
+def test_a_picture_that_is_a_program_is_not_run(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n")
+    with pytest.raises(Unreadable, match="EPS"):
+        pictures.read(tmp_path / "a.png")
+
+
+def test_a_file_without_an_end_is_read_no_further_than_memory_holds(monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: 1 << 20)
+    with pytest.raises(BadInput, match=r"dataset.root=/dev/zero: more than .* bytes"):
+        read_pairs("/dev/zero", 80)
+
+
+def test_a_link_around_in_a_circle_is_not_followed(tmp_path):
+    place = tmp_path / "up" / "root"
+    place.mkdir(parents=True)
+    (tmp_path / "stranger.png").touch()
+    (place / "mine.png").touch()
+    for name, goal in (("around", place), ("out", tmp_path), ("top", "/")):
+        (place / name).symlink_to(goal)
+    assert set(index(place)) == {"mine.png"}
+
+
+IMAGE = '{"id": 1, "file_name": "a.png"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(f'{{"images": [{IMAGE}], "images": [], "annotations": []}}', '"images" stands twice', id="twice"),
+        pytest.param('{"images": [{"id": 1, "id": 2}], "annotations": []}', '"id" stands twice', id="an id twice"),
+        pytest.param("[" * 1_000_000, "nested too deeply", id="deep"),
+        pytest.param('{"images": [' + "9" * 5000 + '], "annotations": []}', "digits", id="a long number"),
+        pytest.param(
+            f'{{"images": [{IMAGE}], "annotations": [{{"image_id": "{"9" * 5000}"}}]}}', "no image", id="as text"
+        ),
+        pytest.param(f'{{"images": [{IMAGE}], "annotations": [{{"image_id": "{"b" * 10**6}"}}]}}', "…", id="an id"),
+    ],
+)
+def test_annotations_that_are_hostile_are_refused_in_a_line_or_two(tmp_path, text, said):
+    (tmp_path / "all.json").write_text(text)
+    with pytest.raises(BadInput, match=re.escape(str(tmp_path / "all.json"))) as refused:
+        parse(tmp_path / "all.json")
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 1000

@@ -297,3 +297,10 @@ def test_a_folder_named_like_a_part_may_be_a_person(tmp_path):
     assert sum(map(len, identities(made(root)))) == 7
     shutil.rmtree(root / "test")
     assert sum(map(len, identities(made(root)))) == 6
+
+
+def test_olivetti_that_was_damaged_in_the_cache_is_said(monkeypatch, tmp_path):
+    (tmp_path / "olivetti_py3.pkz").write_bytes(b"\x78\x9c damaged")
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    with pytest.raises(BadInput, match=r"dataset\.source=olivetti: neither whole in scikit-learn's cache"):
+        faces(seed=0, source="olivetti")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 from dataclasses import replace
 from functools import partial
 
@@ -121,20 +122,65 @@ def test_states_survive_a_file(many, optimizer, tmp_path):
     for index, state in enumerate(states):
         checkpoints.save(tmp_path / f"{index}.pt", state)
     assert all(path.stat().st_size < 100_000 for path in tmp_path.iterdir())
-    taken = [checkpoints.take(tmp_path / f"{index}.pt") for index in range(3)]
+    taken = [checkpoints.read(tmp_path / f"{index}.pt") for index in range(3)]
     for one, whole in zip(gone_on(toys, taken, seen, LONG), train(toys, LONG), strict=True):
         assert_equal(one, whole)
-    assert not list(tmp_path.iterdir())
-    assert checkpoints.take(tmp_path / "0.pt") is None
+    checkpoints.drop(tmp_path / "0.pt")
+    assert checkpoints.read(tmp_path / "0.pt") is None
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("damaged", [lambda whole: b"nonsense", lambda whole: b"", lambda whole: whole[:5000]])
-def test_a_file_that_cannot_be_read_is_no_state(damaged, tmp_path):
+def flipped(whole, place):
+    return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+
+DAMAGED = {
+    "nonsense": lambda whole: b"nonsense",
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[:5000],
+    "longer": lambda whole: whole + b"0",
+    "a bit of a weight": lambda whole: flipped(whole, len(whole) // 2),
+    "a bit of its digest": lambda whole: flipped(whole, 3),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_file_that_is_not_as_it_was_saved_is_no_state(damage, tmp_path):
     path = tmp_path / "state.pt"
     checkpoints.save(path, stopped(regressions(), LONG, 3)[0][0])
-    path.write_bytes(damaged(path.read_bytes()))
-    assert checkpoints.take(path) is None
-    assert not path.exists()
+    path.write_bytes(DAMAGED[damage](path.read_bytes()))
+    with pytest.raises(checkpoints.Broken):
+        checkpoints.read(path)
+
+
+def test_a_state_stays_until_the_next_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "state.pt"
+    first, second = (stopped(regressions(), LONG, after)[0][0] for after in (3, 5))
+    checkpoints.save(path, first)
+
+    def full(*whatever):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.open", full)
+        checkpoints.save(path, second)
+    assert checkpoints.read(path)["steps"] == 3
+    checkpoints.save(path, second)
+    assert checkpoints.read(path)["steps"] == 5
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_kept_before_any_step_goes_on_to_the_bit():
+    toys = regressions()
+    kept = []
+    whole = train(toys, LONG, keep=lambda states: kept.append(states()))
+    assert len(kept) == LONG.steps
+    for after in (1, 7, 13, 19):
+        states = kept[after]
+        assert [state["steps"] for state in states] == [after] * 3
+        earlier = [[point for point in one.seen if point[0] <= after] for one in whole]
+        for one, complete in zip(gone_on(toys, states, earlier, LONG), whole, strict=True):
+            assert_equal(one, complete)
 
 
 @pytest.mark.parametrize("after", [7, 13])
@@ -146,7 +192,7 @@ def test_one_that_had_diverged_stays_where_it_was(after, tmp_path):
     states, seen = stopped(toys, plan(), after)
     for index, state in enumerate(states):
         checkpoints.save(tmp_path / f"{index}.pt", state)
-    states = [checkpoints.take(tmp_path / f"{index}.pt") for index in range(3)]
+    states = [checkpoints.read(tmp_path / f"{index}.pt") for index in range(3)]
     for one, expected in zip(gone_on(toys, states, seen, plan()), whole, strict=True):
         assert_equal(one, expected)
     (ill,) = gone_on(toys[1:2], states[1:2], seen[1:2], plan())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 
 import pytest
 from recorded import numbers, runs
@@ -69,6 +70,36 @@ INSTEAD = {
     "epochs and steps": (["train.epochs=3", "train.steps=10"], ["train.epochs=3", "train.steps=10"]),
     "a report of nothing": (["report", "tracking.uri=sqlite:///none.db"], ["none.db", "nothing is recorded"]),
     "a loss that fits other data": (["loss=focal"], ["loss=focal", "regression"]),
+    "a range of nothing": (["-m", "seed=range(0)"], ["seed=range(0)", "no values"]),
+    "a range without end": (["-m", "seed=range(1e9)"], ["seed=range(1e9)", "100,000"]),
+    "an interval of a grid": (["-m", "seed=interval(0,3)"], ["seed=interval(0,3)", "hydra/sweeper=fair"]),
+    "a search over nothing": (["-m", "hydra/sweeper=fair", "dataset.train=range(0)"], ["dataset.train=range(0)"]),
+    "batches of nothing": (["-m", "loss=mse,mae", "hydra.sweeper.max_batch_size=0"], ["max_batch_size=0"]),
+    "an empty seed": (["compare", "losses=mse", "seed="], ["seed=:", "numbers"]),
+    "an empty budget": (["compare", "losses=mse", "tune="], ["tune=:", "at least 1"]),
+    "seeds beyond count": (["compare", "losses=mse", "seeds=99999999999999999999"], ["seeds=9999", "100,000"]),
+    "a long name": (["loss=" + "x" * 5000], ["loss=xxx", "too long"]),
+    "a long name of list": (["list", "dataset=" + "x" * 5000], ["dataset=xxx", "too long"]),
+    "an empty name of list": (["list", "dataset="], ["dataset=", "name"]),
+    "an empty page": (["list", "--html", ""], ["--html", "cannot be written"]),
+    "memory": (["tracking.uri=sqlite://"], ["tracking.uri=sqlite://", "in memory", "sqlite:///mlflow.db"]),
+    "memory, with a slash": (["tracking.uri=sqlite:///:memory:"], ["in memory"]),
+    "memory of a report": (["report", "tracking.uri=sqlite://"], ["in memory"]),
+    "an empty store of ui": (["ui", "tracking.uri="], ["tracking.uri="]),
+    "a sweep's folder": (["-m", "loss=mse", "hydra.sweep.dir=/proc/x"], ["hydra.sweep.dir=/proc/x", "written"]),
+    "a run's folder": (["hydra.run.dir=/proc/x", *DATA], ["hydra.run.dir=/proc/x"]),
+    "a folder of artifacts": (["tracking.artifacts=/proc/x", *DATA], ["tracking.artifacts=/proc/x"]),
+    "artifacts nowhere": (["-m", "tracking.artifacts=nope://x", *DATA], ["tracking.artifacts=nope://x"]),
+    "a port beyond ports": (["ui", "port=80000"], ["port=80000", "65535"]),
+    "a port of words": (["ui", "port=abc"], ["port=abc", "65535"]),
+    "more steps than a life": (["train.steps=100000000000000000000"], ["train.steps=1000", "at most"]),
+    "more epochs than a life": (["train.epochs=1e300"], ["train.epochs=1e", "at most"]),
+    "a device of words": (["device=cpu:x", *DATA], ["device=cpu:x", "auto"]),
+    "a page in no folder": (["verify", "--html", "/proc/x"], ["--html /proc/x", "cannot be written"]),
+    "an option of Hydra's alone": (["--resolve"], ["--resolve", "--cfg"]),
+    "what --cfg does not show": (["--cfg", "nope"], ["--cfg nope", "job"]),
+    "a dataset that is none": (["dataset._target_=os.getcwd", "dataset.kind=regression"], ["os.getcwd", "Splits"]),
+    "an optimizer that is none": (["optimizer._target_=os.getcwd", *DATA], ["optimizer", "os.getcwd"]),
 }
 
 
@@ -83,6 +114,16 @@ def test_what_to_type_instead(name, lossbench, store, here):
     for fragment in fragments:
         assert fragment in said.err
     assert not store.find({})
+
+
+def test_a_port_that_another_program_has_is_refused(lossbench, store):
+    """It said where its page is, and that was the other program's."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = lossbench("ui", f"port={port}")
+    assert said.code == 2
+    assert f"port={port}: cannot be used: Address already in use" in said.err
+    assert not said.out
 
 
 @pytest.mark.parametrize("words", [["help"], ["--help"], ["-h"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import sqlite3
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -355,3 +356,22 @@ def test_memory_is_of_a_run_that_trained_alone(lossbench, store, here):
     assert 0 < run.data.metrics["memory/peak_mb"] < most - peak / 2
     assert lossbench("-m", "loss=mse,mae", *SHORT).code == 0
     assert [("memory/peak_mb" in r.data.metrics) for r in runs(store)].count(True) == 1
+
+
+def test_a_report_that_could_not_be_written_is_no_success(lossbench, store, here, monkeypatch):
+    """The folder for temporary files goes while runs train, as its disk may fill: the report needs the most of it."""
+    from lossbench.analysis import report
+
+    temporary, write = here / "temporary", report.write
+
+    def gone(*arguments):
+        shutil.rmtree(temporary)
+        return write(*arguments)
+
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr(report, "write", gone)
+    said = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
+    assert said.code == 1
+    assert "the report failed" in said.out
+    assert [run.info.status for run in runs(store)] == ["FINISHED"] * 2

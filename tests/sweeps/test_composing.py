@@ -36,9 +36,9 @@ class Counting:
 
 
 @pytest.fixture
-def loader():
+def loader(monkeypatch):
     settings.register()
-    OmegaConf.register_new_resolver("lossbench.cache", lambda: "/nowhere", replace=True)
+    monkeypatch.setenv("LOSSBENCH_SWEEP", "/nowhere")
     with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 

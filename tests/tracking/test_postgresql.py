@@ -22,9 +22,11 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from searched import found
 from small import SMALL
 
 from lossbench import tracking
+from lossbench.tracking import writer
 
 COMPOSE = Path(__file__).resolve().parent.parent.parent / "docker/compose.yaml"
 PASSWORD = "p@ss:w/o%r d"  # would break a URI that it were pasted into
@@ -67,7 +69,9 @@ def free_port() -> int:
 @dataclass(frozen=True)
 class Cluster:
     programs: Path
+    folder: str
     port: int
+    other: dict  # who it is, where that is not us
 
     def new(self, name: str) -> str:
         """An empty database; its URI, with the password."""
@@ -75,9 +79,18 @@ class Cluster:
         subprocess.run(words, check=True, env=os.environ | {"PGPASSWORD": PASSWORD})
         return f"postgresql+psycopg2://mlflow:{SECRET}@127.0.0.1:{self.port}/{name}"
 
+    @contextmanager
+    def serving(self) -> Iterator[subprocess.Popen[bytes]]:
+        words = [self.programs / "postgres", "-D", f"{self.folder}/data", "-h", "127.0.0.1", "-p", str(self.port)]
+        options = {"stderr": subprocess.DEVNULL, **self.other}
+        with running([*words, "-k", "", "-F"], signal.SIGINT, **options) as process:
+            ready = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+            until(lambda: subprocess.run(ready).returncode == 0, process)
+            yield process
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+
+@contextmanager
+def made() -> Iterator[Cluster]:
     """A PostgreSQL of our own, on loopback and without a socket file."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
@@ -93,15 +106,16 @@ def cluster() -> Iterator[Cluster]:
             other = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             for path in (folder, secret):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        data = f"{folder}/data"
-        words = [programs / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={secret}"]
-        subprocess.run([*words, "-E", "UTF8", "--locale=C", "--no-sync"], check=True, capture_output=True, **other)
-        port = free_port()
-        words = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
-        with Path(folder, "log").open("wb") as log, running(words, signal.SIGINT, stderr=log, **other) as process:
-            ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-            until(lambda: subprocess.run(ready).returncode == 0, process)
-            yield Cluster(programs, port)
+        words = [programs / "initdb", "-D", f"{folder}/data", "-U", "mlflow", "-A", "scram-sha-256"]
+        words += [f"--pwfile={secret}", "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(words, check=True, capture_output=True, **other)
+        yield Cluster(programs, folder, free_port(), other)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with made() as one, one.serving():
+        yield one
 
 
 def written(port: int, database: Cluster, artifacts: Path) -> tuple[list[str], dict[str, str]]:
@@ -246,3 +260,97 @@ def test_several_come_first_to_an_empty_database(cluster):
     first = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     said = [process.communicate(timeout=180)[1] for process in first]
     assert [process.returncode for process in first] == [0, 0, 0], said
+
+
+def test_an_outage_loses_nothing_and_holds_nobody_up(cache, migrated, monkeypatch, capsys):
+    monkeypatch.setattr(writer, "LATE_S", 1.0)
+    points = [(step, 1 / step) for step in range(1, 301)]
+    with made() as one:
+        with one.serving() as process:
+            store = tracking.Store(one.new("outage"))
+            recorders = [store.start("outage", "begun", {})]
+            recorders[0].metrics(1, {"a": 1.0})
+            recorders[0].send()
+            recorders[0].wait()
+            family = [process.pid, *map(int, children(process.pid))]
+            for pid in family:
+                os.kill(pid, signal.SIGSTOP)  # it hangs, then it is gone
+            since = time.monotonic()
+            for step, value in points[1:150]:
+                recorders[0].metrics(step, {"a": value})
+                store.flush(recorders)
+            recorders[0].wait()
+            assert time.monotonic() - since < 3
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
+        recorders.append(store.start("outage", "new", {}))
+        for step, value in points:
+            recorders[0].metrics(step, {"a": value})
+            recorders[1].metrics(step, {"a": value})
+            store.flush(recorders)
+        for recorder in recorders:
+            with recorder.files() as folder:
+                (folder / "note.txt").write_text("hello")
+            recorder.params({"lr": 0.1})
+            recorder.end("FINISHED")
+        assert recorders[1].run_id == ""
+        assert not store.settled(0)
+        with one.serving():
+            assert store.settled(60)
+            for recorder in recorders:
+                run = store.client.get_run(recorder.run_id)
+                assert run.info.status == "FINISHED"
+                assert run.data.params == {"lr": "0.1"}
+                history = store.client.get_metric_history(recorder.run_id, "a")
+                assert [(point.step, point.value) for point in history] == points
+                assert [file.path for file in store.client.list_artifacts(recorder.run_id)] == ["note.txt"]
+            assert len(store.client.search_runs([store.experiment("outage")])) == 2
+            told = [[point.key, point.value, point.timestamp, point.step] for point in history]
+            store.put({"do": "batch", "run": recorders[1].run_id, "points": told})  # as after a lost answer
+            assert store.settled(10)
+            assert store.client.get_metric_history(recorders[1].run_id, "a") == history
+            store.client._tracking_client.store.engine.dispose()
+    assert SECRET not in capsys.readouterr().err
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+
+
+WAYS = {
+    "a run": ["loss=mse", "hydra.output_subdir=.hydra"],
+    "a sweep": ["-m", "loss=mse,huber", "hydra.sweep.dir=named"],
+    "by Hydra's launcher": ["-m", "hydra/launcher=basic", "loss=mse", "hydra.output_subdir=.hydra"],
+    "a search": ["-m", "hydra/sweeper=fair", "loss=mse", "hydra.sweeper.trials=1", "hydra.sweeper.storage={uri}"],
+}
+
+
+@pytest.mark.parametrize("given", ["encoded", "with spaces", "by the environment", "in a file"])
+def test_nothing_that_is_left_has_the_password(given, cluster, here, lossbench, tmp_path, monkeypatch):
+    """Neither records, nor databases to the last byte, nor files of Hydra's, nor what was said."""
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / "cache"))
+    uri = cluster.new(given.replace(" ", "_")).replace("%20", " " if given == "with spaces" else "%20")
+    studies = cluster.new(f"studies_{given.replace(' ', '_')}")
+    words = [f"tracking.uri={uri}"] if given in ("encoded", "with spaces") else []
+    if given == "by the environment":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    if given == "in a file":
+        file = tmp_path.parent / f"{tmp_path.name} of mine" / "tracking/mine.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"uri: {uri}\nartifacts: null\n", encoding="utf-8")
+        words = [f"--config-dir={file.parent.parent}", "tracking=mine"]
+    for way, own in WAYS.items():
+        if given == "in a file":
+            own = [word for word in own if "output_subdir" not in word]  # Hydra copies what a file has
+        said = lossbench(*(word.format(uri=studies) for word in own), *words, *STEPS, *SMALL["regression"], "seed=0")
+        assert said.code == 0, f"{way}: {said}"
+        assert SECRET not in said.out + said.err
+        assert PASSWORD not in said.out + said.err
+    (here / "copies").mkdir()
+    for name in (uri, studies):
+        command = [cluster.programs / "pg_dump", "-h", "127.0.0.1", "-p", str(cluster.port), "-U", "mlflow"]
+        command += ["-f", here / "copies" / name.rpartition("/")[2], name.rpartition("/")[2]]
+        subprocess.run(command, check=True, env=os.environ | {"PGPASSWORD": PASSWORD})
+    assert "mlflow.runColor" in (here / "copies" / uri.rpartition("/")[2]).read_text(encoding="utf-8")
+    assert (here / "report.html").exists()
+    assert not found(PASSWORD, here)

@@ -130,19 +130,6 @@ def test_names_of_experiments_are_no_paths(store, here):
     assert store.client.get_run(recorder.run_id).info.artifact_uri.startswith(str(here / "mlruns" / "a_b_c"))
 
 
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("postgresql://me:secret@host/db", "postgresql://me:…@host/db"),
-        ("http://me:se:cret@host:1", "http://me:…@host:1"),
-        ("http://host:5000", "http://host:5000"),
-        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
-    ],
-)
-def test_passwords_are_not_shown(uri, shown):
-    assert tracking.shown(uri) == shown
-
-
 def test_addresses_are_made_absolute(here):
     assert tracking.resolve("sqlite:///x.db") == f"sqlite:///{here}/x.db"
     assert tracking.resolve("sqlite:////a/x.db") == "sqlite:////a/x.db"

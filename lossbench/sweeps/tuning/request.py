@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from lossbench.core import BadInput
+from lossbench.sweeps.own import discrete
 from lossbench.sweeps.tuning.space import Dimension, choices, interval, searchable
 
 
@@ -34,6 +35,8 @@ def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
     """Raises: BadInput for a search over seeds or data, for seeds that are no numbers, and for ranges that are none."""
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     latest = {override.get_key_element(): override for override in parsed}  # the command line comes after a file
+    others = [override for key, override in latest.items() if key.lstrip("+~") != "seed"]
+    discrete([override for override in others if not isinstance(override.value(), IntervalSweep)])
     wanted, asked, fixed = list(range(seeds)), {}, set()
     losses: list[list[str]] = [[]]
     axes: list[list[str]] = []

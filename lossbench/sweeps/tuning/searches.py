@@ -16,6 +16,7 @@ from lossbench import origin, settings
 from lossbench.analysis.tuning import recipes
 from lossbench.core import BadInput, Yardstick
 from lossbench.overrides import key
+from lossbench.redaction import HELD, shown
 from lossbench.run import TRIAL
 from lossbench.settings import Names
 from lossbench.sweeps import launch
@@ -71,7 +72,7 @@ class Search:
 
     @property
     def label(self) -> str:
-        own = [word for word in self.words if key(word) not in CHOICES]
+        own = [shown(word) for word in self.words if key(word) not in (*CHOICES, *HELD)]
         return " ".join([self.names.loss, "on", self.names.dataset, *own])
 
 

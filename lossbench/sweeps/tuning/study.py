@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lossbench import origin
+from lossbench import terminal
 from lossbench.core import BadInput
+from lossbench.redaction import clean, shown
 from lossbench.run import PAUSED
 from lossbench.sweeps.tuning.draws import Draw
 from lossbench.sweeps.tuning.space import Choices, Dimension, Space
-from lossbench.tracking import reach, resolve, shown
+from lossbench.tracking import lease, reach, resolve
 
 if TYPE_CHECKING:
     import optuna
@@ -68,6 +70,7 @@ class Study:
         way = optuna.study.StudyDirection.MAXIMIZE if higher_is_better else optuna.study.StudyDirection.MINIMIZE
         self._study = optuna.create_study(storage=storage, study_name=name, direction=way, load_if_exists=True)
         self._storage, self._id = storage, storage.get_study_id_from_name(name)
+        self._heart: lease.Heart | None = None
         self._distributions = {name: _distribution(dimension) for name, dimension in space.items()}
         self._refuse_company()
 
@@ -88,7 +91,12 @@ class Study:
         left = [trial for trial in there if not trial.state.is_finished() and trial.number < upto]
         if left or len(there) < upto:
             self._refuse_company()
-            self._study.set_user_attr("process", origin.process())
+            self._study.set_user_attr("process", lease.mine())
+            self._beat()
+            if self._heart is None:
+                beat = weakref.WeakMethod(self._beat)  # with the study ends its heart
+                self._heart = lease.Heart(lambda: beat()())  # type: ignore[misc]
+                weakref.finalize(self, self._heart.stop)
         again = [Trial(trial.number, self._rounded(trial.params)) for trial in left]
         return again + [self._asked(number) for number in range(len(there), upto)]
 
@@ -140,11 +148,19 @@ class Study:
     def _trial(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
 
+    def _beat(self) -> None:
+        self._study.set_user_attr("beat", lease.now())
+
+    def _told(self, name: str) -> str:
+        return str(self._storage.get_study_user_attrs(self._id).get(name, ""))
+
     def _refuse_company(self) -> None:
-        owner = self._study.user_attrs.get("process", origin.process())
+        owner = self._told("process")
         open_ = any(not trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False))
-        if open_ and owner != origin.process() and not origin.gone(owner):
-            raise BadInput(f"{self.name}: process {owner} is searching here; wait for it, or end it")
+        if not open_ or not owner or lease.is_mine(owner):
+            return
+        if lease.alive(owner, lambda: self._told("beat"), terminal.out().print):
+            raise BadInput(f"{self.name}: process {lease.pid(owner)} is searching here; wait for it, or end it")
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
@@ -169,7 +185,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     except BadInput as error:
         raise BadInput(str(error).replace("tracking.uri", "hydra.sweeper.storage")) from error
     except (SQLAlchemyError, RuntimeError, ModuleNotFoundError) as error:
-        raise BadInput(f"{said}: cannot be used: {str(error).strip().splitlines()[0]}") from error
+        raise BadInput(f"{said}: cannot be used: {clean(str(error).strip().splitlines()[0], url)}") from error
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

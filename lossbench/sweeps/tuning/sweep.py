@@ -13,13 +13,14 @@ from omegaconf import DictConfig
 
 from lossbench import terminal
 from lossbench.core import BadInput
+from lossbench.redaction import shown
 from lossbench.sweeps import comparison
 from lossbench.sweeps.tuning import halving, matching, request
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searches import Search, prepared
 from lossbench.sweeps.tuning.searching import Searching, words
 from lossbench.sweeps.turns import Datasets
-from lossbench.tracking import Store, shown
+from lossbench.tracking import Store
 
 
 def sweep(
@@ -54,10 +55,10 @@ def sweep(
             arms = _arms(searches, budget, settings, datasets)
             returns = searching.launch(_runs(searches, asked.seeds, arms), final[1])
         except KeyboardInterrupt:
-            comparison.conclude(config, "KILLED")
+            comparison.conclude("KILLED")
             raise
     if any(returned.status is JobStatus.FAILED for returned in returns):
-        comparison.conclude(config, "FAILED")
+        comparison.conclude("FAILED")
         for returned in returns:
             _ = returned.return_value  # raises what the first one met
     return returns
@@ -128,6 +129,6 @@ def _told(search: Search, budget: Budget) -> str:
             "own": [name for name in search.space if name.startswith("loss.")],
             "chosen": best.number if best else None,
             "settings": dict(best.settings) if best else {},
-            "words": search.words,
+            "words": [*map(shown, search.words)],
         }
     )

@@ -1,0 +1,58 @@
+"""The folder that Hydra's launchers write to: closed to others, and gone with the sweep unless somebody named it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench import machine, redaction
+from lossbench.core import BadInput
+from lossbench.sweeps.comparison import OURS
+
+DAY_S = 86_400  # after which a folder that names no process of this machine is nobody's
+
+
+def own() -> Path:
+    """That of this process, in the cache."""
+    return Path(os.environ["LOSSBENCH_SWEEP"])
+
+
+@contextmanager
+def folder(config: DictConfig) -> Iterator[None]:
+    """While it lasts, the folder of this sweep is there, if anything writes to it; those of killed sweeps are not.
+
+    Raises: BadInput where it cannot be written.
+    """
+    _sweep_up(own().parent)
+    path = Path(str(config.hydra.sweep.dir))
+    try:
+        if path != own():
+            path.mkdir(parents=True, exist_ok=True)
+            asked = redaction.hidden(OmegaConf.to_container(config, resolve=False))
+            OmegaConf.save(OmegaConf.create(asked), path / "multirun.yaml")
+        elif config.hydra.launcher._target_ != OURS:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=True, mode=0o700)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"hydra.sweep.dir={path}: cannot be written: {why}; name a folder that can") from error
+    try:
+        yield
+    finally:
+        if path == own():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep_up(sweeps: Path) -> None:
+    with suppress(OSError):
+        for left in sweeps.iterdir():
+            here, _, number = left.name.rpartition("-")
+            ours = here == machine.name() and number.isdecimal()
+            if not machine.started(int(number)) if ours else left.stat().st_mtime < time.time() - DAY_S:
+                shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""What a record is made of: entries, plain data that may wait in a file, and how a store is told of each.
+
+To tell of one again changes nothing: points and tags are the same ones, and a run is known by its token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lossbench.core import BadInput, Facts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TOKEN = "lossbench.token"  # tag of a run: what it was asked for under, were the answer to be lost
+Entry: TypeAlias = dict[str, Any]
+"""`do`: create, batch, inputs, files or end; `run`: the token of a run until its id is known; and what with."""
+
+
+def create(token: str, experiment: str, artifacts: str | None, name: str, tags: Mapping[str, str]) -> Entry:
+    asked = {"experiment": experiment, "artifacts": artifacts, "name": name, "tags": {**tags, TOKEN: token}}
+    return {"do": "create", "run": token, **asked, "time": now()}
+
+
+def inputs(run: str, facts: Facts) -> Entry:
+    """The dataset with our own digest."""
+    source = {"source": facts.source, "licence": facts.licence, "sha256": facts.fingerprint}
+    return {"do": "inputs", "run": run, "name": facts.name, "digest": facts.fingerprint[:36], "source": source}
+
+
+def now() -> int:
+    return int(time.time() * 1000)
+
+
+class Told:
+    """Tells a store of entries, and knows the runs that came of it."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+        self.experiments: dict[str, str] = {}  # ids by name
+        self.runs: dict[str, str] = {}  # ids by token
+
+    def tell(self, entry: Entry, *, again: bool) -> str:
+        """Do what an entry says; the id of its run. `again`: an answer may have been lost."""
+        token = str(entry["run"])
+        if entry["do"] == "create":
+            self.runs[token] = self._create(entry, again=again)
+            return self.runs[token]
+        run = self.runs.get(token, token)
+        getattr(self, f"_{entry['do']}")(run, entry)
+        return run
+
+    def experiment(self, name: str, artifacts: str | None) -> str:
+        """The id of an experiment, made if it is new. Raises: BadInput where one of that name was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        if name in self.experiments:
+            return self.experiments[name]
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self._client.create_experiment(name, artifact_location=artifacts)
+            except MlflowException:  # another process was quicker, or the answer was lost
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise BadInput(
+                f"experiment_name={name}: was deleted in this store; restore it "
+                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
+            )
+        return self.experiments.setdefault(name, found.experiment_id)
+
+    def _create(self, entry: Entry, *, again: bool) -> str:
+        experiment = self.experiment(entry["experiment"], entry["artifacts"])
+        if again and (known := self._of(entry["run"], [experiment])):
+            return known[0]
+        run = self._client.create_run(experiment, entry["time"], entry["tags"], entry["name"])
+        return run.info.run_id
+
+    def _of(self, token: str, experiments: list[str]) -> list[str]:
+        found = self._client.search_runs(experiments, f"tags.`{TOKEN}` = '{token}'")
+        return sorted(run.info.run_id for run in found)
+
+    def _batch(self, run: str, entry: Entry) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*point) for point in entry.get("points", ())]
+        params = [Param(*pair) for pair in entry.get("params", ())]
+        tags = [RunTag(*pair) for pair in entry.get("tags", ())]
+        self._client.log_batch(run, metrics, params, tags, synchronous=True)
+
+    def _inputs(self, run: str, entry: Entry) -> None:
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput
+
+        dataset: Any = MetaDataset(  # type: ignore[abstract]
+            CodeDatasetSource(entry["source"]), name=entry["name"], digest=entry["digest"]
+        )
+        self._client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity())])
+
+    def _files(self, run: str, entry: Entry) -> None:
+        if not Path(entry["folder"]).is_dir():
+            raise RuntimeError(f"the files of run {run} are gone from {entry['folder']}")
+        self._client.log_artifacts(run, entry["folder"])
+
+    def _end(self, run: str, entry: Entry) -> None:
+        self._client.set_terminated(run, entry["status"], entry["time"])
+        if token := entry.get("token"):
+            self._supersede(token, run)
+
+    def _supersede(self, token: str, run: str) -> None:
+        """Runs that a server made when it answered to nobody any more stand for nothing."""
+        experiment = self._client.get_run(run).info.experiment_id
+        for stray in self._of(token, [experiment]):
+            if stray != run:
+                self._client.set_tag(stray, "lossbench.kind", "superseded")
+                self._client.set_terminated(stray, "KILLED")
