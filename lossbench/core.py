@@ -413,7 +413,7 @@ def _writable(named: str) -> Path:
             f"LOSSBENCH_CACHE={named}: cannot be written ({why}), and nor can a temporary folder: {error}\n"
             "LOSSBENCH_CACHE= takes a folder that can be written"
         ) from error
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    atexit.register(_remove, Path(temporary))
     os.environ[INSTEAD] = temporary
     print(
         f"the cache {named} cannot be written ({why}): nothing is kept for later calls; "
@@ -421,6 +421,12 @@ def _writable(named: str) -> Path:
         file=sys.stderr,
     )
     return Path(temporary)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary cache, unless something in it still waits to be recorded."""
+    if not any(temporary.glob("spool/*/*.jsonl")):
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:

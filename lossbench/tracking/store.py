@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from lossbench.core import BadInput, cache_folder
+from lossbench.core import INSTEAD, BadInput, cache_folder
 from lossbench.redaction import clean, shown
 from lossbench.tracking import entries, sqlite, views
 from lossbench.tracking.address import bare, engine
@@ -231,7 +231,9 @@ class Store:
         what = f"{shown(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
         if runs and place is None:
             return f"{what} in memory, and are lost when this process ends"
-        return f"{what} in {place or self._folder}; the next command on this store records them"
+        cache = os.environ.get(INSTEAD, "")
+        told = f" with LOSSBENCH_CACHE={cache}" if cache and self._folder.is_relative_to(cache) else ""
+        return f"{what} in {place or self._folder}; the next command on this store{told} records them"
 
     def _adopt(self) -> Exception | None:
         """Record what waits in spools that no process holds; the error where the store is away again."""

@@ -204,8 +204,9 @@ def test_a_server_that_hangs_holds_nobody_up(server, here):
 
 def test_what_cannot_wait_on_disk_waits_in_memory(network, cache, monkeypatch, capsys):
     told, uri = network
-    (here := cache / "file").write_text("no folder")
-    monkeypatch.setenv("LOSSBENCH_CACHE", str(here))
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(here := cache / "full"))
+    here.mkdir()
+    (here / "spool").write_text("no folder")
     store = tracking.Store(uri)
     recorder = store.start("memory", "one", {"lossbench.kind": "run"})
     told.down = True
@@ -266,7 +267,7 @@ def test_a_password_in_the_address_is_used_and_not_shown(network, monkeypatch, l
         assert "p%40ss" not in text
         assert "p@ss" not in text
     told.only = "me:another"
-    with pytest.raises(BadInput, match=r"tracking\.uri=http://me:…@127.0.0.1:\d+: MLflow cannot use it: .*401"):
+    with pytest.raises(BadInput, match=r"tracking\.uri=http://…@127.0.0.1:\d+: MLflow cannot use it: .*401"):
         tracking.Store(asked)
 
 
