@@ -24,8 +24,10 @@ TESTS = Path(__file__).resolve().parent.parent / "tests"
 
 def main() -> None:
     sys.path[0] = str(TESTS)  # in place of this folder, where `faults` is this file
+    import interrupts
     from faults.kinds import KINDS, VERDICTS, Campaign, rows, spread
 
+    interrupts.heed()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--only", metavar="KIND", choices=KINDS, help=f"one of {', '.join(KINDS)}")

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import interrupts
 import pytest
 from hydra import compose, initialize_config_dir
 from small import SMALL
 
 from lossbench import settings, tracking
+
+interrupts.heed()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,10 @@ import glob
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -18,6 +20,7 @@ from lossbench.tracking.writer import say
 LOCKED_S = 120  # that another process may take to make one
 STILL_S = 3.0  # without a change, after which nobody is making it
 GIVEN = {"alembic_version", "experiments", "workspaces"}  # tables in which a new store has rows
+DEFAULT = 0  # the experiment that it has
 
 
 def prepare(path: Path) -> None:
@@ -53,23 +56,31 @@ def _rows(connection: sqlite3.Connection, table: str) -> bool:
     return connection.execute(f'SELECT 1 FROM "{table}" LIMIT 1').fetchone() is not None
 
 
-def _cut_off(path: Path) -> bool:
-    """Whether a store is no whole one and holds nothing, and nobody is at it, not even MLflow itself."""
-    from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.db.utils import _get_latest_schema_revision
+def _all(connection: sqlite3.Connection, table: str, there: Sequence[str]) -> list[tuple[Any, ...]]:
+    return connection.execute(f'SELECT * FROM "{table}"').fetchall() if table in there else []
 
-    whole = _get_latest_schema_revision()
+
+def _cut_off(path: Path) -> bool:
+    """Whether a store is no whole one and holds nothing, and nobody is at it, not even MLflow itself.
+
+    One whose version this MLflow does not know is of another MLflow, whatever it holds.
+    """
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.db.utils import _get_alembic_config
+
+    scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+    whole, on_the_way = scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}
     before, since = None, time.monotonic()
     while time.monotonic() < since + STILL_S:
         with closing(sqlite3.connect(path, timeout=20)) as connection:
             tables = _tables(connection)
             there = sorted(table for table in tables if _rows(connection, table))
-            versions = (
-                connection.execute("SELECT * FROM alembic_version").fetchall() if "alembic_version" in there else []
-            )
+            versions = [row[0] for row in _all(connection, "alembic_version", there)]
+            named = [row for row in _all(connection, "experiments", there) if row[0] != DEFAULT]
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # nothing beside it may be taken for its successor's
         others = {table for table in tables - set(Base.metadata.tables) if "alembic_" not in table}
-        if versions == [(whole,)] or set(there) - GIVEN or others:
+        if whole in versions or set(versions) - on_the_way or set(there) - GIVEN or named or others:
             return False
         now = (tables, versions)
         if now != before:

@@ -97,10 +97,12 @@ def test_a_yardstick_or_baseline_that_is_not_there_is_refused(lossbench, store):
 
 @pytest.mark.parametrize("version", ["ffffffffffff", "4465047574b1"])
 def test_a_store_of_another_mlflow_is_refused_in_two_lines(lossbench, here, version):
-    """The one is of a version to come, the other of one that has passed."""
+    """The one is of a version to come, the other of one that has passed, and has an experiment."""
     path = here / "mlflow.db"
     with sqlite3.connect(path) as connection:
         assert connection.execute("UPDATE alembic_version SET version_num = ?", (version,)).rowcount == 1
+        if version == "4465047574b1":
+            connection.execute("INSERT INTO experiments (experiment_id, name, workspace) VALUES (7, 'mine', 'default')")
     connection.close()
     said = lossbench("report")
     assert (said.code, said.out) == (2, "")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from lossbench.core import BadInput
@@ -176,12 +175,10 @@ def test_other_seed_other_crops(small):
 def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     first = boxes(**SMALL, label_noise=0.2)
+    assert list(tmp_path.glob("boxes-*.safetensors"))
+    monkeypatch.setattr("lossbench.datasets.cache._write", None)  # nothing is made again
     assert same(first, boxes(**SMALL, label_noise=0.2))
-    (file,) = tmp_path.glob("boxes-*.safetensors")  # one for all shares of careless boxes
-    tensors = load_file(file)
-    tensors["test.targets"] = 1 + tensors["test.targets"]  # what could only have been read from there
-    save_file(tensors, file)
-    assert torch.equal(boxes(**SMALL).test.targets, 1 + first.test.targets)
+    boxes(**SMALL)  # one file for all shares of careless boxes
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from lossbench.core import BadInput
 from lossbench.datasets import check, coco
@@ -111,12 +110,9 @@ def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     settings = {**SMALL, **TINY}
     first = imbalanced(**settings)
+    assert list(tmp_path.glob("imbalanced-*.safetensors"))
+    monkeypatch.setattr("lossbench.datasets.cache._write", None)  # nothing is made again
     assert same(first, imbalanced(**settings))
-    (file,) = tmp_path.glob("imbalanced-*.safetensors")
-    tensors = load_file(file)
-    tensors["test.iou"] = tensors["test.iou"] + 1  # what could only have been read from there
-    save_file(tensors, file)
-    assert torch.equal(imbalanced(**settings).test.marks["iou"], first.test.marks["iou"] + 1)
 
 
 @pytest.mark.parametrize(

@@ -297,33 +297,6 @@ def test_a_confusion_matrix_of_many_classes_writes_no_numbers(n, texts, tmp_path
     figure.savefig(tmp_path / "matrix.png")
 
 
-def points(store, recorder):
-    return [(p.step, p.value) for p in store.client.get_metric_history(recorder.run_id, "a")]
-
-
-def test_a_store_goes_on_after_a_send_that_failed(store, here):
-    """Its tables are away for a moment, as of a server that restarts; what was lost meanwhile is sent again."""
-    one, other = (store.start("test", "run", {}) for _ in range(2))
-    with sqlite3.connect(here / "mlflow.db") as database:
-        database.execute("ALTER TABLE metrics RENAME TO away")
-    one.metrics(1, {"a": 1.0})
-    one.send()
-    store.later(len, "").result()
-    with sqlite3.connect(here / "mlflow.db") as database:
-        database.execute("ALTER TABLE away RENAME TO metrics")
-    one.metrics(2, {"a": 2.0})
-    with pytest.raises(Exception, match="metrics"):
-        store.flush([one])
-    store.later(len, "").result()
-    other.metrics(1, {"a": 3.0})
-    while not points(store, other):  # the writer rests for a moment first
-        store.flush([other])
-        store.later(len, "").result()
-    one.end("FINISHED")
-    assert points(store, one) == [(1, 1.0), (2, 2.0)]
-    other.end("FINISHED")
-
-
 def test_a_record_ends_whatever_its_writer_met(store):
     recorder = store.start("test", "run", {})
     recorder.params({"a": 1})
@@ -334,14 +307,17 @@ def test_a_record_ends_whatever_its_writer_met(store):
     assert (run.info.status, run.data.tags["lossbench.outcome"]) == ("FAILED", "error")
 
 
-def test_a_lost_store_is_no_fault_of_a_loss_and_spares_other_runs(lossbench, store, brought, way):
+def test_a_store_that_is_lost_for_a_while_is_no_fault_of_a_loss(lossbench, store, brought, way):
     """While one run trains the store loses its metrics; the next one finds them again."""
     way(1)
     said = lossbench("-m", "loss._target_=brought.losing", "seed=0,1", *SHORT)
-    assert said.code == 1
-    assert "seed 0: error: " in said.out
+    assert said.code == 0
+    assert "does not answer" in said.err
+    assert "all that waited is recorded" in said.err
     ended = {r.data.tags["seed"]: (r.info.status, r.data.tags["lossbench.outcome"]) for r in runs(store)}
-    assert ended == {"0": ("FAILED", "error"), "1": ("FINISHED", "finished")}
+    assert ended == {"0": ("FINISHED", "finished"), "1": ("FINISHED", "finished")}
+    first, second = (store.client.get_metric_history(run.info.run_id, "train/loss") for run in runs(store))
+    assert [point.step for point in first] == [point.step for point in second]
 
 
 def test_memory_is_of_a_run_that_trained_alone(lossbench, store, here):

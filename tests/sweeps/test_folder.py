@@ -12,7 +12,7 @@ import pytest
 from recorded import runs
 from small import SMALL
 
-from lossbench import origin
+from lossbench import machine
 from lossbench.tracking import Store
 
 DATA = [*SMALL["regression"], "train.steps=2"]
@@ -46,8 +46,8 @@ def test_it_is_closed_to_others_and_gone_with_the_sweep(launcher, seen, lossbenc
 def test_what_killed_sweeps_left_goes_with_the_next(lossbench, sweeps):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    host, ours = origin.process().rpartition(":")[0], f"{origin.process().rpartition(':')[0]}:{os.getppid()}"
-    for name in (f"{host}:{ended.pid}", ours, "2026-01-01_00-00-00-000000", "2026-01-02_00-00-00-000000"):
+    ours = f"{machine.name()}-{os.getppid()}"
+    for name in (f"{machine.name()}-{ended.pid}", ours, "2026-01-01_00-00-00-000000", "2026-01-02_00-00-00-000000"):
         (sweeps / name).mkdir(parents=True)
         (sweeps / name / "multirun.yaml").write_text("tracking:\n  uri: postgresql://me:secret@host/db\n")
     long_ago = time.time() - 10 * 86_400
