@@ -16,7 +16,7 @@ from lossbench import faults, origin, redaction, settings, stopping, terminal, t
 from lossbench.core import Result, Splits, Yardstick, cache_folder
 from lossbench.settings import Names
 from lossbench.tracking import lease
-from lossbench.trainee import Trainee
+from lossbench.trainee import LAST, Trainee
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -37,6 +37,26 @@ def reach(uri: str) -> None:
 def store(uri: str, artifacts: str | None) -> tracking.Store:
     """The store at a URI, opened once a process."""
     return tracking.Store(uri, artifacts)
+
+
+def _read_back(found: MlflowRun) -> Result:
+    """How a run ended, from its record."""
+    tags = found.data.tags
+    name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
+    values = {"val": {name: float(tags.get("lossbench.objective", "nan"))}}
+    for metric in sorted(found.data.metrics, key=lambda metric: (metric.startswith(LAST), metric)):
+        split, _, yardstick = metric.rpartition("/")
+        if split.startswith("test") and split != "test_loss":
+            values.setdefault(split, {})[yardstick] = found.data.metrics[metric]
+    return Result(
+        tags.get("lossbench.outcome", "finished"),
+        found.info.run_id,
+        int(tags.get("lossbench.steps", 0)),
+        int(tags["lossbench.best_step"]) if "lossbench.best_step" in tags else None,
+        Yardstick(name, "", arrow == "↑", unit),
+        values,
+        0.0,
+    )
 
 
 class Run:
@@ -90,16 +110,22 @@ class Run:
             tags = found.data.tags
             if tags.get("lossbench.key") != self.key:
                 continue
-            far = int(tags.get("lossbench.steps", 0))
             until = self.cfg.tuning.until  # no run pauses at its last step
+            far = int(tags.get("lossbench.steps", 0))
             paused = until is not None and tags.get("lossbench.outcome") == PAUSED and far >= until
             if found.info.status == "FINISHED" or paused:
-                name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
-                value = float(tags.get("lossbench.objective", "nan"))
-                primary = Yardstick(name, "", arrow == "↑", unit)
-                outcome = tags.get("lossbench.outcome", "finished")
-                return Result(outcome, found.info.run_id, far, None, primary, {"val": {name: value}}, 0.0)
+                return _read_back(found)
             self.left.append(found.info.run_id)
+        return None
+
+    def late(self) -> Result | None:
+        """The run of this configuration that an earlier call trained whole, and this one recorded after an outage."""
+        late = self.store().late
+        for found in self.store().find(self.siblings) if late else []:
+            alone = not found.data.tags.get("lossbench.comparison")
+            if found.info.run_id in late and found.info.status == "FINISHED" and alone:
+                late.discard(found.info.run_id)  # given once more, the command trains
+                return _read_back(found)
         return None
 
     def open(self) -> None:

@@ -86,9 +86,10 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     source = {"lossbench.code": origin.code(), "lossbench.command": origin.command()}
     stopping.recording()
     for found in store.find(same):
-        if found.info.status == "FINISHED":
+        if found.info.status == "FINISHED" and found.info.run_id not in store.late:
             continue
         if claimed := lease.take(store.client, found.info.run_id, terminal.out().print):
+            store.late.discard(found.info.run_id)
             os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
             _open[:] = [_Open(tracking.Recorder(store, found.info.run_id), claimed)]
@@ -140,19 +141,30 @@ def _conclude(status: str, stop: Stop) -> None:
         _leave()
         raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
     try:
-        _report(opened.recorder, name)
+        _report_at_last(opened.recorder, name)
     except BadInput as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
         said = redaction.clean(repr(error), store.uri)
-        terminal.out().print(f"the report failed: {said}; python -m lossbench report {name} tries again")
+        terminal.out().print(f"the report failed: {said}; the same command, or report {name}, tries again")
         failed = True
-    opened.end("KILLED" if stop() else status)
+    opened.end("KILLED" if stop() or failed else status)
     _leave()
     shown = tracking.ui_command(store.uri, opened.recorder.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {shown}")
     if failed and status == "FINISHED":  # else the caller says what went wrong before
         raise SystemExit(1)
+
+
+def _report_at_last(recorder: tracking.Recorder, name: str) -> None:
+    """Report, and again once the store answers, if it went away meanwhile."""
+    try:
+        _report(recorder, name)
+    except Exception as error:
+        if not tracking.away(error):
+            raise
+        recorder.store.find({"lossbench.comparison": name})  # which waits for it
+        _report(recorder, name)
 
 
 def _report(recorder: tracking.Recorder, name: str) -> None:

@@ -11,8 +11,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from lossbench.tracking.address import page, reach, resolve, serve, ui_command
-from lossbench.tracking.outage import Away
+from lossbench.tracking.outage import Away, away
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.store import Store, settled
 
-__all__ = ["Away", "Recorder", "Store", "page", "reach", "resolve", "serve", "settled", "ui_command"]
+__all__ = ["Away", "Recorder", "Store", "away", "page", "reach", "resolve", "serve", "settled", "ui_command"]

@@ -57,6 +57,7 @@ class Store:
         if artifacts is not None:
             _check(artifacts)
         self._rested = 0.0
+        self.late: set[str] = set()  # runs of processes that are gone, recorded by this one after an outage
         for name in LOUD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
@@ -258,8 +259,10 @@ class Store:
                     raise
                 refused.append(error)
         kept = spool.end(keep=bool(refused or damaged))
-        runs = len({self.run(entry["run"]) or entry["run"] for entry in found})
-        said = f"recorded what waited for {shown(self.uri)} since an outage: entries of {runs} run{'s'[: runs != 1]}"
+        late = {self.run(entry["run"]) or entry["run"] for entry in found}
+        self.late |= late
+        said = f"recorded what waited for {shown(self.uri)} since an outage: entries of {len(late)} run"
+        said += "s"[: len(late) != 1]
         if refused:
             said += f"; {len(refused)} were refused ({reason(refused[0])}) and are kept in {kept}"
         if damaged:

@@ -350,4 +350,9 @@ def test_a_report_that_could_not_be_written_is_no_success(lossbench, store, here
     said = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
     assert said.code == 1
     assert "the report failed" in said.out
+    temporary.mkdir()
+    monkeypatch.setattr(report, "write", write)
+    again = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
+    assert again.code == 0
+    assert "continuing" in again.out
     assert [run.info.status for run in runs(store)] == ["FINISHED"] * 2

@@ -1,0 +1,38 @@
+"""The campaign of `scripts/faults.py`, small: a handful of moments of each kind that needs no server of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults.kinds import KINDS, Campaign
+
+pytestmark = pytest.mark.slow
+MOMENTS = {"run": 5, "sweep": 5, "fair": 3, "report": 3, "create": 3, "disk": 2}
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    made = Campaign(Path(tmp_path_factory.mktemp("campaign")), seed=16)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", MOMENTS)
+def test_what_is_disturbed_holds(campaign, kind):
+    outcomes = [campaign.trial(kind, number) for number in range(MOMENTS[kind])]
+    assert [str(outcome) for outcome in outcomes if outcome.verdict not in ("held", "skipped")] == []
+    if {outcome.verdict for outcome in outcomes} == {"skipped"}:
+        pytest.skip(str(outcomes[0]))
+
+
+def test_every_disturbance_has_a_turn():
+    """So many trials of each kind: each disturbance meets each command."""
+    from faults.kinds import spread
+
+    counts = dict.fromkeys(KINDS, 0)
+    for name, _ in spread(400, None):
+        counts[name] += 1
+    for name, kind in KINDS.items():
+        assert counts[name] >= len(kind.disturbances) * len(kind.commands), name
