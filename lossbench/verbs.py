@@ -175,7 +175,7 @@ def report(arguments: list[str]) -> None:
         sys.stdout.write(texts[asked.table]())
         return
     try:
-        Path(asked.output).write_text(page(made, store.client), encoding="utf-8")
+        report.save(page(made, store.client), Path(asked.output))
     except OSError as error:
         raise BadInput(f"report: --output {asked.output}: cannot be written: {error.strerror}") from error
     terminal.report(made)

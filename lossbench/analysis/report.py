@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +84,19 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def save(page: str, path: Path) -> None:
+    """Write a page to a path, in place of an older one once it is whole. Raises: OSError."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # a terminal, say
+        path.write_text(page, encoding="utf-8")
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _tuned(report: Report) -> dict[str, str]:

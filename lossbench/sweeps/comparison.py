@@ -175,13 +175,13 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
     made = report.make(client, name, allow_mixed=True)  # which the page says
     with recorder.files() as folder:
         report.write(made, client, folder)
-        page = (folder / report.PAGE).read_bytes()
+        page = (folder / report.PAGE).read_text(encoding="utf-8")
     recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences, made.tunings)})
     arm = "tuned" if made.tunings else ""
     recorder.store.view(recorder.run_id, name, [v.yardstick for v in made.verdicts], arm)
     terminal.report(made)
     with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it
-        Path(report.PAGE).write_bytes(page)
+        report.save(page, Path(report.PAGE))
         terminal.out().print(f"report: {Path(report.PAGE).absolute()}")
 
 

@@ -113,3 +113,15 @@ def test_a_store_of_another_mlflow_is_refused_in_two_lines(lossbench, here, vers
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(version,)]
     connection.close()
+
+
+def test_a_page_that_cannot_be_written_whole_leaves_the_older_one(tmp_path):
+    path = tmp_path / "report.html"
+    report.save("older", path)
+    with pytest.raises(UnicodeEncodeError):
+        report.save("newer \ud800", path)
+    assert path.read_text(encoding="utf-8") == "older"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    (link := tmp_path / "link.html").symlink_to(path)
+    report.save("newer", link)
+    assert path.read_text(encoding="utf-8") == "newer"
