@@ -33,6 +33,7 @@ CONTAINER = (
 )
 PAGE = "report.html"
 END = "</html>"
+TRACE = "Traceback (most recent call last)"
 OLD = "<html>an older report</html>\n"
 
 
@@ -141,6 +142,9 @@ class Trial:
         twice = self.alone and self.place.way is not None  # whole, yet not where the command could know of it
         reasons = held.wrong(reference.records, found, exact=self.alone, again=twice)
         reasons += self._page() if self.reports else []
+        reasons += [
+            f"{said.name} has a traceback" for said in self.folder.glob("said*.err") if TRACE in said.read_text()
+        ]
         if reasons:
             (self.folder / "found.json").write_text(json.dumps(held.dumped(found), indent=1), encoding="utf-8")
         return reasons
