@@ -150,15 +150,16 @@ class Campaign:
             moment = Moment(reference.seconds * random.uniform(0.0, 0.8**draw))
             if aimed and draw == 0:
                 moment = Moment(random.uniform(0.0, AIMED_S), random.choice(kind.sights))
-            with self._in(self.base / f"{name}-{number}", kind, command, random) as trial:
+            with self._in(self.base / f"{name}-{number}-{draw}", kind, command, random) as trial:
                 if command == "report":
                     trials.prepared(trial.place.folder, reference)
                 hit, code, reasons = trial.disturbed(kind.disturbances[what], moment, random, reference)
             if hit or reasons:
                 break
+            shutil.rmtree(trial.folder)
         told = f"{command}, {what}" + (f" at {moment}" if not kind.disturbances[what].before else "")
         if not reasons:
-            shutil.rmtree(trial.folder)
+            shutil.rmtree(trial.folder, ignore_errors=True)
             return Outcome(name, number, told, "held")
         return Outcome(name, number, told, "lost" if code else "silent", reasons, trial.folder)
 
