@@ -10,7 +10,7 @@ import pytest
 from faults.kinds import KINDS, Campaign, spread
 
 pytestmark = pytest.mark.slow
-MOMENTS = {"run": 4, "sweep": 4, "fair": 2, "report": 2, "create": 2, "disk": 2}
+MOMENTS = {"run": 4, "sweep": 4, "fair": 2, "report": 2, "create": 2, "disk": 1}
 
 
 @pytest.fixture(scope="module")
