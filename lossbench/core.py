@@ -429,6 +429,18 @@ def _remove(temporary: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside a path to write to, whose file takes the path's place at the end: a kill leaves the older one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
 def stream(seed: int, purpose: str) -> torch.Generator:
     """The random stream of one purpose (`init`, `order`, `noise`, …) under a seed.
 

@@ -119,9 +119,9 @@ class Run:
         return None
 
     def late(self) -> Result | None:
-        """The run of this configuration that an earlier call trained whole, and this one recorded after an outage."""
-        late = self.store().late
-        for found in self.store().find(self.siblings) if late else []:
+        """The run of this configuration and data that an earlier call trained whole, and this one recorded."""
+        late, data = self.store().late, self.trainee.splits.facts.fingerprint
+        for found in self.store().find(self.siblings | {"lossbench.data": data}) if late else []:
             alone = not found.data.tags.get("lossbench.comparison")
             if found.info.run_id in late and found.info.status == "FINISHED" and alone:
                 late.discard(found.info.run_id)  # given once more, the command trains

@@ -300,9 +300,7 @@ def _train_studies(names: list[str], store: str | None) -> None:
     from lossbench import terminal, tracking
     from lossbench.truths import empirical, studies
 
-    uri = tracking.resolve(
-        store if store is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    )
+    uri = tracking.resolve(_store(store))
     tracking.reach(uri)
     console, failed = terminal.out(), False
     for study in empirical.chosen(names):
@@ -322,13 +320,16 @@ def _written(path: str, text: str, setting: str, mode: str = "w") -> None:
         raise BadInput(f"{setting} {path}: cannot be written: {error.strerror}") from error
 
 
+def _store(asked: str | None) -> str:
+    """The address that was asked for, or the default one."""
+    return asked if asked is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
 def _recorded(asked: str | None) -> str:
     """The store that was asked for, or the default one. Raises: BadInput where nothing is recorded there yet."""
     from lossbench import tracking
 
-    uri = tracking.resolve(
-        asked if asked is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    )
+    uri = tracking.resolve(_store(asked))
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise BadInput(f"tracking.uri={uri}: nothing is recorded there yet; train something first, or name a store")
     tracking.reach(uri)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from lossbench.analysis.records import Records
 from lossbench.analysis.tuning import gains, recipes, remarks
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict
-from lossbench.core import BadInput
+from lossbench.core import BadInput, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,12 +90,8 @@ def save(page: str, path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):  # a terminal, say
         path.write_text(page, encoding="utf-8")
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as part:
         part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _tuned(report: Report) -> dict[str, str]:

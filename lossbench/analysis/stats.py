@@ -125,27 +125,23 @@ def differences(
         known = d[~np.isnan(d)]
         n = len(known)
         mean = known.mean() if n else np.nan
-        if n < PAIRS:
-            low, high = np.nan, np.nan
-        elif overlap is None:
+        p, low, high = np.nan, np.nan, np.nan
+        if n >= PAIRS and overlap is None:
             low, high = _range(d, signs)
-        else:
-            _, low, high = corrected_t(known, overlap)
+        elif n >= PAIRS and overlap is not None:
+            p, low, high = corrected_t(known, overlap)
         better = np.where(known == 0, 0.5, sign * known > 0).mean() if n else np.nan
         least = detectable(known, max(1, tests)) * np.sqrt(1 + n * (overlap or 0))
-        rows.append((a, b, n, mean, low, high, better, least))
-    table = pd.DataFrame(rows, columns=[c for c in columns if not c.startswith("p")])
+        rows.append((a, b, n, mean, low, high, p, better, least))
+    table = pd.DataFrame(rows, columns=[c for c in columns if c not in ("p_holm", "p_all")])
     tested = (table["n"] >= PAIRS).to_numpy()
-    table[["p", "p_holm", "p_all"]] = np.nan
+    table[["p_holm", "p_all"]] = np.nan
     if tested.any():
         if overlap is None:
-            single, together = sign_flip(np.nan_to_num(by_seed[:, tested]), signs)
-        else:
-            single = np.array([corrected_t(d[~np.isnan(d)], overlap)[0] for d in by_seed[:, tested].T])
-            together = holm(single)
-        table.loc[tested, "p"] = single
-        table.loc[tested, "p_all"] = together
-        table.loc[tested, "p_holm"] = holm(single)
+            table.loc[tested, ["p", "p_all"]] = np.stack(sign_flip(np.nan_to_num(by_seed[:, tested]), signs), axis=1)
+        table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
+        if overlap is not None:
+            table.loc[tested, "p_all"] = table.loc[tested, "p_holm"]
     return table[columns]
 
 

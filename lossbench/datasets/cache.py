@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lossbench.core import cache_folder, cached
+from lossbench.core import cache_folder, cached, whole
 from lossbench.datasets.remarks import say
 from lossbench.datasets.splits import fingerprint
 
@@ -50,16 +48,12 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, unfinished, {"sha256": _checksum(tensors)})
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            save_file(tensors, unfinished, {"sha256": _checksum(tensors)})
     except (OSError, SafetensorError) as error:
         say(f"{path.parent}: data cannot be kept there, and are made again by later calls: {error}")
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from lossbench.core import whole
 
 if TYPE_CHECKING:
     from lossbench.engine.stack import Fitted
@@ -48,29 +49,24 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     with contextlib.suppress(OSError, MemoryError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = io.BytesIO()
-        torch.save(dict(state), whole)
-        data = whole.getbuffer()
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            with unfinished.open("wb") as file:
-                file.write(_digest(data))
-                file.write(data)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        saved = io.BytesIO()
+        torch.save(dict(state), saved)
+        data = saved.getbuffer()
+        with whole(path) as unfinished, unfinished.open("wb") as file:
+            file.write(_digest(data))
+            file.write(data)
 
 
 def read(path: Path) -> dict[str, Any] | None:
     """The state kept at a path, None where there is none. Raises: Broken for one that is not as it was saved."""
     try:
-        whole = path.read_bytes()
+        kept = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Broken(f"{path}: {error.strerror}") from error
-    data = memoryview(whole)[DIGEST:]
-    if whole[:DIGEST] != _digest(data):
+    data = memoryview(kept)[DIGEST:]
+    if kept[:DIGEST] != _digest(data):
         raise Broken(f"{path}: not as it was saved")
     try:
         return torch.load(io.BytesIO(data), weights_only=True)

@@ -25,22 +25,7 @@ from lossbench.core import BadInput
 from lossbench.stopping import Stop
 from lossbench.tracking import lease
 
-
-class _Open:
-    """The comparison that this process is at."""
-
-    def __init__(self, recorder: tracking.Recorder, claimed: str) -> None:
-        self.recorder = recorder
-        self._heart = lease.keep(recorder, claimed)
-
-    def end(self, status: str) -> None:
-        self.recorder.end(status)
-
-    def rest(self) -> None:
-        self._heart.stop()
-
-
-_open: list[_Open] = []  # at most one
+_open: list[tuple[tracking.Recorder, lease.Heart]] = []  # of the comparison that this process is at
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 
@@ -92,7 +77,8 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
             store.late.discard(found.info.run_id)
             os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
-            _open[:] = [_Open(tracking.Recorder(store, found.info.run_id), claimed)]
+            recorder = tracking.Recorder(store, found.info.run_id)
+            _open[:] = [(recorder, lease.keep(recorder, claimed))]
             note(source)
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return os.environ[RUNNING], True
@@ -101,14 +87,15 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     name = f"{safe}-{now}-{secrets.token_hex(2)}"
     mine = {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
     begun = store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source, **mine})
-    _open[:] = [_Open(begun, mine[lease.PROCESS])]
+    _open[:] = [(begun, lease.keep(begun, mine[lease.PROCESS]))]
     os.environ[RUNNING] = name
     return name, False
 
 
 def note(tags: Mapping[str, str]) -> None:
     """Tell something of the comparison that this process is at."""
-    _open[0].recorder.tags(tags)
+    recorder, _ = _open[0]
+    recorder.tags(tags)
 
 
 def conclude(status: str) -> None:
@@ -123,34 +110,36 @@ def conclude(status: str) -> None:
 def end_killed() -> None:
     """End a comparison that Ctrl-C kept from its conclusion."""
     if RUNNING in os.environ and _open:
-        _open[0].end("KILLED")
+        recorder, _ = _open[0]
+        recorder.end("KILLED")
         _leave()
 
 
 def _leave() -> None:
     os.environ.pop(RUNNING, None)
     while _open:
-        _open.pop().rest()
+        _, heart = _open.pop()
+        heart.stop()
 
 
 def _conclude(status: str, stop: Stop) -> None:
-    opened, name = _open[0], os.environ[RUNNING]
-    store, failed = opened.recorder.store, False
+    (recorder, _), name = _open[0], os.environ[RUNNING]
+    store, failed = recorder.store, False
     if not store.settled(0 if status == "KILLED" else None):
-        opened.end("KILLED")
+        recorder.end("KILLED")
         _leave()
         raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
     try:
-        _report_at_last(opened.recorder, name)
+        _report_at_last(recorder, name)
     except BadInput as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
         said = redaction.clean(repr(error), store.uri)
         terminal.out().print(f"the report failed: {said}; the same command, or report {name}, tries again")
         failed = True
-    opened.end("KILLED" if stop() or failed else status)
+    recorder.end("KILLED" if stop() or failed else status)
     _leave()
-    shown = tracking.ui_command(store.uri, opened.recorder.run_id)
+    shown = tracking.ui_command(store.uri, recorder.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {shown}")
     if failed and status == "FINISHED":  # else the caller says what went wrong before
         raise SystemExit(1)

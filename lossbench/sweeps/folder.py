@@ -53,6 +53,9 @@ def _sweep_up(sweeps: Path) -> None:
     with suppress(OSError):
         for left in sweeps.iterdir():
             here, _, number = left.name.rpartition("-")
-            ours = here == machine.name() and number.isdecimal()
-            if not machine.started(int(number)) if ours else left.stat().st_mtime < time.time() - DAY_S:
+            if here == machine.name() and number.isdecimal():
+                over = not machine.started(int(number))
+            else:
+                over = left.stat().st_mtime < time.time() - DAY_S
+            if over:
                 shutil.rmtree(left, ignore_errors=True)

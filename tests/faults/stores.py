@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -102,36 +102,29 @@ class Stores:
 
     @contextmanager
     def _server(self, here: Path, random: Random) -> Iterator[Place]:
-        wire = Wire(self._made("served")[0], random)
-        try:
-            yield self._behind(wire, here)
-        finally:
-            wire.cut()
+        with self._served_by(Wire, here, random) as place:
+            yield place
 
     @contextmanager
     def _faulty_server(self, here: Path, random: Random) -> Iterator[Place]:
-        front = Front(self._made("served")[0], random)
-        try:
-            yield self._behind(front, here)
-        finally:
-            front.close()
+        with self._served_by(Front, here, random) as place:
+            yield place
 
-    def _behind(self, way: Wire | Front, here: Path) -> Place:
-        _, uri, artifacts = self._made("served")
-        return Place(here, (f"tracking.uri=http://127.0.0.1:{way.port}",), uri, artifacts, way, way.mend)
+    @contextmanager
+    def _served_by(self, kind: type[Wire] | type[Front], here: Path, random: Random) -> Iterator[Place]:
+        port, uri, artifacts = self._made("served")
+        with closing(kind(port, random)) as way:
+            yield Place(here, (f"tracking.uri=http://127.0.0.1:{way.port}",), uri, artifacts, way, way.mend)
 
     @contextmanager
     def _postgresql(self, here: Path, random: Random) -> Iterator[Place]:
         port, name = self._made("cluster"), f"trial{random.getrandbits(60)}"
         with self._lock:
             subprocess.run([*_client("createdb", port), "-T", "migrated", name], check=True)
-        wire = Wire(port, random)
         uri = "postgresql+psycopg2://mlflow@127.0.0.1:{}/" + name
-        try:
+        with closing(Wire(port, random)) as wire:
             yield Place(here, (f"tracking.uri={uri.format(wire.port)}",), uri.format(port), None, wire, wire.mend)
-        finally:
-            wire.cut()
-            subprocess.run([*_client("dropdb", port), "--force", name], check=False)
+        subprocess.run([*_client("dropdb", port), "--force", name], check=False)
 
     def _made(self, what: str) -> Any:
         with self._lock:

