@@ -187,7 +187,7 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News,
 
     if first.cfg.train.threads is None and first.trainee.device.type == "cpu":
         stop = pace.Pace(replicas, plan, stop, changed)
-    return fit(
+    fitted = fit(
         replicas,
         plan,
         states=[one.state for one in runs],
@@ -196,6 +196,12 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News,
         watch=watch,
         keep=keep,
     )
+    if len(counts) > 1 and not first.comparison:
+        told = (
+            f"trained on {', '.join(counts)} threads, since something else had the cores, which decides the last bits"
+        )
+        terminal.out().print(f"{told}; train.threads={counts[0]} fixes them")
+    return fitted
 
 
 class Keeper:

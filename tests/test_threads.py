@@ -10,6 +10,7 @@ from recorded import numbers, runs
 from small import SMALL
 
 from lossbench import machine, settings
+from lossbench.engine import pace
 
 SHORT = ["dataset=regression", "train.steps=20", *SMALL["regression"]]
 
@@ -29,6 +30,23 @@ def test_a_run_that_chooses_says_what_it_chose_and_repeats_itself(lossbench, sto
     one, other = runs(store)
     assert one.data.tags["lossbench.threads"] == other.data.tags["lossbench.threads"] == "1"
     assert numbers(store, one) == numbers(store, other)
+
+
+def test_threads_that_change_meanwhile_are_said(lossbench, store, monkeypatch):
+    monkeypatch.setattr(pace.Pace, "__call__", changing)
+    said = lossbench(*SHORT)
+    assert said.code == 0
+    (run,) = runs(store)
+    assert run.data.tags["lossbench.threads"] == "1, 2 from step 7"
+    assert "1, 2 from step 7" in said.out
+    assert "train.threads=1" in said.out
+
+
+def changing(self):
+    self._steps += 1
+    if self._steps == 7:
+        self._changed(7, 2)
+    return self._stop()
 
 
 def test_what_the_user_allowed_is_not_exceeded(lossbench, store, monkeypatch):
