@@ -125,6 +125,7 @@ def test_a_download_that_was_cut_short_or_damaged_is_no_mnist(tmp_path, monkeypa
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies that the first who asks has
     digits._downloaded.cache_clear()
     raw = tmp_path / digits.RAW
     raw.mkdir(parents=True)
