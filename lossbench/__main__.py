@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossbench import machine, redaction, stopping, streams, verbs
 from lossbench.complaints import Carried
@@ -68,15 +68,21 @@ def console() -> None:
     """
     stopping.heard()
     gc.set_threshold(100_000, 50, 100)
-    code: Any = 0
+    code = 0
     try:
         main()
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    _flush()
+    stopping.over(code)
     atexit._run_exitfuncs()
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     with contextlib.suppress(BrokenPipeError):  # who read it has gone
         sys.stdout.flush()
-    os._exit(code if isinstance(code, int) else int(bool(code)))
 
 
 def _verb(arguments: list[str]) -> tuple[Callable[[list[str]], list[str] | None] | None, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -229,3 +230,19 @@ def test_a_stop_between_two_trainings_reaches_the_next():
         inner.__exit__(None, None, None)
     with pytest.raises(KeyboardInterrupt):
         outer.__exit__(None, None, None)
+
+
+LATE = """
+import atexit, os, signal, sys, time
+from lossbench.__main__ import console
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(5)))
+sys.argv = ["lossbench", "--version"]
+console()
+"""
+
+
+def test_a_stop_while_the_program_ends_changes_neither_its_exit_code_nor_what_it_said():
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, env=buffered)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("lossbench ")
