@@ -41,6 +41,25 @@ def demand(name: str, value: Any, holds: Callable[[float], bool], what: str) -> 
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Where the differences between seeds come from, which decides what may be claimed of them.
+
+    `variation`: fresh (each seed draws examples of its own), resplit (each splits one pool at random), folds (each
+    tests on another part of one pool), fixed (all test on the same examples); empty where a dataset does not say.
+    `pool` is the SHA-256 of all examples before any split. The sizes of the splits count what is drawn as one:
+    examples, or groups of them that stay together. `candidates` are those that test splits are drawn from: all of the
+    pool, unless some of it is kept for them.
+    """
+
+    variation: str = ""
+    pool: str = ""
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+    candidates: int = 0
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of a dataset before training.
 
@@ -48,7 +67,7 @@ class Facts:
     `center` and `scale` undo the standardisation of regression targets: y = center + scale · standardised y.
     `fingerprint` is the SHA-256 of the bytes of all splits. `vocabulary` are the symbols that a sequence is read in,
     as `classes` are those that it is written in. `coins`: an input is the probability of one, and whoever looks draws.
-    `modes` are the centres of a mixture, each of deviation `scale`.
+    `modes` are the centres of a mixture, each of deviation `scale`. `sampling` is what seeds change of the examples.
     """
 
     name: str
@@ -66,6 +85,7 @@ class Facts:
     vocabulary: tuple[str, ...] = ()
     coins: bool = False
     modes: tuple[tuple[float, ...], ...] = ()
+    sampling: Sampling = Sampling()
 
     @property
     def outputs(self) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lossbench.engine import Fitted
 
 TRIAL = "trial"  # the arm, and the kind, of a search's own runs, which never see the test split
+SIZES = ("train", "validation", "test", "candidates")  # of splits, in what is drawn as one
 PAUSED = "paused"  # the outcome of a run that is to go on
 
 
@@ -205,7 +206,7 @@ class Run:
 
         splits = splits or build.splits(self.cfg.dataset)
         build.count_steps(self.cfg.train, len(splits.train))
-        self._trainee = Trainee(self.cfg, splits)
+        self._trainee = Trainee(self.cfg, splits, same_data=self.names.same_data)
         return self._trainee
 
     def rebuilt(self) -> bool:
@@ -382,6 +383,9 @@ class Run:
         trainee = self.trainee
         return {
             "lossbench.data": trainee.splits.facts.fingerprint,
+            "lossbench.pool": trainee.sampling.pool,
+            "lossbench.variation": trainee.sampling.variation,
+            "lossbench.sizes": json.dumps({name: getattr(trainee.sampling, name) for name in SIZES}),
             "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
             "lossbench.stack": str(stack),
             "lossbench.threads": str(torch.get_num_threads()),

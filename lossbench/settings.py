@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class Tuning:
 class Tracking:
     uri: str = MISSING
     artifacts: str | None = None
+    predictions: bool = True
 
 
 @dataclass
@@ -108,6 +109,7 @@ class Names:
     loss: str
     optimizer: str
     folders: tuple[Path, ...] = ()  # where configurations are: ours, and those of --config-dir
+    same_data: bool = False  # every seed has the same, as with dataset.seed=0
 
     @staticmethod
     def of(hydra: Any) -> Names:
@@ -121,7 +123,8 @@ class Names:
 def check_job(cfg: DictConfig, hydra: Any) -> Names:
     """`check` for a configuration that Hydra composed, of which replaced targets keep nothing; the names of the run."""
     overrides.replace(cfg, hydra.overrides.task)
-    names = Names.of(hydra)
+    same_data = not OmegaConf.is_interpolation(cfg.dataset, "seed")
+    names = replace(Names.of(hydra), same_data=same_data)
     _length(cfg, list(hydra.overrides.task))
     check(cfg, names)
     return names

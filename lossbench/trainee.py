@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench import catalogue, tracking
-from lossbench.core import Outputs, Result, Seen, Split, Splits
+from lossbench.core import Outputs, Result, Sampling, Seen, Split, Splits
 from lossbench.faults import said
 
 if TYPE_CHECKING:
@@ -28,13 +29,17 @@ LAST = "test_last"  # the test split at the last step, beside that at the select
 class Trainee:
     """The objects of one run, and how they are measured once they have been trained."""
 
-    def __init__(self, cfg: DictConfig, splits: Splits | None = None) -> None:
-        """`splits` are the dataset, where it has been made already. Raises: BadInput for what cannot train."""
+    def __init__(self, cfg: DictConfig, splits: Splits | None = None, *, same_data: bool = False) -> None:
+        """`splits` are the dataset, where it has been made already; `same_data`: every seed has these.
+
+        Raises: BadInput for what cannot train.
+        """
         from lossbench import build
         from lossbench.engine.randomness import seeded
 
         self.cfg = cfg
         self.splits = splits or build.splits(cfg.dataset)
+        self.sampling = _sampling(self.splits, same_data)
         self._peak = False
         self._remarks: list[str] = []
         with seeded(cfg.seed, "building"):  # whatever is asked once, none of it is drawn from what comes later
@@ -151,10 +156,32 @@ class Trainee:
         recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
         seen_by = {"lossbench.features": self.features.hash} if self.features.used else {}
         recorder.tags({"lossbench.best_step": fitted.best_step, **seen_by})
+        if self.sampling.variation == "fixed":
+            self._examples(recorder, outputs["test"])
         self._pictures(recorder, Seen(self.nets, outputs, self.splits, tuned, fitted.glimpses))
         if self._remarks:
             recorder.tags({"lossbench.remarks": json.dumps(self._remarks)})
         return {**values, **last}
+
+    def _examples(self, recorder: tracking.Recorder, outputs: Outputs) -> None:
+        """How the metrics vary with the test split's examples, and unless switched off, the predictions of each."""
+        from lossbench import predictions
+
+        test, kind = self.splits.test, self.splits.facts.kind
+        values = self._tried(
+            "how the metrics vary with the test examples could not be measured",
+            lambda: predictions.left_out(self.task, outputs, test.targets, predictions.parts(test, kind)),
+        )
+        if values:
+            recorder.tags({"lossbench.left_out": values})
+        if not self.cfg.tracking.predictions:
+            return
+        content = self._tried("the predictions could not be kept", lambda: predictions.packed(outputs, test))
+        if content is not None:
+            with recorder.files() as folder:
+                (folder / predictions.FILE).write_bytes(content)
+        else:
+            self._remarks.append(f"its predictions take more than {predictions.LARGEST / 1e6:.0f} MB and are not kept")
 
     def _measure(
         self, splits: Mapping[str, Any]
@@ -186,17 +213,29 @@ class Trainee:
         with recorder.files() as folder, torch.inference_mode():
             (folder / "pictures").mkdir()
             with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $a
-                drawn = self._tried("the pictures", lambda: self.task.pictures(seen)) or {}
+                drawn = self._tried("the pictures could not be drawn", lambda: self.task.pictures(seen)) or {}
                 for name in drawn:
-                    self._tried(f"the picture {name}", partial(_draw, drawn, name, folder / "pictures"))
+                    self._tried(f"the picture {name} could not be drawn", partial(_draw, drawn, name, folder / "pictures"))
 
     def _tried(self, what: str, call: Callable[[], Any]) -> Any:
         """What the call gives; None, and a remark, where it fails."""
         try:
             return call()
-        except Exception as error:  # whatever a foreign figure does
-            self._remarks.append(f"{what} could not be drawn: {said(error)}"[:REMARK])
+        except Exception as error:  # whatever a foreign figure or metric does
+            self._remarks.append(f"{what}: {said(error)}"[:REMARK])
             return None
+
+
+def _sampling(splits: Splits, same_data: bool) -> Sampling:
+    """What seeds change of the examples. Of a dataset that does not say, each seed is taken to split one pool anew."""
+    told = splits.facts.sampling
+    if same_data:
+        told = replace(told, variation="fixed", candidates=0)
+    train, validation, test = (len(split) for split in (splits.train, splits.validation, splits.test))
+    if not told.train:
+        told = replace(told, train=train, validation=validation, test=test)
+    whole = told.train + told.validation + told.test
+    return replace(told, variation=told.variation or "resplit", candidates=told.candidates or whole)
 
 
 def _draw(drawn: Mapping[str, Any], name: str, folder: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lossbench.analysis import errors
+
 PAIRS = 5  # fewer say nothing: of four sign flips' 16 outcomes, the rarest has p = 0.125
 ALPHA = 0.05
 POWER = 0.8
@@ -21,6 +23,9 @@ EXACT = 14  # seeds up to which all 2^n sign flips are tried; beyond, as many ar
 RESAMPLES = 9999
 DEGENERATE = 0.01  # of the resamples may have no spread
 ROUNDING = 1e-9  # ties of exact arithmetic that float sums break, relative
+COLUMNS = [
+    *("a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal"),
+]
 
 
 def check(values: pd.DataFrame) -> pd.DataFrame:
@@ -86,81 +91,132 @@ def flips(seeds: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
 
 
 def differences(
-    values: pd.DataFrame, rng: np.random.Generator, *, higher_is_better: bool, overlap: float | None = None
+    values: pd.DataFrame,
+    rng: np.random.Generator,
+    *,
+    higher_is_better: bool,
+    overlap: float | None = None,
+    left_out: Mapping[str, pd.DataFrame] | None = None,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """Every pair of losses a, b compared seed by seed; the columns are
 
     n: seeds on which both have a value.
-    difference: mean of a − b.  low, high: its interval, all the values that the sign-flip test would not reject at 5 %.
-    p: sign-flip test of the mean, two-sided: the share of flips with |Σ ±d| ≥ |Σ d|; missing below five pairs.
-    p_holm: p after Holm's correction over all pairs.  p_all: p after the step-down max-T correction over all pairs.
+    difference: mean of a − b.  low, high: its interval, all the values that the test would not reject at 5 %.
+    p: of no difference, two-sided; missing where there are too few pairs.
+    p_holm: p after Holm's correction over all pairs.  p_all: p after the correction that decides.
     improvement: share of the seeds on which a is better than b, ties by half.
     detectable: smallest difference that n seeds find with 80 % power at 5 %, after Bonferroni's correction.
+    p_equal: of a difference of `margin` or more, after Holm's correction; missing without a margin.
 
-    The max-T correction flips all pairs of losses together, so it knows how pairs depend on each other. Holm's does
-    not: with ten seeds, the smallest p of a sign-flip test is 1/512, and Holm's correction over the pairs of eight
-    losses could never call anything different.
+    The test is the one that fits where seeds' data come from:
 
-    `overlap`: examples of a test split ÷ those of its training split, where every seed splits one and the same data
-    set; None where each draws its data anew. Differences of re-splits depend on each other: of losses that are equal
-    the sign-flip test then calls a pair different five times as often as it says. p, low, high and detectable are
-    there those of `corrected_t`, and p_all is p_holm, since a max-T correction whose correlations are estimated from
-    ten seeds is too bold for eight losses (.07 to .09 for .05). Raises: ValueError for an overlap that is none.
+    - Each seed draws its own: the sign-flip test of the mean, the share of flips with |Σ ±d| ≥ |Σ d|, and its
+      step-down max-T correction, which flips all pairs of losses together and so knows how they depend on each other.
+      Holm's does not: with ten seeds, the smallest p is 1/512, and over the pairs of eight losses nothing could differ.
+    - Each splits one data set anew: `overlap` is the size of a test split over that of its training split. Differences
+      depend on each other; the sign-flip test calls equal losses different five times as often as it says. Test and
+      interval are `errors.resplit`, and the correction Holm's, since a max-T correction whose correlations are
+      estimated from ten seeds is too bold for eight losses (.07 to .09 for .05).
+    - All test on the same examples: `left_out` has for each loss its values with a part of the examples left out, a
+      row a seed, a column a part. Test and interval are `errors.crossed`, the correction Holm's.
 
+    Raises: ValueError for an overlap that is none, or for overlap and left_out.
     Source: Westfall & Young 1993, Resampling-Based Multiple Testing; Romano & Wolf 2005 for the step-down.
     """
     check(values)
-    if overlap is not None and not 0 <= overlap < np.inf:
-        raise ValueError(f"overlap={overlap}: has to be the test split's size over the training split's")
+    if overlap is not None and (left_out is not None or not 0 <= overlap < np.inf):
+        raise ValueError(f"overlap={overlap}: the test split's size over the training split's, without left_out")
     pairs = list(combinations(values.columns, 2))
-    columns = ["a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable"]
     if not pairs:
-        return pd.DataFrame(columns=columns)
-    signs = flips(len(values), rng)
-    sign = 1 if higher_is_better else -1
+        return pd.DataFrame(columns=COLUMNS)
     by_seed = np.stack([(values[a] - values[b]).to_numpy(float) for a, b in pairs], axis=1)  # [seed, pair]
-    tests = int(((~np.isnan(by_seed)).sum(0) >= PAIRS).sum())
-    rows = []
-    for (a, b), d in zip(pairs, by_seed.T, strict=True):
-        known = d[~np.isnan(d)]
-        n = len(known)
-        mean = known.mean() if n else np.nan
-        p, low, high = np.nan, np.nan, np.nan
-        if n >= PAIRS and overlap is None:
-            low, high = _range(d, signs)
-        elif n >= PAIRS and overlap is not None:
-            p, low, high = corrected_t(known, overlap)
-        better = np.where(known == 0, 0.5, sign * known > 0).mean() if n else np.nan
-        least = detectable(known, max(1, tests)) * np.sqrt(1 + n * (overlap or 0))
-        rows.append((a, b, n, mean, low, high, p, better, least))
-    table = pd.DataFrame(rows, columns=[c for c in columns if c not in ("p_holm", "p_all")])
+    table = pd.DataFrame(pairs, columns=["a", "b"])
+    table["n"] = (~np.isnan(by_seed)).sum(0)
+    table["difference"] = [d[~np.isnan(d)].mean() if n else np.nan for d, n in zip(by_seed.T, table["n"], strict=True)]
+    sign = 1 if higher_is_better else -1
+    table["improvement"] = [_improvement(sign * d) for d in by_seed.T]
+    table[["low", "high", "p", "p_all", "p_equal", "detectable"]] = np.nan
     tested = (table["n"] >= PAIRS).to_numpy()
-    table[["p_holm", "p_all"]] = np.nan
+    tests = max(1, int(tested.sum()))
+    if overlap is None and left_out is None:
+        _flipped(table, by_seed, tested, rng, margin, tests)
+    else:
+        _by_error(table, by_seed, left_out, overlap, margin, tests)
+    for given, made in (("p", "p_holm"), ("p_equal", "p_equal")):
+        table[made] = _corrected(table[given])
+    if overlap is not None or left_out is not None:
+        table["p_all"] = table["p_holm"]
+    return table[COLUMNS]
+
+
+def _improvement(better: np.ndarray[Any, Any]) -> float:
+    known = better[~np.isnan(better)]
+    return float(np.where(known == 0, 0.5, known > 0).mean()) if len(known) else np.nan
+
+
+def _flipped(
+    table: pd.DataFrame,
+    by_seed: np.ndarray[Any, Any],
+    tested: np.ndarray[Any, Any],
+    rng: np.random.Generator,
+    margin: float | None,
+    tests: int,
+) -> None:
+    """What the sign-flip test says."""
+    signs = flips(len(by_seed), rng)
+    for row, d in enumerate(by_seed.T):
+        table.loc[row, "detectable"] = detectable(d[~np.isnan(d)], tests)
+        if tested[row]:
+            table.loc[row, ["low", "high"]] = _range(d, signs)
+            if margin is not None:
+                table.loc[row, "p_equal"] = _equal(d, signs, margin)
     if tested.any():
-        if overlap is None:
-            table.loc[tested, ["p", "p_all"]] = np.stack(sign_flip(np.nan_to_num(by_seed[:, tested]), signs), axis=1)
-        table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
-        if overlap is not None:
-            table.loc[tested, "p_all"] = table.loc[tested, "p_holm"]
-    return table[columns]
+        p = np.stack(sign_flip(np.nan_to_num(by_seed[:, tested]), signs), axis=1)
+        table.loc[tested, ["p", "p_all"]] = p
 
 
-def corrected_t(d: np.ndarray[Any, Any], overlap: float) -> tuple[float, float, float]:
-    """p and the 95 % interval of the mean of differences between re-splits, by the corrected resampled t test.
+def _by_error(
+    table: pd.DataFrame,
+    by_seed: np.ndarray[Any, Any],
+    left_out: Mapping[str, pd.DataFrame] | None,
+    overlap: float | None,
+    margin: float | None,
+    tests: int,
+) -> None:
+    """What the mean's standard error says, of seeds that share their data."""
+    for row, (a, b, n) in enumerate(zip(table["a"], table["b"], table["n"], strict=True)):
+        if n < 2:
+            continue
+        d = by_seed[:, row]
+        known = ~np.isnan(d)
+        if left_out is None:
+            error = errors.resplit(d[known], overlap or 0.0)
+        elif a in left_out and b in left_out:
+            error = errors.crossed(d[known], (left_out[a] - left_out[b]).to_numpy(float)[known])
+        else:
+            continue
+        table.loc[row, "detectable"] = error.detectable(ALPHA / tests, POWER)
+        if n >= PAIRS:
+            table.loc[row, "p"] = error.p()
+            table.loc[row, ["low", "high"]] = error.interval(ALPHA)
+            table.loc[row, "p_equal"] = np.nan if margin is None else error.p_equal(margin)
 
-    t = d̄ / (s √(1/n + overlap)),  n − 1 degrees of freedom,  overlap = test examples ÷ training examples
 
-    Differences that are all one value but zero have the p of a sign-flip test, and that value for an interval.
-    Source: Nadeau & Bengio 2003, Inference for the generalization error, Machine Learning 52.
-    """
-    from scipy.special import stdtr, stdtrit
+def _corrected(p: pd.Series[float]) -> pd.Series[float]:
+    """After Holm's correction over those that there are."""
+    known = p.notna()
+    return p.mask(known, pd.Series(holm(p[known].to_numpy(float)), index=p.index[known])) if known.any() else p
 
-    n, mean, spread = len(d), float(d.mean()), float(d.std(ddof=1))
-    if spread <= ROUNDING * abs(mean):
-        return (1.0 if mean == 0 else 2.0 ** (1 - n)), mean, mean
-    error = spread * np.sqrt(1 / n + overlap)
-    reach = float(stdtrit(n - 1, 1 - ALPHA / 2) * error)
-    return float(2 * stdtr(n - 1, -abs(mean) / error)), mean - reach, mean + reach
+
+def _equal(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], margin: float) -> float:
+    """The larger of two one-sided sign-flip tests, that the mean is at least the margin and at most minus it."""
+    known = ~np.isnan(d)
+    one_sided = []
+    for sign in (1, -1):
+        away = sign * d[known] - margin
+        one_sided.append(float((signs[:, known] @ away <= away.sum() + ROUNDING * np.abs(away).sum()).mean()))
+    return max(one_sided)
 
 
 def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[Any, Any]:

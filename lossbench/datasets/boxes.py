@@ -33,6 +33,7 @@ def boxes(
     validation: int = 1000,
     test: int = 2000,
     side: int = 32,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Grey crops about anchors, and the box of the object that each overlaps, as offsets from the anchor.
@@ -47,7 +48,7 @@ def boxes(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     _possible(overlap, label_noise, jitter, side, sizes)
-    found = scenery(source, root, seed, stage)
+    found = scenery(source, root, seed, folds, stage)
     makers = code("boxes.py", "../offsets.py")
     settings = {"seed": seed, "overlap": float(overlap), "side": side, **sizes, "code": makers, **found.key}
 
@@ -73,6 +74,7 @@ def boxes(
         kind="boxes",
         source=found.source,
         licence=found.licence,
+        sampling=found.sampling,
         unit="sides of the anchor",
     )
 

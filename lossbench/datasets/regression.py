@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import BadInput, Sampling, Split, Splits
 from lossbench.datasets.splits import assemble
 
 MAD_TO_SD = 1.4826  # of a Gaussian
@@ -118,6 +118,7 @@ def regression(
         licence="none: generated",
         center=center,
         scale=mad,
+        sampling=Sampling("fresh"),
     )
 
 

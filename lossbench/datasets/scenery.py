@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossbench.core import BadInput, Sampling
 from lossbench.datasets import coco
 from lossbench.datasets.digits import LICENCE, Digits, digits
-from lossbench.datasets.pools import Stage, draw
+from lossbench.datasets.pools import Positions, Stage, draw, sampling
 from lossbench.datasets.scenes import Scene, photographs, scene
 from lossbench.datasets.splits import fingerprint
 
@@ -31,26 +32,34 @@ class Scenery:
     key: Mapping[str, Any]
     source: str
     licence: str
+    sampling: Sampling
 
 
-def scenery(source: str, root: str | None, seed: int, stage: Stage | None = None) -> Scenery:
-    """Raises: BadInput for digits or a folder that cannot be had."""
+def scenery(source: str, root: str | None, seed: int, folds: int | None = None, stage: Stage | None = None) -> Scenery:
+    """Raises: BadInput for digits or a folder that cannot be had, or folds of a folder that is split already."""
     if source == "coco":
         folder = coco.folder(root)
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
         key = {
             "annotations": [sha256(path.read_bytes()).hexdigest() for path in folder.annotations],
             "images": seen,
+            "folds": folds,
             "stage": stage,
         }
         origin = f"COCO folder {', '.join(map(str, folder.annotations))}" + (folder.remarks and f": {folder.remarks}")
-        return Scenery(_apart(folder, seed, stage), key, origin, "of the folder's images")
+        parts, varied = _apart(folder, seed, folds, stage)
+        scenes = {name: map(folder.scene, map(int, index)) for name, index in parts.items()}
+        return Scenery(scenes, key, origin, "of the folder's images", varied)
     found = digits(source, root)
+    if folds is not None:
+        raise BadInput(f"dataset.folds={folds}: every seed makes scenes of its own; leave it null")
+    pool = fingerprint(*found.train)
     return Scenery(
         _pasted(found, seed, stage),
-        {"digits": fingerprint(*found.train), "stage": stage},
+        {"digits": pool, "stage": stage},
         f"{found.source} in scikit-learn's photographs",
         f"digits {LICENCE}; photographs CC BY 2.0",
+        Sampling("fresh", pool),
     )
 
 
@@ -85,11 +94,16 @@ def _pasted(found: Digits, seed: int, stage: Stage | None) -> dict[str, Iterator
     return {name: endless(name, index) for index, name in enumerate(STRIPS)}
 
 
-def _apart(folder: coco.Folder, seed: int, stage: Stage | None) -> dict[str, Iterator[Scene]]:
+def _apart(folder: coco.Folder, seed: int, folds: int | None, stage: Stage | None) -> tuple[Positions, Sampling]:
     """The images of a folder, each in one split: the folder's own splits, where it has them."""
-    if folder.splits:
-        order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
-        drawn = {name: np.array([k for k in order if folder.splits[k] == name]) for name in STRIPS}
-    else:
-        drawn = draw([seed, 0], fifths(len(folder.images)), stage)
-    return {name: map(folder.scene, map(int, index)) for name, index in drawn.items()}
+    digest = sha256(b"".join(sha256(path.read_bytes()).digest() for path in folder.annotations)).hexdigest()
+    if not folder.splits:
+        sizes = fifths(len(folder.images))
+        drawn = draw([seed, 0], sizes, stage, folds)
+        return drawn, sampling(digest, sizes, stage, folds, len(drawn["train"]))
+    if folds is not None:
+        raise BadInput(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
+    order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
+    drawn = {name: np.array([k for k in order if folder.splits[k] == name]) for name in STRIPS}
+    train, validation, test = map(len, (drawn["train"], drawn["validation"], drawn["test"]))
+    return drawn, Sampling("fixed", digest, train, validation, test, test)

