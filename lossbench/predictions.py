@@ -1,4 +1,4 @@
-"""What a run keeps of its test predictions, where its test split is every seed's: what varies there are its examples."""
+"""What a run keeps of its test predictions, where all seeds share a test split: there it is examples that vary."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ TASKS = {
 
 
 BESIDE = (
-    "tracking.", "train.checkpoint_s", "experiment_name", "question", "search",
+    "tracking.", "train.checkpoint_s", "experiment_name", "question", "margin", "search",
     "tuning.study", "tuning.trial", "tuning.until",
 )  # fmt: skip
 """Settings that decide none of a run's numbers."""
@@ -84,6 +84,7 @@ class Config:
     device: str = MISSING
     experiment_name: str = MISSING
     question: str = ""
+    margin: float | None = None
     dataset: Any = MISSING
     model: Any = MISSING
     loss: Any = MISSING

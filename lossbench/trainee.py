@@ -215,7 +215,9 @@ class Trainee:
             with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $a
                 drawn = self._tried("the pictures could not be drawn", lambda: self.task.pictures(seen)) or {}
                 for name in drawn:
-                    self._tried(f"the picture {name} could not be drawn", partial(_draw, drawn, name, folder / "pictures"))
+                    self._tried(
+                        f"the picture {name} could not be drawn", partial(_draw, drawn, name, folder / "pictures")
+                    )
 
     def _tried(self, what: str, call: Callable[[], Any]) -> Any:
         """What the call gives; None, and a remark, where it fails."""

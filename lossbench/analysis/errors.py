@@ -17,12 +17,16 @@ ROUNDING = 1e-9  # a spread below this, relative to the mean, is none
 
 @dataclass(frozen=True)
 class Error:
-    """A mean with its standard error and degrees of freedom; `pairs` are how many differences it is the mean of."""
+    """A mean of `pairs` differences, its standard error and degrees of freedom.
+
+    `floor` is what remains of the error however many seeds there are.
+    """
 
     mean: float
     error: float
     freedom: float
     pairs: int
+    floor: float
 
     @property
     def none(self) -> bool:
@@ -57,10 +61,13 @@ class Error:
 
     def detectable(self, alpha: float, power: float) -> float:
         """The smallest difference that as many seeds find with this power."""
+        return self.reach(alpha, power) * self.error
+
+    def reach(self, alpha: float, power: float) -> float:
+        """How many standard errors a difference is that the test finds with this power."""
         from scipy.special import stdtrit
 
-        reach = stdtrit(self.freedom, 1 - alpha / 2) + stdtrit(self.freedom, power)
-        return float(reach) * self.error
+        return float(stdtrit(self.freedom, 1 - alpha / 2) + stdtrit(self.freedom, power))
 
 
 def resplit(d: Floats, overlap: float) -> Error:
@@ -72,8 +79,8 @@ def resplit(d: Floats, overlap: float) -> Error:
     Source: Nadeau & Bengio 2003, Inference for the generalization error, Machine Learning 52; for folds that are
     repeated, Bouckaert & Frank 2004, Evaluating the replicability of significance tests, PAKDD.
     """
-    n = len(d)
-    return Error(float(d.mean()), float(d.std(ddof=1) * np.sqrt(1 / n + overlap)), n - 1, n)
+    n, spread = len(d), float(d.std(ddof=1))
+    return Error(float(d.mean()), spread * np.sqrt(1 / n + overlap), n - 1, n, spread * np.sqrt(overlap))
 
 
 def crossed(d: Floats, left_out: Floats) -> Error:
@@ -91,4 +98,4 @@ def crossed(d: Floats, left_out: Floats) -> Error:
     examples = (parts - 1) / parts * float(np.square(without - without.mean()).sum())
     both = seeds + examples
     freedom = both**2 / (seeds**2 / (n - 1) + examples**2 / (parts - 1)) if both else n - 1
-    return Error(float(d.mean()), float(np.sqrt(both)), freedom, n)
+    return Error(float(d.mean()), float(np.sqrt(both)), freedom, n, float(np.sqrt(examples)))

@@ -18,7 +18,16 @@ from lossbench.core import BadInput
 
 ALIKE = 1e-3  # of the largest number of a probe: rounding, where two losses are the same
 SHOWN = 6  # values of a setting that are written out
-OURS = ("loss", "tracking.", "experiment_name", "question", "dataset._target_", "model._target_", "optimizer._target_")
+OURS = (
+    "loss",
+    "tracking.",
+    "experiment_name",
+    "question",
+    "margin",
+    "dataset._target_",
+    "model._target_",
+    "optimizer._target_",
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     A setting of the data is none: runs on other data are runs on another dataset. Nor is what a run does not tell,
     which was killed before it could.
     """
-    settings = [c for c in params if c not in SEED_LIKE | {"experiment_name", "question", "loss", "dataset"}]
+    settings = [c for c in params if c not in SEED_LIKE | {"experiment_name", "question", "margin", "loss", "dataset"}]
     settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and c not in NAMED]
     table = settings_of(params)[settings].assign(loss=list(runs["loss"]), dataset=list(runs["dataset"]))
     most = table.groupby(["loss", "dataset"])[settings].nunique().max()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from lossbench.analysis import population
 from lossbench.analysis.labels import datasets, labels, seeds
 from lossbench.analysis.short import short
 from lossbench.analysis.tuning.searches import BLAMED, Search, told
@@ -203,6 +204,7 @@ def row(run: Run) -> dict[str, Any]:
         "remarks": json.loads(tags.get("lossbench.remarks", "[]")),
         "parameters": number(tags.get("lossbench.loss_parameters")),
         "source": "; ".join(sorted(sources)),
+        **population.read(tags),
         **{name: tags.get(name, run.data.params.get(name, "")) for name in NAMED},
         **run.data.metrics,
     }

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from lossbench.analysis import fairness, stats
+from lossbench.analysis.population import Population, population
 from lossbench.analysis.records import FAILED, Records, Yardsticks
 from lossbench.core import BadInput
 
 FINISHED = "finished"
 COSTS = {"time/step_ms": "ms a step", "time/train_s": "training, s", "memory/peak_mb": "peak memory, MB"}
+SLIGHT = 0.01  # of the baseline's mean: a difference that nobody cares about, unless they say so
 STREAM = 20261122  # of the resampling: the same records give the same report
 
 
@@ -28,7 +30,8 @@ class Verdict:
     where a run has none; `failed` marks those that the loss is to blame for; `ranks` count these as last.
     `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
     `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
-    are not distinguishable from the best mean.
+    are not distinguishable from the best mean. `population` is of whom the test speaks, `margin` a difference that
+    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean.
     """
 
     dataset: str
@@ -47,6 +50,8 @@ class Verdict:
     paired: bool
     best: list[str]
     best_ranked: list[str]
+    population: Population
+    margin: float
 
     @property
     def higher_is_better(self) -> bool:
@@ -72,8 +77,13 @@ class Verdict:
         return pd.DataFrame([self.difference(loss, baseline) for loss in others], index=pd.Index(others, name="loss"))
 
 
-def judge(records: Records, *, metric: str | None = None, baseline: str | None = None) -> Verdict:
+def judge(
+    records: Records, *, metric: str | None = None, baseline: str | None = None, margin: float | None = None
+) -> Verdict:
     """The verdict on the runs of one dataset; on the primary yardstick and against the first loss, unless asked.
+
+    `margin`: a difference that nobody cares about; without one what the runs were asked for with, else 1 % of the
+    baseline's mean.
 
     Raises: BadInput for a yardstick or a baseline that these records do not have.
     """
@@ -90,18 +100,27 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
     values = by_seed(entered, f"test/{name}", list(chosen))
     failed = _marks(entered, values)
     ranks = stats.ranks(values, failed, higher_is_better=higher)
-    differences = stats.differences(values, rng, higher_is_better=higher)
-    ranked = stats.differences(ranks, rng, higher_is_better=False)
-    best = stats.not_distinguishable(values, differences, higher_is_better=higher)
-    first = next(iter(chosen))
     if baseline is not None and baseline not in chosen:
         raise BadInput(f"--baseline {baseline}: was not compared on {dataset}; there are {', '.join(chosen)}")
+    baseline = baseline or next(iter(chosen))
+    varied = population(entered, name, values)
+    margin = _margin(records, values[baseline]) if margin is None else margin
+    differences = stats.differences(
+        values,
+        rng,
+        higher_is_better=higher,
+        overlap=varied.overlap,
+        left_out=varied.left_out,
+        margin=margin if np.isfinite(margin) else None,
+    )
+    ranked = stats.differences(ranks, rng, higher_is_better=False, overlap=varied.overlap)
+    best = stats.not_distinguishable(values, differences, higher_is_better=higher)
     return Verdict(
         dataset,
         entered,
         records.yardsticks,
         yardstick,
-        baseline or first,
+        baseline,
         chosen,
         values,
         failed,
@@ -113,7 +132,15 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
         fairness.paired(records),
         best,
         [b for b in stats.not_distinguishable(ranks, ranked, higher_is_better=False) if values[b].notna().any()],
+        varied,
+        margin,
     )
+
+
+def _margin(records: Records, values: pd.Series) -> float:
+    """What the runs were asked for with, if they agree on it; else a hundredth of the baseline's mean."""
+    asked = set(records.params.get("margin", pd.Series(dtype=str)).dropna()) - {"", "None"}
+    return float(asked.pop()) if len(asked) == 1 else SLIGHT * abs(float(values.mean()))
 
 
 def _yardstick(records: Records, metric: str | None, dataset: str) -> tuple[str, str, str]:

@@ -54,9 +54,9 @@ def faces(
 
     `auto` takes the folder `root`, one sub-folder an identity (or train, validation and test folders of such), else
     ORL's 40 people × 10 photos. `validation` and `test` are shares of the identities, drawn by the seed. Identities
-    with fewer than `least` photos are left out. With `folds`, so many seeds test on everybody once. Under a `stage` no search sees anybody whom a later run tests on.
-    Targets: 0 … P − 1 are the identities of the training split, those of validation and test are numbered on from
-    there.
+    with fewer than `least` photos are left out. With `folds`, so many seeds test on everybody once. Under a `stage` no
+    search sees anybody whom a later run tests on. Targets: 0 … P − 1 are the identities of the training split, those
+    of validation and test are numbered on from there.
 
     Raises: BadInput for too few identities or photos, an identity in two splits, photos that cannot be read or, unless
         `mixed`, differ in size or mode.

@@ -38,8 +38,9 @@ def translation(
 
     Half are days from 1930 to 2029 as Babel or a hand writes them, half are numbers in the words of num2words; no
     day and no number is in two splits. With `root`, the pairs of a file of two columns, split in three fifths, a
-    fifth and a fifth, or a fold to test on; no source is in two splits. Under a `stage` no search sees a day, a number or a source that a
-    later run tests on. Symbols are the characters of the training split. Marks tell each form of writing.
+    fifth and a fifth, or a fold to test on; no source is in two splits. Under a `stage` no search sees a day, a
+    number or a source that a later run tests on. Symbols are the characters of the training split. Marks tell each
+    form of writing.
 
     Shapes: inputs [n, longest source, rounded up], targets [n, longest target + 1] with `<end>`; filled up with 0.
     Raises: BadInput for unknown languages, fewer numbers or days than are asked for, and files that do not fit.

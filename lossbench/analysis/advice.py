@@ -1,0 +1,66 @@
+"""What would tell two losses apart: more seeds, or where these share their data, more examples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from lossbench.analysis import errors, stats
+from lossbench.analysis.errors import Error
+from lossbench.analysis.population import Population
+
+MOST = 1000  # seeds that anybody would train
+
+
+def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: int) -> str:
+    """How many seeds or examples would tell a from b with 80 % power, if they differ as much as they seem to.
+
+    `values` has a row a seed, a column a loss; `tests` are the pairs among which the error is shared.
+    """
+    d = (values[a] - values[b]).dropna()
+    if len(d) < 2:
+        return f"Run at least {stats.seeds_least()} seeds, as in 'seed=range(10)'."
+    if not population.limited:
+        needed = stats.seeds_needed(d, tests)
+        if needed > MOST:
+            return "Differences as small as these would need more than a thousand seeds."
+        return f"About {needed:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
+    error = _error(values, population, a, b)
+    if error.none or not error.mean:
+        return f"However many seeds, nothing tells {a} from {b} on these examples."
+    reach = error.reach(stats.ALPHA / tests, stats.POWER)
+    seeds = _seeds(error, abs(error.mean) / reach)
+    if seeds <= MOST:
+        return f"About {seeds:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
+    needed = (reach * error.error / error.mean) ** 2 * population.examples
+    told = "test examples" if population.left_out is not None else "examples"
+    there = f"; there are {population.examples:,}" if population.examples else ""
+    if not math.isfinite(needed) or needed > 1e9 or not population.examples:
+        return f"More seeds would not tell {a} from {b}: the {told} are too few{there}."
+    return (
+        f"More seeds would not tell {a} from {b}; about {_rounded(needed):,} {told} would, "
+        f"if they differ as they seem to{there}."
+    )
+
+
+def _error(values: pd.DataFrame, population: Population, a: str, b: str) -> Error:
+    both = values[[a, b]].notna().all(axis=1).to_numpy()
+    d = (values[a] - values[b]).to_numpy(float)[both]
+    if population.left_out is None:
+        return errors.resplit(d, population.overlap or 0.0)
+    return errors.crossed(d, (population.left_out[a] - population.left_out[b]).to_numpy(float)[both])
+
+
+def _seeds(error: Error, wanted: float) -> float:
+    """How many bring the error down to what is wanted; infinite where its floor is above that."""
+    left = wanted**2 - error.floor**2
+    own = error.pairs * (error.error**2 - error.floor**2)  # of one seed
+    return max(stats.seeds_least(), float(np.ceil(own / left))) if left > 0 else math.inf
+
+
+def _rounded(number: float) -> int:
+    """Two digits say as much as is known."""
+    step = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return int(math.ceil(number / step) * step)

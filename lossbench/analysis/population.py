@@ -1,0 +1,103 @@
+"""What varied from seed to seed, and so of whom the seeds speak: read from the records of the runs of one dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+CAUTIOUS = ("fixed", "resplit", "folds", "fresh")  # which of several tags decides: the first, which claims the least
+OF = {
+    "fresh": "on new data like these",
+    "resplit": "on new examples like these",
+    "folds": "on new examples like these",
+    "fixed": "on new examples like those of this test set",
+}
+THESE = "on this test set"
+
+
+@dataclass(frozen=True)
+class Population:
+    """Where the data of the seeds of one dataset come from.
+
+    `variation` is fresh, resplit, folds or fixed; empty where no record says. `overlap`: test examples ÷ training
+    examples, of seeds that split one pool; missing of others. `left_out` has, of seeds that share their test split,
+    each contender's metric with a part of it left out, a row a seed, a column a part; none where no record has it.
+    `examples` is the size of the whole pool, or of the test split that all share; 0 where that is unknown. `assumed`:
+    the dataset does not say where its examples come from.
+    """
+
+    variation: str = ""
+    overlap: float | None = None
+    left_out: Mapping[str, pd.DataFrame] | None = None
+    examples: int = 0
+    assumed: bool = False
+    mixed: Sequence[str] = field(default=())
+
+    @property
+    def words(self) -> str:
+        """Of whom a claim is true; empty where no record says."""
+        if self.variation == "fixed" and self.left_out is None:
+            return THESE
+        return OF.get(self.variation, "")
+
+    @property
+    def limited(self) -> bool:
+        """Whether more seeds alone would not tell ever smaller differences apart."""
+        return self.overlap is not None or self.left_out is not None
+
+
+def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Population:
+    """Of the runs of one dataset, a column `contender` in them; `like` has a row a seed, a column a contender.
+
+    Seeds whose data are the same to the last bit have a fixed test split, whatever a tag says.
+    """
+    told = sorted(set(runs["variation"]) & set(CAUTIOUS), key=CAUTIOUS.index)
+    prints = runs.loc[(runs["data"] != "") & (runs["seed"] != ""), ["seed", "data"]].drop_duplicates()
+    same = prints["seed"].nunique() > 1 and prints["data"].nunique() == 1
+    variation = "fixed" if same else next(iter(told), "")
+    sizes = [sizes for sizes in runs["sizes"] if sizes]
+    assumed = variation == "resplit" and not any(runs["pool"])
+    common: dict[str, Any] = {"variation": variation, "assumed": assumed, "mixed": told if len(told) > 1 else ()}
+    if variation in ("resplit", "folds") and sizes:
+        return Population(overlap=max(map(_overlap, sizes)), examples=max(map(_pool, sizes)), **common)
+    if variation == "fixed":
+        tested = max((int(one["test"]) for one in sizes), default=0)
+        return Population(left_out=_left_out(runs, metric, like), examples=tested, **common)
+    return Population(**common)
+
+
+def _overlap(sizes: Mapping[str, int]) -> float:
+    """How much two test splits share: of a pool some of which is kept for them, as if there were no more."""
+    kept = max(1, sizes["candidates"] - sizes["test"])
+    return sizes["test"] / min(max(1, sizes["train"]), kept)
+
+
+def _pool(sizes: Mapping[str, int]) -> int:
+    return sizes["train"] + sizes["validation"] + sizes["test"]
+
+
+def _left_out(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> dict[str, pd.DataFrame] | None:
+    """By contender; None unless every finished run has the metric with as many parts left out."""
+    done = runs[(runs["outcome"] == "finished") & runs["seed"].isin(like.index)]
+    told = {(row.contender, row.seed): row.left_out.get(metric) for row in done.itertuples()}
+    if not told or not all(told.values()) or len({len(values) for values in told.values()}) > 1:
+        return None
+    columns = range(len(next(iter(told.values()))))
+    return {
+        loss: pd.DataFrame([told.get((loss, seed), [float("nan")] * len(columns)) for seed in like.index], like.index)
+        for loss in like.columns
+    }
+
+
+def read(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a run's record says of it."""
+    return {
+        "variation": tags.get("lossbench.variation", ""),
+        "pool": tags.get("lossbench.pool", ""),
+        "sizes": json.loads(tags.get("lossbench.sizes", "{}")),
+        "left_out": json.loads(tags.get("lossbench.left_out", "{}")),
+    }
