@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lossbench.arguments import Arguments
-from lossbench.core import BadInput
+from lossbench.core import BadInput, demand
 
 SEEDS = 100_000  # of a comparison, all of which are composed before the first one trains
 COMPARE = """usage: python -m lossbench compare dataset=DATASET [losses=a,b] [seeds=10] [tune=TRIALS] [key=value …]
+       python -m lossbench compare dataset=DATASET [losses=a,b] seeds=auto [most=40] [margin=0.01] [key=value …]
 
 Train these losses, by default all that fit, on the same data with the same seeds; then a table and report.html.
-With tune, each loss is searched with so many trials first. Settings and options are those of a run: see --help."""
+With tune, each loss is searched with so many trials first. With seeds=auto, as many seeds as it takes, at most so
+many, until each loss is worse than the best, or equal to it within the margin (in the metric's unit; by default 1 % of
+the first loss's mean). Settings and options are those of a run: see --help."""
 
 
 def compare(arguments: list[str]) -> list[str] | None:
@@ -34,16 +37,21 @@ def compare(arguments: list[str]) -> list[str] | None:
     if asked.bare:
         raise BadInput(_stray_of_compare(asked))
     seeds = asked.value("seeds") or "10"
-    if not seeds.isdigit() or not 1 <= int(seeds) <= SEEDS:
+    auto = seeds == "auto"
+    if not auto and asked.value("most") is not None:
+        raise BadInput(f"most={asked.value('most')}: belongs to seeds=auto, which trains as many as it takes")
+    if auto and asked.value("tune") is not None:
+        raise BadInput(f"tune={asked.value('tune')}: tuned runs have a number of seeds; leave seeds=auto or tune out")
+    if not auto and not (seeds.isdigit() and 1 <= int(seeds) <= SEEDS):
         raise BadInput(
-            f"seeds={seeds}: how many paired seeds, at least 1, at most {SEEDS:,}; certain ones are 'seed=3,5'"
+            f"seeds={seeds}: how many paired seeds, at least 1, at most {SEEDS:,}, or auto; certain ones are 'seed=3,5'"
         )
     if asked.value("seed") == "":
         raise BadInput("seed=: wants numbers with commas between; without it, there are ten")
     for mine, ours in (("losses", "loss"), ("seeds", "seed")):
         if None not in (asked.value(mine), asked.value(ours)):
             raise BadInput(f"{mine}={asked.value(mine)}: and {ours}={asked.value(ours)}; give one of them")
-    rest = asked.without("losses", "seeds", "tune", "loss", "seed")
+    rest = asked.without("losses", "seeds", "tune", "loss", "seed", "most")
     losses, more = asked.value("losses") if asked.value("loss") is None else asked.value("loss"), []
     if losses == "":
         raise BadInput("losses=: wants names with commas between; without it, every loss that fits is trained")
@@ -56,6 +64,9 @@ def compare(arguments: list[str]) -> list[str] | None:
             raise BadInput(f"tune={tune}: how many trials of each loss, at least 1")
         more += ["hydra/sweeper=fair", f"hydra.sweeper.trials={tune}"]
     options = [word for option in asked.options for word in option if word and option[0] != "--multirun"]
+    if auto:
+        chosen = ["hydra/sweeper=sequential", f"hydra.sweeper.most={asked.value('most') or 40}"]
+        return ["-m", *options, *more, *chosen, *rest, f"loss={losses}"]
     seed = f"seed={asked.value('seed') or f'range({seeds})'}"
     return ["-m", *options, *more, *rest, f"loss={losses}", seed]
 
@@ -164,7 +175,12 @@ def report(arguments: list[str]) -> None:
     from lossbench.analysis.page import page
 
     made = report.make(
-        store.client, asked.name, metric=asked.metric, baseline=asked.baseline, allow_mixed=asked.allow_mixed
+        store.client,
+        asked.name,
+        metric=asked.metric,
+        baseline=asked.baseline,
+        margin=asked.margin,
+        allow_mixed=asked.allow_mixed,
     )
     if asked.table:
         texts = {
@@ -203,6 +219,9 @@ def _report_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("name", nargs="?", metavar="COMPARISON|EXPERIMENT", help="default: the newest comparison")
     parser.add_argument("--baseline", metavar="LOSS", help="the loss that others are compared with; default: the first")
     parser.add_argument("--metric", metavar="YARDSTICK", help="what decides; default: the primary yardstick")
+    parser.add_argument(
+        "--margin", metavar="AMOUNT", help="a difference that nobody cares about; default: 1 %% of the baseline's mean"
+    )
     parser.add_argument("--allow-mixed", action="store_true", help="accept several code revisions or data")
     parser.add_argument("--output", default="report.html", metavar="FILE", help="default: report.html")
     tables = parser.add_mutually_exclusive_group()
@@ -210,6 +229,9 @@ def _report_arguments(arguments: list[str]) -> argparse.Namespace:
         text = f"print the table as {kind} instead"
         tables.add_argument(f"--{kind}", action="store_const", dest="table", const=kind, help=text)
     asked = parser.parse_args([a for a in arguments if a not in settings])
+    if asked.margin is not None:
+        demand("report: --margin", asked.margin, lambda v: v >= 0, "0 or above, in the metric's unit")
+        asked.margin = float(asked.margin)
     asked.uri = settings[-1].partition("=")[2] if settings else None
     return asked
 

@@ -32,10 +32,11 @@ class LossbenchLauncher(Launcher):
         loader: Any = Composer(hydra_context.config_loader)
         hydra_context.config_loader = loader  # the sweeper composes with it, too
         self.context, self.task, self.config = hydra_context, task_function, config
+        self.last = True  # of a sweeper that launches batch after batch: whether no more will follow
         self.search: tuple[Any, ...] = ()  # the datasets and the board of a sweeper that launches batch after batch
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from lossbench.sweeps.launch import batch, launch
 
         asked = (self.context, self.task, self.config, job_overrides, initial_job_idx)
-        return batch(*asked, *self.search) if self.search else launch(*asked)
+        return batch(*asked, *self.search) if self.search else launch(*asked, last=self.last)

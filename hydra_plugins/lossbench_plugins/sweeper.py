@@ -1,6 +1,6 @@
-"""The sweepers: `basic`, the default of -m, and `fair`, with the same tuning budget for every loss.
+"""The sweepers: `basic`, the default of -m; `sequential`, until losses are decided; `fair`, which tunes each equally.
 
-The settings of `hydra/sweeper=fair` are in configs/hydra/sweeper/fair.yaml.
+Settings of the latter two are in configs/hydra/sweeper.
 """
 
 from __future__ import annotations
@@ -56,6 +56,26 @@ class GridSweeper(BasicSweeper):
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         jobs = distribute(self.hydra_context.config_loader, self.config, jobs)
         return list(self.split_overrides_to_chunks(jobs, max_batch_size))
+
+
+class SequentialSweeper(GridSweeper):
+    """As many seeds as it takes, at most `most`: after some of them it is looked which losses are decided."""
+
+    def __init__(self, most: int, max_batch_size: int | None = None, params: Any = None) -> None:
+        super().__init__(max_batch_size=max_batch_size, params=params)
+        self.most = most
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from lossbench.sweeps import sequential
+        from lossbench.sweeps.folder import folder
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        most = sequential.checked(self.most, arguments)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        (jobs,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        with folder(self.config):
+            return [sequential.sweep(self.launcher, jobs, most)]
 
 
 class FairSweeper(Sweeper):

@@ -86,16 +86,23 @@ def resplit(d: Floats, overlap: float) -> Error:
 def crossed(d: Floats, left_out: Floats) -> Error:
     """Of differences [seed] on one test split, and the same with each part of its examples left out, [seed, part].
 
-    error² = s²/n + (G − 1)/G Σ (d_g − mean of d_g)²,  d_g the mean over seeds without part g of G
+    error² = S + E − I,  S = s²/n,  E = (G − 1)/G Σ (d_g − mean of d_g)²,  I = max(0, (mean E of one seed − E)/(n − 1))
 
-    Seeds and examples are crossed: the first term is what another n seeds would change, the second, a delete-a-group
-    jackknife, what other examples would. Degrees of freedom are Welch and Satterthwaite's of the sum. What seeds and
-    examples do together is in both terms, so that the error is a little too large rather than too small.
+    Seeds and examples are crossed: S is what another n seeds would change, E, a delete-a-group jackknife over the G
+    parts, what other examples would (d_g: mean over seeds without part g), and I, which is in both, what the two do
+    together. Degrees of freedom are Welch and Satterthwaite's.
     """
     n, parts = left_out.shape
     seeds = float(d.var(ddof=1)) / n
-    without = left_out.mean(0)
-    examples = (parts - 1) / parts * float(np.square(without - without.mean()).sum())
-    both = seeds + examples
-    freedom = both**2 / (seeds**2 / (n - 1) + examples**2 / (parts - 1)) if both else n - 1
-    return Error(float(d.mean()), float(np.sqrt(both)), freedom, n, float(np.sqrt(examples)))
+    examples = _jackknife(left_out.mean(0))
+    both = max(0.0, (float(np.mean([_jackknife(one) for one in left_out])) - examples) / (n - 1))
+    variance = max(seeds + examples - both, seeds, examples)
+    terms = seeds**2 / (n - 1) + examples**2 / (parts - 1) + both**2 / ((n - 1) * (parts - 1))
+    freedom = variance**2 / terms if terms else n - 1
+    floor = max(0.0, examples - both)
+    return Error(float(d.mean()), float(np.sqrt(variance)), freedom, n, float(np.sqrt(floor)))
+
+
+def _jackknife(values: Floats) -> float:
+    """Variance of what these are without one part of the examples each, [part]."""
+    return (len(values) - 1) / len(values) * float(np.square(values - values.mean()).sum())

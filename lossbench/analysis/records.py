@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lossbench.analysis import population
+from lossbench.analysis import looks, population
 from lossbench.analysis.labels import datasets, labels, seeds
+from lossbench.analysis.looks import Look
 from lossbench.analysis.short import short
 from lossbench.analysis.tuning.searches import BLAMED, Search, told
 from lossbench.core import BadInput
@@ -43,7 +44,8 @@ class Records:
     it, which is `setting`; runs whose data were set differently are on different datasets.
     `arm` is how a run of a tuned comparison came to its settings (tuned, untuned, matched; none elsewhere), `study` the
     search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are what was
-    typed, the oldest first; `searches` what was told of the search of each study.
+    typed, the oldest first; `searches` what was told of the search of each study, `looks` at how many seeds of each
+    dataset it was looked whether to go on.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Records:
     params: pd.DataFrame
     commands: list[str]
     searches: dict[str, Search] = field(default_factory=dict)
+    looks: dict[str, list[Look]] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -128,7 +131,9 @@ def read(client: MlflowClient, asked: str | None) -> Records:
     shown = short([*(row(run)["loss"] for run in runs), *(search.loss for search in searches.values())])
     table = _table(runs, params, shown)
     searches = {study: replace(search, loss=shown[search.loss]) for study, search in searches.items()}
-    return Records(name, table, params, [command for command in commands if command], searches)
+    looked = [json.loads(c.data.tags["lossbench.looks"]) for c in chosen if "lossbench.looks" in c.data.tags]
+    seen = {dataset: looks.read(told_) for one in looked for dataset, told_ in one.items()}
+    return Records(name, table, params, [command for command in commands if command], searches, seen)
 
 
 def _told(run: Run) -> int:
@@ -199,6 +204,7 @@ def row(run: Run) -> dict[str, Any]:
         "code": tags.get("lossbench.code", ""),
         "comparison": tags.get("lossbench.comparison", ""),
         "arm": tags.get("lossbench.arm", ""),
+        "key": tags.get("lossbench.key", ""),
         "study": tags.get("lossbench.study", ""),
         "probe": tags.get("lossbench.probe", ""),
         "remarks": json.loads(tags.get("lossbench.remarks", "[]")),

@@ -44,6 +44,7 @@ def make(
     *,
     metric: str | None = None,
     baseline: str | None = None,
+    margin: float | None = None,
     allow_mixed: bool = False,
 ) -> Report:
     """The report on a comparison or an experiment of a store; on the newest comparison, where none is named.
@@ -57,7 +58,7 @@ def make(
         fairness.refuse_mixed(records)
     parts = [part for _, part in records.main.by_dataset()]
     built = [part for part in parts if part.yardsticks] or parts  # of the others a remark tells
-    verdicts = [verdict.judge(part, metric=metric, baseline=baseline) for part in built]
+    verdicts = [verdict.judge(part, metric=metric, baseline=baseline, margin=margin) for part in built]
     tuned = gains.tunings(client, records, metric)
     said = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
     said.sort(key=lambda remark: not remark.concern)

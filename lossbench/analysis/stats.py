@@ -98,11 +98,12 @@ def differences(
     overlap: float | None = None,
     left_out: Mapping[str, pd.DataFrame] | None = None,
     margin: float | None = None,
+    alpha: float = ALPHA,
 ) -> pd.DataFrame:
     """Every pair of losses a, b compared seed by seed; the columns are
 
     n: seeds on which both have a value.
-    difference: mean of a − b.  low, high: its interval, all the values that the test would not reject at 5 %.
+    difference: mean of a − b.  low, high: its interval, all the values that the test would not reject at alpha.
     p: of no difference, two-sided; missing where there are too few pairs.
     p_holm: p after Holm's correction over all pairs.  p_all: p after the correction that decides.
     improvement: share of the seeds on which a is better than b, ties by half.
@@ -140,9 +141,9 @@ def differences(
     tested = (table["n"] >= PAIRS).to_numpy()
     tests = max(1, int(tested.sum()))
     if overlap is None and left_out is None:
-        _flipped(table, by_seed, tested, rng, margin, tests)
+        _flipped(table, by_seed, tested, rng, margin, tests, alpha)
     else:
-        _by_error(table, by_seed, left_out, overlap, margin, tests)
+        _by_error(table, by_seed, left_out, overlap, margin, tests, alpha)
     for given, made in (("p", "p_holm"), ("p_equal", "p_equal")):
         table[made] = _corrected(table[given])
     if overlap is not None or left_out is not None:
@@ -162,13 +163,14 @@ def _flipped(
     rng: np.random.Generator,
     margin: float | None,
     tests: int,
+    alpha: float,
 ) -> None:
     """What the sign-flip test says."""
     signs = flips(len(by_seed), rng)
     for row, d in enumerate(by_seed.T):
         table.loc[row, "detectable"] = detectable(d[~np.isnan(d)], tests)
         if tested[row]:
-            table.loc[row, ["low", "high"]] = _range(d, signs)
+            table.loc[row, ["low", "high"]] = _range(d, signs, alpha)
             if margin is not None:
                 table.loc[row, "p_equal"] = _equal(d, signs, margin)
     if tested.any():
@@ -183,6 +185,7 @@ def _by_error(
     overlap: float | None,
     margin: float | None,
     tests: int,
+    alpha: float,
 ) -> None:
     """What the mean's standard error says, of seeds that share their data."""
     for row, (a, b, n) in enumerate(zip(table["a"], table["b"], table["n"], strict=True)):
@@ -199,7 +202,7 @@ def _by_error(
         table.loc[row, "detectable"] = error.detectable(ALPHA / tests, POWER)
         if n >= PAIRS:
             table.loc[row, "p"] = error.p()
-            table.loc[row, ["low", "high"]] = error.interval(ALPHA)
+            table.loc[row, ["low", "high"]] = error.interval(alpha)
             table.loc[row, "p_equal"] = np.nan if margin is None else error.p_equal(margin)
 
 
@@ -239,7 +242,7 @@ def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tup
     return (single / len(signs))[back], np.maximum.accumulate(together / len(signs))[back]
 
 
-def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -> tuple[float, float]:
     """The sign-flip test turned round: its limits are order statistics of the means of subsets (Hartigan 1969).
 
     Five seeds have no 95 % interval; theirs is the range of the five, which holds the centre with 93.8 %.
@@ -249,7 +252,7 @@ def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[float,
     sizes = chosen.sum(1)
     means = np.sort((chosen[sizes > 0] @ d[known]) / sizes[sizes > 0])
     none = int((sizes == 0).sum())
-    skip = max(0, int(ALPHA / 2 * len(signs)) - none)
+    skip = max(0, int(alpha / 2 * len(signs)) - none)
     return float(means[skip]), float(means[-1 - skip])
 
 

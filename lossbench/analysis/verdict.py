@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import fairness, stats
+from lossbench.analysis import fairness, looks, stats
+from lossbench.analysis.looks import Look
 from lossbench.analysis.population import Population, population
 from lossbench.analysis.records import FAILED, Records, Yardsticks
 from lossbench.core import BadInput
@@ -31,7 +32,8 @@ class Verdict:
     `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
     `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
     are not distinguishable from the best mean. `population` is of whom the test speaks, `margin` a difference that
-    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean.
+    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean. `looked`: at how many seeds
+    it was looked whether to go on; empty where that was settled before.
     """
 
     dataset: str
@@ -52,6 +54,7 @@ class Verdict:
     best_ranked: list[str]
     population: Population
     margin: float
+    looked: Sequence[Look]
 
     @property
     def higher_is_better(self) -> bool:
@@ -78,16 +81,20 @@ class Verdict:
 
 
 def judge(
-    records: Records, *, metric: str | None = None, baseline: str | None = None, margin: float | None = None
+    records: Records,
+    *,
+    metric: str | None = None,
+    baseline: str | None = None,
+    margin: float | None = None,
+    looked: Sequence[Look] = (),
 ) -> Verdict:
     """The verdict on the runs of one dataset; on the primary yardstick and against the first loss, unless asked.
 
     `margin`: a difference that nobody cares about; without one what the runs were asked for with, else 1 % of the
-    baseline's mean.
+    baseline's mean. `looked`: at how many seeds it was looked whether to go on, if not as the records tell.
 
     Raises: BadInput for a yardstick or a baseline that these records do not have.
     """
-    rng = np.random.default_rng(STREAM)
     runs = records.runs[~records.runs["repeated"]]
     dataset = str(runs["dataset"].iloc[0])
     yardstick = _yardstick(records, metric, dataset)
@@ -105,16 +112,22 @@ def judge(
     baseline = baseline or next(iter(chosen))
     varied = population(entered, name, values)
     margin = _margin(records, values[baseline]) if margin is None else margin
-    differences = stats.differences(
-        values,
-        rng,
-        higher_is_better=higher,
-        overlap=varied.overlap,
-        left_out=varied.left_out,
-        margin=margin if np.isfinite(margin) else None,
-    )
-    ranked = stats.differences(ranks, rng, higher_is_better=False, overlap=varied.overlap)
-    best = stats.not_distinguishable(values, differences, higher_is_better=higher)
+
+    def compare(part: pd.DataFrame, alpha: float = stats.ALPHA) -> pd.DataFrame:
+        return stats.differences(
+            part,
+            np.random.default_rng(STREAM),
+            higher_is_better=higher,
+            overlap=varied.overlap,
+            left_out=varied.left_out and {loss: frame.loc[part.index] for loss, frame in varied.left_out.items()},
+            margin=margin if np.isfinite(margin) else None,
+            alpha=alpha,
+        )
+
+    looked = looked or records.looks.get(dataset, ())
+    differences = looks.differences(values, looked, compare) if looked else compare(values)
+    ranked = stats.differences(ranks, np.random.default_rng(STREAM), higher_is_better=False, overlap=varied.overlap)
+    best = _best(values, differences, higher)
     return Verdict(
         dataset,
         entered,
@@ -134,7 +147,24 @@ def judge(
         [b for b in stats.not_distinguishable(ranks, ranked, higher_is_better=False) if values[b].notna().any()],
         varied,
         margin,
+        looked,
     )
+
+
+def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool) -> list[str]:
+    """`stats.not_distinguishable` among the losses that went on to the last seed, then those that left as its equals."""
+    lasting = [loss for loss in values.columns if values[loss].notna().any() and _last(values[loss]) == _last(values)]
+    best = stats.not_distinguishable(values[lasting], differences, higher_is_better=higher)
+    if not best:
+        return best
+    left = [loss for loss in values.columns if loss not in lasting and values[loss].notna().sum() >= stats.PAIRS]
+    return best + [loss for loss in left if not stats.worse(differences, loss, best[0], higher_is_better=higher)]
+
+
+def _last(values: pd.Series | pd.DataFrame) -> str:
+    """The last seed of which there is a value."""
+    known = values.dropna(how="all") if isinstance(values, pd.DataFrame) else values.dropna()
+    return str(known.index[-1])
 
 
 def _margin(records: Records, values: pd.Series) -> float:

@@ -98,6 +98,12 @@ def note(tags: Mapping[str, str]) -> None:
     recorder.tags(tags)
 
 
+def current() -> tuple[tracking.Store, str]:
+    """The store and the name of the comparison that this process is at."""
+    recorder, _ = _open[0]
+    return recorder.store, os.environ[RUNNING]
+
+
 def conclude(status: str) -> None:
     """Read the runs back from the store; print and record what they say; end the comparison.
 

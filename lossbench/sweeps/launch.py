@@ -43,9 +43,15 @@ class Job:
 
 
 def launch(
-    context: HydraContext, task: TaskFunction, config: DictConfig, jobs: Sequence[Sequence[str]], first: int
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    jobs: Sequence[Sequence[str]],
+    first: int,
+    *,
+    last: bool = True,
 ) -> list[JobReturn]:
-    """Train all jobs; one that fails leaves the others to finish.
+    """Train all jobs; one that fails leaves the others to finish. `last`: no more will follow in their comparison.
 
     Raises: BadInput for the first job that cannot train, before any of them has.
     """
@@ -72,7 +78,9 @@ def launch(
     except KeyboardInterrupt:
         comparison.conclude("KILLED")
         raise
-    if any(returned.status is JobStatus.FAILED for returned in returns):  # the sweeper will raise, and nobody else tell
+    if last and any(
+        returned.status is JobStatus.FAILED for returned in returns
+    ):  # the sweeper will raise, and nobody else tell
         comparison.conclude("FAILED")
     return returns
 

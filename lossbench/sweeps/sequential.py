@@ -1,0 +1,123 @@
+"""Seeds until decided: after some seeds, losses that are worse than the best or equal to it leave, the others go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from lossbench import settings, terminal, tracking
+from lossbench.analysis import answer, looks, records, verdict
+from lossbench.analysis.looks import Look
+from lossbench.analysis.verdict import Verdict
+from lossbench.core import BadInput
+from lossbench.overrides import key
+from lossbench.sweeps import comparison
+
+FEWEST = looks.AT[0]
+Jobs = Sequence[Sequence[str]]
+
+
+def checked(most: int, arguments: Sequence[str]) -> int:
+    """Raises: BadInput for fewer seeds than a first look needs, and for seeds of somebody's own."""
+    if not isinstance(most, int) or most < FEWEST:
+        raise BadInput(f"most={most}: seeds at most, at least {FEWEST}; no test says anything of fewer")
+    if own := [word for word in arguments if key(word) == "seed"]:
+        raise BadInput(f"{own[0]}: seeds are counted from 0 until losses are decided; leave it out")
+    return most
+
+
+def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
+    """Train all jobs on more and more seeds, as long as their losses are undecided. Hydra's callback concludes.
+
+    Raises: what the first job that failed met, once all is done.
+    """
+    returns: list[JobReturn] = []
+    taken: dict[str, list[dict[str, Any]]] = {}
+    done, going = 0, [tuple(job) for job in jobs]
+    for seeds in [n for n in looks.AT if n < most] + [most]:
+        launcher.last = seeds == most  # known to ours; others conclude nothing
+        new = [[*job, f"seed={seed}"] for job in going for seed in range(done, seeds)]
+        found = list(launcher.launch(new, initial_job_idx=len(returns)))
+        returns, done = returns + found, seeds
+        keys = _keys(found)
+        going = [job for job in going if job in keys]  # without what could not train on these data
+        undecided = _look(keys, seeds, most, taken)
+        going = [job for job in going if job in undecided]
+        if not going:
+            break
+    launcher.last = True
+    failed = [returned for returned in returns if returned.status is JobStatus.FAILED]
+    if failed and comparison.RUNNING in os.environ:
+        comparison.conclude("FAILED")
+    for returned in failed:
+        _ = returned.return_value  # raises
+    return returns
+
+
+def _keys(returns: Sequence[JobReturn]) -> dict[tuple[str, ...], str]:
+    """By a job's overrides without its seed, what one of its runs is recorded under."""
+    return {
+        tuple(word for word in returned.overrides or [] if key(word) != "seed"): settings.key(returned.cfg)
+        for returned in returns
+        if returned.cfg is not None
+    }
+
+
+def _look(
+    keys: dict[tuple[str, ...], str], seeds: int, most: int, taken: dict[str, list[dict[str, Any]]]
+) -> set[tuple[str, ...]]:
+    """The jobs whose losses are undecided after so many seeds; what was seen is added to `taken` and recorded."""
+    store, name = comparison.current()
+    if not store.settled():
+        raise tracking.Away(f"{store.said_away()}; then the same command goes on")
+    found = _until(records.read(store.client, name), seeds)
+    undecided: set[tuple[str, ...]] = set()
+    by_key = {recorded: job for job, recorded in keys.items()}
+    for dataset, part in found.by_dataset():
+        judged, level = _judged(part, seeds, most, taken.get(dataset, []))
+        left = _undecided(judged)
+        going = [loss for loss in judged.chosen if loss in left]
+        taken.setdefault(dataset, []).append({"seeds": seeds, "level": level, "going": going})
+        runs = part.runs.assign(contender=_contenders(part.runs, judged))
+        mine = runs[runs["contender"].isin(left) & runs["key"].isin(by_key)]
+        undecided |= {by_key[recorded] for recorded in mine["key"]}
+        said = f"{answer.listed(going)} go on" if going and seeds < most else answer.leaders(judged)
+        terminal.out().print(f"{dataset}, {seeds} seeds: {said}")
+    comparison.note({"lossbench.looks": json.dumps(taken)})
+    return undecided
+
+
+def _until(found: records.Records, seeds: int) -> records.Records:
+    """The runs of the first seeds; a comparison that goes on has more already."""
+    return found.only(found.runs[[seed.isdigit() and int(seed) < seeds for seed in found.runs["seed"]]])
+
+
+def _judged(part: records.Records, seeds: int, most: int, taken: Sequence[dict[str, Any]]) -> tuple[Verdict, float]:
+    """The verdict at this look, and the level that it may spend."""
+    planned = looks.looks(most, verdict.judge(part).population)
+    level = next(look.level for look in planned if look.seeds == seeds)
+    looked = [*(Look(one["seeds"], one["level"]) for one in taken), Look(seeds, level)]
+    return verdict.judge(part, looked=looked), level
+
+
+def _undecided(judged: Verdict) -> set[str]:
+    """The losses that go on: those not decided against the best, and with them the best.
+
+    A loss that failed on every seed is decided.
+    """
+    alive = [loss for loss in judged.values if judged.values[loss].notna().any()]
+    if not judged.best or len(alive) < 2:
+        return set()
+    best = judged.best[0]
+    left = looks.open_pairs(judged.differences, best, alive, higher_is_better=judged.higher_is_better)
+    return {best, *left} if left else set()
+
+
+def _contenders(runs: Any, judged: Verdict) -> list[str]:
+    """Whom each run is of: its loss at whatever setting, or where there is but one loss, its setting."""
+    column = "label" if set(judged.chosen) <= set(runs["label"]) and runs["loss"].nunique() == 1 else "loss"
+    return list(runs[column])
