@@ -32,8 +32,8 @@ class Verdict:
     `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
     `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
     are not distinguishable from the best mean. `population` is of whom the test speaks, `margin` a difference that
-    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean. `looked`: at how many seeds
-    it was looked whether to go on; empty where that was settled before.
+    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean. `looked`: at how many
+    seeds it was looked whether to go on; empty where that was settled before.
     """
 
     dataset: str
@@ -152,7 +152,7 @@ def judge(
 
 
 def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool) -> list[str]:
-    """`stats.not_distinguishable` among the losses that went on to the last seed, then those that left as its equals."""
+    """`stats.not_distinguishable` among the losses that went on to the last seed; then those that left as equals."""
     lasting = [loss for loss in values.columns if values[loss].notna().any() and _last(values[loss]) == _last(values)]
     best = stats.not_distinguishable(values[lasting], differences, higher_is_better=higher)
     if not best:

@@ -8,6 +8,7 @@ from lossbench.truths.invariance import invariance
 from lossbench.truths.location import contamination, efficiency
 from lossbench.truths.minimisers import dice, focal, minimum, multiclass_hinge
 from lossbench.truths.noise import symmetric_noise
+from lossbench.truths.sureness import same
 
 TRUTHS = (
     efficiency,
@@ -22,6 +23,7 @@ TRUTHS = (
     discriminator,
     invariance,
     class_counts,
+    same,
 )
 
 __all__ = ["TRUTHS", "Finding", "Losses", "Picture", "Truth"]

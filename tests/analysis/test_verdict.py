@@ -254,7 +254,8 @@ def test_costs_are_medians_and_a_loss_says_how_many_numbers_it_learns():
 
 def test_differences_are_those_of_the_paired_values():
     found = judge(compared(a=[1, 2, 3, 4, 5, 6.5], b=[2, 2, 5, 4, 7, 6], c=[0, 0, 0, 0, 0, 1]))
-    expected = stats.differences(found.values, np.random.default_rng(0), higher_is_better=False)
+    random = np.random.default_rng(0)
+    expected = stats.differences(found.values, random, higher_is_better=False, margin=found.margin)
     pd.testing.assert_frame_equal(found.differences, expected)
     assert list(found.values.columns) == ["a", "b", "c"]
     ranked = stats.differences(found.ranks, np.random.default_rng(0), higher_is_better=False)
