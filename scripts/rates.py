@@ -94,7 +94,7 @@ def resplit(rng: np.random.Generator, rows: int, share: float, losses: int) -> t
     one, cut = Table(rng, rows), round(rows * share)
     splits = (rng.permutation(rows) for _ in range(SEEDS))
     pairs = [(order[:cut], order[2 * cut :]) for order in splits]
-    return _scored(one, pairs, losses), {"overlap": cut / (rows - 2 * cut)}
+    return _scored(one, pairs, losses), {"overlap": cut / (rows - cut)}
 
 
 def folds(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:

@@ -59,6 +59,7 @@ def remarks(records: Records) -> list[Remark]:
         *_twins(records),
         *_repeated(records),
         *_seeds(records),
+        *_sampled(records),
         *_recorded(records),
     ]
     return sorted(found, key=lambda remark: not remark.concern)
@@ -207,6 +208,36 @@ def _repeated(records: Records) -> Iterator[Remark]:
     count = int(records.runs["repeated"].sum())
     if count:
         yield Remark("repeated", f"{count} runs repeat the settings and seed of a later one, which alone counts", False)
+
+
+def _sampled(records: Records) -> Iterator[Remark]:
+    """Where it is open, or not what it seems, whether seeds depend on each other through their data."""
+    for dataset, runs in records.runs[~records.runs["repeated"]].groupby("dataset", sort=False):
+        built = runs[runs["data"] != ""]
+        told = sorted(set(built["variation"]) - {""})
+        if len(built) and not told and built["data"].nunique() > 1:
+            text = f"the records of {dataset} do not say whether its seeds share their data: they are taken for"
+            yield Remark("sampling", f"{text} independent, which claims too much where they split one data set", True)
+        if len(told) > 1:
+            text = f"seeds of {dataset} vary their data in several ways ({', '.join(told)}): the most cautious counts"
+            yield Remark("sampling", text, True)
+        split = built[built["variation"].isin(("resplit", "folds"))]
+        if len(split) and not any(split["pool"]):
+            text = f"{dataset} does not say where its examples come from: its seeds are taken to split one data set"
+            yield Remark("sampling", f"{text} anew; Facts.sampling says otherwise, as Sampling('fresh')", True)
+        if (pools := split["pool"].nunique()) > 1:
+            yield Remark("sampling", f"the seeds of {dataset} split {pools} different data sets", True)
+        yield from _rounds(records, str(dataset), built[built["variation"] == "folds"])
+
+
+def _rounds(records: Records, dataset: str, runs: pd.DataFrame) -> Iterator[Remark]:
+    """Seeds that leave the last round of folds unfinished test on some examples more often than on others."""
+    folds = set(_setting(records, runs, "dataset.folds"))
+    if len(folds) == 1 and (count := folds.pop()).isdigit() and (seeds := runs["seed"].nunique()) % int(count):
+        text = (
+            f"{seeds} seeds of {dataset} are no whole rounds of {count} folds: some examples were tested on more often"
+        )
+        yield Remark("sampling", f"{text} than others", False)
 
 
 def _seeds(records: Records) -> Iterator[Remark]:

@@ -23,8 +23,8 @@ THESE = "on this test set"
 class Population:
     """Where the data of the seeds of one dataset come from.
 
-    `variation` is fresh, resplit, folds or fixed; empty where no record says. `overlap`: test examples ÷ training
-    examples, of seeds that split one pool; missing of others. `left_out` has, of seeds that share their test split,
+    `variation` is fresh, resplit, folds or fixed; empty where no record says. `overlap`: test examples ÷ examples that
+    are trained on and selected by, of seeds that split one pool; missing of others. `left_out` has, of seeds that share their test split,
     each contender's metric with a part of it left out, a row a seed, a column a part; none where no record has it.
     `examples` is the size of the whole pool, or of the test split that all share; 0 where that is unknown. `assumed`:
     the dataset does not say where its examples come from.
@@ -71,9 +71,8 @@ def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Populatio
 
 
 def _overlap(sizes: Mapping[str, int]) -> float:
-    """How much two test splits share: of a pool some of which is kept for them, as if there were no more."""
-    kept = max(1, sizes["candidates"] - sizes["test"])
-    return sizes["test"] / min(max(1, sizes["train"]), kept)
+    """Test examples ÷ all others that might have been: training and validation, or where some are kept, those."""
+    return sizes["test"] / max(1, sizes["candidates"] - sizes["test"])
 
 
 def _pool(sizes: Mapping[str, int]) -> int:

@@ -55,6 +55,7 @@ class Made:
             "lossbench.yardsticks": json.dumps(yardsticks),
             "lossbench.code": "c0de",
             "lossbench.data": f"data {self.seed}",
+            "lossbench.variation": "fresh",
             "mlflow.runColor": "#336699",
             "loss": self.loss,
             "dataset": self.dataset,
