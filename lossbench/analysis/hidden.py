@@ -1,0 +1,68 @@
+"""What the primary yardstick hides: another by which losses differ that it cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from lossbench.analysis import stats
+from lossbench.analysis.verdict import STREAM, Verdict, by_seed
+
+LARGE = 0.1  # of the larger mean: a smaller difference is not worth a sentence, however sure it is
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A difference by another yardstick between two of the best losses: their means, the better one's first.
+
+    `p` is corrected for all `looked` pairs of losses and yardsticks that were looked at.
+    """
+
+    yardstick: tuple[str, str, str]
+    losses: tuple[str, str]
+    means: tuple[float, float]
+    p: float
+    looked: int
+
+    @property
+    def size(self) -> float:
+        """The difference as a share of the larger mean."""
+        return abs(self.means[0] - self.means[1]) / max(map(abs, self.means))
+
+
+def hidden(verdict: Verdict) -> Hidden | None:
+    """The largest clear difference, by any other yardstick, between losses that the verdict cannot tell apart.
+
+    Every pair of the best losses is compared by every other yardstick with the sign-flip test, and p corrected over
+    all of these by step-down max-T: with six seeds, Holm's correction over two or more could never call anything clear.
+    """
+    looked = list(_looked(verdict))
+    if not looked:
+        return None
+    by_looked = np.stack([d for *_, d in looked], axis=1)  # [seed, looked]
+    signs = stats.flips(len(by_looked), np.random.default_rng(STREAM))
+    _, corrected = stats.sign_flip(np.nan_to_num(by_looked), signs)
+    found = [
+        Hidden(yardstick, losses, means, float(p), len(looked))
+        for (yardstick, losses, means, _), p in zip(looked, corrected, strict=True)
+        if p <= stats.ALPHA
+    ]
+    return max((one for one in found if one.size >= LARGE), key=lambda one: one.size, default=None)
+
+
+def _looked(verdict: Verdict) -> Iterator[tuple[tuple[str, str, str], tuple[str, str], tuple[float, float], Any]]:
+    """Yardstick, losses, their means on the seeds that both have, and the differences by seed; the better one first."""
+    for yardstick in verdict.yardsticks:
+        if yardstick == verdict.yardstick:
+            continue
+        values = by_seed(verdict.runs, f"test/{yardstick[0]}", verdict.starred)
+        for pair in combinations(verdict.starred, 2):
+            common = values[list(pair)].dropna()
+            if len(common) < stats.PAIRS:
+                continue
+            a, b = sorted(pair, key=lambda loss: common[loss].mean(), reverse=yardstick[1] == "↑")
+            yield yardstick, (a, b), (common[a].mean(), common[b].mean()), (values[a] - values[b]).to_numpy(float)
