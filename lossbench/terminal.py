@@ -206,7 +206,7 @@ def comparison(verdict: Verdict, most: int) -> Table:
         view.add_column(title, justify="right")
     hues = dict(zip(verdict.leaderboard["loss"], verdict.leaderboard["colour"], strict=True))
     for _, row in verdict.leaderboard.iterrows():
-        mark = " ★" if row["loss"] in verdict.best and len(verdict.chosen) > 1 else ""
+        mark = " ★" if row["loss"] in verdict.starred else ""
         setting = f" {row['setting']}" if row["setting"] else ""
         view.add_row(
             Text.assemble(("■", hues[row["loss"]]), f" {row['loss']}{setting}{mark}"),

@@ -166,12 +166,12 @@ def _of_folder(folder: str | None) -> Arguments:
 
 
 def report(arguments: list[str]) -> None:
-    """`report [COMPARISON|EXPERIMENT] …`: the report again, from MLflow alone; or a table of it on standard output."""
+    """`report [COMPARISON|EXPERIMENT] …`: the report again, from MLflow alone; or on standard output."""
     asked = _report_arguments(arguments)
     from lossbench import terminal, tracking
 
     store = tracking.Store(_recorded(asked.uri))
-    from lossbench.analysis import report, tables
+    from lossbench.analysis import document, report, tables
     from lossbench.analysis.page import page
 
     made = report.make(
@@ -184,6 +184,7 @@ def report(arguments: list[str]) -> None:
     )
     if asked.table:
         texts = {
+            "json": lambda: document.text(made),
             "csv": lambda: tables.csv(made.verdicts),
             "latex": lambda: tables.latex(made.verdicts),
             "markdown": lambda: tables.markdown(made.verdicts, made.sentences, made.tunings) + "\n",
@@ -228,6 +229,8 @@ def _report_arguments(arguments: list[str]) -> argparse.Namespace:
     for kind in ("csv", "latex", "markdown"):
         text = f"print the table as {kind} instead"
         tables.add_argument(f"--{kind}", action="store_const", dest="table", const=kind, help=text)
+    text = "print all of it as JSON instead, as lossbench/analysis/report.schema.json describes it"
+    tables.add_argument("--json", action="store_const", dest="table", const="json", help=text)
     asked = parser.parse_args([a for a in arguments if a not in settings])
     if asked.margin is not None:
         demand("report: --margin", asked.margin, lambda v: v >= 0, "0 or above, in the metric's unit")
@@ -237,13 +240,13 @@ def _report_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def ui(arguments: list[str]) -> None:
-    """`ui [RUN|COMPARISON] [tracking.uri=…] [port=5000]`: MLflow's UI on a store, light, on loopback, at a run."""
+    """`ui [RUN|COMPARISON|EXPERIMENT] [tracking.uri=…] [port=5000]`: MLflow's UI on a store, on loopback, at a run."""
     parser = _Parser(
         "python -m lossbench ui",
-        usage="%(prog)s [RUN|COMPARISON] [tracking.uri=…] [port=5000]",
-        description="MLflow's UI on a store, on loopback; it opens at a run or a comparison.",
+        usage="%(prog)s [RUN|COMPARISON|EXPERIMENT] [tracking.uri=…] [port=5000]",
+        description="MLflow's UI on a store, on loopback; it opens at a run, a comparison or an experiment.",
     )
-    parser.add_argument("words", nargs="*", metavar="RUN|COMPARISON", help="default: all experiments")
+    parser.add_argument("words", nargs="*", metavar="RUN|COMPARISON|EXPERIMENT", help="default: all experiments")
     arguments = parser.parse_args(arguments).words
     from lossbench import tracking
 
@@ -251,7 +254,7 @@ def ui(arguments: list[str]) -> None:
     run_ids = [a for a in arguments if "=" not in a]
     unknown = [a for a in asked if a not in ("tracking.uri", "port")] + run_ids[1:]
     if unknown:
-        raise BadInput(f"ui: {unknown[0]} is not understood; ui [RUN|COMPARISON] [tracking.uri=…] [port=5000]")
+        raise BadInput(f"ui: {unknown[0]} is not understood; ui [RUN|COMPARISON|EXPERIMENT] [tracking.uri=…]")
     uri = _recorded(asked.get("tracking.uri"))
     page = tracking.Store(uri).path(run_ids[0]) if run_ids else "experiments"
     if uri.startswith("http"):

@@ -113,7 +113,7 @@ def test_six_runs_make_one_comparison(lossbench, store, here):
         spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
         assert any(loss in line and f"{mean:.4f} ± {spread:.4f}" in line for line in table)
     tables = {"table.csv", "table.md", "table.tex", "differences.csv", "runs.csv"}
-    assert artifacts(store, comparison) == {"report.html", *tables}
+    assert artifacts(store, comparison) == {"report.html", "report.json", *tables}
     assert (here / "report.html").stat().st_size > 1e6  # plotly is in it
     assert comparison.info.status == "FINISHED"
 

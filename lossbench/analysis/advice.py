@@ -21,7 +21,7 @@ def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: 
     """
     d = (values[a] - values[b]).dropna()
     if len(d) < 2:
-        return f"Run at least {stats.seeds_least()} seeds, as in 'seed=range(10)'."
+        return f"Run at least {stats.PAIRS} seeds, as in 'seed=range(10)'."
     if not population.limited:
         needed = stats.seeds_needed(d, tests)
         if needed > MOST:
@@ -57,7 +57,7 @@ def _seeds(error: Error, wanted: float) -> float:
     """How many bring the error down to what is wanted; infinite where its floor is above that."""
     left = wanted**2 - error.floor**2
     own = error.pairs * (error.error**2 - error.floor**2)  # of one seed
-    return max(stats.seeds_least(), float(np.ceil(own / left))) if left > 0 else math.inf
+    return max(stats.PAIRS, float(np.ceil(own / left))) if left > 0 else math.inf
 
 
 def _rounded(number: float) -> int:

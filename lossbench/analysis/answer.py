@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from lossbench.analysis import stats
+from lossbench.analysis.hidden import hidden
 from lossbench.analysis.records import FAILED
-from lossbench.analysis.verdict import Verdict
+from lossbench.analysis.verdict import Verdict, measured
 
 NAMED = 3  # worse losses that are told with their numbers; the tables have all
 
@@ -23,7 +24,8 @@ def sentence(verdict: Verdict) -> str:
     pairs = int(verdict.differences["n"].max())
     if pairs < stats.PAIRS:
         return _too_few(verdict, pairs)
-    return " ".join(filter(None, (_ranking(verdict, pairs), _untested(verdict), _failures(verdict))))
+    told = (_ranking(verdict, pairs), _hidden(verdict), _untested(verdict), _failures(verdict))
+    return " ".join(filter(None, told))
 
 
 def amount(value: float, width: float = math.nan) -> str:
@@ -47,9 +49,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _unit(verdict: Verdict) -> str:
-    """What amounts are counted in, without the brackets that intervals stand in."""
-    name, _, unit = verdict.yardstick
-    return f"{unit} {name}".strip()
+    """What stands behind an amount; the sentence has named the yardstick."""
+    return f" {verdict.yardstick[2]}" if verdict.yardstick[2] else ""
 
 
 def by_mean(verdict: Verdict) -> list[str]:
@@ -61,9 +62,7 @@ def _nothing(verdict: Verdict) -> str:
         return f"No finished run on {verdict.dataset} names its seed: nothing can be paired, and nothing is compared."
     counts = verdict.runs["outcome"].value_counts()
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return (
-        f"No run on {verdict.dataset} has a test value of {verdict.yardstick[0]} ({ended}): there is nothing to rank."
-    )
+    return f"No run on {verdict.dataset} has a value of {verdict.measure} ({ended}): there is nothing to rank."
 
 
 def _too_few(verdict: Verdict, pairs: int) -> str:
@@ -74,7 +73,7 @@ def _too_few(verdict: Verdict, pairs: int) -> str:
         first, second = finished[:2]
         means = verdict.values[[first, second]].mean()
         width = abs(means[first] - means[second])
-        said += f" So far {first} has the best mean ({amount(means[first], width)} {_unit(verdict)}"
+        said += f" So far {first} has the best mean {verdict.measure} ({amount(means[first], width)}{_unit(verdict)}"
         said += f" against {amount(means[second], width)} of {second})."
     return f"{said} {_advice(verdict)}"
 
@@ -94,7 +93,7 @@ def _advice(verdict: Verdict) -> str:
     d = (verdict.values[order[0]] - verdict.values[order[1]]).dropna() if len(order) == 2 else None
     tests = len(verdict.differences)
     if d is None or len(d) < 2:
-        return f"Run at least {stats.seeds_least()} seeds, as in 'seed=range(10)'."
+        return f"Run at least {stats.PAIRS} seeds, as in 'seed=range(10)'."
     needed = stats.seeds_needed(d, tests)
     if needed > 1000:
         return "Differences as small as these would need more than a thousand seeds."
@@ -102,7 +101,7 @@ def _advice(verdict: Verdict) -> str:
 
 
 def _ranking(verdict: Verdict, pairs: int) -> str:
-    name, higher = verdict.yardstick[0], verdict.higher_is_better
+    name, higher = verdict.measure, verdict.higher_is_better
     best, *alike = verdict.best
     worse = [
         loss
@@ -112,30 +111,36 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
     tested = verdict.differences.dropna(subset=["p_all"])
     seeds = counted(verdict, pairs)
     if not worse:
-        if 2 / 2**pairs > stats.ALPHA:
-            return (
-                f"{seeds} allow no ranking on {name}: with so few no test falls below "
-                f"p = {2 / 2**pairs:.3f}; run at least {stats.seeds_least()}."
-            )
-        if not alike:
-            return f"{best} has the best mean on {name}, and no other loss shares five seeds with it."
+        if not verdict.decided:
+            return f"{best} has the best mean {name}, and no other loss shares {stats.PAIRS} seeds with it."
         finds = tested["detectable"].max()
         apart = f"a difference of {amount(finds)} would have been found with 80 % probability"
-        return f"{_alike(verdict, verdict.best)} on {name} ({seeds}; {apart}). {_advice(verdict)}"
+        return f"{_alike(verdict, verdict.best)} by {name} ({seeds}; {apart}). {_advice(verdict)}"
     told = []
     for loss in worse[:NAMED]:
         row = verdict.difference(loss, best)
         low, high = sorted((abs(row.low), abs(row.high))) if row.low * row.high > 0 else (row.low, row.high)
         width = row.high - row.low
         told.append(
-            f"{loss} is worse by {amount(abs(row.difference), width)} {_unit(verdict)} "
+            f"{loss} is worse by {amount(abs(row.difference), width)}{_unit(verdict)} "
             f"[{amount(low, width)}, {amount(high, width)}], {p_value(row.p_all)}"
         )
     if len(worse) > NAMED:
         told.append(f"{len(worse) - NAMED} more are worse still")
     corrected = f"corrected for all {len(tested)} pairs, " if len(tested) > 1 else ""
-    start = _alike(verdict, verdict.best) if alike else f"{best} is best on {name}"
-    return f"{start}; {'; '.join(told)} ({corrected}{seeds})."
+    start = _alike(verdict, verdict.best) if alike else f"{best} is best"
+    return f"{start} by {name}; {'; '.join(told)} ({corrected}{seeds})."
+
+
+def _hidden(verdict: Verdict) -> str:
+    """The largest difference by another yardstick between losses that are alike by this one."""
+    found = hidden(verdict)
+    if found is None:
+        return ""
+    width = abs(found.means[0] - found.means[1])
+    told = ", ".join(f"{loss} {amount(mean, width)}" for loss, mean in zip(found.losses, found.means, strict=True))
+    corrected = f", corrected for the {found.looked} pairs looked at" if found.looked > 1 else ""
+    return f"Yet they differ by {measured(found.yardstick[0])}: {told} ({p_value(found.p)}{corrected})."
 
 
 def leaders(verdict: Verdict) -> str:
@@ -144,8 +149,7 @@ def leaders(verdict: Verdict) -> str:
         return "nothing can be ranked"
     if len(verdict.best) > 1:
         return _alike(verdict, verdict.best)
-    tested = verdict.differences[(verdict.differences[["a", "b"]] == verdict.best[0]).any(axis=1)]
-    return f"{verdict.best[0]} {'is best' if tested['p_all'].notna().any() else 'has the best mean'}"
+    return f"{verdict.best[0]} {'is best' if verdict.decided else 'has the best mean'}"
 
 
 def _alike(verdict: Verdict, losses: Sequence[str]) -> str:
@@ -175,7 +179,7 @@ def _failures(verdict: Verdict) -> str:
     sizes = runs["contender"].value_counts()
     told = [f"{loss} {outcome} on {count} of {sizes[loss]} seeds" for (loss, outcome), count in blamed.items()]
     said = f"{'; '.join(told)}."
-    if verdict.best_ranked and set(verdict.best_ranked) != set(verdict.best):
-        best = [loss for loss in by_mean(verdict) if loss in verdict.best_ranked]
+    if verdict.starred_ranked and set(verdict.starred_ranked) != set(verdict.best):
+        best = [loss for loss in by_mean(verdict) if loss in verdict.starred_ranked]
         said += f" With failures ranked last, {listed(best)} {'is' if len(best) == 1 else 'are'} best."
     return said

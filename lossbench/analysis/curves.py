@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lossbench.analysis.figures import colours, escape, plain
+from lossbench.analysis.figures import colours, escape, plain, wrapped
 from lossbench.analysis.histories import histories
 from lossbench.analysis.verdict import Verdict
 
@@ -61,7 +61,7 @@ def curves(
             faint = f"rgba({','.join(str(int(hues[loss][i : i + 2], 16)) for i in (1, 3, 5))},0.15)"
             quiet = {"line": {"width": 0}, "fillcolor": faint, "hoverinfo": "skip", "showlegend": False}
             traces.append(go.Scatter(**around, **quiet, **common))
-            traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=escape(loss), **common))
+            traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=wrapped(loss), **common))
     figure = go.Figure(traces)
     figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
     drawn = np.concatenate([spread["median"] for by_loss in bands.values() for spread in by_loss.values()])
@@ -90,7 +90,7 @@ def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Fig
             },
             mode="lines+markers",
             line={"color": hues[loss]},
-            name=escape(str(loss)),
+            name=wrapped(str(loss)),
         )
     low, high = table["value"].min(), table["value"].max()
     spread = numbers.notna().all() and low > 0 and high / low > 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from html import escape as _escape
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from lossbench.analysis.verdict import Verdict
 escape = partial(_escape, quote=False)  # plotly would show &quot; as it stands
 ROW = 34  # pixels that a loss takes in a chart with a row a loss
 DOTS = 0.13  # how far above its row's middle a loss has its dots, and below it its mean
+LINE = 17  # pixels of a line of a name
+LETTERS = 20  # of a line of a name: what a phone has room for beside a figure
+LEGEND = 3  # lines that a figure has room for anyhow
+TITLE = 28  # of a line of an axis's title
 INK, FAINT = "#1d2733", "#c4ccd4"
 
 
@@ -28,6 +33,27 @@ def colours(verdict: Verdict) -> dict[str, str]:
     if len(set(own.values())) == len(own):
         return own
     return {loss: qualitative.Dark24[place % 24] for place, loss in enumerate(verdict.chosen)}
+
+
+def wrapped(text: str, letters: int = LETTERS) -> str:
+    """A text on as many lines as it takes, for plotly, which breaks none and would cut it off; broken at its marks."""
+    parts = []
+    while len(text) > letters:
+        ends = (max(text.rfind(mark, 0, letters) + 1 for mark in marks) for marks in (" ", "_.,="))
+        cut = next((end for end in ends if end > letters // 3), letters)
+        parts.append(text[:cut])
+        text = text[cut:]
+    return "<br>".join(map(escape, [*parts, text]))
+
+
+def longest(names: Sequence[str]) -> int:
+    """Letters of the longest line of these."""
+    return max((len(unescape(line)) for name in names for line in name.split("<br>")), default=0)
+
+
+def row_height(names: Sequence[str]) -> int:
+    """Pixels of a row that has room for any of these, which may have several lines."""
+    return max([ROW, *(LINE * (1 + name.count("<br>")) for name in names)])
 
 
 def seeds(verdict: Verdict) -> go.Figure:
@@ -97,7 +123,8 @@ def baseline(verdict: Verdict) -> go.Figure | None:
         )
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     better = "right" if verdict.higher_is_better else "left"
-    figure.update_xaxes(title=f"− {escape(verdict.baseline)}, test {escape(verdict.unit)}<br>{better} is better")
+    title = wrapped(f"− {verdict.baseline}, test {verdict.unit}", TITLE)
+    figure.update_xaxes(title=f"{title}<br>{better} is better")
     return _rows(figure, order)
 
 
@@ -157,19 +184,21 @@ def _bars(mean: float, low: float, high: float, colour: str) -> dict[str, Any] |
 
 
 def _rows(figure: go.Figure, order: Sequence[str], below: float = 0) -> go.Figure:
-    names, limits = [escape(loss) for loss in order], [-0.5 - below, len(order) - 0.4]
+    names, limits = [wrapped(loss) for loss in order], [-0.5 - below, len(order) - 0.4]
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=names, range=limits, showgrid=False)
-    return plain(figure, round(80 + ROW * (len(order) + 1 + below)))
+    return plain(figure, round(80 + row_height(names) * (len(order) + 1 + below)))
 
 
 def plain(figure: go.Figure, height: int) -> go.Figure:
-    """What all figures of a page have in common."""
+    """What all figures of a page have in common; higher where a legend needs the room, as one of long names does."""
+    names = {trace.name for trace in figure.data if trace.name and trace.showlegend is not False}
+    legend = sum(1 + name.count("<br>") for name in names)
     figure.update_layout(
         template="simple_white",
-        height=height,
+        height=height + LINE * max(0, legend - LEGEND),
         margin={"l": 8, "r": 20, "t": 8, "b": 8},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": -0.25},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},  # below, it would stand on the axis's title
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
     )

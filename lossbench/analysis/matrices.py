@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,34 +12,49 @@ import plotly.graph_objects as go
 
 from lossbench.analysis import stats
 from lossbench.analysis.answer import amount, by_mean
-from lossbench.analysis.figures import ROW, escape, plain
+from lossbench.analysis.figures import escape, longest, plain, row_height, wrapped
 from lossbench.analysis.verdict import Verdict
 
 LETTER = 6  # pixels of a name that stands on end
+FAINTEST = 0.4  # of a colour: what the smallest difference has that a test tells from none
+BETTER, WORSE = "#5b93cb", "#d9824f"
+NONE = "#eef1f4"
+LOW, HIGH = "#6f9fce", "#dfa27f"
 LABELLED = 16  # losses up to which the cells of a matrix carry numbers
 
 
 def pairs(verdict: Verdict) -> go.Figure | None:
-    """Row minus column: coloured where the corrected p is at most 5 %, blue where the row is better."""
+    """Row minus column, each pair once, the better mean in the row.
+
+    Coloured where the corrected p is at most 5 %, the stronger the larger the difference: blue where the row is better.
+    White, and in brackets, where the two cannot be told apart; grey where no test compared them.
+    """
     order = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
     if len(order) < 3 or verdict.differences["p_all"].isna().all():
         return None  # a pair has its row in the table
-    found = {(a, b): verdict.difference(a, b) for a in order for b in order if a != b}
-    sign = 1 if verdict.higher_is_better else -1
-    shade = [[_shade(found.get((a, b)), sign) for b in order] for a in order]
-    text = [[_cell(found.get((a, b))) if len(order) <= LABELLED else "" for b in order] for a in order]
-    hover = [[_hover(found.get((a, b))) for b in order] for a in order]
-    return _matrix(shade, text, hover, order, order, [[0, "#d98c6a"], [0.5, "#f4f5f6"], [1, "#6f9fce"]], (-1, 1))
+    rows, columns = order[:-1], order[1:]
+    found = {(a, b): verdict.difference(a, b) for a, b in combinations(order, 2)}
+    largest = verdict.differences["difference"].abs().max()
+    scale = (1 if verdict.higher_is_better else -1) / (largest or 1)
+    shade = [[_shade(found.get((a, b)), scale) for b in columns] for a in rows]
+    text = [[_cell(found.get((a, b))) if len(order) <= LABELLED else "" for b in columns] for a in rows]
+    hover = [[_hover(found.get((a, b))) for b in columns] for a in rows]
+    return _matrix(shade, text, hover, rows, columns, [[0, WORSE], [0.5, "#ffffff"], [1, BETTER]], (-1, 1))
 
 
-def _shade(row: pd.Series | None, sign: int) -> float | None:
+def _shade(row: pd.Series | None, scale: float) -> float | None:
+    """From -1 to 1; 0 is white."""
     if row is None or np.isnan(row["p_all"]):
         return None
-    return sign * float(np.sign(row["difference"])) * (1.0 if row["p_all"] <= stats.ALPHA else 0.12)
+    size = scale * row["difference"]
+    return 0.0 if row["p_all"] > stats.ALPHA else float(np.sign(size) * (FAINTEST + (1 - FAINTEST) * abs(size)))
 
 
 def _cell(row: pd.Series | None) -> str:
-    return "" if row is None else amount(row["difference"], row["high"] - row["low"])
+    if row is None or np.isnan(row["p_all"]):
+        return ""
+    told = amount(row["difference"], row["high"] - row["low"])
+    return told if row["p_all"] <= stats.ALPHA else f"({told})"
 
 
 def _hover(row: pd.Series | None) -> str:
@@ -49,14 +65,17 @@ def _hover(row: pd.Series | None) -> str:
 
 
 def costs(verdict: Verdict) -> go.Figure | None:
-    """Every trained model (row) under every loss (column), coloured by its place within the column."""
+    """Every trained model (row) under every loss (column), coloured by its place within the column.
+
+    Equal costs have one colour, and a column whose costs are all equal is white.
+    """
     columns = sorted(c for c in verdict.runs if c.startswith("test_loss/"))
     done = verdict.runs[verdict.runs["outcome"] == "finished"]
     if not columns or done.empty:
         return None
     table = done.groupby("contender")[columns].mean().reindex(by_mean(verdict)).dropna(how="all")
-    places = table.rank(axis=0)
-    shade = ((places - 1) / (places.max() - 1).clip(lower=1)).to_numpy()
+    places = table.rank(axis=0, method="dense") - 1
+    shade = np.where(table.nunique() == 1, 0.5, places / places.max().clip(lower=1))
     names = [column.removeprefix("test_loss/") for column in columns]
     few = len(names) <= LABELLED
     text = [[f"{value:.3g}" if few else "" for value in row] for row in table.to_numpy()]
@@ -67,7 +86,7 @@ def costs(verdict: Verdict) -> go.Figure | None:
         ]
         for loss, row in zip(table.index, table.to_numpy(), strict=True)
     ]
-    scale = [[0, "#7fb69b"], [0.5, "#f4f5f6"], [1, "#dfa27f"]]
+    scale = [[0, LOW], [0.5, "#ffffff"], [1, HIGH]]
     return _matrix(shade, text, hover, list(table.index), names, scale, (0, 1))
 
 
@@ -77,11 +96,12 @@ def _matrix(
     heat = go.Heatmap(
         z=shade, text=text, hovertext=hover, hoverinfo="text", texttemplate="%{text}", showscale=False,
         colorscale=scale, zmin=limits[0], zmax=limits[1], xgap=2, ygap=2,
+        textfont_size=11,
     )  # fmt: skip
     figure = go.Figure(heat)
-    names, tops = ([escape(name) for name in these] for these in (rows, columns))
+    names, tops = ([wrapped(name) for name in these] for these in (rows, columns))
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", showgrid=False)
     figure.update_xaxes(tickvals=list(range(len(tops))), ticktext=tops, side="top", showgrid=False)
     if len(tops) > LABELLED:
         figure.update_xaxes(tickangle=-90)
-    return plain(figure, 130 + ROW * len(rows) + LETTER * max(map(len, columns), default=0))
+    return plain(figure, 130 + row_height(names) * len(rows) + LETTER * longest(tops)).update_layout(plot_bgcolor=NONE)

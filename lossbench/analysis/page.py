@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from datetime import datetime
 from importlib.metadata import version
 from importlib.resources import files
@@ -18,10 +19,13 @@ from lossbench.analysis.tuning.panel import panel
 from lossbench.analysis.verdict import COSTS, STREAM, Verdict
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from mlflow import MlflowClient
     from plotly.graph_objects import Figure
 
 PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scikit-posthocs", "scipy", "statsmodels")
+SHOWN = 3  # yardsticks beside the one that decides that a screen has room for; the others are folded away
+CELL = 38  # pixels of a matrix's cell that has room for a number
 LISTED = 60  # pairs that are written out as a table; the CSV has all
 
 
@@ -51,6 +55,7 @@ def page(report: Report, client: MlflowClient) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["breakable"] = _breakable
     template = environment.from_string(files("lossbench.analysis").joinpath("page.html").read_text(encoding="utf-8"))
     drawn = _Figures()
     datasets = [
@@ -77,10 +82,20 @@ def page(report: Report, client: MlflowClient) -> str:
             "exact": stats.EXACT,
             "seed": STREAM,
             "pairs": stats.PAIRS,
+            "cell": CELL,
+            "shown": SHOWN,
+            "rarest": f"{2 / 2 ** (stats.PAIRS - 1):.4f}",
         },
         figures=drawn.drawn,
         plotly=get_plotlyjs(),
     )
+
+
+def _breakable(text: str) -> Markup:
+    """A text whose names may be broken where they have a mark."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
 def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClient, drawn: _Figures) -> dict[str, Any]:
@@ -102,11 +117,13 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "seeds_figure": drawn(figures.seeds(verdict) if some else None),
         "board": list(panels.board(verdict)),
         "intervals": bool(verdict.leaderboard[f"{verdict.yardstick[0]} low"].notna().any()),
+        "others": [yardstick for yardstick in verdict.yardsticks if yardstick != verdict.yardstick],
         "costs": [c for c in (*COSTS.values(), "own parameters") if (verdict.leaderboard[c] > 0).any()],
         "baseline_figure": drawn(figures.baseline(verdict) if some and several else None),
         "against": list(panels.pairs(verdict.against(verdict.baseline))) if several else [],
         "pairs_figure": drawn(matrices.pairs(verdict) if some and several else None),
-        "pairs": list(panels.pairs(verdict.differences))[:LISTED],
+        "pairs": list(panels.pairs(others := panels.others(verdict)))[:LISTED],
+        "all_pairs": len(others),
         "tuning": panel(tuning, drawn) if tuning else {},
         "curves": list(watched),
         "steps_figure": drawn(curves.curves(verdict, watched, "validation") if watched else None),

@@ -28,7 +28,12 @@ def board(verdict: Verdict) -> Iterator[dict[str, Any]]:
                 "missing": row["n"] - n,
             }
         costs = {c: row[c] for c in (*COSTS.values(), "own parameters")}
-        yield {**row.to_dict(), "cells": cells, "best": row["loss"] in verdict.best, "costs": costs}
+        yield {**row.to_dict(), "cells": cells, "best": row["loss"] in verdict.starred, "costs": costs}
+
+
+def others(verdict: Verdict) -> pd.DataFrame:
+    """The pairs without the baseline, whose own have a table before."""
+    return verdict.differences[(verdict.differences[["a", "b"]] != verdict.baseline).all(axis=1)]
 
 
 def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -75,7 +80,7 @@ def ranks(verdict: Verdict) -> list[dict[str, Any]]:
             "rank": f"{rank:.2f}",
             "complete": "–" if complete[loss] != complete[loss] else f"{complete[loss]:.0f}",
             "failed": int(verdict.failed[loss].sum()),
-            "best": loss in verdict.best_ranked,
+            "best": loss in verdict.starred_ranked,
         }
         for loss, rank in order.items()
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lossbench.analysis import answer, fairness, tables, verdict
+from lossbench.analysis import answer, document, fairness, tables, verdict
 from lossbench.analysis import records as reading
 from lossbench.analysis.fairness import Remark
 from lossbench.analysis.records import Records
@@ -66,7 +66,8 @@ def make(
 
 
 def write(report: Report, client: MlflowClient, folder: Path) -> None:
-    """The page and its tables: report.html, table.md, table.csv, table.tex, differences.csv, runs.csv.
+    """The page, the same for programs, and tables: report.html, report.json, table.md, table.csv, table.tex,
+    differences.csv, runs.csv.
 
     Where settings were searched, also trials.csv, tuning.csv, and a file an experiment in tuned/experiment.
     """
@@ -74,6 +75,7 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
 
     files = {
         PAGE: page(report, client),
+        "report.json": document.text(report),
         "table.md": tables.markdown(report.verdicts, report.sentences, report.tunings),
         "table.csv": tables.csv(report.verdicts),
         "table.tex": tables.latex(report.verdicts),

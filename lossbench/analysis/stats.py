@@ -16,8 +16,8 @@ import pandas as pd
 
 from lossbench.analysis import errors
 
-PAIRS = 5  # fewer say nothing: of four sign flips' 16 outcomes, the rarest has p = 0.125
 ALPHA = 0.05
+PAIRS = 6  # fewer cannot reach it, whatever the data: of the sign flips of five, the rarest has p = 2/2⁵ = .0625
 POWER = 0.8
 EXACT = 14  # seeds up to which all 2^n sign flips are tried; beyond, as many are drawn
 RESAMPLES = 9999
@@ -49,8 +49,8 @@ def intervals(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     [m − t*(.975)·s/√n,  m − t*(.025)·s/√n],  t* = (m* − m)/(s*/√n) over resamples of the n known values
 
     Student's interval where more than one resample in a hundred is of one value only and has no s*. Missing for fewer
-    than five values. With five or six, one outlier stretches it far: Student's would be shorter, and hold the mean of
-    exponential values with 88 % where this one has 93 %. The plain percentile bootstrap is too narrow even for ten.
+    than six values. Of six or seven, one outlier stretches it far: Student's would be shorter, and hold the mean of
+    exponential values with 89 % where this one has 93 %. The plain percentile bootstrap is too narrow even for ten.
     Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5.
     """
     from scipy.special import stdtrit
@@ -104,7 +104,7 @@ def differences(
 
     n: seeds on which both have a value.
     difference: mean of a − b.  low, high: its interval, all the values that the test would not reject at alpha.
-    p: of no difference, two-sided; missing where there are too few pairs.
+    p: of no difference, two-sided; missing below six pairs.
     p_holm: p after Holm's correction over all pairs.  p_all: p after the correction that decides.
     improvement: share of the seeds on which a is better than b, ties by half.
     detectable: smallest difference that n seeds find with 80 % power at 5 %, after Bonferroni's correction.
@@ -244,10 +244,7 @@ def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tup
 
 
 def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -> tuple[float, float]:
-    """The sign-flip test turned round: its limits are order statistics of the means of subsets (Hartigan 1969).
-
-    Five seeds have no 95 % interval; theirs is the range of the five, which holds the centre with 93.8 %.
-    """
+    """The sign-flip test turned round: its limits are order statistics of the means of subsets (Hartigan 1969)."""
     known = ~np.isnan(d)
     chosen = (signs[:, known] < 0).astype(float)
     sizes = chosen.sum(1)
@@ -282,30 +279,25 @@ def _effect(n: int, tests: int) -> float:
     return float(TTestPower().solve_power(nobs=n, alpha=ALPHA / tests, power=POWER))
 
 
-def seeds_least() -> int:
-    """How many seeds a sign-flip test needs to reach 5 % at all: 2/2^n, whatever the data."""
-    return int(np.ceil(1 + np.log2(1 / ALPHA)))
-
-
 def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
     """How many seeds would find a difference as large as the mean of these, with 80 % power at 5 % over `tests` tests.
 
-    Infinite for differences that are all zero; never fewer than `seeds_least`.
+    Infinite for differences that are all zero; never fewer than `PAIRS`.
     """
     from statsmodels.stats.power import TTestPower
 
-    known, least = d.dropna().to_numpy(float), seeds_least()
+    known = d.dropna().to_numpy(float)
     if len(known) < 2 or known.mean() == 0:
         return np.inf
     spread = known.std(ddof=1)
     if spread == 0:
-        return least
+        return PAIRS
     effect = abs(known.mean()) / spread
     if effect > 5:
-        return least
+        return PAIRS
     if effect < 0.005:
         return np.inf
-    return max(least, float(np.ceil(TTestPower().solve_power(effect_size=effect, alpha=ALPHA / tests, power=POWER))))
+    return max(PAIRS, float(np.ceil(TTestPower().solve_power(effect_size=effect, alpha=ALPHA / tests, power=POWER))))
 
 
 def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
@@ -322,8 +314,8 @@ def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool)
 def not_distinguishable(values: pd.DataFrame, table: pd.DataFrame, *, higher_is_better: bool) -> list[str]:
     """The loss with the best mean, first, and all that `differences` does not call worse than it.
 
-    Means are taken over the seeds that all of them have, where these are five or more: whoever failed on the hard seeds
-    has an easy mean. Losses with fewer than five values stay out, as do those that no test compared with the best.
+    Means are taken over the seeds that all of them have, where these are six or more: whoever failed on the hard seeds
+    has an easy mean. Losses with fewer than six values stay out, as do those that no test compared with the best.
     """
     counts = check(values).notna().sum()
     losses = [loss for loss in values.columns if counts[loss] >= PAIRS]

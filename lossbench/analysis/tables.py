@@ -10,7 +10,7 @@ import pandas as pd
 
 from lossbench.analysis.answer import amount, counted
 from lossbench.analysis.tuning.gains import Tuning
-from lossbench.analysis.verdict import Verdict
+from lossbench.analysis.verdict import Verdict, measured
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
 COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable")
@@ -22,7 +22,7 @@ def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     for verdict in verdicts:
         board = verdict.leaderboard.drop(columns="colour")
         board.insert(0, "dataset", verdict.dataset)
-        board.insert(3, "best", board["loss"].isin(verdict.best))
+        board.insert(3, "best", board["loss"].isin(verdict.starred))
         board["baseline"] = verdict.baseline
         against = verdict.against(verdict.baseline).reindex(columns=list(COMPARED)).add_prefix("vs_baseline_")
         parts.append(board.merge(against, left_on="loss", right_index=True, how="left"))
@@ -39,7 +39,7 @@ def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
         for loss, row in board.iterrows():
             cells = {"loss": f"{loss}{f' ({row.setting})' if row.setting else ''}", "n": str(row["n"])}
             for name, arrow, unit in [verdict.yardstick, *(y for y in verdict.yardsticks if y != verdict.yardstick)]:
-                cells[f"{name}{f' [{unit}]' if unit else ''} {arrow}"] = spread(row, name)
+                cells[f"{measured(name)}{f' [{unit}]' if unit else ''} {arrow}"] = spread(row, name)
                 if name == main:
                     cells["95 % interval"] = limits(row, name)
             if loss in against.index:
@@ -49,7 +49,7 @@ def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
             else:
                 cells[f"− {verdict.baseline}"] = cells["p"] = ""
             cells["failures"] = row["outcomes"] or "0"
-            cells["best"] = "yes" if loss in verdict.best else ""
+            cells["best"] = "yes" if loss in verdict.starred else ""
             rows[loss] = cells
         made.append((verdict.dataset, pd.DataFrame(list(rows.values()))))
     return made
@@ -142,10 +142,10 @@ def latex(verdicts: Sequence[Verdict]) -> str:
         shown.columns = [_tex(column) for column in shown.columns]
         style = shown.style.hide(axis="index")
         seeds = verdict.values.notna().sum().max()
+        bold = f"Bold: not distinguishable from the best {_tex(verdict.measure)}. " if verdict.decided else ""
         caption = (
-            f"{_tex(dataset)}: test, mean $\\pm$ standard deviation over {counted(verdict, seeds)}. Bold: not "
-            f"distinguishable from the best {_tex(verdict.yardstick[0])}. p: sign-flip test against "
-            f"{_tex(verdict.baseline)}, corrected over all pairs by step-down max-T."
+            f"{_tex(dataset)}: mean $\\pm$ standard deviation over {counted(verdict, seeds)}. {bold}p: sign-flip test "
+            f"against {_tex(verdict.baseline)}, corrected over all pairs by step-down max-T."
         )
         columns = "l" + "r" * (shown.shape[1] - 1)
         texts.append(style.to_latex(hrules=True, caption=caption, column_format=columns, position_float="centering"))

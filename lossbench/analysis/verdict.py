@@ -61,6 +61,26 @@ class Verdict:
         return self.yardstick[1] == "↑"
 
     @property
+    def decided(self) -> bool:
+        """Whether a test compared the best mean with another loss; where none did, nothing says which loss is best."""
+        return _tested(self.differences, self.best)
+
+    @property
+    def starred(self) -> list[str]:
+        """The losses that are marked as not distinguishable from the best; none where nothing is decided."""
+        return self.best if self.decided else []
+
+    @property
+    def starred_ranked(self) -> list[str]:
+        """The same with failures ranked last."""
+        return self.best_ranked if self.decided and _tested(self.ranked, self.best_ranked) else []
+
+    @property
+    def measure(self) -> str:
+        """What the verdict is by: the yardstick under a name that no loss has, as in "mae is best by test mae"."""
+        return measured(self.yardstick[0])
+
+    @property
     def unit(self) -> str:
         name, _, unit = self.yardstick
         return f"{name} [{unit}]" if unit else name
@@ -259,6 +279,16 @@ def _board(
     return pd.DataFrame(rows).sort_values(
         yardstick[0], ascending=yardstick[1] != "↑", na_position="last", ignore_index=True, kind="stable"
     )
+
+
+def measured(yardstick: str) -> str:
+    """How a yardstick is called where a loss may have its name."""
+    return f"test {yardstick}"
+
+
+def _tested(table: pd.DataFrame, best: Sequence[str]) -> bool:
+    """Whether any test compared the first of these with another."""
+    return bool(best) and bool(table.loc[(table[["a", "b"]] == best[0]).any(axis=1), "p_all"].notna().any())
 
 
 def _turned(row: pd.Series) -> pd.Series:

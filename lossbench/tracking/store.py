@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import hashlib
 import logging
 import math
@@ -126,19 +127,25 @@ class Store:
         self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, yardsticks, arm))
 
     def path(self, asked: str) -> str:
-        """Where a run, by its id, or a comparison, by its name or its run's id, is in MLflow's UI.
+        """Where a run, by its id, a comparison, by its name or its run's id, or an experiment is in MLflow's UI.
 
-        Raises: BadInput where this store has neither.
+        Raises: BadInput where this store has none of these; it names the nearest.
         """
         from mlflow.exceptions import MlflowException
 
         try:
             found = self.client.get_run(asked)
         except MlflowException:
-            named = [run for run in self.find({"lossbench.kind": "comparison"}) if _name(run) == asked]
-            if not named:
-                raise BadInput(f"ui: {asked}: no such run or comparison in {shown(self.uri)}") from None
-            found = named[0]
+            comparisons = {_name(run): run for run in reversed(self.find({"lossbench.kind": "comparison"}))}
+            experiments = {one.name: one.experiment_id for one in self.client.search_experiments()}
+            if asked not in comparisons and asked in experiments:
+                return f"experiments/{experiments[asked]}/runs"
+            if asked not in comparisons:
+                near = difflib.get_close_matches(asked, [*experiments, *comparisons], n=3)
+                hint = f"\nnearest: {', '.join(near)}" if near else ""
+                said = f"ui: {asked}: no such run, comparison or experiment in {shown(self.uri)}{hint}"
+                raise BadInput(said) from None
+            found = comparisons[asked]
         experiment = self.client.get_experiment(found.info.experiment_id)
         if found.data.tags.get("lossbench.kind") == "comparison" and views.TAG + _name(found) in experiment.tags:
             return views.path(experiment.experiment_id, _name(found))

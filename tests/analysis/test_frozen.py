@@ -115,7 +115,7 @@ def test_some_of_it_was_worked_out_on_paper(written):
 
 def test_the_sentence_says_so(written):
     assert report.make(written, "test").sentences == [
-        "huber and mae are indistinguishable; mse is worse by 0.104 mm error [0.080, 0.125], p = 0.016 "
+        "huber and mae are indistinguishable by test error; mse is worse by 0.104 mm [0.080, 0.125], p = 0.016 "
         "(corrected for all 3 pairs, 7 paired seeds). huber diverged on 1 of 8 seeds."
     ]
 
@@ -191,13 +191,14 @@ def test_markdown_and_latex_have_the_same_numbers(written):
     made = report.make(written, "test")
     found, markdown, latex = from_csv(made), from_markdown(made), from_latex(made)
     pd.testing.assert_frame_equal(markdown, latex)
-    assert list(markdown.columns) == ["n", "error [mm] ↓", "95 % interval", "score ↑", "− mse", "p", "failures", "best"]
+    means = ["test error [mm] ↓", "95 % interval", "test score ↑"]
+    assert list(markdown.columns) == ["n", *means, "− mse", "p", "failures", "best"]
     for loss, row in markdown.iterrows():
         numbers = found.loc[loss]
         assert row["n"] == f"{numbers['n']}"
-        assert row["error [mm] ↓"] == f"{numbers['error']:.4f} ± {numbers['error sd']:.4f}"
+        assert row["test error [mm] ↓"] == f"{numbers['error']:.4f} ± {numbers['error sd']:.4f}"
         assert row["95 % interval"] == f"[{numbers['error low']:.4f}, {numbers['error high']:.4f}]"
-        assert row["score ↑"] == f"{numbers['score']:.4f} ± {numbers['score sd']:.4f}"
+        assert row["test score ↑"] == f"{numbers['score']:.4f} ± {numbers['score sd']:.4f}"
         assert (row["best"] == "yes") == numbers["best"]
 
 
@@ -207,7 +208,7 @@ def test_markdown_to_the_last_digit(written):
     assert lines[0] == f"**toy**: {made.sentences[0]}"
     interval = from_markdown(made)["95 % interval"]
     assert lines[2:] == [
-        "| loss | n | error [mm] ↓ | 95 % interval | score ↑ | − mse | p | failures | best |",
+        "| loss | n | test error [mm] ↓ | 95 % interval | test score ↑ | − mse | p | failures | best |",
         "|---|---|---|---|---|---|---|---|---|",
         f"| huber | 7 | 1.1943 ± 0.0830 | {interval['huber']} | 0.7443 ± 0.0326 | -0.104 | 0.016 | 1 diverged | yes |",
         f"| mae | 7 | 1.2243 ± 0.0759 | {interval['mae']} | 0.7414 ± 0.0279 | -0.099 | 0.016 | 1 killed | yes |",
@@ -218,7 +219,7 @@ def test_markdown_to_the_last_digit(written):
 def test_another_yardstick_and_baseline(written):
     made = report.make(written, "test", metric="score", baseline="huber")
     markdown = from_markdown(made)
-    assert list(markdown.columns[:4]) == ["n", "score ↑", "95 % interval", "error [mm] ↓"]
+    assert list(markdown.columns[:4]) == ["n", "test score ↑", "95 % interval", "test error [mm] ↓"]
     assert markdown["− huber"].to_dict() == {"huber": "", "mae": "0.007", "mse": "-0.029"}
     assert markdown["p"].to_dict() == {"huber": "", "mae": "0.406", "mse": "0.016"}
     assert list(markdown.index) == ["huber", "mae", "mse"]

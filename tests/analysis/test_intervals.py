@@ -61,7 +61,7 @@ def test_intervals_move_and_scale_with_the_values(factor, shift):
 
 
 @pytest.mark.parametrize(
-    ("n", "constant"), [(8, 0.0), (10, 0.5), (6, -2.0), (20, 1e6), (10, 0.9137), (10, 0.3), (20, 0.1), (5, 123.456)]
+    ("n", "constant"), [(8, 0.0), (10, 0.5), (6, -2.0), (20, 1e6), (10, 0.9137), (10, 0.3), (20, 0.1), (6, 123.456)]
 )
 def test_a_constant_column_has_an_interval_without_width(n, constant):
     values = table(np.column_stack([np.full(n, constant), drawn(n, 1)[:, 0]]))
@@ -96,8 +96,8 @@ def test_missing_values_are_left_out():
     np.testing.assert_array_equal(left, right)
 
 
-def test_fewer_than_five_values_have_no_interval():
+def test_fewer_than_six_values_have_no_interval():
     values = drawn(7, 3)
-    values[4:, 0], values[5:, 1] = np.nan, np.nan
+    values[5:, 0], values[6:, 1] = np.nan, np.nan
     found = stats.intervals(table(values), RANDOM(0))
     assert list(found["low"].isna()) == list(found["high"].isna()) == [True, False, False]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 import browser
@@ -18,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from lossbench import tracking
-from lossbench.analysis import report
+from lossbench.analysis import figures, matrices, report
 from lossbench.analysis.page import page as rendered
 
 pytestmark = browser.needed
@@ -38,7 +40,7 @@ HEADINGS = {
     "hostile": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
 }
 FIGURES = {"swept": 8, "across": 3 * 7 + 1, "hostile": 9, "pair": 6, "tuned": 11}
-PHONE, PAPER = 390, 718  # CSS pixels; A4 within margins of a centimetre
+PHONE, PAPER = 380, 718  # CSS pixels; A4 within margins of a centimetre
 DEVICES = {
     "desk": lambda chromium: chromium.new_context(viewport={"width": 1200, "height": 900}),
     "phone": lambda chromium: chromium.new_context(viewport={"width": PHONE, "height": 844}, **TOUCHED),
@@ -146,6 +148,21 @@ def tuned(client) -> str:
     return "tuned"
 
 
+def long(client) -> str:
+    """Names that are longer than a phone is wide, and more yardsticks than any screen has room for."""
+    yardsticks = [("balanced_accuracy_tuned", "↑", ""), *((f"another_yardstick_{k}", "↓", "") for k in range(9))]
+    losses = ["asymmetric_charbonnier_with_margin", "a_loss_whose_name_goes_on_and_on_without_an_end", "huber"]
+    runs = [
+        Made(loss, seed, dataset="a_dataset_with_a_long_name", objective=1.0) for seed in range(6) for loss in losses
+    ]
+    for run in runs:
+        place = losses.index(run.loss)
+        run.metrics = {f"test/{name}": place + run.seed / 10 + place * run.seed / 50 for name, _, _ in yardsticks}
+        run.metrics |= {f"test_loss/{loss}": 1.0 + place for loss in losses}
+    curved(client, runs, experiment="long", yardsticks=yardsticks)
+    return "long"
+
+
 def pair(client) -> str:
     runs = [Made(loss, seed, seed + more) for seed in range(6) for loss, more in (("mse", 1), ("mae", 2 + 0.1 * seed))]
     curved(client, runs, experiment="pair")
@@ -182,7 +199,8 @@ def pages(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory)
         client = tracking.Store(f"sqlite:///{folder}/mlflow.db").client
         swept = Written(folder / "report.html", report.make(client))
         made = {"swept": swept}
-        for name in (across(client), hostile(client, folder), *(make(client) for make in (tuned, pair, few, fallen))):
+        others = (make(client) for make in (across, tuned, pair, few, fallen, long))
+        for name in (*others, hostile(client, folder)):
             found = report.make(client, name)
             made[name] = Written(folder / f"{name}.html", found)
             made[name].path.write_text(rendered(found, client), encoding="utf-8")
@@ -264,7 +282,8 @@ def test_losses_that_no_test_tells_apart_are_joined_across_datasets(visit):
 @pytest.mark.parametrize("name", MEANS)
 def test_a_name_is_text_wherever_it_stands(name, visit):
     page = visit("hostile")
-    for place in (".scroll >> nth=0", "#figure-1 .ytick", "#figure-3 .xtick", "#figure-4 .legend", "#figure-8 .ytick"):
+    matrix = "#figure-3 :is(.xtick, .ytick)"  # the best has no column, the worst no row
+    for place in (".scroll >> nth=0", "#figure-1 .ytick", matrix, "#figure-4 .legend", "#figure-8 .ytick"):
         assert any(name in text for text in page.locator(place).all_text_contents()), place
     row = sorted(MEANS, key=MEANS.get, reverse=True).index(name)
     for trace, said in ((1 + 2 * row, f"{name}, seed "), (2 + 2 * row, f"{name}: mean ")):
@@ -309,7 +328,7 @@ def test_the_leaderboard_sorts_as_its_numbers_do(visit, pages):
     (verdict,) = pages["hostile"].report.verdicts
     page = visit("hostile")
     heads = page.locator("table.sortable").first.locator("th")
-    column = browser.lines(page, "table.sortable >> nth=0 >> th").index("error ↓ [<b>mm</b>]")
+    column = browser.lines(page, "table.sortable >> nth=0 >> th").index("test error ↓ [<b>mm</b>]")
     names = page.locator("table.sortable >> nth=0 >> tbody td:first-child")
     expected = list(verdict.leaderboard.sort_values("error")["loss"])
     for state, order in (("ascending", expected), ("descending", [*expected[-2::-1], GONE])):
@@ -377,7 +396,7 @@ def test_a_click_in_the_legend_hides_a_loss_and_another_shows_it(visit):
     assert {state for *_, state in page.evaluate(TRACES, "figure-5")} == {True, False}  # the other figure keeps its own
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "long"])
 def test_a_phone_scrolls_down_only(name, visit):
     page = visit(name, "phone")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
@@ -387,7 +406,7 @@ def test_a_phone_scrolls_down_only(name, visit):
         assert figure["marks"] >= figure["traces"] > 0
 
 
-@pytest.mark.parametrize("name", ["across", "swept", "tuned"])
+@pytest.mark.parametrize("name", ["across", "swept", "tuned", "long"])
 def test_a_phone_shows_every_word_of_a_figure(name, visit):
     page = visit(name, "phone")
     assert [text for figure in browser.figures(page) for text in figure["cut"]] == []
@@ -404,6 +423,53 @@ def test_paper_has_everything(name, visit):
     assert folded.count() == 0
 
 
+HIDDEN = """table => [...table.tHead.rows[0].cells].filter(it => !it.offsetWidth).map(it => it.textContent.trim())"""
+
+
+@pytest.mark.parametrize(("where", "shown"), [("desk", 4), ("phone", 1)])
+def test_yardsticks_beyond_what_a_screen_holds_wait_to_be_asked_for(where, shown, visit):
+    page = visit("long", where)
+    table, box = page.locator("table >> nth=0"), page.locator(".board input")
+    assert len(table.evaluate(HIDDEN)) == 10 - shown
+    for hidden in (0, 10 - shown):
+        page.locator(".board label").click()
+        assert box.is_checked() == (hidden == 0)
+        assert len(table.evaluate(HIDDEN)) == hidden
+
+
+def test_a_few_yardsticks_are_all_there(visit):
+    assert visit("hostile").locator("table >> nth=0").evaluate(HIDDEN) == []
+    assert not visit("hostile").locator(".board label").is_visible()
+
+
+def test_a_table_shows_that_it_goes_on(visit):
+    """Pixels of the right edge: darker while there is more beyond it."""
+    board = visit("long", "phone").locator(".scroll >> nth=0")
+    edge = "it => it.scrollTo(it.scrollWidth, 0)"
+    before = darkness(board)
+    board.evaluate(edge)
+    assert before > darkness(board) + 5
+    board.evaluate("it => it.scrollTo(0, 0)")
+
+
+def darkness(board) -> float:
+    image = Image.open(io.BytesIO(board.screenshot())).convert("L")
+    strip = np.asarray(image.crop((image.width - 12, 0, image.width, image.height)), dtype=float)
+    return 255 - float(np.median(strip))
+
+
+def test_every_pair_of_a_matrix_stands_once_and_what_is_not_told_apart_is_white(pages):
+    verdict = pages["across"].report.verdicts[0]
+    drawn = matrices.pairs(verdict).data[0]
+    cells = [pair for rows in zip(drawn.z, drawn.text, strict=True) for pair in zip(*rows, strict=True)]
+    known = [(cell, text) for cell, text in cells if cell is not None]
+    assert len(known) == 3
+    apart = (verdict.differences["p_all"] <= 0.05).sum()
+    assert sum(abs(cell) >= matrices.FAINTEST for cell, _ in known) == apart > 0
+    assert all(text.startswith("(") == (cell == 0) for cell, text in known)
+    assert dict(drawn.colorscale)[0.5] == "#ffffff"
+
+
 def test_paper_cuts_no_table_off(visit):
     page = visit("swept", "paper")
     page.emulate_media(media="print")
@@ -415,3 +481,11 @@ def test_paper_keeps_the_colour_of_a_loss(visit):
     dots = visit("swept", "paper").locator(".dot")
     assert dots.count() > 3
     assert set(dots.evaluate_all("all => all.map(it => getComputedStyle(it).printColorAdjust)")) == {"exact"}
+
+
+@pytest.mark.parametrize("text", ["short", "a_b" * 30, "<&>" * 20, "one two.three=four, " * 5, "x" * 61])
+def test_a_name_on_several_lines_is_all_there(text):
+    lines = figures.wrapped(text).split("<br>")
+    assert "".join(map(unescape, lines)) == text
+    assert max(len(unescape(line)) for line in lines) <= figures.LETTERS
+    assert figures.longest([figures.wrapped(text)]) == max(len(unescape(line)) for line in lines)

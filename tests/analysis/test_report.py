@@ -20,7 +20,7 @@ def test_every_dataset_has_a_verdict_and_its_sentence(store):
     made = report.make(store.client, "test")
     assert [verdict.dataset for verdict in made.verdicts] == ["x", "y"]
     assert len(made.sentences) == 2
-    assert all(sentence.startswith("a is best on error; b is worse by") for sentence in made.sentences)
+    assert all(sentence.startswith("a is best by test error; b is worse by") for sentence in made.sentences)
     assert all((verdict.runs["dataset"] == verdict.dataset).all() for verdict in made.verdicts)
 
 
@@ -45,7 +45,7 @@ def test_files_of_a_report_leave_no_run_and_no_pair_out(store, tmp_path):
     folder = tmp_path / "files"
     folder.mkdir()
     report.write(report.make(store.client, "test"), store.client, folder)
-    names = {"report.html", "table.md", "table.csv", "table.tex", "differences.csv", "runs.csv"}
+    names = {"report.html", "report.json", "table.md", "table.csv", "table.tex", "differences.csv", "runs.csv"}
     assert {path.name for path in folder.iterdir()} == names
     found = pd.read_csv(folder / "runs.csv")
     assert len(found) == len(runs)
@@ -67,7 +67,7 @@ def test_files_of_a_tuned_comparison_have_every_trial_and_each_chosen_setting(st
     report.write(report.make(store.client, "c"), store.client, folder)
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"trials.csv", "tuning.csv", "tuned/experiment/a_on_toy.yaml", "tuned/experiment/b_.._c_on_toy.yaml"} < there
-    assert len(there) == 10
+    assert len(there) == 11
     found = pd.read_csv(folder / "trials.csv")
     assert found.groupby("loss")["score"].apply(list).to_dict() == {"a": [1, 2, 3], "b/../ c": [1, 2, 3]}
     gains = pd.read_csv(folder / "tuning.csv").set_index("loss")

@@ -29,7 +29,7 @@ def test_detectable_has_80_per_cent_power_in_a_paired_t_test(n):
 
 
 def test_the_fewest_seeds_are_those_whose_rarest_flip_is_rare_enough():
-    least = stats.seeds_least()
+    least = stats.PAIRS
     assert 2 / 2**least <= 0.05 < 2 / 2 ** (least - 1)
 
 
@@ -97,9 +97,9 @@ def test_the_best_stands_first_with_all_that_are_not_called_worse():
 
 def test_a_loss_on_too_few_seeds_is_not_among_the_best():
     values = table(drawn(8, 3) + np.array([0, 0.1, 50]))
-    values.iloc[4:, 2] = np.nan
+    values.iloc[5:, 2] = np.nan
     assert set(alike(values)) <= {"a", "b"}
-    values.iloc[4:] = np.nan
+    values.iloc[5:] = np.nan
     assert alike(values) == []
 
 
@@ -129,11 +129,11 @@ def test_the_best_mean_is_that_of_the_seeds_all_have():
 
 
 def test_a_loss_with_too_few_seeds_in_common_is_neither_among_the_best_nor_worse():
-    values = shared(4, 6)
-    values["a"] = values["a"].fillna({"4": 1.0})  # the fifth in common, one more than b has
-    values.loc["4", "b"] = np.nan
+    values = shared(5, 6)
+    values["a"] = values["a"].fillna({"5": 1.0})  # the sixth in common, one more than b has
+    values.loc["5", "b"] = np.nan
     found = stats.differences(values, RANDOM(0), higher_is_better=False)
-    assert found["n"].item() == 4
+    assert found["n"].item() == 5
     assert alike(values, higher_is_better=False) == ["a"]
     assert not stats.worse(found, "b", "a", higher_is_better=False)
     assert not stats.worse(found, "a", "b", higher_is_better=False)

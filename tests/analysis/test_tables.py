@@ -87,12 +87,12 @@ def test_a_paper_shows_the_asked_yardstick_first_and_dashes_for_what_is_not_ther
         run.metrics["test/score"] = run.seed / 10
     (found,) = verdicts(*runs)
     head, _, a, b, c = rows(markdown([found]))
-    assert head == ["loss", "n", "error [mm] ↓", "95 % interval", "score ↑", "− a", "p", "failures", "best"]
+    assert head == ["loss", "n", "test error [mm] ↓", "95 % interval", "test score ↑", "− a", "p", "failures", "best"]
     assert a[1:2] + a[5:] == ["10", "", "", "0", "yes"]
     assert (b[6], b[8]) == (f"{found.difference('b', 'a')['p_all']:.3f}", "")
     assert c == ["c", "0", "–", "–", "–", "–", "–", "10 diverged", ""]
     (asked,) = verdicts(*runs, metric="score")
-    assert rows(markdown([asked]))[0][2:5] == ["score ↑", "95 % interval", "error [mm] ↓"]
+    assert rows(markdown([asked]))[0][2:5] == ["test score ↑", "95 % interval", "test error [mm] ↓"]
 
 
 def test_the_p_of_a_paper_is_the_corrected_one():
@@ -129,7 +129,7 @@ def test_latex_has_the_best_in_bold_and_says_what_was_done():
     text = tables.latex([found])
     assert re.findall(r"\\textbf{(\w)}", text) == found.best
     assert "over 10 paired seeds" in text
-    assert "distinguishable from the best error" in text
+    assert "distinguishable from the best test error" in text
     assert "sign-flip test against a, corrected" in text
     assert all(rule in text for rule in ("\\toprule", "\\midrule", "\\bottomrule", "\\begin{tabular}{lrrrrrrr}"))
 

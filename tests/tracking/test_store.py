@@ -150,3 +150,34 @@ def test_many_reach_for_one_new_file_at_once(tmp_path):
         for attempt in range(25):
             uri = f"sqlite:///{tmp_path}/{attempt}.db"
             list(many.map(tracking.reach, [uri] * 8))
+
+
+# where MLflow's UI shows something
+
+
+def test_a_run_a_comparison_and_an_experiment_have_their_pages(store):
+    mine = store.client.create_experiment("mine")
+    run = store.client.create_run(mine).info.run_id
+    tags = {"lossbench.kind": "comparison", "lossbench.comparison": "mine-1"}
+    comparison = store.client.create_run(mine, tags=tags).info.run_id
+    assert store.path(run) == f"experiments/{mine}/runs/{run}"
+    assert store.path("mine-1") == store.path(comparison) == f"experiments/{mine}/runs/{comparison}"
+    assert store.path("mine") == f"experiments/{mine}/runs"
+
+
+def test_of_two_comparisons_of_one_name_the_newer_is_shown(store):
+    mine = store.client.create_experiment("mine")
+    tags = {"lossbench.kind": "comparison", "lossbench.comparison": "mine"}
+    _, newer = (store.client.create_run(mine, start, tags).info.run_id for start in (1, 2))
+    assert store.path("mine").endswith(newer)
+
+
+def test_what_has_no_page_is_refused_with_the_nearest_names(lossbench, store):
+    store.client.create_experiment("outliers")
+    gone = store.client.create_experiment("outlier")
+    store.client.delete_experiment(gone)
+    said = lossbench("ui", "outlires")
+    assert (said.code, said.out) == (2, "")
+    assert "outlires: no such run, comparison or experiment" in said.err
+    assert said.err.strip().endswith("nearest: outliers")
+    assert "nearest" not in lossbench("ui", "zzz").err

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from lossbench.analysis.curves import WIDE
-from lossbench.analysis.figures import INK, escape, plain
+from lossbench.analysis.figures import INK, escape, plain, wrapped
 from lossbench.analysis.tuning import best_of, searches
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.tuning.searches import Search
@@ -51,7 +51,7 @@ def over_budget(tuning: Tuning) -> go.Figure | None:
             quiet = {"line": {"width": 0}, "fillcolor": _faint(colours[loss]), "hoverinfo": "skip", "showlegend": False}
             figure.add_scatter(x=x, y=y, fill="toself", mode="lines", **(common | quiet))
         mode = "lines" if len(known) > 1 else "markers"
-        figure.add_scatter(x=known.index, y=known["middle"], mode=mode, name=escape(loss), **common)
+        figure.add_scatter(x=known.index, y=known["middle"], mode=mode, name=wrapped(loss), **common)
     figure.update_xaxes(title="trials")
     figure.update_yaxes(title=f"validation {escape(tuning.yardstick[0])} {tuning.yardstick[1]}", **axis.drawn)
     return plain(figure, 360)
@@ -85,7 +85,7 @@ def effect(tuning: Tuning, parameter: str) -> go.Figure | None:
             y=rows["score"].fillna(failed),
             mode="markers",
             marker=dots | {"line": _rings(rows["number"] == search.chosen)},
-            name=escape(search.loss),
+            name=wrapped(search.loss),
             legendgroup=search.loss,
             showlegend=bool(scored),
             hovertext=[_hover(search.loss, row, parameter) for row in rows.to_dict("records")],
@@ -93,7 +93,7 @@ def effect(tuning: Tuning, parameter: str) -> go.Figure | None:
         )
     figure.update_xaxes(title=escape(parameter), **_across(list(spaces.values()), parameter, choices))
     figure.update_yaxes(title=f"validation {escape(tuning.yardstick[0])} {tuning.yardstick[1]}", **axis.drawn)
-    return plain(figure, 340).update_layout(legend_y=-0.32)
+    return plain(figure, 340)
 
 
 def _rings(chosen: pd.Series) -> dict[str, Any]:

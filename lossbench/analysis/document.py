@@ -1,0 +1,117 @@
+"""The report as one document that programs read; `report.schema.json` says what stands in it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lossbench import __version__
+from lossbench.analysis.records import Yardsticks
+from lossbench.analysis.tuning import recipes
+from lossbench.analysis.tuning.gains import Tuning
+from lossbench.analysis.verdict import COSTS, FINISHED, Verdict
+
+if TYPE_CHECKING:
+    from lossbench.analysis.report import Report
+
+SCHEMA = 1  # grows where a reader of the one before would be led astray; what is only added leaves it as it is
+SPREAD = {"mean": "", "sd": " sd", "low": " low", "high": " high", "n": " n"}
+
+
+def text(report: Report) -> str:
+    """The document as JSON; what is not finite is null."""
+    return json.dumps(_plain(document(report)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document(report: Report) -> dict[str, Any]:
+    """What a report says, as plain values."""
+    records = report.records
+    return {
+        "schema": SCHEMA,
+        "name": records.name,
+        "question": records.question or None,
+        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "lossbench": __version__,
+        "commands": list(dict.fromkeys(records.commands)),
+        "datasets": [_dataset(report, *pair) for pair in zip(report.verdicts, report.sentences, strict=True)],
+        "remarks": [{"about": one.about, "text": one.text, "concern": one.concern} for one in report.remarks],
+    }
+
+
+def _dataset(report: Report, verdict: Verdict, sentence: str) -> dict[str, Any]:
+    runs = report.records.main.runs
+    runs = runs[(runs["dataset"] == verdict.dataset) & ~runs["repeated"]]
+    ends = {label: group["outcome"].value_counts().to_dict() for label, group in runs.groupby("label")}
+    found = {
+        "dataset": verdict.dataset,
+        "metric": _metric(verdict.yardstick),
+        "metrics": [_metric(yardstick) for yardstick in verdict.yardsticks],
+        "sentence": sentence,
+        "decided": verdict.decided,
+        "best": verdict.starred,
+        "baseline": verdict.baseline,
+        "paired": verdict.paired,
+        "leaderboard": list(_rows(verdict.leaderboard, verdict.yardsticks, ends, verdict.chosen)),
+        "differences": verdict.differences.to_dict("records"),
+        "settings": list(_rows(verdict.settings, verdict.yardsticks, ends)),
+    }
+    tuning = report.tunings.get(verdict.dataset)
+    return found | ({"tuning": _tuning(tuning)} if tuning else {})
+
+
+def _metric(yardstick: tuple[str, str, str]) -> dict[str, Any]:
+    """`direction` says which way is better."""
+    name, arrow, unit = yardstick
+    return {"name": name, "direction": "higher" if arrow == "↑" else "lower", "unit": unit or None}
+
+
+def _rows(
+    board: pd.DataFrame, yardsticks: Yardsticks, ends: dict[str, dict[str, int]], labels: dict[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """`ends`: how many runs ended how, by label; `labels`: the label of each row, where it is not its loss."""
+    for row in board.to_dict("records"):
+        outcomes = ends[(labels or {}).get(row["loss"], row["loss"])]
+        yield {
+            "loss": row["loss"],
+            "setting": row["setting"],
+            "runs": row["runs"],
+            "finished": row["n"],
+            "failures": {outcome: count for outcome, count in outcomes.items() if outcome != FINISHED},
+            "metrics": {name: {what: row[f"{name}{end}"] for what, end in SPREAD.items()} for name, _, _ in yardsticks},
+            "costs": {metric.partition("/")[2]: row[title] for metric, title in COSTS.items()}
+            | {"own_parameters": row["own parameters"]},
+        }
+
+
+def _tuning(tuning: Tuning) -> dict[str, Any]:
+    return {
+        "sentence": tuning.sentence,
+        "arms": _named(tuning.arms),
+        "budget": _named(tuning.budget),
+        "fates": [{"a": a, "b": b, "fate": fate} for (a, b), fate in tuning.fates.items()],
+        "chosen": [
+            {"loss": search.loss, "settings": dict(search.settings), "command": recipes.command(search)}
+            for search in tuning.searches
+        ],
+    }
+
+
+def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Its rows, by names that have no spaces."""
+    return table.rename(columns=lambda name: name.replace(" ", "_")).to_dict("records")
+
+
+def _plain(value: Any) -> Any:
+    """The same in what JSON has: no numpy, nothing that is not finite."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

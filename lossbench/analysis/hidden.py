@@ -1,0 +1,93 @@
+"""What the primary yardstick hides: another by which losses differ that it cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lossbench.analysis import errors, stats
+from lossbench.analysis.population import population
+from lossbench.analysis.verdict import STREAM, Verdict, by_seed
+
+Floats: TypeAlias = "np.ndarray[Any, Any]"
+Looked: TypeAlias = "tuple[tuple[str, str, str], tuple[str, str], tuple[float, float], Floats]"
+
+LARGE = 0.1  # of the larger mean: a smaller difference is not worth a sentence, however sure it is
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A difference by another yardstick between two of the best losses: their means, the better one's first.
+
+    `p` is corrected for all `looked` pairs of losses and yardsticks that were looked at.
+    """
+
+    yardstick: tuple[str, str, str]
+    losses: tuple[str, str]
+    means: tuple[float, float]
+    p: float
+    looked: int
+
+    @property
+    def size(self) -> float:
+        """The difference as a share of the larger mean."""
+        return abs(self.means[0] - self.means[1]) / max(map(abs, self.means))
+
+
+def hidden(verdict: Verdict) -> Hidden | None:
+    """The largest clear difference, by any other yardstick, between losses that the verdict cannot tell apart.
+
+    Every pair of the best losses is compared by every other yardstick with the test of the verdict. Of sign flips, p
+    is corrected over all of these by step-down max-T: with six seeds, Holm's correction over two or more could never
+    call anything clear. None where it was looked again and again, whose error is spent on the primary yardstick.
+    """
+    looked = [] if verdict.looked else list(_looked(verdict))
+    if not looked:
+        return None
+    found = [
+        Hidden(yardstick, losses, means, float(p), len(looked))
+        for (yardstick, losses, means, _), p in zip(looked, _corrected(verdict, looked), strict=True)
+        if p <= stats.ALPHA
+    ]
+    return max((one for one in found if one.size >= LARGE), key=lambda one: one.size, default=None)
+
+
+def _corrected(verdict: Verdict, looked: Sequence[Looked]) -> Floats:
+    """p of each, over all that were looked at."""
+    if not verdict.population.limited:
+        by_looked = np.stack([d for *_, d in looked], axis=1)  # [seed, looked]
+        signs = stats.flips(len(by_looked), np.random.default_rng(STREAM))
+        return stats.sign_flip(np.nan_to_num(by_looked), signs)[1]
+    alone = []
+    for yardstick, (a, b), _, d in looked:
+        known = ~np.isnan(d)
+        parts = None if verdict.population.overlap is not None else _parts(verdict, yardstick[0], a, b)
+        if verdict.population.overlap is not None:
+            alone.append(errors.resplit(d[known], verdict.population.overlap).p())
+        else:
+            alone.append(1.0 if parts is None else errors.crossed(d[known], parts[known]).p())
+    return stats.holm(np.array(alone))
+
+
+def _parts(verdict: Verdict, yardstick: str, a: str, b: str) -> Floats | None:
+    """Differences [seed, part] by a yardstick without each part of the examples; None where no record has them."""
+    left_out = population(verdict.runs, yardstick, verdict.values).left_out
+    return (left_out[a] - left_out[b]).to_numpy(float) if left_out else None
+
+
+def _looked(verdict: Verdict) -> Iterator[Looked]:
+    """Yardstick, losses, their means on the seeds that both have, and the differences by seed; the better one first."""
+    for yardstick in verdict.yardsticks:
+        if yardstick == verdict.yardstick:
+            continue
+        values = by_seed(verdict.runs, f"test/{yardstick[0]}", verdict.starred)
+        for pair in combinations(verdict.starred, 2):
+            common = values[list(pair)].dropna()
+            if len(common) < stats.PAIRS:
+                continue
+            a, b = sorted(pair, key=lambda loss: common[loss].mean(), reverse=yardstick[1] == "↑")
+            yield yardstick, (a, b), (common[a].mean(), common[b].mean()), (values[a] - values[b]).to_numpy(float)
