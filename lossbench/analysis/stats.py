@@ -6,7 +6,6 @@ the wrong way round would give numbers that look right. A missing value is a run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -280,42 +279,3 @@ def _holds(table: pd.DataFrame, loss: str, best: str, higher_is_better: bool) ->
         return None
     lead = row["difference"] if row["a"] == best else -row["difference"]
     return bool(row["p_all"] <= ALPHA and (lead > 0) == higher_is_better)
-
-
-def across(
-    tables: Mapping[str, tuple[pd.DataFrame, bool]], rng: np.random.Generator
-) -> tuple[pd.DataFrame, float, pd.DataFrame]:
-    """Losses over several datasets: average ranks with intervals, Friedman's p, Conover's pairwise p after Holm.
-
-    `tables`: for each dataset its values (a row a seed, a column a loss) and whether higher is better. Losses that
-    some dataset lacks stay out. A dataset is ranked by means over its seeds, so it counts once however many these
-    are; the intervals resample datasets, and within each its seeds. Tests need three datasets and three losses.
-
-    Source: Demšar 2006, Statistical comparisons of classifiers over multiple data sets, JMLR 7.
-    """
-    import scikit_posthocs
-    from scipy.stats import friedmanchisquare, rankdata
-
-    first, *others = (check(values).dropna(axis=1, how="all").columns for values, _ in tables.values())
-    losses = [loss for loss in first if all(loss in columns for columns in others)]
-    score = {name: (-1 if higher else 1) * values[losses] for name, (values, higher) in tables.items()}
-    places = pd.DataFrame({name: values.mean().rank() for name, values in score.items()}).T
-    drawn = []
-    for values in score.values():
-        known = values.notna().to_numpy()
-        weights = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
-        with np.errstate(invalid="ignore"):
-            means = (weights @ values.fillna(0).to_numpy()) / (weights @ known)
-        drawn.append(rankdata(np.where(np.isnan(means), values.mean().to_numpy(), means), axis=1))
-    chosen = rng.integers(0, len(drawn), (RESAMPLES, len(drawn)))
-    averages = np.stack(drawn)[chosen, np.arange(RESAMPLES)[:, None]].mean(1)  # [resample, loss]
-    low, high = np.quantile(averages, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
-    ranks = pd.DataFrame({"rank": places.mean(), "low": low, "high": high}).sort_values("rank", kind="stable")
-    if len(places) < 3 or len(losses) < 3:
-        return ranks, np.nan, pd.DataFrame()
-    means = np.stack([values.mean().to_numpy() for values in score.values()])
-    p = float(friedmanchisquare(*means.T).pvalue)
-    with np.errstate(divide="ignore", invalid="ignore"):  # datasets that all rank alike leave no spread to divide by
-        pairwise = scikit_posthocs.posthoc_conover_friedman(means, p_adjust="holm")
-    pairwise.index = pairwise.columns = pd.Index(losses)
-    return ranks, p, pairwise

@@ -6,12 +6,15 @@ Every bound is the promised rate and four standard errors of so many simulations
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import scikit_posthocs
 from analysis.made import table
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, rankdata
 from statsmodels.stats.power import TTestPower
 
 from lossbench.analysis import stats
+from lossbench.analysis.across import pairwise
 
 COLUMNS, COMPARISONS = 1200, 500
 LOSSES = 6
@@ -137,3 +140,29 @@ def test_what_is_detectable_is_found_on_80_of_100(losses):
     rate = found_at(row["detectable"] / (values["a"] - values["b"]).std(ddof=1), losses)
     room = errors_of(0.8, COMPARISONS) + 0.02
     assert 0.8 - room <= rate <= 0.8 + room + (losses > 2) * 0.05
+
+
+# losses over several datasets
+
+
+def claimed_over_datasets(rng, count, losses, equal, comparisons=COMPARISONS):
+    """Of so many tables of places, the share that calls any of the first losses, which are equal, different.
+
+    By our test, and by Conover's. The losses after them are ever worse, each by more.
+    """
+    names, apart = list("abcdefgh"[:losses]), 4.0 * np.maximum(0, np.arange(losses) - equal + 1)
+    within, false = names[:equal], np.zeros(2)
+    for _ in range(comparisons):
+        places = pd.DataFrame(rankdata(rng.standard_normal((count, losses)) + apart, axis=1), columns=names)
+        tests = pairwise(places, rng), scikit_posthocs.posthoc_conover_friedman(places, p_adjust="holm")
+        false += [(p.loc[within, within] <= stats.ALPHA).any(axis=None) for p in tests]
+    return false / comparisons
+
+
+@pytest.mark.parametrize("count", [6, 10])
+@pytest.mark.parametrize(("losses", "equal"), [(4, 4), (8, 8), (4, 2)])
+def test_equal_losses_are_seldom_called_different_over_datasets(losses, equal, count):
+    false, conovers = claimed_over_datasets(np.random.default_rng(losses * count), count, losses, equal)
+    assert false <= stats.ALPHA + errors_of(stats.ALPHA, COMPARISONS)
+    if equal < losses:
+        assert conovers > 0.1, "Conover's would do among others"
