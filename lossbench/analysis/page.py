@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from plotly.graph_objects import Figure
 
-PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scikit-posthocs", "scipy", "statsmodels")
+PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy", "statsmodels")
 LISTED = 60  # pairs that are written out as a table; the CSV has all
 
 

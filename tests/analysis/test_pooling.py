@@ -56,14 +56,14 @@ def test_the_sign_of_an_effect_says_which_is_better():
     assert effect(judge(records(*runs), metric="score"), "mse", "mae")["effect"] == pytest.approx(-16.7, abs=1)
 
 
-@pytest.mark.parametrize("n", [6, 10, 20])
-def test_the_error_of_a_sign_flip_interval_is_about_the_standard_error(n):
+@pytest.mark.parametrize(("n", "most"), [(6, 1.35), (10, 1.1), (20, 1.05)])
+def test_the_error_of_a_sign_flip_interval_is_the_standard_error_or_a_little_more(n, most):
     ratios, rng, any_ = [], RANDOM(n), verdict(np.ones(n), np.ones(n))
     for _ in range(40):
         values = any_.values.assign(mse=100.0, mae=100 + rng.standard_normal(n)).rename_axis(columns="loss")
         one = replace(any_, values=values, differences=stats.differences(values, rng, higher_is_better=False))
         ratios.append(effect(one, "mae", "mse")["error"] / effect(by_t(one), "mae", "mse")["error"])
-    assert np.mean(ratios) == pytest.approx(1, abs=0.1)
+    assert 0.95 < np.mean(ratios) < most
 
 
 def test_the_baselines_mean_is_of_the_seeds_that_both_have():
@@ -92,7 +92,7 @@ def test_pooled_is_what_the_t_test_says_of_the_effects():
 
 @pytest.mark.parametrize("k", [3, 6, 20])
 def test_of_equal_errors_pooled_is_the_random_effects_model_of_statsmodels(k):
-    y, error = normal(k, seed=k)[0], 0.7
+    y, error = normal(k, tau=6, seed=k)[0], 0.7
     found, reference = pool(y, np.full(k, error)), combine_effects(y, np.full(k, error**2), use_t=True, maxiter=500)
     assert found["effect"] == pytest.approx(reference.mean_effect_re)
     assert (found["low"], found["high"]) == pytest.approx(reference.conf_int(0.05)[3])
@@ -161,11 +161,12 @@ def test_intervals_hold_the_mean_and_the_next_dataset_on_95_of_100(k, tau):
     assert held / DRAWS == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / DRAWS))
 
 
-def test_weights_from_errors_of_five_seeds_would_hold_it_less_often():
+def test_weights_by_precision_would_hold_it_less_often():
     """Why every dataset counts alike."""
     rng, held = RANDOM(0), np.zeros(2)
     for _ in range(DRAWS // 2):
-        by_seed = 3 + np.exp(rng.normal(0, 0.5, 10)) * rng.standard_normal((5, 10))
+        sizes = np.exp(rng.normal(0, 1, 3)) * np.sqrt(10)
+        by_seed = rng.normal(3, 1, 3) + sizes * rng.standard_normal((10, 3))
         y, errors = by_seed.mean(0), sem(by_seed)
         low, high = combine_effects(y, errors**2, use_t=True, maxiter=500).conf_int(0.05)[3]
         found = pool(y, errors)
