@@ -88,8 +88,9 @@ def ranking(tables: Mapping[str, Table], rng: np.random.Generator) -> Ranking | 
     """Losses ranked over datasets, each dataset counting once; None without two losses that all of them ran.
 
     The intervals resample datasets, and within each its seeds; they hold the mean of all such datasets with .82 to .85
-    from three datasets, .90 from five, .93 to .96 from ten. Pairs are compared by the sign-flip test of their
-    places on each dataset, after the step-down max-T correction, so they need six datasets, and seven to tell one of three losses from the others.
+    from three datasets, .90 from five, .93 to .96 from ten. Pairs are compared by the sign-flip test of their places
+    on each dataset, after the step-down max-T correction, so they need six datasets, and seven to tell one of three
+    losses from the others.
 
     Conover's test after Friedman's, usual here, calls equal losses different too often where others differ, since the
     ranks of two losses depend on what else was compared; a sign-flip test of a pair keeps its rate among any others.
