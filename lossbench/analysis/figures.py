@@ -9,7 +9,6 @@ from html import unescape
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
@@ -128,65 +127,16 @@ def baseline(verdict: Verdict) -> go.Figure | None:
     return _rows(figure, order)
 
 
-def critical_difference(ranks: pd.DataFrame, pairwise: pd.DataFrame) -> go.Figure:
-    """Average ranks over datasets with their intervals; bars join losses that the pairwise tests cannot tell apart."""
-    average = ranks["rank"]
-    order = list(average.sort_values(ascending=False).index)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=average[order],
-        y=list(range(len(order))),
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": (ranks["high"] - average)[order],
-            "arrayminus": (average - ranks["low"])[order],
-            "thickness": 1,
-            "color": FAINT,
-        },
-        mode="markers+text",
-        text=[f" {average[loss]:.2f}" for loss in order],
-        textposition="top center",
-        marker={"color": INK, "size": 9},
-        hoverinfo="x",
-        showlegend=False,
-    )
-    found = cliques(average, pairwise)
-    for number, clique in enumerate(found):
-        ends = [average[clique[0]], average[clique[-1]]]
-        y = -0.7 - 0.3 * number
-        figure.add_scatter(
-            x=ends, y=[y, y], mode="lines", line={"color": INK, "width": 5}, hoverinfo="skip", showlegend=False
-        )
-    figure.update_xaxes(title="average rank, 1 is best")
-    return _rows(figure, order, below=0.3 + 0.3 * len(found))
-
-
-def cliques(average: pd.Series, pairwise: pd.DataFrame) -> list[list[str]]:
-    """The longest runs of neighbours by rank, of two or more, among whom no pair differs."""
-    if pairwise.empty:
-        return []
-    order = list(average.sort_values().index)
-    found: list[list[str]] = []
-    for start in range(len(order)):
-        end = start + 1
-        while end < len(order) and all(pairwise.loc[order[end], other] > stats.ALPHA for other in order[start:end]):
-            end += 1
-        if end - start > 1 and not (found and set(order[start:end]) <= set(found[-1])):
-            found.append(order[start:end])
-    return found
-
-
 def _bars(mean: float, low: float, high: float, colour: str) -> dict[str, Any] | None:
     if not np.isfinite(low):
         return None
     return {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "color": colour}
 
 
-def _rows(figure: go.Figure, order: Sequence[str], below: float = 0) -> go.Figure:
-    names, limits = [wrapped(loss) for loss in order], [-0.5 - below, len(order) - 0.4]
+def _rows(figure: go.Figure, order: Sequence[str]) -> go.Figure:
+    names, limits = [wrapped(loss) for loss in order], [-0.5, len(order) - 0.4]
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=names, range=limits, showgrid=False)
-    return plain(figure, round(80 + row_height(names) * (len(order) + 1 + below)))
+    return plain(figure, round(80 + row_height(names) * (len(order) + 1)))
 
 
 def plain(figure: go.Figure, height: int) -> go.Figure:

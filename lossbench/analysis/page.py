@@ -10,9 +10,19 @@ from importlib.resources import files
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lossbench.analysis import answer, curves, figures, matrices, panels, pictures, sensitivity, stats, tables
+from lossbench.analysis import (
+    across_panel,
+    answer,
+    curves,
+    figures,
+    matrices,
+    panels,
+    pictures,
+    sensitivity,
+    stats,
+    tables,
+)
+from lossbench.analysis.across import across
 from lossbench.analysis.histories import POINTS
 from lossbench.analysis.report import Report
 from lossbench.analysis.tuning.panel import panel
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from plotly.graph_objects import Figure
 
-PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scikit-posthocs", "scipy", "statsmodels")
+PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy", "statsmodels")
 SHOWN = 3  # yardsticks beside the one that decides that a screen has room for; the others are folded away
 CELL = 38  # pixels of a matrix's cell that has room for a number
 LISTED = 60  # pairs that are written out as a table; the CSV has all
@@ -141,24 +151,14 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
 
 
 def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
-    """Average ranks over the datasets, where at least two have two losses in common."""
-    tested = {v.dataset: (v.values, v.higher_is_better) for v in report.verdicts if v.values.notna().to_numpy().any()}
-    if len(tested) < 2:
+    """What the datasets say together, where at least two have two losses in common."""
+    found = across(report.verdicts)
+    if found is None:
         return {}
-    common = set.intersection(*(set(values.dropna(axis=1, how="all").columns) for values, _ in tested.values()))
-    if len(common) < 2:
-        return {}
-    ranks, p, pairwise = stats.across(tested, np.random.default_rng(STREAM))
     same = len({verdict.yardstick for verdict in report.verdicts}) == 1
     swept = sensitivity.over_data(report.records.main, report.verdicts) if same else {}
-    return {
-        "datasets": list(tested),
-        "left_out": sorted(set().union(*(set(values.columns) for values, _ in tested.values())) - common),
-        "p": None if p != p else f"{p:.3g}",
-        "figure": drawn(figures.critical_difference(ranks, pairwise)),
-        "cliques": figures.cliques(ranks["rank"], pairwise),
-        "swept": [drawn(curves.sensitivity(report.verdicts[0], name, table)) for name, table in swept.items()],
-    }
+    figures = [drawn(curves.sensitivity(report.verdicts[0], name, table)) for name, table in swept.items()]
+    return across_panel.panel(found, report.verdicts, drawn) | {"swept": figures}
 
 
 def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]:

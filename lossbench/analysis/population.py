@@ -24,10 +24,10 @@ class Population:
     """Where the data of the seeds of one dataset come from.
 
     `variation` is fresh, resplit, folds or fixed; empty where no record says. `overlap`: test examples ÷ examples that
-    are trained on and selected by, of seeds that split one pool; missing of others. `left_out` has, of seeds that share their test split,
-    each contender's metric with a part of it left out, a row a seed, a column a part; none where no record has it.
-    `examples` is the size of the whole pool, or of the test split that all share; 0 where that is unknown. `assumed`:
-    the dataset does not say where its examples come from.
+    are trained on and selected by, of seeds that split one pool; missing of others. `left_out` has, of seeds that share
+    their test split, each contender's metric with a part of it left out, a row a seed, a column a part; none where no
+    record has it. `examples` is the size of the whole pool, or of the test split that all share; 0 where that is
+    unknown. `assumed`: the dataset does not say where its examples come from.
     """
 
     variation: str = ""

@@ -6,12 +6,15 @@ Every bound is the promised rate and four standard errors of so many simulations
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import scikit_posthocs
 from analysis.made import table
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, rankdata
 from statsmodels.stats.power import TTestPower
 
 from lossbench.analysis import stats
+from lossbench.analysis.across import pairwise
 
 COLUMNS, COMPARISONS = 1200, 500
 LOSSES = 6
@@ -137,3 +140,35 @@ def test_what_is_detectable_is_found_on_80_of_100(losses):
     rate = found_at(row["detectable"] / (values["a"] - values["b"]).std(ddof=1), losses)
     room = errors_of(0.8, COMPARISONS) + 0.02
     assert 0.8 - room <= rate <= 0.8 + room + (losses > 2) * 0.05
+
+
+# losses over several datasets
+
+
+def over_datasets(rng, count, losses, equal, tests):
+    """Of so many tables of places, the share in which a test calls any of the first losses, which are equal, different.
+
+    The losses after them are ever worse, each by more.
+    """
+    names, apart = list("abcdefgh"[:losses]), 4.0 * np.maximum(0, np.arange(losses) - equal + 1)
+    false = 0
+    for _ in range(COMPARISONS):
+        places = pd.DataFrame(rankdata(rng.standard_normal((count, losses)) + apart, axis=1), columns=names)
+        false += (tests(places).loc[names[:equal], names[:equal]] <= stats.ALPHA).any(axis=None)
+    return false / COMPARISONS
+
+
+@pytest.mark.parametrize("count", [6, 10])
+@pytest.mark.parametrize(("losses", "equal"), [(4, 4), (8, 8), (4, 2)])
+def test_equal_losses_are_seldom_called_different_over_datasets(losses, equal, count):
+    rng = np.random.default_rng(losses * count)
+    false = over_datasets(rng, count, losses, equal, lambda places: pairwise(places, rng))
+    assert false <= stats.ALPHA + errors_of(stats.ALPHA, COMPARISONS)
+
+
+def test_conovers_test_calls_equal_losses_different_among_others():
+    def conover(places):
+        with np.errstate(divide="ignore", invalid="ignore"):  # where all rank alike
+            return scikit_posthocs.posthoc_conover_friedman(places, p_adjust="holm")
+
+    assert over_datasets(np.random.default_rng(0), 10, 4, 2, conover) > 0.15

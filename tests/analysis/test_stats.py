@@ -159,7 +159,6 @@ WITH_TABLES = {
     "not_distinguishable": lambda values: stats.not_distinguishable(
         values, stats.differences(table(drawn(6, 3)), RANDOM(0), higher_is_better=True), higher_is_better=True
     ),
-    "across": lambda values: stats.across({"good": (table(drawn(6, 3)), True), "bad": (values, True)}, RANDOM(0)),
     "intervals": lambda values: stats.intervals(values, RANDOM(0)),
 }
 
