@@ -15,7 +15,7 @@ from lossbench.analysis.pooling import Effects, effects
 from lossbench.analysis.verdict import STREAM, Verdict
 
 FRIEDMAN = 3  # datasets, and losses, that Friedman's test needs
-PAIRWISE = stats.seeds_least()  # datasets that a sign-flip test needs to fall below 5 %
+PAIRWISE = stats.PAIRS  # datasets that a sign-flip test needs to fall below 5 %
 
 
 class Table(NamedTuple):

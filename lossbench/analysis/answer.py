@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lossbench.analysis import stats
+from lossbench.analysis.advice import advice
 from lossbench.analysis.hidden import hidden
 from lossbench.analysis.records import FAILED
 from lossbench.analysis.verdict import Verdict, measured
@@ -21,10 +22,12 @@ def sentence(verdict: Verdict) -> str:
     if len(verdict.chosen) == 1:
         (only,) = verdict.chosen
         return f"{only} was the only loss: there is nothing to compare it with. Name several, as in loss=mse,mae."
+    if (finished > 0).sum() == 1:
+        return f"Only {finished.idxmax()} has a result by {verdict.measure}. {_failures(verdict)}".strip()
     pairs = int(verdict.differences["n"].max())
     if pairs < stats.PAIRS:
         return _too_few(verdict, pairs)
-    told = (_ranking(verdict, pairs), _hidden(verdict), _untested(verdict), _failures(verdict))
+    told = (_ranking(verdict, pairs), _equal(verdict), _hidden(verdict), _untested(verdict), _failures(verdict))
     return " ".join(filter(None, told))
 
 
@@ -88,16 +91,11 @@ def counted(verdict: Verdict, pairs: int) -> str:
 
 
 def _advice(verdict: Verdict) -> str:
-    """How many seeds would tell the two best apart, if they differ as much as they seem to."""
-    order = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()][:2]
-    d = (verdict.values[order[0]] - verdict.values[order[1]]).dropna() if len(order) == 2 else None
-    tests = len(verdict.differences)
-    if d is None or len(d) < 2:
-        return f"Run at least {stats.PAIRS} seeds, as in 'seed=range(10)'."
-    needed = stats.seeds_needed(d, tests)
-    if needed > 1000:
-        return "Differences as small as these would need more than a thousand seeds."
-    return f"About {needed:.0f} seeds would tell {order[0]} from {order[1]}, if they differ as they seem to."
+    """What would tell the two best apart; nothing where seeds were added until that was decided."""
+    first, *others = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
+    if verdict.looked or not others:
+        return ""
+    return advice(verdict.values, verdict.population, first, others[0], len(verdict.differences))
 
 
 def _ranking(verdict: Verdict, pairs: int) -> str:
@@ -115,7 +113,7 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
             return f"{best} has the best mean {name}, and no other loss shares {stats.PAIRS} seeds with it."
         finds = tested["detectable"].max()
         apart = f"a difference of {amount(finds)} would have been found with 80 % probability"
-        return f"{_alike(verdict, verdict.best)} by {name} ({seeds}; {apart}). {_advice(verdict)}"
+        return f"{_alike(verdict, verdict.best)} by {name}{_population(verdict)} ({seeds}; {apart}). {_advice(verdict)}"
     told = []
     for loss in worse[:NAMED]:
         row = verdict.difference(loss, best)
@@ -129,7 +127,27 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
         told.append(f"{len(worse) - NAMED} more are worse still")
     corrected = f"corrected for all {len(tested)} pairs, " if len(tested) > 1 else ""
     start = _alike(verdict, verdict.best) if alike else f"{best} is best"
-    return f"{start} by {name}; {'; '.join(told)} ({corrected}{seeds})."
+    looked = f", looked at {len(verdict.looked)} times" if verdict.looked else ""
+    return f"{start} by {name}{_population(verdict)}; {'; '.join(told)} ({corrected}{seeds}{looked})."
+
+
+def _population(verdict: Verdict) -> str:
+    """Of whom the claim is true."""
+    return f" {verdict.population.words}" if verdict.population.words else ""
+
+
+def _equal(verdict: Verdict) -> str:
+    """Who is as good as the best, to a difference that nobody cares about."""
+    equal = [loss for loss in verdict.best[1:] if verdict.equal(loss, verdict.best[0])]
+    if not equal:
+        return ""
+    said = f"{listed(equal)} {'equals' if len(equal) == 1 else 'equal'} {verdict.best[0]}"
+    return f"{said} within {amount(verdict.margin)}{_unit(verdict)}{margin_of(verdict)}."
+
+
+def margin_of(verdict: Verdict) -> str:
+    """Where the margin comes from, if nobody gave it."""
+    return "" if verdict.asked_margin else f" (1 % of the mean of {verdict.baseline})"
 
 
 def _hidden(verdict: Verdict) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,11 @@ P = ("p", "p_holm", "p_all", "p_equal")
 
 @dataclass(frozen=True)
 class Look:
-    """At so many seeds, with the part of the 5 % that it may spend."""
+    """At so many seeds, with the part of the 5 % that it may spend; the losses that were `going` on from there."""
 
     seeds: int
     level: float
+    going: tuple[str, ...] = ()
 
 
 def looks(most: int, population: Population) -> list[Look]:
@@ -83,6 +85,6 @@ def open_pairs(table: pd.DataFrame, best: str, losses: Sequence[str], *, higher_
     return found
 
 
-def read(told: Sequence[Mapping[str, float]]) -> list[Look]:
+def read(told: Sequence[Mapping[str, Any]]) -> list[Look]:
     """From a record."""
-    return [Look(int(one["seeds"]), float(one["level"])) for one in told]
+    return [Look(int(one["seeds"]), float(one["level"]), tuple(one["going"])) for one in told]

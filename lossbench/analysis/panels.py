@@ -52,8 +52,19 @@ def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "better": row["improvement"],
             "detectable": answer.amount(row["detectable"]),
             "real": row["p_all"] <= stats.ALPHA,
+            "answer": _answer(row),
             "sort": row["difference"],
         }
+
+
+def _answer(row: pd.Series) -> str:
+    """Different, equal within the margin, both (by so little), or neither shown."""
+    if row["p_all"] != row["p_all"]:
+        return "–"
+    different, equal = row["p_all"] <= stats.ALPHA, row["p_equal"] <= stats.ALPHA
+    if different and equal:
+        return "different, by less than the margin"
+    return "different" if different else "equal" if equal else "not decided"
 
 
 def failures(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:

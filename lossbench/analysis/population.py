@@ -17,6 +17,9 @@ OF = {
     "fixed": "on new examples like those of this test set",
 }
 THESE = "on this test set"
+SIGN_FLIPS = "sign-flip test, corrected over all pairs by step-down max-T"
+CORRECTED = "corrected resampled t test, after Holm's correction over all pairs"
+CROSSED = "t test over seeds and test examples, after Holm's correction over all pairs"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Population:
         if self.variation == "fixed" and self.left_out is None:
             return THESE
         return OF.get(self.variation, "")
+
+    @property
+    def test(self) -> str:
+        """What differences are tested by."""
+        return CORRECTED if self.overlap is not None else CROSSED if self.left_out is not None else SIGN_FLIPS
 
     @property
     def limited(self) -> bool:

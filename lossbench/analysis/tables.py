@@ -13,7 +13,7 @@ from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict, measured
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
-COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable")
+COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal")
 
 
 def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
@@ -144,8 +144,8 @@ def latex(verdicts: Sequence[Verdict]) -> str:
         seeds = verdict.values.notna().sum().max()
         bold = f"Bold: not distinguishable from the best {_tex(verdict.measure)}. " if verdict.decided else ""
         caption = (
-            f"{_tex(dataset)}: mean $\\pm$ standard deviation over {counted(verdict, seeds)}. {bold}p: sign-flip test "
-            f"against {_tex(verdict.baseline)}, corrected over all pairs by step-down max-T."
+            f"{_tex(dataset)}: mean $\\pm$ standard deviation over {counted(verdict, seeds)}. {bold}p: against "
+            f"{_tex(verdict.baseline)}, by the {_tex(verdict.population.test)}."
         )
         columns = "l" + "r" * (shown.shape[1] - 1)
         texts.append(style.to_latex(hrules=True, caption=caption, column_format=columns, position_float="centering"))

@@ -32,8 +32,8 @@ class Verdict:
     `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
     `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
     are not distinguishable from the best mean. `population` is of whom the test speaks, `margin` a difference that
-    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean. `looked`: at how many
-    seeds it was looked whether to go on; empty where that was settled before.
+    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean, and whether somebody
+    `asked_margin`. `looked`: at how many seeds it was looked whether to go on; empty where that was settled before.
     """
 
     dataset: str
@@ -54,6 +54,7 @@ class Verdict:
     best_ranked: list[str]
     population: Population
     margin: float
+    asked_margin: bool
     looked: Sequence[Look]
 
     @property
@@ -64,6 +65,10 @@ class Verdict:
     def decided(self) -> bool:
         """Whether a test compared the best mean with another loss; where none did, nothing says which loss is best."""
         return _tested(self.differences, self.best)
+
+    def equal(self, a: str, b: str) -> bool:
+        """Whether the two are shown to differ by less than the margin."""
+        return bool(self.difference(a, b)["p_equal"] <= stats.ALPHA)
 
     @property
     def starred(self) -> list[str]:
@@ -131,7 +136,8 @@ def judge(
         raise BadInput(f"--baseline {baseline}: was not compared on {dataset}; there are {', '.join(chosen)}")
     baseline = baseline or next(iter(chosen))
     varied = population(entered, name, values)
-    margin = _margin(records, values[baseline]) if margin is None else margin
+    asked = _asked_margin(records) if margin is None else margin
+    margin = SLIGHT * abs(float(values[baseline].mean())) if asked is None else asked
 
     def compare(part: pd.DataFrame, alpha: float = stats.ALPHA) -> pd.DataFrame:
         return stats.differences(
@@ -167,6 +173,7 @@ def judge(
         [b for b in stats.not_distinguishable(ranks, ranked, higher_is_better=False) if values[b].notna().any()],
         varied,
         margin,
+        asked is not None,
         looked,
     )
 
@@ -187,10 +194,10 @@ def _last(values: pd.Series | pd.DataFrame) -> str:
     return str(known.index[-1])
 
 
-def _margin(records: Records, values: pd.Series) -> float:
-    """What the runs were asked for with, if they agree on it; else a hundredth of the baseline's mean."""
+def _asked_margin(records: Records) -> float | None:
+    """What the runs were asked for with, if they agree on it."""
     asked = set(records.params.get("margin", pd.Series(dtype=str)).dropna()) - {"", "None"}
-    return float(asked.pop()) if len(asked) == 1 else SLIGHT * abs(float(values.mean()))
+    return float(asked.pop()) if len(asked) == 1 else None
 
 
 def _yardstick(records: Records, metric: str | None, dataset: str) -> tuple[str, str, str]:
