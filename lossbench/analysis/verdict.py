@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lossbench.analysis import fairness, stats
-from lossbench.analysis.records import FAILED, Records, Yardsticks
-from lossbench.core import BadInput
+from lossbench.analysis.records import FAILED, Ranges, Records, Yardsticks
+from lossbench.core import ANY, BadInput, Range
 
 FINISHED = "finished"
 COSTS = {"time/step_ms": "ms a step", "time/train_s": "training, s", "memory/peak_mb": "peak memory, MB"}
@@ -34,6 +34,7 @@ class Verdict:
     dataset: str
     runs: pd.DataFrame
     yardsticks: Yardsticks
+    ranges: Ranges
     yardstick: tuple[str, str, str]
     baseline: str
     chosen: dict[str, str]
@@ -51,6 +52,11 @@ class Verdict:
     @property
     def higher_is_better(self) -> bool:
         return self.yardstick[1] == "↑"
+
+    @property
+    def range(self) -> Range:
+        """Of the yardstick."""
+        return self.ranges.get(self.yardstick[0], ANY)
 
     @property
     def unit(self) -> str:
@@ -91,6 +97,7 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
     failed = _marks(entered, values)
     ranks = stats.ranks(values, failed, higher_is_better=higher)
     differences = stats.differences(values, rng, higher_is_better=higher)
+    differences = stats.within(differences, records.ranges.get(name, ANY))
     ranked = stats.differences(ranks, rng, higher_is_better=False)
     best = stats.not_distinguishable(values, differences, higher_is_better=higher)
     first = next(iter(chosen))
@@ -100,14 +107,15 @@ def judge(records: Records, *, metric: str | None = None, baseline: str | None =
         dataset,
         entered,
         records.yardsticks,
+        records.ranges,
         yardstick,
         baseline or first,
         chosen,
         values,
         failed,
         ranks,
-        _board(entered, "contender", records.yardsticks, yardstick, ranks),
-        _board(runs, "label", records.yardsticks, yardstick, None),
+        _board(entered, "contender", records, yardstick, ranks),
+        _board(runs, "label", records, yardstick, None),
         differences,
         ranked,
         fairness.paired(records),
@@ -168,13 +176,13 @@ def _marks(runs: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
 
 
 def _board(
-    runs: pd.DataFrame, by: str, yardsticks: Yardsticks, yardstick: tuple[str, str, str], ranks: pd.DataFrame | None
+    runs: pd.DataFrame, by: str, records: Records, yardstick: tuple[str, str, str], ranks: pd.DataFrame | None
 ) -> pd.DataFrame:
     """A row a contender: loss, setting, colour, counts of outcomes, and each yardstick and cost, best mean first.
 
     Of a yardstick: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
     """
-    rows, known = [], {}
+    rows, known, yardsticks = [], {}, records.yardsticks
     for loss, group in runs.groupby(by, sort=False):
         done = group[group["outcome"] == FINISHED]
         outcomes = group["outcome"].value_counts()
@@ -195,7 +203,8 @@ def _board(
         for metric, title in COSTS.items():
             row[title] = done[metric].median() if metric in done else np.nan
         rows.append({**row, "own parameters": group["parameters"].max()})
-    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM))
+    ranges = {(loss, name): records.ranges.get(name, ANY) for loss, name in known}
+    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges)
     for row in rows:
         for name, _, _ in yardsticks:
             row[f"{name} low"], row[f"{name} high"] = limits.loc[(row["loss"], name)]
