@@ -28,11 +28,11 @@ def tagged(run):
 
 
 def measured(run, split):
-    """The yardsticks on a split."""
+    """The yardsticks on a split, and what was tuned on it."""
     return {n.partition("/")[2]: value for n, value in run.data.metrics.items() if n.startswith(f"{split}/")}
 
 
 def outside(values, ranges):
     """What lies outside the range of its yardstick, by more than rounding."""
-    ends = {name: ranges[name] for name in values}
-    return {n: v for n, v in values.items() if not ends[n][0] - 1e-9 <= v <= ends[n][1] + 1e-9}
+    ends = {name: (low - 1e-9, high + 1e-9) for name, (low, high) in ranges.items() if name in values}
+    return {name: values[name] for name, (low, high) in ends.items() if not low <= values[name] <= high}
