@@ -145,9 +145,22 @@ class Splits:
         yield from self.more.items()
 
 
+Range: TypeAlias = tuple[float, float]
+"""The least and the largest value that a metric can have, infinite where it has none."""
+
+ANY: Range = (-math.inf, math.inf)
+POSITIVE: Range = (0.0, math.inf)
+SHARE: Range = (0.0, 1.0)
+
+
+def finite(ends: Range) -> list[float | None]:
+    """A range as JSON has it: None for an end that is infinite."""
+    return [end if math.isfinite(end) else None for end in ends]
+
+
 @dataclass(frozen=True)
 class Yardstick:
-    """A metric that no loss owns. `unit` is shown beside it; a fraction has none.
+    """A metric that no loss owns. `unit` is shown beside it; a fraction has none. No value lies outside its `range`.
 
     At `collapse` or below, on the test split, a model gives the same whatever it is asked: its outcome is `collapsed`.
     """
@@ -157,6 +170,7 @@ class Yardstick:
     higher_is_better: bool
     unit: str = ""
     collapse: float | None = None
+    range: Range = ANY
 
     @property
     def arrow(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench import faults, origin, redaction, settings, stopping, terminal, tracking
-from lossbench.core import Result, Splits, Yardstick, cache_folder
+from lossbench.core import Result, Splits, Yardstick, cache_folder, finite
 from lossbench.settings import Names
 from lossbench.tracking import lease
 from lossbench.trainee import LAST, Trainee
@@ -387,6 +387,7 @@ class Run:
             "lossbench.variation": trainee.sampling.variation,
             "lossbench.sizes": json.dumps({name: getattr(trainee.sampling, name) for name in SIZES}),
             "lossbench.yardsticks": json.dumps([[y.name, y.arrow, y.unit] for y in trainee.task.yardsticks]),
+            "lossbench.ranges": json.dumps({y.name: finite(y.range) for y in trainee.task.yardsticks}),
             "lossbench.stack": str(stack),
             "lossbench.threads": str(torch.get_num_threads()),
             "lossbench.weights": trainee.nets.initial,

@@ -13,7 +13,7 @@ import time
 import urllib.request
 
 import pytest
-from recorded import artifacts, numbers, runs
+from recorded import artifacts, measured, numbers, outside, runs, tagged
 from small import SMALL
 
 from lossbench import tracking
@@ -54,6 +54,10 @@ def test_compare_trains_every_compatible_loss(dataset, lossbench, store):
         assert run.data.tags["lossbench.outcome"] in ("finished", "collapsed")
         assert run.info.status == "FINISHED"
         declared = {name for name, _, _ in json.loads(run.data.tags["lossbench.yardsticks"])}
+        ranges = tagged(run)
+        assert ranges.keys() == declared
+        for split in ("val", "test", "test_last"):
+            assert not outside(measured(run, split), ranges)
         for split in ("test", "test_last"):
             assert {n.partition("/")[2] for n in run.data.metrics if n.startswith(f"{split}/")} == declared
         told = {f"train/{player}{what}" for player in PLAYERS.get(dataset, ("",)) for what in ("loss", "grad_norm")}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lossbench.analysis import axes
 from lossbench.analysis.figures import colours, escape, plain, wrapped
 from lossbench.analysis.histories import histories
 from lossbench.analysis.verdict import Verdict
@@ -50,24 +52,44 @@ def curves(
     """
     hues, board = colours(verdict), verdict.leaderboard.set_index("loss")
     traces = []
+    drawn = np.concatenate([spread["median"] for by_loss in bands.values() for spread in by_loss.values()])
+    wide = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
     for shown, (metric, by_loss) in enumerate(bands.items()):
+        part = axes.axis(*((one[["median"]], one[["low", "high"]]) for one in by_loss.values()))
         for loss, spread in by_loss.items():
             x = spread.index.to_numpy(np.float32)  # seven digits are more than a screen shows, in half the bytes
             if seconds:
                 x = x * np.float32(board.loc[loss, "ms a step"] / 1000)
             low, middle, high = (spread[name].to_numpy(np.float32) for name in ("low", "median", "high"))
-            common = {"mode": "lines", "meta": metric, "visible": not shown, "legendgroup": loss}
+            common = {"meta": metric, "visible": not shown, "legendgroup": loss}
+            if not wide:
+                traces += [go.Scatter(**far, **common) for far in _far(x, low, high, part, hues[loss])]
+                low, high = part.place(low), part.place(high)
             around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
             faint = f"rgba({','.join(str(int(hues[loss][i : i + 2], 16)) for i in (1, 3, 5))},0.15)"
             quiet = {"line": {"width": 0}, "fillcolor": faint, "hoverinfo": "skip", "showlegend": False}
-            traces.append(go.Scatter(**around, **quiet, **common))
-            traces.append(go.Scatter(x=x, y=middle, line={"color": hues[loss]}, name=wrapped(loss), **common))
+            traces.append(go.Scatter(**around, **quiet, **common, mode="lines"))
+            line = {"color": hues[loss]}
+            traces.append(go.Scatter(x=x, y=middle, line=line, name=wrapped(loss), **common, mode="lines"))
     figure = go.Figure(traces)
     figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
-    drawn = np.concatenate([spread["median"] for by_loss in bands.values() for spread in by_loss.values()])
-    wide = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
     figure.update_yaxes(title=escape(axis), type="log" if wide else None)
     return plain(figure, 380)
+
+
+def _far(x: Any, low: Any, high: Any, part: axes.Axis, colour: str) -> Iterator[dict[str, Any]]:
+    """A triangle where a band is farthest beyond either edge of what is drawn of it."""
+    for end, at, symbol in ((low, low.argmin(), "triangle-down"), (high, high.argmax(), "triangle-up")):
+        if part.outside(end[at]):
+            yield {
+                "x": [x[at]],
+                "y": [part.place(end[at])],
+                "mode": "markers",
+                "marker": {"color": colour, "size": 10, "symbol": symbol},
+                "hovertext": f"the band reaches {end[at]:.4g}",
+                "hoverinfo": "text",
+                "showlegend": False,
+            }
 
 
 def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Figure:

@@ -9,11 +9,13 @@ from html import unescape
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from lossbench.analysis import stats
 from lossbench.analysis.answer import by_mean
+from lossbench.analysis.axes import Axis, axis
 from lossbench.analysis.verdict import Verdict
 
 escape = partial(_escape, quote=False)  # plotly would show &quot; as it stands
@@ -61,10 +63,13 @@ def seeds(verdict: Verdict) -> go.Figure:
     hues, name = colours(verdict), verdict.yardstick[0]
     board = verdict.leaderboard.set_index("loss")
     values = verdict.values[order]
+    spread = [(values[loss].median(), values[loss]) for loss in order]
+    means = [(row[name], [row[f"{name} low"], row[f"{name} high"]]) for _, row in board.loc[order].iterrows()]
+    shown = axis(*spread, *means)
     figure = go.Figure()
     paired = [(row, place) for _, line in values.iterrows() for place, row in [*enumerate(line), (None, None)]]
     figure.add_scatter(
-        x=[row for row, _ in paired],
+        x=[None if row is None else shown.place(row) for row, _ in paired],
         y=[None if place is None else place + DOTS for _, place in paired],
         mode="lines",
         line={"color": FAINT, "width": 0.8},
@@ -75,26 +80,19 @@ def seeds(verdict: Verdict) -> go.Figure:
         known = values[loss].dropna()
         label = escape(loss)
         figure.add_scatter(
-            x=known,
+            x=shown.place(known),
             y=[place + DOTS] * len(known),
             mode="markers",
-            marker={"color": hues[loss], "size": 6, "opacity": 0.55},
+            marker={"color": hues[loss], **_dots(shown, known)},
+            cliponaxis=False,
             hovertext=[f"{label}, seed {escape(str(seed))}: {value:.5g}" for seed, value in known.items()],
             hoverinfo="text",
             showlegend=False,
         )
-        mean, low, high = (board.loc[loss, f"{name}{what}"] for what in ("", " low", " high"))
-        figure.add_scatter(
-            x=[mean],
-            y=[place - DOTS],
-            error_x=_bars(mean, low, high, hues[loss]),
-            mode="markers",
-            marker={"color": hues[loss], "size": 10, "symbol": "diamond"},
-            hovertext=f"{label}: mean {mean:.5g} [{low:.5g}, {high:.5g}]",
-            hoverinfo="text",
-            showlegend=False,
-        )
-    figure.update_xaxes(title=f"test {escape(verdict.unit)} {verdict.yardstick[1]}")
+        interval = [board.loc[loss, f"{name}{what}"] for what in ("", " low", " high")]
+        said = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
+        figure.add_scatter(**_interval(shown, interval, place - DOTS, hues[loss], "diamond", said))
+    figure.update_xaxes(title=f"test {escape(verdict.unit)} {verdict.yardstick[1]}", range=shown.range)
     return _rows(figure, order)
 
 
@@ -105,32 +103,53 @@ def baseline(verdict: Verdict) -> go.Figure | None:
     if not order:
         return None
     hues = colours(verdict)
+    shown = axis((0, []), *((row["difference"], [row["low"], row["high"]]) for _, row in table.loc[order].iterrows()))
     figure = go.Figure()
     for place, loss in enumerate(order):
         row = table.loc[loss]
         real = row["p_all"] <= stats.ALPHA
-        figure.add_scatter(
-            x=[row["difference"]],
-            y=[place],
-            error_x=_bars(row["difference"], row["low"], row["high"], hues[loss]),
-            mode="markers",
-            marker={"color": hues[loss], "size": 10, "symbol": "circle" if real else "circle-open"},
-            hovertext=f"{escape(loss)} − {escape(verdict.baseline)}: {row['difference']:.4g} "
-            f"[{row['low']:.4g}, {row['high']:.4g}], p {row['p']:.3g}, corrected {row['p_all']:.3g}",
-            hoverinfo="text",
-            showlegend=False,
+        said = (
+            f"{escape(loss)} − {escape(verdict.baseline)}: {row['difference']:.4g} "
+            f"[{row['low']:.4g}, {row['high']:.4g}], p {row['p']:.3g}, corrected {row['p_all']:.3g}"
         )
+        interval = [row["difference"], row["low"], row["high"]]
+        symbol = "circle" if real else "circle-open"
+        figure.add_scatter(**_interval(shown, interval, place, hues[loss], symbol, said))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     better = "right" if verdict.higher_is_better else "left"
     title = wrapped(f"− {verdict.baseline}, test {verdict.unit}", TITLE)
-    figure.update_xaxes(title=f"{title}<br>{better} is better")
+    figure.update_xaxes(title=f"{title}<br>{better} is better", range=shown.range)
     return _rows(figure, order)
 
 
-def _bars(mean: float, low: float, high: float, colour: str) -> dict[str, Any] | None:
-    if not np.isfinite(low):
-        return None
-    return {"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "color": colour}
+def _dots(shown: Axis, values: pd.Series) -> dict[str, Any]:
+    """Faint where many lie beside each other, plain where one lies beyond the axis."""
+    far = shown.outside(values) != 0
+    return {
+        "size": np.where(far, 9, 6),
+        "opacity": np.where(far, 1, 0.55),
+        "symbol": shown.symbols(values, "circle"),
+    }
+
+
+def _interval(shown: Axis, interval: Sequence[float], y: float, colour: str, symbol: str, said: str) -> dict[str, Any]:
+    """A middle with its interval, of which an end that lies beyond the axis is a triangle at its edge."""
+    middle, low, high = interval
+    x = [middle, *(end for end in (low, high) if shown.outside(end))]
+    none = [0] * (len(x) - 1)
+    left, right = (abs(shown.place(end) - middle) if np.isfinite(end) else 0 for end in (low, high))
+    bars = {"type": "data", "symmetric": False, "array": [right, *none], "arrayminus": [left, *none], "color": colour}
+    return {
+        "x": shown.place(x),
+        "y": [y] * len(x),
+        "error_x": bars if np.isfinite(low) else None,
+        "mode": "markers",
+        "marker": {"color": colour, "size": 10, "symbol": shown.symbols(x, symbol)},
+        "cliponaxis": False,
+        "hovertext": said,
+        "hoverinfo": "text",
+        "showlegend": False,
+    }
 
 
 def _rows(figure: go.Figure, order: Sequence[str]) -> go.Figure:

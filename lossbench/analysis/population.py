@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from lossbench.analysis import errors
 
 CAUTIOUS = ("fixed", "resplit", "folds", "fresh")  # which of several tags decides: the first, which claims the least
 OF = {
@@ -51,6 +54,19 @@ class Population:
     def test(self) -> str:
         """What differences are tested by."""
         return CORRECTED if self.overlap is not None else CROSSED if self.left_out is not None else SIGN_FLIPS
+
+    def widened(self, values: pd.Series[float], left_out: pd.Series[Any]) -> float:
+        """How much wider the interval of a mean over seeds is than if they were independent.
+
+        `left_out` has what these values are with each part of the test examples left out, where a record says.
+        """
+        n, spread = len(values), float(values.std(ddof=1))
+        if self.overlap is not None:
+            return float(np.sqrt(1 + n * self.overlap))
+        parts = [told for told in left_out if told]
+        if self.variation != "fixed" or n < 2 or not spread or len(parts) != n or len(set(map(len, parts))) > 1:
+            return 1.0
+        return errors.crossed(values.to_numpy(float), np.array(parts, dtype=float)).error / (spread / np.sqrt(n))
 
     @property
     def limited(self) -> bool:

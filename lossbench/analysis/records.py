@@ -16,7 +16,7 @@ from lossbench.analysis.labels import datasets, labels, seeds
 from lossbench.analysis.looks import Look
 from lossbench.analysis.short import short
 from lossbench.analysis.tuning.searches import BLAMED, Search, told
-from lossbench.core import BadInput
+from lossbench.core import ANY, BadInput, Range
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +31,7 @@ FAILED = BLAMED  # what a loss is to blame for; killed and error are others' doi
 ARMS = ("tuned", "", "untuned", "matched")  # what a verdict is on: the first of them that a dataset has
 
 Yardsticks = list[tuple[str, str, str]]
+Ranges = Mapping[str, Range]
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Records:
 
     `runs` has a row a run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
     colour, objective (the primary yardstick on validation at the selected step), yardsticks (name, arrow, unit; the
-    primary first), data, weights (hash of the initial ones), code, source, error, remarks, step (at which it
-    diverged), repeated, and its last metrics under their names. `label` is the loss and whatever else was varied for
-    it, which is `setting`; runs whose data were set differently are on different datasets.
+    primary first), ranges (of the yardsticks, by name; none in older records), data, weights (hash of the initial
+    ones), code, source, error, remarks, step (at which it diverged), repeated, and its last metrics under their names.
+    `label` is the loss and whatever else was varied for it, which is `setting`; runs whose data were set differently
+    are on different datasets.
     `arm` is how a run of a tuned comparison came to its settings (tuned, untuned, matched; none elsewhere), `study` the
     search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are what was
     typed, the oldest first; `searches` what was told of the search of each study, `looks` at how many seeds of each
@@ -64,6 +66,10 @@ class Records:
     @property
     def yardsticks(self) -> Yardsticks:
         return next(filter(None, self.runs["yardsticks"]), []) if len(self.runs) else []
+
+    @property
+    def ranges(self) -> Ranges:
+        return next(filter(None, self.runs["ranges"]), {}) if len(self.runs) else {}
 
     def by_dataset(self) -> Iterator[tuple[str, Records]]:
         if len(self.runs):
@@ -195,6 +201,7 @@ def row(run: Run) -> dict[str, Any]:
         "outcome": tags.get("lossbench.outcome", run.info.status.lower()),
         "colour": colour if re.fullmatch(r"#[0-9a-fA-F]{6}", colour) else GREY,  # in MLflow, anybody sets it
         "yardsticks": [tuple(entry) for entry in json.loads(tags.get("lossbench.yardsticks", "[]"))],
+        "ranges": {name: _range(*ends) for name, ends in json.loads(tags.get("lossbench.ranges", "{}")).items()},
         "objective": number(tags.get("lossbench.objective")),
         "step": number(tags.get("lossbench.diverged_step")),
         "best_step": number(tags.get("lossbench.best_step")),
@@ -214,6 +221,10 @@ def row(run: Run) -> dict[str, Any]:
         **{name: tags.get(name, run.data.params.get(name, "")) for name in NAMED},
         **run.data.metrics,
     }
+
+
+def _range(low: float | None, high: float | None) -> Range:
+    return ANY[0] if low is None else low, ANY[1] if high is None else high
 
 
 def number(text: str | None) -> float:

@@ -80,7 +80,7 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
         "table.csv": tables.csv(report.verdicts),
         "table.tex": tables.latex(report.verdicts),
         "differences.csv": tables.separated(_differences(report)),
-        "runs.csv": tables.separated(report.records.runs.drop(columns=["yardsticks", "probe", "remarks"])),
+        "runs.csv": tables.separated(report.records.runs.drop(columns=["yardsticks", "ranges", "probe", "remarks"])),
         **_tuned(report),
     }
     for name, text in files.items():

@@ -40,7 +40,8 @@ def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
         rows.append({"loss": loss, "value": value, "mean": test.mean()})
     if not rows:
         return pd.DataFrame(columns=["loss", "value", "mean", "low", "high"])
-    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM))
+    ranges = dict.fromkeys(known, verdict.range)
+    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges)
     return pd.DataFrame(rows).merge(limits, left_on=["loss", "value"], right_index=True)
 
 

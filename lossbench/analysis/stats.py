@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lossbench.analysis import errors
+from lossbench.analysis.scales import Floats, Scale
+from lossbench.core import ANY, Range
 
 ALPHA = 0.05
 PAIRS = 6  # fewer cannot reach it, whatever the data: of the sign flips of five, the rarest has p = 2/2⁵ = .0625
@@ -22,6 +24,7 @@ POWER = 0.8
 EXACT = 14  # seeds up to which all 2^n sign flips are tried; beyond, as many are drawn
 RESAMPLES = 9999
 DEGENERATE = 0.01  # of the resamples may have no spread
+FARTHEST = 1.5  # times Student's reach: how far resamples may carry an interval
 ROUNDING = 1e-9  # ties of exact arithmetic that float sums break, relative
 COLUMNS = [
     *("a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal"),
@@ -43,39 +46,71 @@ def _check(right: bool, values: pd.DataFrame) -> pd.DataFrame:
     return values
 
 
-def intervals(values: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """95 % interval of each column's mean by the studentised bootstrap over rows: its `low` and `high`, by column.
+def intervals(
+    values: pd.DataFrame,
+    rng: np.random.Generator,
+    ranges: Mapping[Any, Range] | None = None,
+    *,
+    widen: Mapping[Any, float] | None = None,
+) -> pd.DataFrame:
+    """95 % interval of each column's mean over its rows, within the column's range: its `low` and `high`, by column.
 
-    [m − t*(.975)·s/√n,  m − t*(.025)·s/√n],  t* = (m* − m)/(s*/√n) over resamples of the n known values
+    g⁻¹(g(m) ∓ t·g′(m)·e),  e = s/√n,  t Student's quantile; where they lie farther out, but not beyond m ∓ 1.5·t·e,
+    g⁻¹(g(m) − t*·g′(m)·e),  t* quantiles of (g(m*) − g(m))/(g′(m*)·e*) over resamples: the studentised bootstrap
 
-    Student's interval where more than one resample in a hundred is of one value only and has no s*. Missing for fewer
-    than six values. Of six or seven, one outlier stretches it far: Student's would be shorter, and hold the mean of
-    exponential values with 89 % where this one has 93 %. The plain percentile bootstrap is too narrow even for ten.
-    Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5.
+    g is the logit between the ends of a range, the logarithm of the distance to its only end, the value itself where
+    there is none (see Scale). `ranges` has a range a column, any number where it names none; a value outside widens it.
+    `widen` is a factor on e, by column, of seeds that share their data. Missing for fewer than six values; without
+    width where all are one value.
+
+    Measured for 5 to 20 values: it holds the mean of normal and mid-range Beta values with 95 to 97 %, of Beta(38, 2)
+    and of exponential values above 0 with 94 to 96 %, of Beta(9, .5) and of exponential values far from any end with
+    92 to 95 % (of five with 92.4 %), of log-normal ones (σ = 1) with 88 to 92 % only. Student's interval on the values'
+    own scale has 84 % for five of Beta(9, .5). The bootstrap without its bound is carried off by one outlier among six;
+    the percentile bootstrap is too narrow even for ten. A failure too rare to be among the seeds is in no interval.
+    Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5 and 12.6.
     """
-    from scipy.special import stdtrit
-
     _check(values.index.name == "seed", values)
     found = pd.DataFrame(np.nan, index=values.columns, columns=["low", "high"])
     counts = values.notna().sum()
     for n in sorted(n for n in set(counts) if n >= PAIRS):
         columns = counts.index[counts == n]
         known = np.stack([values[column].dropna().to_numpy(float) for column in columns], axis=1)  # [seed, column]
-        mean, spread = known.mean(0), known.std(0, ddof=1)
-        spread = np.where(spread > ROUNDING * np.abs(mean), spread, 0)
-        z = (known - mean) / np.where(spread > 0, spread, 1)
-        weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-        drawn = weights @ z
-        variance = (weights @ np.square(z) - np.square(drawn)) * n / (n - 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.where(variance > ROUNDING, drawn / np.sqrt(variance), np.nan)  # nan: one value, drawn n times
-        t[:, spread == 0] = 0
-        high, low = np.nanquantile(t, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
-        student = stdtrit(n - 1, 1 - ALPHA / 2) / np.sqrt(n)
-        few = np.isnan(t).mean(0) > DEGENERATE
-        low, high = np.where(few, student, low), np.where(few, -student, high)
-        found.loc[columns] = np.stack([mean - low * spread, mean - high * spread], axis=1)
+        low, high = np.array([(ranges or {}).get(column, ANY) for column in columns]).T
+        scale = Scale(np.minimum(low, known.min(0)), np.maximum(high, known.max(0)))
+        factors = np.array([(widen or {}).get(column, 1.0) for column in columns])
+        found.loc[columns] = _ends(known, scale, factors, rng).T
     return found
+
+
+def _ends(known: Floats, scale: Scale, widen: Floats, rng: np.random.Generator) -> Floats:
+    """The ends [2, column] of the intervals of the means of values [seed, column]."""
+    from scipy.special import stdtrit
+
+    n, mean, spread = len(known), known.mean(0).clip(scale.low, scale.high), known.std(0, ddof=1)
+    spread = np.where(spread > ROUNDING * np.abs(mean), spread, 0)
+    error, student = widen * spread / np.sqrt(n), stdtrit(n - 1, 1 - ALPHA / 2)
+    with np.errstate(all="ignore"):  # a mean at the end of its range has no slope
+        middle, steep = scale(mean), scale.slope(mean) * error
+        at_high, at_low = (scale.back(middle - t * steep) for t in _studentised(known, mean, spread, scale, rng))
+        low = np.fmin(scale.back(middle - student * steep), np.maximum(at_low, mean - FARTHEST * student * error))
+        high = np.fmax(scale.back(middle + student * steep), np.minimum(at_high, mean + FARTHEST * student * error))
+    return np.where(spread > 0, [low, high], mean)
+
+
+def _studentised(known: Floats, mean: Floats, spread: Floats, scale: Scale, rng: np.random.Generator) -> Floats:
+    """The quantiles [2, column] of t* of `intervals`; missing where too many resamples are of one value only."""
+    n = len(known)
+    z = (known - mean) / np.where(spread > 0, spread, 1)
+    weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    drawn = weights @ z
+    variance = (weights @ np.square(z) - np.square(drawn)) * n / (n - 1)
+    means = mean + spread * drawn
+    t = (scale(means) - scale(mean)) / (scale.slope(means) * spread * np.sqrt(variance / n))
+    t = np.where((variance > ROUNDING) & np.isfinite(t), t, np.nan)  # nan: one value, drawn n times
+    t[:, spread == 0] = 0
+    few = np.isnan(t).mean(0) > DEGENERATE
+    return np.where(few, np.nan, np.nanquantile(np.where(few, 0, t), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
 
 
 def flips(seeds: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -179,6 +214,12 @@ def _flipped(
     if tested.any():
         found["p"][tested], found["p_all"][tested] = sign_flip(np.nan_to_num(by_seed[:, tested]), signs)
     return found | {"detectable": [detectable(d[~np.isnan(d)], tests) for d in by_seed.T]}
+
+
+def within(table: pd.DataFrame, ends: Range) -> pd.DataFrame:
+    """`differences` whose intervals stay in what two values of a metric of this range can differ by."""
+    most = ends[1] - ends[0]
+    return table.assign(low=table["low"].clip(-most, most), high=table["high"].clip(-most, most))
 
 
 def _by_error(

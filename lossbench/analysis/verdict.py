@@ -13,8 +13,8 @@ import pandas as pd
 from lossbench.analysis import fairness, looks, stats
 from lossbench.analysis.looks import Look
 from lossbench.analysis.population import Population, population
-from lossbench.analysis.records import FAILED, Records, Yardsticks
-from lossbench.core import BadInput
+from lossbench.analysis.records import FAILED, Ranges, Records, Yardsticks
+from lossbench.core import ANY, BadInput, Range
 
 FINISHED = "finished"
 COSTS = {"time/step_ms": "ms a step", "time/train_s": "training, s", "memory/peak_mb": "peak memory, MB"}
@@ -39,6 +39,7 @@ class Verdict:
     dataset: str
     runs: pd.DataFrame
     yardsticks: Yardsticks
+    ranges: Ranges
     yardstick: tuple[str, str, str]
     baseline: str
     chosen: dict[str, str]
@@ -60,6 +61,11 @@ class Verdict:
     @property
     def higher_is_better(self) -> bool:
         return self.yardstick[1] == "↑"
+
+    @property
+    def range(self) -> Range:
+        """Of the yardstick."""
+        return self.ranges.get(self.yardstick[0], ANY)
 
     @property
     def decided(self) -> bool:
@@ -153,19 +159,20 @@ def judge(
     looked = looked or records.looks.get(dataset, ())
     differences = looks.differences(values, looked, compare) if looked else compare(values)
     ranked = stats.differences(ranks, np.random.default_rng(STREAM), higher_is_better=False, overlap=varied.overlap)
-    best = _best(values, differences, higher)
+    best = _best(values, differences, higher, bool(looked))
     return Verdict(
         dataset,
         entered,
         records.yardsticks,
+        records.ranges,
         yardstick,
         baseline,
         chosen,
         values,
         failed,
         ranks,
-        _board(entered, "contender", records.yardsticks, yardstick, ranks),
-        _board(runs, "label", records.yardsticks, yardstick, None),
+        _board(entered, "contender", records, yardstick, ranks, varied),
+        _board(runs, "label", records, yardstick, None, varied),
         differences,
         ranked,
         fairness.paired(records),
@@ -178,8 +185,10 @@ def judge(
     )
 
 
-def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool) -> list[str]:
-    """`stats.not_distinguishable` among the losses that went on to the last seed; then those that left as equals."""
+def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool, looked: bool) -> list[str]:
+    """`stats.not_distinguishable`; where losses left early, among those that stayed, then those that left as equals."""
+    if not looked or not values.notna().any(axis=None):
+        return stats.not_distinguishable(values, differences, higher_is_better=higher)
     lasting = [loss for loss in values.columns if values[loss].notna().any() and _last(values[loss]) == _last(values)]
     best = stats.not_distinguishable(values[lasting], differences, higher_is_better=higher)
     if not best:
@@ -252,13 +261,18 @@ def _marks(runs: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
 
 
 def _board(
-    runs: pd.DataFrame, by: str, yardsticks: Yardsticks, yardstick: tuple[str, str, str], ranks: pd.DataFrame | None
+    runs: pd.DataFrame,
+    by: str,
+    records: Records,
+    yardstick: tuple[str, str, str],
+    ranks: pd.DataFrame | None,
+    varied: Population,
 ) -> pd.DataFrame:
     """A row a contender: loss, setting, colour, counts of outcomes, and each yardstick and cost, best mean first.
 
     Of a yardstick: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
     """
-    rows, known = [], {}
+    rows, known, widen, yardsticks = [], {}, {}, records.yardsticks
     for loss, group in runs.groupby(by, sort=False):
         done = group[group["outcome"] == FINISHED]
         outcomes = group["outcome"].value_counts()
@@ -276,10 +290,14 @@ def _board(
             values = done.get(f"test/{name}", pd.Series(dtype=float)).dropna().reset_index(drop=True)
             row |= {name: values.mean(), f"{name} sd": values.std(ddof=1), f"{name} n": len(values)}
             known[loss, name] = values
+            widen[loss, name] = varied.widened(values, done["left_out"].map(lambda told, of=name: told.get(of)))
         for metric, title in COSTS.items():
             row[title] = done[metric].median() if metric in done else np.nan
         rows.append({**row, "own parameters": group["parameters"].max()})
-    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM))
+    ranges = {(loss, name): records.ranges.get(name, ANY) for loss, name in known}
+    limits = stats.intervals(
+        pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges, widen=widen
+    )
     for row in rows:
         for name, _, _ in yardsticks:
             row[f"{name} low"], row[f"{name} high"] = limits.loc[(row["loss"], name)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossbench.coding import Code
-from lossbench.core import BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance
 
 AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated: what bounds memory
@@ -42,14 +42,19 @@ class Autoencoder:
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
         return (
-            Yardstick(
+            Yardstick(  # estimated, so that nothing keeps it above 0
                 "nll", f"negative log-likelihood, importance-weighted by {self.importance} samples", False, "nats"
             ),
-            Yardstick("elbo", "evidence lower bound", True, "nats"),
-            Yardstick("kl", "divergence of the codes from the prior", False, "nats"),
-            Yardstick("active_units", "latent units whose mean varies over the data", True),
-            Yardstick("reconstruction_mse", "mean squared error of a pixel decoded from the mean", False),
-            Yardstick("fid_cnn", "Fréchet distance of samples from the prior, features of a small network", False),
+            Yardstick("elbo", "evidence lower bound", True, "nats", range=(-math.inf, 0.0)),
+            Yardstick("kl", "divergence of the codes from the prior", False, "nats", range=POSITIVE),
+            Yardstick("active_units", "latent units whose mean varies over the data", True, range=POSITIVE),
+            Yardstick("reconstruction_mse", "mean squared error of a pixel decoded from the mean", False, range=SHARE),
+            Yardstick(
+                "fid_cnn",
+                "Fréchet distance of samples from the prior, features of a small network",
+                False,
+                range=POSITIVE,
+            ),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:

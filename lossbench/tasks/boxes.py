@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, Facts, Noise, Pictures, Seen, Split, Yardstick
 from lossbench.metrics.overlap import paired_iou
 from lossbench.offsets import CROP, decode
 
@@ -29,10 +29,15 @@ class Boxes:
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
         return (
-            Yardstick("iou", "intersection over union, mean of the boxes", True),
-            *(Yardstick(_success(t), f"share of boxes with an IoU of {t:g} at least", True) for t in SUCCESSES),
-            Yardstick("center_error", "distance of the centres, mean of the boxes", False, "crop sides"),
-            Yardstick("size_error", "|log| of predicted to true side, mean of both sides", False),
+            Yardstick("iou", "intersection over union, mean of the boxes", True, range=SHARE),
+            *(
+                Yardstick(_success(t), f"share of boxes with an IoU of {t:g} at least", True, range=SHARE)
+                for t in SUCCESSES
+            ),
+            Yardstick(
+                "center_error", "distance of the centres, mean of the boxes", False, "crop sides", range=POSITIVE
+            ),
+            Yardstick("size_error", "|log| of predicted to true side, mean of both sides", False, range=POSITIVE),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, Facts, Noise, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
 
-NLL = Yardstick("nll", "negative log-likelihood, nats", False)
-BRIER = Yardstick("brier", "Brier score", False)
-ECE = Yardstick("ece", "expected calibration error, 15 bins", False)
+NLL = Yardstick("nll", "negative log-likelihood, nats", False, range=POSITIVE)
+BRIER = Yardstick("brier", "Brier score", False, range=SHARE)
+ECE = Yardstick("ece", "expected calibration error, 15 bins", False, range=SHARE)
 TEMPERED = (
-    Yardstick("nll_tempered", "the same after temperature", False),
-    Yardstick("ece_tempered", "the same after temperature", False),
+    Yardstick("nll_tempered", "the same after temperature", False, range=POSITIVE),
+    Yardstick("ece_tempered", "the same after temperature", False, range=SHARE),
 )
-ACCURACY = Yardstick("accuracy", "share of right answers", True)
-MACRO_F1 = Yardstick("macro_f1", "mean F1 of the classes", True)
-BALANCED = Yardstick("balanced_accuracy", "mean recall of the classes", True)
+ACCURACY = Yardstick("accuracy", "share of right answers", True, range=SHARE)
+MACRO_F1 = Yardstick("macro_f1", "mean F1 of the classes", True, range=SHARE)
+BALANCED = Yardstick("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Binary:
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
         return (
-            Yardstick("auprc", "area under precision–recall (average precision)", True),
-            Yardstick("auroc", "area under the ROC curve", True),
-            Yardstick("f1", "F1 at probability .5", True),
-            Yardstick("f1_tuned", "F1 at the threshold tuned on validation", True),
+            Yardstick("auprc", "area under precision–recall (average precision)", True, range=SHARE),
+            Yardstick("auroc", "area under the ROC curve", True, range=SHARE),
+            Yardstick("f1", "F1 at probability .5", True, range=SHARE),
+            Yardstick("f1_tuned", "F1 at the threshold tuned on validation", True, range=SHARE),
             ACCURACY,
             MACRO_F1,
             BALANCED,
-            Yardstick("balanced_accuracy_tuned", "at the threshold tuned on validation", True),
+            Yardstick("balanced_accuracy_tuned", "at the threshold tuned on validation", True, range=SHARE),
             NLL,
             BRIER,
             ECE,
@@ -121,10 +121,10 @@ class Multiclass:
             ACCURACY,
             MACRO_F1,
             BALANCED,
-            Yardstick("auprc", "area under precision–recall, mean of one against the rest", True),
-            Yardstick("auroc", "area under the ROC curve, mean of one against the rest", True),
+            Yardstick("auprc", "area under precision–recall, mean of one against the rest", True, range=SHARE),
+            Yardstick("auroc", "area under the ROC curve, mean of one against the rest", True, range=SHARE),
             NLL,
-            BRIER,
+            replace(BRIER, range=(0.0, 2.0)),  # a sum over the classes
             ECE,
             *TEMPERED,
         )

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Parts, Pictures, Seen, Split, Yardstick, demand
+from lossbench.core import SHARE, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick, demand
 from lossbench.metrics import retrieval
 from lossbench.tasks.embedding_views import DRAWS, seen_anew
 
@@ -35,14 +35,24 @@ class Embedding:
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
         return (
-            Yardstick("map_at_r", "mean average precision among the R nearest, R others of the identity", True),
-            Yardstick("recall_at_1", "share whose nearest other is the same identity", True),
-            Yardstick("r_precision", "share of the R nearest that are the same identity", True),
-            Yardstick("auc", "verification: area under the ROC curve over pairs", True),
-            Yardstick("eer", "verification: false accepts where they equal false rejects", False),
-            Yardstick("tar_at_far", "verification: true accepts at 1 % false accepts", True),
-            Yardstick("active_triplets", "share of all triplets closer than a margin of .05 in 1 − cos", False),
-            Yardstick("spread", "mean 1 − cos between identities: 0 is one place for all", True, collapse=COLLAPSED),
+            Yardstick(
+                "map_at_r", "mean average precision among the R nearest, R others of the identity", True, range=SHARE
+            ),
+            Yardstick("recall_at_1", "share whose nearest other is the same identity", True, range=SHARE),
+            Yardstick("r_precision", "share of the R nearest that are the same identity", True, range=SHARE),
+            Yardstick("auc", "verification: area under the ROC curve over pairs", True, range=SHARE),
+            Yardstick("eer", "verification: false accepts where they equal false rejects", False, range=SHARE),
+            Yardstick("tar_at_far", "verification: true accepts at 1 % false accepts", True, range=SHARE),
+            Yardstick(
+                "active_triplets", "share of all triplets closer than a margin of .05 in 1 − cos", False, range=SHARE
+            ),
+            Yardstick(
+                "spread",
+                "mean 1 − cos between identities: 0 is one place for all",
+                True,
+                collapse=COLLAPSED,
+                range=(0.0, 2.0),
+            ),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:

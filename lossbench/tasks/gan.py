@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread
 
 FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
 NEAR = 3.0  # deviations of a mode within which a point is of that mode
 COLLAPSED = 0.1  # spread, at which samples are all but one
 KERNEL = 2.0  # deviations: the width of Parzen's windows
-
-MODES = Yardstick("modes", "modes that get at least a tenth of their fair share of samples", True)
 
 
 @dataclass(frozen=True)
@@ -43,23 +42,40 @@ class Gan:
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
         spread = Yardstick(
-            "spread", "mean distance between samples, relative to real examples", True, collapse=COLLAPSED
+            "spread",
+            "mean distance between samples, relative to real examples",
+            True,
+            collapse=COLLAPSED,
+            range=POSITIVE,
         )
-        precision = Yardstick("precision", "share of samples within reach of a real example", True)
-        recall = Yardstick("recall", "share of real examples within reach of a sample", True)
-        if self.facts.modes:
+        precision = Yardstick("precision", "share of samples within reach of a real example", True, range=SHARE)
+        recall = Yardstick("recall", "share of real examples within reach of a sample", True, range=SHARE)
+        known = self.facts.modes
+        modes = Yardstick(
+            "modes",
+            "modes that get at least a tenth of their fair share of samples",
+            True,
+            range=(0.0, len(known or self.facts.classes)),
+        )
+        if known:
+            least = len(known[0]) * math.log(KERNEL * self.facts.scale * math.sqrt(2 * math.pi))  # all at one point
             return (
-                Yardstick("parzen_nll", "negative log-likelihood of real points around the samples, nats", False),
-                MODES,
-                Yardstick("near_modes", "share of samples within three deviations of a mode", True),
+                Yardstick(
+                    "parzen_nll",
+                    "negative log-likelihood of real points around the samples, nats",
+                    False,
+                    range=(least, math.inf),
+                ),
+                modes,
+                Yardstick("near_modes", "share of samples within three deviations of a mode", True, range=SHARE),
                 spread,
                 precision,
                 recall,
             )
         return (
-            Yardstick("fid_cnn", "Fréchet distance, features of a small network", False),
+            Yardstick("fid_cnn", "Fréchet distance, features of a small network", False, range=POSITIVE),
             Yardstick("kid_cnn", "kernel distance (cubic, unbiased), features of a small network", False),
-            MODES,
+            modes,
             spread,
             precision,
             recall,

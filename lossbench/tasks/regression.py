@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, Facts, Noise, Pictures, Seen, Split, Yardstick
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Regression:
     def yardsticks(self) -> tuple[Yardstick, ...]:
         unit = self.facts.unit
         return (
-            Yardstick("mae", "mean absolute error", False, unit),
-            Yardstick("rmse", "root mean squared error", False, unit),
-            Yardstick("median_ae", "median absolute error", False, unit),
-            Yardstick("r2", "share of variance explained", True),
+            Yardstick("mae", "mean absolute error", False, unit, range=POSITIVE),
+            Yardstick("rmse", "root mean squared error", False, unit, range=POSITIVE),
+            Yardstick("median_ae", "median absolute error", False, unit, range=POSITIVE),
+            Yardstick("r2", "share of variance explained", True, range=(-math.inf, 1.0)),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, Facts, Noise, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import expected_calibration_error
 from lossbench.metrics.masks import dice_score, hausdorff_95, intersection_over_union, small_object_recall
 
@@ -29,14 +30,23 @@ class Segmentation:
 
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
+        diagonal = math.hypot(*self.facts.targets[-2:])
         return (
-            Yardstick("iou", "intersection over union at probability .5, mean of the images", True),
-            Yardstick("iou_tuned", "the same at the threshold tuned on validation", True),
-            Yardstick("dice", "Dice at probability .5, mean of the images", True),
-            Yardstick("hd95", "95 % of the boundaries lie within, mean of the images with an object", False, "pixels"),
-            Yardstick("small_recall", "share of small objects found, mean of the images that have one", True),
-            Yardstick("nll", "negative log-likelihood of a pixel, nats", False),
-            Yardstick("ece", "expected calibration error of the pixels, 15 bins", False),
+            Yardstick("iou", "intersection over union at probability .5, mean of the images", True, range=SHARE),
+            Yardstick("iou_tuned", "the same at the threshold tuned on validation", True, range=SHARE),
+            Yardstick("dice", "Dice at probability .5, mean of the images", True, range=SHARE),
+            Yardstick(
+                "hd95",
+                "95 % of the boundaries lie within, mean of the images with an object",
+                False,
+                "pixels",
+                range=(0.0, diagonal),
+            ),
+            Yardstick(
+                "small_recall", "share of small objects found, mean of the images that have one", True, range=SHARE
+            ),
+            Yardstick("nll", "negative log-likelihood of a pixel, nats", False, range=POSITIVE),
+            Yardstick("ece", "expected calibration error of the pixels, 15 bins", False, range=SHARE),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:

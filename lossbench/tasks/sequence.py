@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Facts, Noise, Outputs, Parts, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, Facts, Noise, Outputs, Parts, Pictures, Seen, Split, Yardstick
 from lossbench.metrics import expected_calibration_error, temperature
 
 PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
@@ -31,13 +31,15 @@ class Sequence:
     @property
     def yardsticks(self) -> tuple[Yardstick, ...]:
         return (
-            Yardstick("exact_match", "share of answers without a fault", True),
-            Yardstick("edit_distance", "Levenshtein distance to the truth, as a share of the longer", False),
-            Yardstick("token_accuracy", "share of right symbols behind the right beginning", True),
-            Yardstick("nll", "negative log-likelihood of a symbol, nats", False),
-            Yardstick("ece", "expected calibration error of symbols, 15 bins", False),
-            Yardstick("nll_tempered", "the same after temperature", False),
-            Yardstick("ece_tempered", "the same after temperature", False),
+            Yardstick("exact_match", "share of answers without a fault", True, range=SHARE),
+            Yardstick(
+                "edit_distance", "Levenshtein distance to the truth, as a share of the longer", False, range=SHARE
+            ),
+            Yardstick("token_accuracy", "share of right symbols behind the right beginning", True, range=SHARE),
+            Yardstick("nll", "negative log-likelihood of a symbol, nats", False, range=POSITIVE),
+            Yardstick("ece", "expected calibration error of symbols, 15 bins", False, range=SHARE),
+            Yardstick("nll_tempered", "the same after temperature", False, range=POSITIVE),
+            Yardstick("ece_tempered", "the same after temperature", False, range=SHARE),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:

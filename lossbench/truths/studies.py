@@ -20,7 +20,7 @@ from lossbench import origin, tracking
 from lossbench.analysis import records, stats, verdict
 from lossbench.analysis.records import Records
 from lossbench.analysis.verdict import Verdict
-from lossbench.core import BadInput, cache_folder
+from lossbench.core import ANY, BadInput, Range, cache_folder
 from lossbench.truths.claims import number
 from lossbench.truths.verify import mark
 
@@ -65,12 +65,16 @@ class Evidence:
 
     def interval(self, metric: str, loss: str) -> tuple[float, float]:
         """Of the loss's own mean."""
-        low, high = stats.intervals(self.values(metric)[[loss]], rng()).loc[loss]
+        low, high = stats.intervals(self.values(metric)[[loss]], rng(), {loss: self._range(metric)}).loc[loss]
         return float(low), float(high)
 
     def differences(self, metric: str, losses: Sequence[str]) -> pd.DataFrame:
         """Of each of these losses to the others, paired by seed."""
-        return stats.differences(self.values(metric)[list(losses)], rng(), higher_is_better=True)
+        table = stats.differences(self.values(metric)[list(losses)], rng(), higher_is_better=True)
+        return stats.within(table, self._range(metric))
+
+    def _range(self, metric: str) -> Range:
+        return self.verdict.ranges.get(metric.rpartition("/")[2], ANY)
 
     def difference(self, metric: str, more: str, less: str) -> pd.Series:
         return self.differences(metric, [more, less]).iloc[0]

@@ -298,3 +298,15 @@ def test_drawn_flips_are_those_of_the_generator():
     pd.testing.assert_frame_equal(first, again)
     assert first.loc[("a", "b"), "p"] != other.loc[("a", "b"), "p"]
     assert first.loc[("a", "c"), "p"] == 1 / 2**14, "what was seen counts as one of the flips"
+
+
+def test_differences_stay_in_what_two_values_of_a_metric_can_differ_by():
+    values = table(np.column_stack([[0.99, 0.05, 0.98, 0.97, 0.96, 0.99], [0.1, 0.9, 0.0, 0.0, 0.02, 0.01]]))
+    found = stats.differences(values, np.random.default_rng(0), higher_is_better=True, overlap=0.5)
+    assert found["high"].item() > 1
+    ended = stats.within(found, (0.0, 1.0))
+    assert ended["high"].item() == 1
+    assert ended.drop(columns=["low", "high"]).equals(found.drop(columns=["low", "high"]))
+    assert ended["low"].equals(found["low"].clip(-1))
+    assert stats.within(found, (0.0, np.inf)).equals(found)
+    assert stats.within(stats.differences(values[["a"]], np.random.default_rng(0), higher_is_better=True), (0, 1)).empty

@@ -1,4 +1,4 @@
-"""Intervals of means against the recipe, and at their ends; test_rates.py says how often they hold."""
+"""Intervals of means against the recipe, in their range, and at its ends; test_rates.py says how often they hold."""
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ def bootstrap_t(known, draws, rng):
 
 @pytest.mark.parametrize("n", [6, 15])
 @pytest.mark.parametrize("draw", ["standard_normal", "standard_exponential"])
-def test_intervals_are_the_studentised_bootstrap(draw, n, monkeypatch):
+def test_intervals_are_students_or_where_it_reaches_farther_the_studentised_bootstrap(draw, n, monkeypatch):
     monkeypatch.setattr(stats, "RESAMPLES", 100_000)  # so that little is left to chance
     known = getattr(RANDOM(n), draw)(n)
-    low, high = bootstrap_t(known, 100_000, RANDOM(2))
+    mean, half = known.mean(), students(known)[1] - known.mean()
+    left, right = np.clip(np.abs(bootstrap_t(known, 100_000, RANDOM(2)) - mean), half, 1.5 * half)
     found = stats.intervals(table(known[:, None]), RANDOM(3)).loc["a"]
-    assert found["low"] == pytest.approx(low, abs=0.015 * (high - low))
-    assert found["high"] == pytest.approx(high, abs=0.015 * (high - low))
+    assert found["low"] == pytest.approx(mean - left, abs=0.015 * (left + right))
+    assert found["high"] == pytest.approx(mean + right, abs=0.015 * (left + right))
+    if draw == "standard_exponential":
+        assert half < right, "this case would not tell the bootstrap from Student's"
+
+
+def students(known, factor=1.0):
+    return student.interval(0.95, len(known) - 1, known.mean(), factor * known.std(ddof=1) / np.sqrt(len(known)))
 
 
 def test_many_seeds_have_the_interval_of_the_normal_distribution():
@@ -101,3 +108,81 @@ def test_fewer_than_six_values_have_no_interval():
     values[5:, 0], values[6:, 1] = np.nan, np.nan
     found = stats.intervals(table(values), RANDOM(0))
     assert list(found["low"].isna()) == list(found["high"].isna()) == [True, False, False]
+
+
+# within a range
+
+IOU, FEW_FAR = [0.97, 0.975, 0.96, 0.972, 0.968, 0.6], [2.1, 3.0, 2.5, 2.8, 2.2, 40.0]
+SHARE, POSITIVE, BELOW_ONE = (0.0, 1.0), (0.0, np.inf), (-np.inf, 1.0)
+
+
+def within(values, ends, **more):
+    values = np.reshape(np.asarray(values, float).T, (-1, np.shape(values)[0])).T
+    columns = table(values, list(range(values.shape[1])))
+    return stats.intervals(columns, RANDOM(0), dict.fromkeys(columns, ends), **more).to_numpy()
+
+
+@pytest.mark.parametrize(("values", "ends", "last"), [(IOU, SHARE, (0.55, 0.99)), (FEW_FAR, (0.0, 90.5), (1.0, 50.0))])
+def test_one_outlier_among_six_leaves_an_interval_that_can_be_believed(values, ends, last):
+    ((low, high),) = within(values, ends)
+    assert ends[0] < last[0] < low < np.mean(values) < high < last[1] < ends[1]
+    assert high > np.median(values) > low
+
+
+@pytest.mark.parametrize(
+    ("ends", "scale"),
+    [
+        (SHARE, (lambda x: np.log(x / (1 - x)), lambda z: 1 / (1 + np.exp(-z)), lambda x: 1 / (x * (1 - x)))),
+        (POSITIVE, (np.log, np.exp, lambda x: 1 / x)),
+        (BELOW_ONE, (lambda x: -np.log(1 - x), lambda z: 1 - np.exp(-z), lambda x: 1 / (1 - x))),
+    ],
+)
+def test_where_few_values_differ_it_is_students_on_the_scale_of_the_range(ends, scale):
+    values = np.array([0.9] * 5 + [0.8])
+    there, back, slope = scale
+    mean, half = values.mean(), students(values)[1] - values.mean()
+    expected = [back(there(mean) + sign * slope(mean) * half) for sign in (-1, 1)]
+    np.testing.assert_allclose(within(values, ends), [expected], rtol=1e-9)
+
+
+@pytest.mark.parametrize("ends", [SHARE, POSITIVE, BELOW_ONE, (-1.0, 3.0), (0.0, 90.5097)])
+def test_no_interval_leaves_the_range_of_its_metric(ends):
+    random = RANDOM(1)
+    low, high = (end if np.isfinite(end) else sign * 5 for end, sign in zip(ends, (-1, 1), strict=True))
+    for n in (6, 9, 20):
+        shape = 10 ** random.uniform(-2, 2, (2, 1, 60))
+        share = random.beta(*shape, (n, 60))
+        share[:, :20] = np.round(share[:, :20], 1)  # some at an end, some all alike
+        values = low + (high - low) * np.clip(share, 0, 1)
+        found = within(values, ends)
+        assert np.isfinite(found).all()
+        assert (found[:, 0] >= ends[0]).all()
+        assert (found[:, 1] <= ends[1]).all()
+        assert (found[:, 0] <= values.mean(0) + 1e-9).all()
+        assert (found[:, 1] >= values.mean(0) - 1e-9).all()
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_values_that_are_all_at_an_end_stay_there(end):
+    np.testing.assert_array_equal(within([end] * 6, SHARE), [[end, end]])
+
+
+def test_a_range_far_away_changes_nothing():
+    values = RANDOM(0).standard_exponential((9, 4))
+    np.testing.assert_allclose(within(values, (-1e7, 1e7)), within(values, (-np.inf, np.inf)), rtol=1e-4)
+
+
+def test_a_value_outside_of_what_its_metric_is_said_to_have_widens_the_range():
+    ((low, high),) = within([0.9, 0.95, 1.2, 0.8, 0.7, 0.91], SHARE)
+    assert low < 0.91 < high <= 1.2
+
+
+@pytest.mark.parametrize("ends", [SHARE, POSITIVE, (-np.inf, np.inf)])
+def test_a_wider_error_widens_both_ends_and_a_large_one_to_the_range(ends):
+    values = RANDOM(3).uniform(0.2, 0.9, (8, 5))
+    narrow, wide = within(values, ends), within(values, ends, widen=dict.fromkeys(range(5), 2.0))
+    assert (wide[:, 0] < narrow[:, 0]).all()
+    assert (wide[:, 1] > narrow[:, 1]).all()
+    if np.isinf(ends).all():
+        mean = values.mean(0)[:, None]
+        np.testing.assert_allclose(wide - mean, 2 * (narrow - mean))

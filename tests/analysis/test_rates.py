@@ -11,6 +11,7 @@ import pytest
 import scikit_posthocs
 from analysis.made import table
 from scipy.stats import bootstrap, rankdata
+from scipy.stats import t as student
 from statsmodels.stats.power import TTestPower
 
 from lossbench.analysis import stats
@@ -24,8 +25,9 @@ def errors_of(rate, n):
     return 4 * np.sqrt(rate * (1 - rate) / n)
 
 
-def covered(values, mean, rng):
-    found = stats.intervals(table(values, losses=list(range(values.shape[1]))), rng)
+def covered(values, mean, rng, ends=(-np.inf, np.inf)):
+    columns = table(values, losses=list(range(values.shape[1])))
+    found = stats.intervals(columns, rng, dict.fromkeys(columns, ends))
     return (found["low"] <= mean) & (mean <= found["high"])
 
 
@@ -140,6 +142,35 @@ def test_what_is_detectable_is_found_on_80_of_100(losses):
     rate = found_at(row["detectable"] / (values["a"] - values["b"]).std(ddof=1), losses)
     room = errors_of(0.8, COMPARISONS) + 0.02
     assert 0.8 - room <= rate <= 0.8 + room + (losses > 2) * 0.05
+
+
+IN_RANGE = {  # how values are drawn, their mean, their range, and how often the interval has to hold it
+    "near an end": (lambda rng, size: rng.beta(38, 2, size), 0.95, (0, 1), 0.945),
+    "at an end": (lambda rng, size: rng.beta(9, 0.5, size), 9 / 9.5, (0, 1), 0.92),
+    "shares of 100": (lambda rng, size: rng.binomial(100, 0.97, size) / 100, 0.97, (0, 1), 0.945),
+    "above 0": (lambda rng, size: rng.exponential(1, size), 1, (0, np.inf), 0.935),
+    "far from an end": (lambda rng, size: 5 + rng.exponential(1, size), 6, (0, np.inf), 0.92),
+}
+
+
+@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize("name", IN_RANGE)
+def test_intervals_in_a_range_hold_the_mean_as_often_as_they_say(name, n):
+    draw, mean, ends, rate = IN_RANGE[name]
+    rng = np.random.default_rng(n)
+    values = draw(rng, (n, COLUMNS))
+    held = covered(values, mean, rng, ends)
+    assert rate - errors_of(rate, COLUMNS) <= held.mean() <= 0.97 + errors_of(0.97, COLUMNS)
+
+
+def test_students_interval_holds_the_mean_of_values_at_an_end_too_seldom():
+    draw, mean, ends, rate = IN_RANGE["at an end"]
+    rng = np.random.default_rng(6)
+    values = draw(rng, (6, COLUMNS))
+    half = student.ppf(0.975, 5) * values.std(0, ddof=1) / np.sqrt(6)
+    plain = (np.abs(values.mean(0) - mean) <= half).mean()
+    assert plain < rate - errors_of(rate, COLUMNS)
+    assert covered(values, mean, rng, ends).mean() > plain + 0.05
 
 
 # losses over several datasets

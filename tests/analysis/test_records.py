@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -170,6 +171,14 @@ def test_yardsticks_are_those_of_the_first_run_and_none_without_runs(store):
     found = reading.read(store.client, "empty")
     assert found.yardsticks == []
     assert list(found.by_dataset()) == []
+
+
+def test_ranges_are_as_recorded_and_none_in_older_records():
+    told = {"lossbench.ranges": '{"error": [0, null], "score": [null, 1], "any": [null, null]}'}
+    found = records(Made("a", 0), Made("a", 1, tags=told))
+    assert found.ranges == {"error": (0, math.inf), "score": (-math.inf, 1), "any": (-math.inf, math.inf)}
+    assert records(Made("a", 0)).ranges == {}
+    assert found.only(found.runs[:0]).ranges == {}
 
 
 def test_each_dataset_has_its_own_runs_and_params():

@@ -305,3 +305,15 @@ def test_what_these_records_do_not_have_is_refused():
         judge(made, baseline="z")
     with pytest.raises(BadInput, match="toy name no yardsticks"):
         judge(records(Made("a", 0), yardsticks=[]))
+
+
+# ranges
+
+
+@pytest.mark.parametrize(("ends", "stays"), [("[0, 1]", True), ("[null, null]", False), (None, False)])
+def test_an_interval_stays_in_the_range_that_the_records_tell(ends, stays):
+    values = [0.99, 0.999, 0.998, 0.96, 1.0, 0.92]
+    tags = {} if ends is None else {"lossbench.ranges": f'{{"error": {ends}}}'}
+    found = judge(records(*(Made(loss, seed, v, tags=tags) for seed, v in enumerate(values) for loss in "ab")))
+    assert (line(found, "a")["error high"] <= 1) == stays
+    assert found.range == ((0, 1) if stays else (-np.inf, np.inf))

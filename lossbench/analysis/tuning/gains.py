@@ -136,7 +136,8 @@ def _gain(verdicts: dict[str, Verdict], loss: str) -> dict[str, Any]:
         columns[arm] = verdicts[arm].values[name]
     values = pd.DataFrame(columns).rename_axis(index="seed", columns="loss")
     higher = verdicts["tuned"].higher_is_better
-    found = stats.differences(values, np.random.default_rng(STREAM), higher_is_better=higher).iloc[0]
+    table = stats.differences(values, np.random.default_rng(STREAM), higher_is_better=higher)
+    found = stats.within(table, verdicts["tuned"].range).iloc[0]
     return {name: found[name] for name in COMPARED}
 
 
