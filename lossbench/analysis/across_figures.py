@@ -27,7 +27,7 @@ def critical_difference(ranking: Ranking, hues: Mapping[str, str]) -> go.Figure:
     """
     average, names = ranking.ranks["rank"], list(ranking.ranks.index)
     bars = _levels([(average[clique[0]], average[clique[-1]]) for clique in ranking.cliques], len(names))
-    labels = [f"{_broken(name)}  <b>{rank:.2f}</b> " for name, rank in average.items()]
+    labels = [f"{_broken(name)}  {rank:.2f} " for name, rank in average.items()]
     heights = [GAP + LINE * (1 + label.count("<br>")) for label in labels]
     band = TOP + BAR * (1 + max((level for *_, level in bars), default=-1))
     rows = [height / 2 - band - sum(heights[: place + 1]) for place, height in enumerate(heights)]

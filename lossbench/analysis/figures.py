@@ -92,7 +92,8 @@ def seeds(verdict: Verdict) -> go.Figure:
         interval = [board.loc[loss, f"{name}{what}"] for what in ("", " low", " high")]
         said = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
         figure.add_scatter(**_interval(shown, interval, place - DOTS, hues[loss], "diamond", said))
-    figure.update_xaxes(title=f"test {escape(verdict.unit)} {verdict.yardstick[1]}", range=shown.range)
+    title = wrapped(f"test {verdict.unit} {verdict.yardstick[1]}", TITLE)
+    figure.update_xaxes(title=title, range=shown.range)
     return _rows(figure, order)
 
 

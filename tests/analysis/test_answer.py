@@ -94,7 +94,7 @@ def test_losses_that_are_alike_are_named_together_with_what_would_have_been_foun
     told, found = said(a=list(rng.normal(0, 1, N)), b=list(rng.normal(0, 1, N)), c=list(rng.normal(0, 1, N)))
     order = list(found.leaderboard["loss"])
     assert told.startswith(
-        f"{order[0]}, {order[1]} and {order[2]} are indistinguishable by test error (10 paired seeds;"
+        f"{order[0]}, {order[1]} and {order[2]} are indistinguishable by test error on new data like these (10 paired seeds;"
     )
     largest = amount(found.differences["detectable"].max())
     assert f"a difference of {largest} would have been found with 80 % probability" in told
@@ -116,7 +116,10 @@ def test_the_best_is_named_with_how_much_worse_another_is():
     assert row["difference"] == pytest.approx(0.5, abs=0.02)
     width = row["high"] - row["low"]
     low, middle, high = (amount(row[end], width) for end in ("low", "difference", "high"))
-    assert told == f"a is best by test error; b is worse by {middle} mm [{low}, {high}], p = 0.002 (10 paired seeds)."
+    assert (
+        told
+        == f"a is best by test error on new data like these; b is worse by {middle} mm [{low}, {high}], p = 0.002 (10 paired seeds)."
+    )
     assert float(low) < float(middle) < float(high)
 
 
@@ -130,7 +133,7 @@ def test_amounts_are_positive_where_higher_is_better():
         yardsticks=[("error", "↑", "")],
     )
     told = sentence(judge(runs))
-    assert told.startswith("b is best by test error; a is worse by")
+    assert told.startswith("b is best by test error on new data like these; a is worse by")
     low, high = map(float, re.search(r"\[([\d.]+), ([\d.]+)\]", told).groups())
     assert low < worse(told)["a"] < high
     assert worse(told)["a"] == pytest.approx(0.5, abs=0.02)
@@ -138,7 +141,7 @@ def test_amounts_are_positive_where_higher_is_better():
 
 def test_several_best_are_named_before_those_that_are_worse():
     told, found = said(a=around(0, 1), b=around(0, 1), c=around(2, 3))
-    assert told.startswith("a and b are indistinguishable by test error; c is worse by")
+    assert told.startswith("a and b are indistinguishable by test error on new data like these; c is worse by")
     assert worse(told) == {"c": pytest.approx(2, abs=0.02)}
     assert "corrected for all 3 pairs, 10 paired seeds" in told
     assert f"p = {found.difference('a', 'c')['p_all']:.3f}" in told
@@ -158,7 +161,7 @@ def test_the_p_that_is_told_is_the_corrected_one():
 
 def test_three_worse_losses_are_told_and_the_others_counted():
     told, _ = said(**{loss: around(number, 1 + number) for number, loss in enumerate("abcdef")})
-    assert told.startswith("a is best by test error; b is worse by")
+    assert told.startswith("a is best by test error on new data like these; b is worse by")
     assert worse(told) == {
         "b": pytest.approx(1, abs=0.02),
         "c": pytest.approx(2, abs=0.02),
@@ -174,7 +177,9 @@ def test_not_being_told_from_the_best_is_no_equality():
     told, found = said(a=noisy, b=[1.0 + x for x in flat], c=[1.2 - x for x in flat])
     assert found.best == ["a", "b", "c"]
     assert found.difference("b", "c")["p_all"] <= stats.ALPHA
-    assert told.startswith("a has the best mean, and b and c cannot be told from it by test error")
+    assert told.startswith(
+        "a has the best mean, and b and c cannot be told from it by test error on new data like these"
+    )
     assert "indistinguishable" not in told
 
 
@@ -192,7 +197,7 @@ def test_ranking_failures_last_may_change_who_is_best():
     told, found = said(a=[None] * 4 + around(0, 1)[4:], b=around(1, 2))
     assert found.best == ["a"]
     assert found.best_ranked == ["a", "b"] or found.best_ranked == ["b", "a"]
-    assert told.startswith("a is best by test error")
+    assert told.startswith("a is best by test error on new data like these")
     assert worse(told) == {"b": pytest.approx(1, abs=0.02)}
     assert "a diverged on 4 of 10 seeds. With failures ranked last, a and b are best." in told
 
@@ -205,7 +210,7 @@ def test_a_killed_run_is_no_failure_of_its_loss():
 
 def test_losses_with_too_few_finished_runs_are_named():
     told, _ = said(a=around(0, 1), b=around(1, 2), c=[*around(2, 0.5)[:3], *[None] * 7])
-    assert told.startswith("a is best by test error; b is worse by")
+    assert told.startswith("a is best by test error on new data like these; b is worse by")
     assert "Too few finished runs to compare: c (3)." in told
     assert "c diverged on 7 of 10 seeds." in told
     assert "c is" not in told
@@ -231,13 +236,15 @@ def test_the_best_of_losses_that_share_no_seeds_with_it_is_not_called_the_best()
 
 def test_a_loss_that_wins_on_every_common_seed_is_not_called_worse():
     told, _ = said(a=[1.0 + x / 100 for x in range(6)] + [None] * 6, b=[0.5 + x / 100 for x in range(6)] + [5.0] * 6)
-    assert told.startswith("b is best by test error; a is worse by 0.5")
+    assert told.startswith("b is best by test error on new data like these; a is worse by 0.5")
     assert "a diverged on 6 of 12 seeds" in told
 
 
 def test_a_run_without_a_seed_does_not_end_the_report():
     made = [Made(loss, seed, value) for n, loss in enumerate("ab") for seed, value in enumerate(around(n, 1 + n))]
-    assert sentence(judge(records(*made, Made("a", "", 100.0)))).startswith("a is best by test error; b is worse by")
+    assert sentence(judge(records(*made, Made("a", "", 100.0)))).startswith(
+        "a is best by test error on new data like these; b is worse by"
+    )
 
 
 # numbers in words

@@ -20,7 +20,10 @@ def test_every_dataset_has_a_verdict_and_its_sentence(store):
     made = report.make(store.client, "test")
     assert [verdict.dataset for verdict in made.verdicts] == ["x", "y"]
     assert len(made.sentences) == 2
-    assert all(sentence.startswith("a is best by test error; b is worse by") for sentence in made.sentences)
+    assert all(
+        sentence.startswith("a is best by test error on new data like these; b is worse by")
+        for sentence in made.sentences
+    )
     assert all((verdict.runs["dataset"] == verdict.dataset).all() for verdict in made.verdicts)
 
 
