@@ -79,7 +79,7 @@ class Run:
         self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
         reach(self.uri)
-        self.key = settings.key(cfg)
+        self.key = settings.key(cfg, names.loss)
         self.kind = TRIAL if cfg.tuning.arm == TRIAL else "run"
         self.left = list(left)
         self.kept = self._checkpoint()

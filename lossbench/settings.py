@@ -197,12 +197,13 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in leaves(value, f"{prefix}.{key}".strip(".")).items()}
 
 
-def key(cfg: DictConfig) -> str:
+def key(cfg: DictConfig, loss: str = "") -> str:
     """A hash of what decides a run's numbers: the configuration without where it is recorded, and the user's own code.
 
-    Our code is named by its revision beside this; a foreign `_target_` by the bytes of its module.
+    And of what the loss is called: under two names it is compared with itself. Our code is named by its revision
+    beside this; a foreign `_target_` by the bytes of its module.
     """
-    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)}
+    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)} | {"loss": loss}
     if deciding.get("train.epochs") is not None:  # steps follow, once the data are there
         del deciding["train.steps"]
     for name in [name for name in deciding if name.endswith("_target_")]:

@@ -15,6 +15,7 @@ from lossbench.analysis.looks import Look
 from lossbench.analysis.verdict import Verdict
 from lossbench.core import BadInput
 from lossbench.overrides import key
+from lossbench.settings import Names
 from lossbench.sweeps import comparison
 
 FEWEST = looks.AT[0]
@@ -61,9 +62,11 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
 def _keys(returns: Sequence[JobReturn]) -> dict[tuple[str, ...], str]:
     """By a job's overrides without its seed, what one of its runs is recorded under."""
     return {
-        tuple(word for word in returned.overrides or [] if key(word) != "seed"): settings.key(returned.cfg)
+        tuple(word for word in returned.overrides or [] if key(word) != "seed"): settings.key(
+            returned.cfg, Names.of(returned.hydra_cfg.hydra).loss
+        )
         for returned in returns
-        if returned.cfg is not None
+        if returned.cfg is not None and returned.hydra_cfg is not None
     }
 
 

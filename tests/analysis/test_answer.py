@@ -94,7 +94,7 @@ def test_losses_that_are_alike_are_named_together_with_what_would_have_been_foun
     told, found = said(a=list(rng.normal(0, 1, N)), b=list(rng.normal(0, 1, N)), c=list(rng.normal(0, 1, N)))
     order = list(found.leaderboard["loss"])
     assert told.startswith(
-        f"{order[0]}, {order[1]} and {order[2]} are indistinguishable by test error on new data like these (10 paired seeds;"
+        f"{order[0]}, {order[1]} and {order[2]} are indistinguishable by test error on new data like these (10 paired"
     )
     largest = amount(found.differences["detectable"].max())
     assert f"a difference of {largest} would have been found with 80 % probability" in told
@@ -117,8 +117,8 @@ def test_the_best_is_named_with_how_much_worse_another_is():
     width = row["high"] - row["low"]
     low, middle, high = (amount(row[end], width) for end in ("low", "difference", "high"))
     assert (
-        told
-        == f"a is best by test error on new data like these; b is worse by {middle} mm [{low}, {high}], p = 0.002 (10 paired seeds)."
+        told == "a is best by test error on new data like these; "
+        f"b is worse by {middle} mm [{low}, {high}], p = 0.002 (10 paired seeds)."
     )
     assert float(low) < float(middle) < float(high)
 

@@ -17,7 +17,9 @@ from lossbench import terminal, tracking
 from lossbench.analysis import figures, report, stats, tables
 from lossbench.analysis.page import page
 
-NOTHING = r"nothing certain|was the only loss|there is nothing to rank|can be paired|no other loss shares|^Only \w has a result"
+NOTHING = (
+    "nothing certain|was the only loss|there is nothing to rank|can be paired|no other loss shares|Only . has a result"
+)
 BEST = r"^(.+?) (?:is best|are indistinguishable)|^(.+?) has the best mean, and (.+) cannot be told from it"
 HARD = np.random.default_rng(0).normal(0, 1, 10)
 
