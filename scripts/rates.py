@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lossbench.analysis import looks, stats
-from lossbench.analysis.population import Population
+from lossbench.analysis.population import Population, folded
 
 Floats = np.ndarray[Any, Any]
 SEEDS = 10
@@ -106,7 +106,7 @@ def folds(rng: np.random.Generator, rows: int, share: float, losses: int) -> tup
             order = rng.permutation(rows)
         test = order[seed % count :: count]
         pairs.append((test, np.setdiff1d(order, test)))
-    return _scored(one, pairs, losses), {"overlap": len(test) / (rows - len(test))}
+    return _scored(one, pairs, losses), {"overlap": folded(count, range(SEEDS))}
 
 
 def fixed(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:

@@ -171,7 +171,10 @@ def _budgets(records: Records) -> Iterator[Remark]:
             yield Remark("budget", text, False)
         if seeds.nunique() > 1:
             told = ", ".join(f"{loss} {count}" for loss, count in seeds.items())
-            yield Remark("budget", f"losses of {dataset} were run on different numbers of seeds ({told})", True)
+            looked = dataset in records.looks
+            why = ", since those that were decided left" if looked else ""
+            text = f"losses of {dataset} were run on different numbers of seeds ({told}){why}"
+            yield Remark("budget", text, not looked)
         if missing := int((runs["seed"] == "").sum()):
             yield Remark(
                 "budget", f"{missing} runs on {dataset} name no seed: they are counted and cannot be paired", True

@@ -87,7 +87,9 @@ def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Populatio
     assumed = variation == "resplit" and not any(runs["pool"])
     common: dict[str, Any] = {"variation": variation, "assumed": assumed, "mixed": told if len(told) > 1 else ()}
     if variation in ("resplit", "folds") and sizes:
-        return Population(overlap=max(map(_overlap, sizes)), examples=max(map(_pool, sizes)), **common)
+        numbers = [int(seed) for seed in like.index if seed.isdigit()]
+        overlaps = [folded(_folds(one), numbers) if variation == "folds" else _overlap(one) for one in sizes]
+        return Population(overlap=max(overlaps), examples=max(map(_pool, sizes)), **common)
     if variation == "fixed":
         tested = max((int(one["test"]) for one in sizes), default=0)
         return Population(left_out=_left_out(runs, metric, like), examples=tested, **common)
@@ -97,6 +99,25 @@ def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Populatio
 def _overlap(sizes: Mapping[str, int]) -> float:
     """Test examples ÷ all others that might have been: training and validation, or where some are kept, those."""
     return sizes["test"] / max(1, sizes["candidates"] - sizes["test"])
+
+
+def folded(folds: int, seeds: Sequence[int]) -> float:
+    """The overlap of seeds that test on folds in turn: ρ/(1 − ρ), where ρ·folds is the mean over pairs of seeds of
+
+    1 where they are of two rounds, whose test splits share a fold's share of the examples, as random ones do;
+    ½ where they are of one round, whose test splits share none, while their training splits share nearly all.
+
+    The ½ is a margin of safety: with 0, which is what test splits alone say, equal losses are called different in .043
+    to .053 of comparisons where training hardly varies, and more often where it does; with it in .017 to .042.
+    """
+    rounds = np.array([seed // folds for seed in seeds])
+    pairs = (rounds[:, None] != rounds)[np.triu_indices(len(rounds), 1)]
+    correlation = np.where(pairs, 1, 0.5).mean() / folds if len(pairs) else 1 / folds
+    return float(correlation / (1 - correlation))
+
+
+def _folds(sizes: Mapping[str, int]) -> int:
+    return max(2, round(sizes["candidates"] / sizes["test"]))
 
 
 def _pool(sizes: Mapping[str, int]) -> int:

@@ -11,7 +11,7 @@ from analysis.made import Made, records
 from scipy.stats import ttest_1samp
 
 from lossbench.analysis import advice, errors, fairness, stats
-from lossbench.analysis.population import Population
+from lossbench.analysis.population import Population, folded
 from lossbench.analysis.verdict import judge
 
 SIZES = json.dumps({"train": 60, "validation": 20, "test": 20, "candidates": 100})
@@ -46,6 +46,12 @@ def test_seeds_that_split_one_pool_are_compared_by_the_corrected_test():
 def test_a_pool_part_of_which_is_kept_for_tests_overlaps_more():
     kept = json.dumps({"train": 60, "validation": 20, "test": 20, "candidates": 30})
     assert judge(compared(SPLIT | {"lossbench.sizes": kept})).population.overlap == 20 / 10
+
+
+def test_folds_of_one_round_overlap_less_than_those_of_many_and_many_as_random_splits_do():
+    once, many = folded(5, range(5)), folded(5, range(500))
+    assert once == pytest.approx(0.1 / 0.9)
+    assert once < folded(5, range(10)) < many == pytest.approx(1 / 4, abs=0.002)
 
 
 def test_fresh_seeds_are_compared_by_sign_flips():
