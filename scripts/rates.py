@@ -211,8 +211,8 @@ def _stopped(values: pd.DataFrame, plan: list[looks.Look]) -> tuple[int, bool, l
         if not left:
             break
         going = [loss for loss in values.columns if loss in {best, *left}]
-    best_ones = [x for x in values.columns if not stats.worse(table, x, best, higher_is_better=False)] if best else []
-    return spent, bool((table["p_all"] <= stats.ALPHA).any()), best_ones
+    left = [x for x in values.columns if x == best or not stats.worse(table, x, best, higher_is_better=False)]
+    return spent, bool((table["p_all"] <= stats.ALPHA).any()), left
 
 
 def equal(args: argparse.Namespace, rows: int = 500) -> Iterator[dict[str, Any]]:

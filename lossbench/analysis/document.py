@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lossbench import __version__
+from lossbench.analysis.across import Across, across
 from lossbench.analysis.records import Yardsticks
 from lossbench.analysis.tuning import recipes
 from lossbench.analysis.tuning.gains import Tuning
@@ -39,6 +41,7 @@ def document(report: Report) -> dict[str, Any]:
         "lossbench": __version__,
         "commands": list(dict.fromkeys(records.commands)),
         "datasets": [_dataset(report, *pair) for pair in zip(report.verdicts, report.sentences, strict=True)],
+        "across": _across(across(report.verdicts)),
         "remarks": [{"about": one.about, "text": one.text, "concern": one.concern} for one in report.remarks],
     }
 
@@ -67,6 +70,23 @@ def _dataset(report: Report, verdict: Verdict, sentence: str) -> dict[str, Any]:
     }
     tuning = report.tunings.get(verdict.dataset)
     return found | ({"tuning": _tuning(tuning)} if tuning else {})
+
+
+def _across(found: Across | None) -> dict[str, Any] | None:
+    """What several datasets say together."""
+    if found is None:
+        return None
+    ranking, effects = found.ranking, found.effects
+    pairs = combinations(ranking.pairwise.columns, 2)
+    return {
+        "datasets": ranking.datasets,
+        "left_out": ranking.left_out,
+        "ranks": ranking.ranks.rename_axis("loss").reset_index().to_dict("records"),
+        "friedman": ranking.friedman,
+        "pairs": [{"a": a, "b": b, "p": ranking.pairwise.loc[a, b]} for a, b in pairs],
+        "baseline": effects and effects.baseline,
+        "effects": _named(effects.pooled) if effects else [],
+    }
 
 
 def _metric(yardstick: tuple[str, str, str]) -> dict[str, Any]:
