@@ -18,7 +18,7 @@ NAMES = ("a", "b")
 
 
 @truth(
-    number=11,
+    number=12,
     title="Equal losses on one data set",
     source="Nadeau and Bengio 2003; simulation",
 )

@@ -9,8 +9,9 @@ import torch
 from losses import wrong
 from truths import faults
 
+from lossbench.analysis import stats
 from lossbench.core import BadInput
-from lossbench.truths import TRUTHS, Losses, location
+from lossbench.truths import TRUTHS, Losses, location, sureness
 from lossbench.truths.claims import above, below, near
 from lossbench.truths.verify import chosen, examined
 
@@ -53,6 +54,13 @@ def test_a_wrong_loss_makes_its_truth_fail(name, stands_for, loss, start):
     failed = [finding.what for finding in outcome.findings if not finding.holds]
     assert failed
     assert all(what.startswith(start) for what in failed)
+
+
+def test_a_verdict_that_takes_splits_of_one_data_set_for_independent_fails(monkeypatch):
+    by_seed = stats.differences
+    monkeypatch.setattr(sureness, "SETS", 100)
+    monkeypatch.setattr(sureness.stats, "differences", lambda *args, overlap, **more: by_seed(*args, **more))
+    assert not examined(BY_NAME["same"]).holds
 
 
 def test_a_loss_that_is_not_robust_is_not_as_efficient_as_it_should_be(monkeypatch):
