@@ -178,7 +178,8 @@ def sequential(args: argparse.Namespace, most: int = 40) -> Iterator[dict[str, A
         for effect in (0.0, 0.3, 0.6, 1.2):
             rng = np.random.default_rng([args.seed, losses, int(10 * effect)])
             claims, runs, right, at_once = 0, [], 0, 0
-            for _ in range(args.repetitions):
+            n = args.repetitions * 2 // losses
+            for _ in range(n):
                 values = rng.standard_normal((most, losses)) / np.sqrt(2) + rng.standard_normal((most, 1))
                 values[:, 0] -= effect  # the first is best
                 spent, claim, best = _stopped(tabled(values), plan)
@@ -187,7 +188,6 @@ def sequential(args: argparse.Namespace, most: int = 40) -> Iterator[dict[str, A
                 right += best == ["a"]
                 fixed_ = stats.differences(tabled(values), rng, higher_is_better=False)
                 at_once += stats.not_distinguishable(tabled(values), fixed_, higher_is_better=False) == ["a"]
-            n = args.repetitions
             yield {
                 "losses": losses, "effect": effect, "any claim": claims / n, "first found best": right / n,
                 "of 40 at once": at_once / n, "runs of 40 a loss": float(np.mean(runs)) / (most * losses),
@@ -198,8 +198,13 @@ def _stopped(values: pd.DataFrame, plan: list[looks.Look]) -> tuple[int, bool, l
     """Runs spent, whether any claim was made, and who was left as best."""
     going, seen, spent, before = list(values.columns), values.mask(values.notna()), 0, 0
 
+    known: dict[int, pd.DataFrame] = {}  # what a look saw does not change later
+
     def compare(part: pd.DataFrame, alpha: float) -> pd.DataFrame:
-        return stats.differences(part, np.random.default_rng(0), higher_is_better=False, margin=0.1, alpha=alpha)
+        if len(part) not in known:
+            random = np.random.default_rng(0)
+            known[len(part)] = stats.differences(part, random, higher_is_better=False, margin=0.1, alpha=alpha)
+        return known[len(part)]
 
     for number, look in enumerate(plan):
         rows = values.index[before : look.seeds]
