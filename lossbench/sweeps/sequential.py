@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from lossbench import settings, terminal, tracking
+from lossbench import settings, terminal
 from lossbench.analysis import answer, looks, records, verdict
 from lossbench.analysis.looks import Look
 from lossbench.analysis.verdict import Verdict
@@ -76,13 +76,16 @@ def _look(
     """The jobs whose losses are undecided after so many seeds; what was seen is added to `taken` and recorded."""
     store, name = comparison.current()
     if not store.settled():
-        raise tracking.Away(f"{store.said_away()}; then the same command goes on")
+        comparison.conclude("KILLED")  # which says that the store is away
     found = _until(records.read(store.client, name), seeds)
     undecided: set[tuple[str, ...]] = set()
     by_key = {recorded: job for job, recorded in keys.items()}
     for dataset, part in found.by_dataset():
-        judged, level = _judged(part, seeds, most, taken.get(dataset, []))
-        left = _undecided(judged)
+        before = taken.get(dataset, [])
+        if before and not before[-1]["going"]:  # it was decided earlier
+            continue
+        judged, level = _judged(part, seeds, most, before)
+        left = _undecided(judged, before[-1]["going"] if before else list(judged.chosen))
         going = [loss for loss in judged.chosen if loss in left]
         taken.setdefault(dataset, []).append({"seeds": seeds, "level": level, "going": going})
         runs = part.runs.assign(contender=_contenders(part.runs, judged))
@@ -107,12 +110,12 @@ def _judged(part: records.Records, seeds: int, most: int, taken: Sequence[dict[s
     return verdict.judge(part, looked=looked), level
 
 
-def _undecided(judged: Verdict) -> set[str]:
-    """The losses that go on: those not decided against the best, and with them the best.
+def _undecided(judged: Verdict, going: Sequence[str]) -> set[str]:
+    """The losses that go on, of those that have so far: all that are not decided against the best, and the best.
 
     A loss that failed on every seed is decided.
     """
-    alive = [loss for loss in judged.values if judged.values[loss].notna().any()]
+    alive = [loss for loss in going if judged.values[loss].notna().any()]
     if not judged.best or len(alive) < 2:
         return set()
     best = judged.best[0]
