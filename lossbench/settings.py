@@ -124,8 +124,8 @@ class Names:
 def check_job(cfg: DictConfig, hydra: Any) -> Names:
     """`check` for a configuration that Hydra composed, of which replaced targets keep nothing; the names of the run."""
     overrides.replace(cfg, hydra.overrides.task)
-    same_data = not OmegaConf.is_interpolation(cfg.dataset, "seed")
-    names = replace(Names.of(hydra), same_data=same_data)
+    varied = "seed" in cfg.dataset.keys() and OmegaConf.is_interpolation(cfg.dataset, "seed")  # noqa: SIM118 resolves
+    names = replace(Names.of(hydra), same_data=not varied)
     _length(cfg, list(hydra.overrides.task))
     check(cfg, names)
     return names
