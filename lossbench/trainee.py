@@ -233,8 +233,8 @@ def _sampling(splits: Splits, same_data: bool) -> Sampling:
     told = splits.facts.sampling
     if same_data:
         told = replace(told, variation="fixed", candidates=0)
-    train, validation, test = (len(split) for split in (splits.train, splits.validation, splits.test))
-    if not told.train:
+    if not told.train:  # facts that nothing assembled; else no test split is looked at before its time
+        train, validation, test = (len(split) for split in (splits.train, splits.validation, splits.test))
         told = replace(told, train=train, validation=validation, test=test)
     whole = told.train + told.validation + told.test
     return replace(told, variation=told.variation or "resplit", candidates=told.candidates or whole)

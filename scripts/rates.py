@@ -159,7 +159,7 @@ def power(args: argparse.Namespace, rows: int = 500, share: float = 0.2) -> Iter
     """How often a real difference of so many standard errors of one split is found, and by fresh data of as many."""
     for name, draw in (("fresh", fresh), ("resplit", resplit), ("folds", folds), ("fixed", fixed)):
         row: dict[str, Any] = {"power of": name}
-        for effect in (0.25, 0.5, 1.0, 2.0):
+        for effect in (1.0, 2.0, 4.0, 8.0):
             rng, found = np.random.default_rng([args.seed, 9]), 0
             for _ in range(args.repetitions // 2):
                 values, fits = draw(rng, rows, share, 2)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossbench.core import KINDS, BadInput, Facts, Split, Splits
+from lossbench.core import KINDS, BadInput, Facts, Sampling, Split, Splits
 
 
 def assemble(
     train: Split, validation: Split, test: Split, *, more: dict[str, Split] | None = None, **facts: Any
 ) -> Splits:
-    """Splits with the facts that follow from the tensors: shapes, class counts of the training split, fingerprint."""
+    """Splits with the facts that follow from the tensors: shapes, sizes, class counts for training, fingerprint."""
     classes = facts.get("classes", ())
     labels = train.marks["label"] if train.targets is train.inputs and classes else train.targets
     counts = tuple(torch.bincount(labels.flatten().long(), minlength=len(classes)).tolist()) if classes else ()
     splits = (train, validation, test, *(more or {}).values())
+    sampling = facts.pop("sampling", Sampling())
+    if not sampling.train:
+        sampling = replace(sampling, train=len(train), validation=len(validation), test=len(test))
     return Splits(
         Facts(
             inputs=tuple(train.inputs.shape[1:]),
             targets=tuple(train.targets.shape[1:]),
             class_counts=counts,
+            sampling=sampling,
             fingerprint=fingerprint(*(tensor for split in splits for tensor in _distinct(split))),
             **facts,
         ),

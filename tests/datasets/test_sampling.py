@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.core import BadInput, Sampling
+from lossbench.core import BadInput
 from lossbench.datasets.faces import faces
 from lossbench.datasets.images import gan, vae
 from lossbench.datasets.mnist import mnist
@@ -101,7 +101,9 @@ def test_data_that_are_drawn_anew_are_fresh():
         gan(seed=0, source="ring"),
         translation(seed=0, train=30, validation=10, test=10),
     ):
-        assert made.facts.sampling == Sampling("fresh")
+        told = made.facts.sampling
+        assert (told.variation, told.pool) == ("fresh", "")
+        assert (told.train, told.validation, told.test) == tuple(map(len, (made.train, made.validation, made.test)))
 
 
 @pytest.mark.parametrize("make", [gan, translation], ids=["gan", "translation"])
