@@ -18,7 +18,7 @@ from lossbench.analysis import stats
 from lossbench.analysis.population import Population
 
 AT = (6, 10, 16, 25, 40)  # seeds, at which to look
-P = ("p", "p_holm", "p_all", "p_equal")
+P = ["p", "p_holm", "p_all", "p_equal"]
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,27 @@ def differences(
 ) -> pd.DataFrame:
     """`stats.differences` over all looks: the last one's, but p as if there had been one look.
 
-    `compare` gives them for the values of some seeds at a level. p: the smallest over the looks of p · 5 % / level, a
-    weighted Bonferroni correction. Intervals are the last look's, at its level. Seeds count from 0.
+    `compare` gives them for the values of some seeds at a level. p: the smallest of p · 5 % / level, a weighted
+    Bonferroni correction, over the looks at which the difference had the sign that it has at last. Intervals are the
+    last look's, at its level. Seeds count from 0.
     """
     numbers = pd.to_numeric(values.index.to_series(), errors="coerce").to_numpy()
-    found = pd.DataFrame()
-    smallest: dict[str, pd.Series[float]] = {}
+    seen: list[pd.DataFrame] = []
     for look in look_at:
         if not look.level or not (numbers < look.seeds).any():
             continue
         found = compare(values[numbers < look.seeds], look.level)
-        for name in P:
-            now = (found[name] * (stats.ALPHA / look.level)).clip(upper=1)
-            smallest[name] = np.fmin(smallest[name], now) if name in smallest else now
+        seen.append(found.assign(**(found[P] * (stats.ALPHA / look.level)).clip(upper=1)))
         if look.seeds >= numbers.max() + 1:
             break
-    return found.assign(**smallest) if len(found) else compare(values, stats.ALPHA).assign(**dict.fromkeys(P, np.nan))
+    if not seen:
+        return compare(values, stats.ALPHA).assign(**dict.fromkeys(P, np.nan))
+    last = seen[-1]
+    side = np.sign(last["difference"])
+    kept = [one.where(np.sign(one["difference"]) == side) for one in seen]
+    smallest = {name: pd.concat([one[name] for one in kept], axis=1).min(axis=1) for name in P[:3]}
+    equal = pd.concat([one["p_equal"] for one in seen], axis=1).min(axis=1)
+    return last.assign(**smallest, p_equal=equal)
 
 
 def open_pairs(table: pd.DataFrame, best: str, losses: Sequence[str], *, higher_is_better: bool) -> list[str]:

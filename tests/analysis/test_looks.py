@@ -40,11 +40,22 @@ def test_one_look_at_5_per_cent_is_the_usual_test():
 
 def test_seeds_that_came_after_a_look_do_not_change_what_was_seen_there():
     rng = np.random.default_rng(1)
-    values = table(np.concatenate([rng.normal([0, 2], 0.3, (10, 2)), rng.normal([2, 0], 3, (30, 2))]))
+    values = table(np.concatenate([rng.normal([0, 2], 0.3, (10, 2)), rng.normal([0, 0.5], 3, (30, 2))]))
     plan = looks.looks(40, FRESH)
     early = looks.differences(values[:10], plan[:2], compare)
     late = looks.differences(values, plan, compare)
     assert late["p_all"].iloc[0] <= early["p_all"].iloc[0] <= 0.05
+
+
+def test_a_difference_that_has_turned_round_is_not_claimed_by_what_it_was():
+    early, late = np.tile([0.0, 1.0], (10, 1)), np.tile([0.0, -9.0], (30, 1))
+    values = table(np.concatenate([early, late]) + np.random.default_rng(4).normal(0, 0.1, (40, 2)))
+    plan = looks.looks(40, FRESH)
+    row = looks.differences(values, plan, compare).iloc[0]
+    assert row["difference"] > 0 > looks.differences(values[:10], plan[:2], compare)["difference"].iloc[0]
+    assert row["p_all"] == pytest.approx(
+        min(compare(values[: look.seeds], look.level)["p_all"].iloc[0] * 0.05 / look.level for look in plan[3:])
+    )
 
 
 def until_decided(values, plan):
