@@ -34,7 +34,8 @@ def checked(most: int, arguments: Sequence[str]) -> int:
 def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
     """Train all jobs on more and more seeds, as long as their losses are undecided. Hydra's callback concludes.
 
-    Raises: what the first job that failed met, once all is done.
+    Raises: what the first job that failed met, once all is done. KeyboardInterrupt after Ctrl-C: the same command goes
+        on.
     """
     returns: list[JobReturn] = []
     taken: dict[str, list[dict[str, Any]]] = {}
@@ -46,7 +47,11 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
         returns, done = returns + found, seeds
         keys = _keys(found)
         going = [job for job in going if job in keys]  # without what could not train on these data
-        undecided = _look(keys, seeds, most, taken)
+        try:
+            undecided = _look(keys, seeds, most, taken)
+        except KeyboardInterrupt:
+            comparison.conclude("KILLED")
+            raise
         going = [job for job in going if job in undecided]
         if not going:
             break

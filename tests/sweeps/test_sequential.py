@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from small import SMALL
 
 from lossbench.analysis import looks
 from lossbench.analysis.population import Population, folded
+from lossbench.sweeps import comparison
 
 SHORT = [*SMALL["regression"], "train.steps=60", "train.eval_every=30"]
 
@@ -73,6 +75,8 @@ def test_an_interrupted_comparison_looks_again_at_what_it_has_seen(lossbench, st
 
     monkeypatch.setattr(sequential, "_look", stopped)
     assert lossbench(*words).code == 130
+    assert [run.info.status for run in runs(store, "comparison")] == ["KILLED"]
+    assert comparison.RUNNING not in os.environ
     before = {run.info.run_id for run in runs(store)}
     monkeypatch.setattr(sequential, "_look", look)
     lossbench(*words)
