@@ -21,7 +21,7 @@ CALL = (
 
 def said(*words, folder, **environment):
     """The command in a process of its own, with warnings of files that are read in the locale's encoding as errors."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON", "HYDRA"))}
     asked = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", "-c", CALL, *words],
         cwd=folder,
