@@ -101,7 +101,12 @@ class Told:
         dataset: Any = MetaDataset(  # type: ignore[abstract]
             CodeDatasetSource(entry["source"]), name=entry["name"], digest=entry["digest"]
         )
-        self._client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity())])
+        for last in (False, True):
+            try:
+                return self._client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity())])
+            except Exception as error:  # MLflow looks for the dataset, then adds it: another process may in between
+                if last or "IntegrityError" not in str(error):
+                    raise
 
     def _files(self, run: str, entry: Entry) -> None:
         if not Path(entry["folder"]).is_dir():
