@@ -52,8 +52,8 @@ def left_out(task: Task, outputs: Outputs, targets: Tensor, part: Tensor) -> str
     return json.dumps(told) if told else ""
 
 
-def packed(outputs: Outputs, split: Split) -> bytes | None:
-    """The file: outputs and targets, an example a row, and its group; None where it would be too large.
+def packed(outputs: Outputs, split: Split) -> bytes:
+    """The file: outputs and targets, an example a row, and its group; empty where it would be too large.
 
     Outputs that are too large as they are stand there in half precision.
     """
@@ -67,7 +67,7 @@ def packed(outputs: Outputs, split: Split) -> bytes | None:
         np.savez_compressed(file, **reduced)  # type: ignore[arg-type]
         if file.tell() <= LARGEST:
             return file.getvalue()
-    return None
+    return b""
 
 
 def _at(outputs: Outputs, rows: Tensor) -> Any:

@@ -152,6 +152,8 @@ def check(cfg: DictConfig, names: Names) -> None:
         demand("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
         if train.batch_size % train.per_class:
             raise BadInput(f"train.batch_size={train.batch_size}: no multiple of train.per_class={train.per_class}")
+    if cfg.margin is not None:
+        demand("margin", cfg.margin, lambda v: v >= 0, "0 or above, in the metric's unit, or null")
     demand("train.checkpoint_s", train.checkpoint_s, lambda v: v > 0, "above 0, such as 10")
     if train.threads is not None:
         demand("train.threads", train.threads, lambda v: 1 <= v <= THREADS, f"1 to {THREADS}, or null")

@@ -177,10 +177,10 @@ class Trainee:
         if not self.cfg.tracking.predictions:
             return
         content = self._tried("the predictions could not be kept", lambda: predictions.packed(outputs, test))
-        if content is not None:
+        if content:
             with recorder.files() as folder:
                 (folder / predictions.FILE).write_bytes(content)
-        else:
+        elif content is not None:
             self._remarks.append(f"its predictions take more than {predictions.LARGEST / 1e6:.0f} MB and are not kept")
 
     def _measure(

@@ -31,6 +31,7 @@ BEFORE_TORCH = {
     "learning rate not a number": (["optimizer.lr=nan"], ["optimizer.lr=nan", "above 0"]),
     "no steps": (["train.steps=0"], ["train.steps=0", "at least 1"]),
     "negative seed": (["seed=-1"], ["seed=-1", "0 or above"]),
+    "negative margin": (["margin=-1"], ["margin=-1", "0 or above"]),
     "unknown schedule": (["train.schedule=linear"], ["train.schedule=linear", "cosine"]),
     "unknown device": (["device=tpu"], ["device=tpu", "cuda"]),
     "prior of a regression": (["model.prior=auto"], ["model.prior=auto", "regression"]),

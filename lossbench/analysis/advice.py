@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import errors, stats
+from lossbench.analysis import stats
 from lossbench.analysis.errors import Error
 from lossbench.analysis.population import Population
 
@@ -27,7 +27,7 @@ def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: 
         if needed > MOST:
             return "Differences as small as these would need more than a thousand seeds."
         return f"About {needed:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
-    error = _error(values, population, a, b)
+    error = population.error(values, a, b)
     if error.none or not error.mean:
         return f"However many seeds, nothing tells {a} from {b} on these examples."
     reach = error.reach(stats.ALPHA / tests, stats.POWER)
@@ -43,14 +43,6 @@ def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: 
         f"More seeds would not tell {a} from {b}; about {_rounded(needed):,} {told} would, "
         f"if they differ as they seem to{there}."
     )
-
-
-def _error(values: pd.DataFrame, population: Population, a: str, b: str) -> Error:
-    both = values[[a, b]].notna().all(axis=1).to_numpy()
-    d = (values[a] - values[b]).to_numpy(float)[both]
-    if population.left_out is None:
-        return errors.resplit(d, population.overlap or 0.0)
-    return errors.crossed(d, (population.left_out[a] - population.left_out[b]).to_numpy(float)[both])
 
 
 def _seeds(error: Error, wanted: float) -> float:

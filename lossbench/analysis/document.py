@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lossbench import __version__
-from lossbench.analysis.across import Across, across
+from lossbench.analysis.across import Across
 from lossbench.analysis.records import Yardsticks
 from lossbench.analysis.tuning import recipes
 from lossbench.analysis.tuning.gains import Tuning
@@ -41,7 +41,7 @@ def document(report: Report) -> dict[str, Any]:
         "lossbench": __version__,
         "commands": list(dict.fromkeys(records.commands)),
         "datasets": [_dataset(report, *pair) for pair in zip(report.verdicts, report.sentences, strict=True)],
-        "across": _across(across(report.verdicts)),
+        "across": _across(report.across),
         "remarks": [{"about": one.about, "text": one.text, "concern": one.concern} for one in report.remarks],
     }
 

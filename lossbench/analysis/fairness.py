@@ -228,6 +228,9 @@ def _sampled(records: Records) -> Iterator[Remark]:
         if len(split) and not any(split["pool"]):
             text = f"{dataset} does not say where its examples come from: its seeds are taken to split one data set"
             yield Remark("sampling", f"{text} anew; Facts.sampling says otherwise, as Sampling('fresh')", True)
+        if "fixed" in told and built["data"].nunique() > 1 and not built["follows"].all():
+            text = f"the data's seed of {dataset} varies apart from the runs' own: it is taken to split one data set"
+            yield Remark("sampling", f"{text} anew", True)
         if (pools := split["pool"].nunique()) > 1:
             yield Remark("sampling", f"the seeds of {dataset} split {pools} different data sets", True)
         yield from _rounds(records, str(dataset), built[built["variation"] == "folds"])

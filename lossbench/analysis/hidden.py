@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lossbench.analysis import errors, stats
+from lossbench.analysis import stats
 from lossbench.analysis.population import population
 from lossbench.analysis.verdict import STREAM, Verdict, by_seed
 
@@ -62,21 +62,14 @@ def _corrected(verdict: Verdict, looked: Sequence[Looked]) -> Floats:
         by_looked = np.stack([d for *_, d in looked], axis=1)  # [seed, looked]
         signs = stats.flips(len(by_looked), np.random.default_rng(STREAM))
         return stats.sign_flip(np.nan_to_num(by_looked), signs)[1]
-    alone = []
-    for yardstick, (a, b), _, d in looked:
-        known = ~np.isnan(d)
-        parts = None if verdict.population.overlap is not None else _parts(verdict, yardstick[0], a, b)
-        if verdict.population.overlap is not None:
-            alone.append(errors.resplit(d[known], verdict.population.overlap).p())
-        else:
-            alone.append(1.0 if parts is None else errors.crossed(d[known], parts[known]).p())
-    return stats.holm(np.array(alone))
-
-
-def _parts(verdict: Verdict, yardstick: str, a: str, b: str) -> Floats | None:
-    """Differences [seed, part] by a yardstick without each part of the examples; None where no record has them."""
-    left_out = population(verdict.runs, yardstick, verdict.values).left_out
-    return (left_out[a] - left_out[b]).to_numpy(float) if left_out else None
+    names = {yardstick[0] for yardstick, *_ in looked}
+    values = {name: by_seed(verdict.runs, f"test/{name}", list(verdict.chosen)) for name in names}
+    varied = {name: population(verdict.runs, name, values[name]) for name in names}
+    p = [
+        varied[name].error(values[name], a, b).p() if varied[name].limited else 1.0  # of new examples nothing is known
+        for (name, *_), (a, b), *_ in looked
+    ]
+    return stats.holm(np.array(p))
 
 
 def _looked(verdict: Verdict) -> Iterator[Looked]:

@@ -22,7 +22,6 @@ from lossbench.analysis import (
     stats,
     tables,
 )
-from lossbench.analysis.across import across
 from lossbench.analysis.histories import POINTS
 from lossbench.analysis.report import Report
 from lossbench.analysis.tuning.panel import panel
@@ -154,8 +153,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
 
 
 def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
-    """What the datasets say together, where at least two have two losses in common."""
-    found = across(report.verdicts)
+    found = report.across
     if found is None:
         return {}
     same = len({verdict.yardstick for verdict in report.verdicts}) == 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lossbench.analysis import errors
+from lossbench.analysis.errors import Error
 
 CAUTIOUS = ("fixed", "resplit", "folds", "fresh")  # which of several tags decides: the first, which claims the least
 OF = {
@@ -33,15 +34,13 @@ class Population:
     are trained on and selected by, of seeds that split one pool; missing of others. `left_out` has, of seeds that share
     their test split, each contender's metric with a part of it left out, a row a seed, a column a part; none where no
     record has it. `examples` is the size of the whole pool, or of the test split that all share; 0 where that is
-    unknown. `assumed`: the dataset does not say where its examples come from.
+    unknown.
     """
 
     variation: str = ""
     overlap: float | None = None
     left_out: Mapping[str, pd.DataFrame] | None = None
     examples: int = 0
-    assumed: bool = False
-    mixed: Sequence[str] = field(default=())
 
     @property
     def words(self) -> str:
@@ -54,6 +53,14 @@ class Population:
     def test(self) -> str:
         """What differences are tested by."""
         return CORRECTED if self.overlap is not None else CROSSED if self.left_out is not None else SIGN_FLIPS
+
+    def error(self, values: pd.DataFrame, a: str, b: str) -> Error:
+        """Of the mean of a − b in values of the metric [seed, contender], where seeds share their data (`limited`)."""
+        known = values[[a, b]].notna().all(axis=1).to_numpy()
+        d = (values[a] - values[b]).to_numpy(float)[known]
+        if self.left_out is None:
+            return errors.resplit(d, self.overlap or 0.0)
+        return errors.crossed(d, (self.left_out[a] - self.left_out[b]).to_numpy(float)[known])
 
     def widened(self, values: pd.Series[float], left_out: pd.Series[Any]) -> float:
         """How much wider the interval of a mean over seeds is than if they were independent.
@@ -77,23 +84,24 @@ class Population:
 def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Population:
     """Of the runs of one dataset, a column `contender` in them; `like` has a row a seed, a column a contender.
 
-    Seeds whose data are the same to the last bit have a fixed test split, whatever a tag says.
+    Seeds whose data are the same to the last bit have a fixed test split, whatever a tag says; those whose data's seed
+    is varied apart from theirs have none. Of splits whose sizes no record says, half are taken to be tested on.
     """
     told = sorted(set(runs["variation"]) & set(CAUTIOUS), key=CAUTIOUS.index)
     prints = runs.loc[(runs["data"] != "") & (runs["seed"] != ""), ["seed", "data"]].drop_duplicates()
     same = prints["seed"].nunique() > 1 and prints["data"].nunique() == 1
     variation = "fixed" if same else next(iter(told), "")
+    if variation == "fixed" and not same and not runs["follows"].all():
+        variation = "resplit"
     sizes = [sizes for sizes in runs["sizes"] if sizes]
-    assumed = variation == "resplit" and not any(runs["pool"])
-    common: dict[str, Any] = {"variation": variation, "assumed": assumed, "mixed": told if len(told) > 1 else ()}
-    if variation in ("resplit", "folds") and sizes:
+    if variation in ("resplit", "folds"):
         numbers = [int(seed) for seed in like.index if seed.isdigit()]
         overlaps = [folded(_folds(one), numbers) if variation == "folds" else _overlap(one) for one in sizes]
-        return Population(overlap=max(overlaps), examples=max(map(_pool, sizes)), **common)
+        return Population(variation, max(overlaps, default=1.0), None, max(map(_pool, sizes), default=0))
     if variation == "fixed":
         tested = max((int(one["test"]) for one in sizes), default=0)
-        return Population(left_out=_left_out(runs, metric, like), examples=tested, **common)
-    return Population(**common)
+        return Population(variation, None, _left_out(runs, metric, like), tested)
+    return Population(variation)
 
 
 def _overlap(sizes: Mapping[str, int]) -> float:
@@ -137,9 +145,10 @@ def _left_out(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> dict[str, 
     }
 
 
-def read(tags: Mapping[str, str]) -> dict[str, Any]:
-    """What a run's record says of it."""
+def read(tags: Mapping[str, str], params: Mapping[str, str]) -> dict[str, Any]:
+    """What a run's record says of it; `follows`: its data are those of its own seed."""
     return {
+        "follows": params.get("dataset.seed", "") in ("", params.get("seed", "")),
         "variation": tags.get("lossbench.variation", ""),
         "pool": tags.get("lossbench.pool", ""),
         "sizes": json.loads(tags.get("lossbench.sizes", "{}")),

@@ -217,7 +217,7 @@ def row(run: Run) -> dict[str, Any]:
         "remarks": json.loads(tags.get("lossbench.remarks", "[]")),
         "parameters": number(tags.get("lossbench.loss_parameters")),
         "source": "; ".join(sorted(sources)),
-        **population.read(tags),
+        **population.read(tags, run.data.params),
         **{name: tags.get(name, run.data.params.get(name, "")) for name in NAMED},
         **run.data.metrics,
     }

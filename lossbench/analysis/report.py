@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from lossbench.analysis import answer, document, fairness, tables, verdict
 from lossbench.analysis import records as reading
+from lossbench.analysis.across import Across, across
 from lossbench.analysis.fairness import Remark
 from lossbench.analysis.records import Records
 from lossbench.analysis.tuning import gains, recipes, remarks
@@ -36,6 +38,11 @@ class Report:
     sentences: list[str]
     remarks: list[Remark]
     tunings: dict[str, Tuning] = field(default_factory=dict)
+
+    @cached_property
+    def across(self) -> Across | None:
+        """What the datasets say together, where at least two have two losses in common."""
+        return across(self.verdicts)
 
 
 def make(
