@@ -39,9 +39,8 @@ LOADED = (  # in this order
     "plotly.graph_objects",
     "plotly.subplots",
     "psycopg2",
-    "scikit_posthocs",
     "sklearn.metrics",
-    "statsmodels.stats.multitest",
+    "statsmodels.stats.power",
     "torchmetrics",
     "torch.func",
 )
