@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from mlflow import MlflowClient
 
 from lossbench import tracking
 from lossbench.core import BadInput, Facts
+from lossbench.tracking import entries
 
 FACTS = Facts("toy", "regression", (1,), (1,), "nowhere", "none", "ab" * 32)
 
@@ -181,3 +184,29 @@ def test_what_has_no_page_is_refused_with_the_nearest_names(lossbench, store):
     assert "outlires: no such run, comparison or experiment" in said.err
     assert said.err.strip().endswith("nearest: outliers")
     assert "nearest" not in lossbench("ui", "zzz").err
+
+
+def test_many_who_record_the_same_data_at_once_all_do(store):
+    """MLflow looks for a dataset, then adds it: of two who did so at once, one lost its run."""
+    experiment = store.client.create_experiment("at once")
+    many = [store.client.create_run(experiment).info.run_id for _ in range(6)]
+    together, faults = threading.Barrier(len(many)), []
+
+    def record(run_id):
+        teller = entries.Told(MlflowClient(store.uri))
+        entry = entries.inputs(run_id, FACTS)
+        together.wait()
+        try:
+            teller.tell(entry, again=False)
+        except Exception as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=record, args=[run_id]) for run_id in many]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    for run_id in many:
+        (given,) = store.client.get_run(run_id).inputs.dataset_inputs
+        assert given.dataset.name == FACTS.name
