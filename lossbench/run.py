@@ -45,10 +45,10 @@ def _read_back(found: MlflowRun) -> Result:
     tags = found.data.tags
     name, arrow, unit = json.loads(tags["lossbench.yardsticks"])[0]
     values = {"val": {name: float(tags.get("lossbench.objective", "nan"))}}
-    for metric in sorted(found.data.metrics, key=lambda metric: (metric.startswith(LAST), metric)):
-        split, _, yardstick = metric.rpartition("/")
+    for key in sorted(found.data.metrics, key=lambda key: (key.startswith(LAST), key)):
+        split, _, yardstick = key.rpartition("/")
         if split.startswith("test") and split != "test_loss":
-            values.setdefault(split, {})[yardstick] = found.data.metrics[metric]
+            values.setdefault(split, {})[yardstick] = found.data.metrics[key]
     return Result(
         tags.get("lossbench.outcome", "finished"),
         found.info.run_id,

@@ -177,7 +177,7 @@ def report(arguments: list[str]) -> None:
     made = report.make(
         store.client,
         asked.name,
-        metric=asked.metric,
+        primary=asked.metric,
         baseline=asked.baseline,
         margin=asked.margin,
         allow_mixed=asked.allow_mixed,

@@ -199,7 +199,7 @@ def report(table: Table, mnist: str | None, rounds: int) -> None:
             uri = f"sqlite:///{folder}/mlflow.db"
             tracking.reach(uri)
             store = tracking.Store(uri)
-            name = made_up.fill(store, runs, metrics=20, steps=200)
+            name = made_up.fill(store, runs, numbers=20, steps=200)
             seen = [made_up.seconds(store, name) for _ in range(rounds)]
             whole = command("-m", "lossbench", "report", name, f"tracking.uri={uri}")()
         title = f"report of {runs:,} runs × 20 metrics × 200 steps"

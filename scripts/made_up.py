@@ -14,7 +14,7 @@ from lossbench import tracking
 LOSSES = 10
 
 
-def fill(store: tracking.Store, runs: int, metrics: int, steps: int) -> str:
+def fill(store: tracking.Store, runs: int, numbers: int, steps: int) -> str:
     """A comparison of ten losses, with so many runs, metrics a run and steps a metric; its name.
 
     Points go into the database in one statement a run: a million of them through MLflow takes a quarter of an hour.
@@ -24,7 +24,7 @@ def fill(store: tracking.Store, runs: int, metrics: int, steps: int) -> str:
 
     name = f"made-up-{runs}"
     store.start("made-up", f"comparison {name}", {"lossbench.kind": "comparison", "lossbench.comparison": name})
-    yardsticks = json.dumps([[f"y{number}", "↓", ""] for number in range(metrics - 2)])
+    yardsticks = json.dumps([[f"y{number}", "↓", ""] for number in range(numbers - 2)])
     rng = np.random.default_rng(0)
     engine: Any = store.client._tracking_client.store.engine
     for number in range(runs):
@@ -39,13 +39,13 @@ def fill(store: tracking.Store, runs: int, metrics: int, steps: int) -> str:
             **names,
         }
         run_id = store.start("made-up", loss, tags).run_id
-        last = [(f"test/y{y}", number % LOSSES + rng.standard_normal()) for y in range(metrics - 2)]
+        last = [(f"test/y{y}", number % LOSSES + rng.standard_normal()) for y in range(numbers - 2)]
         points = [Metric(key, float(value), 0, steps) for key, value in [*last, ("time/step_ms", 1.0)]]
-        latest = [Metric(key, 1.0, 0, 0) for key in _curves(metrics)]  # MLflow's own list of what there is
+        latest = [Metric(key, 1.0, 0, 0) for key in _curves(numbers)]  # MLflow's own list of what there is
         store.client.log_batch(run_id, [*points, *latest], [Param(key, value) for key, value in names.items()])
         rows = [
             {"key": key, "value": float(value), "timestamp": step, "step": step, "run_uuid": run_id, "is_nan": False}
-            for key in _curves(metrics)
+            for key in _curves(numbers)
             for step, value in enumerate(number % LOSSES + rng.standard_normal(steps - 1), start=1)
         ]
         with engine.begin() as connection:
@@ -54,10 +54,10 @@ def fill(store: tracking.Store, runs: int, metrics: int, steps: int) -> str:
     return name
 
 
-def _curves(metrics: int) -> Iterator[str]:
+def _curves(numbers: int) -> Iterator[str]:
     yield "train/loss"
     yield "train/grad_norm"
-    yield from (f"val/y{number}" for number in range(metrics - 2))
+    yield from (f"val/y{number}" for number in range(numbers - 2))
 
 
 def seconds(store: tracking.Store, name: str) -> tuple[float, int]:

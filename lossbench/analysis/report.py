@@ -49,7 +49,7 @@ def make(
     client: MlflowClient,
     asked: str | None = None,
     *,
-    metric: str | None = None,
+    primary: str | None = None,
     baseline: str | None = None,
     margin: float | None = None,
     allow_mixed: bool = False,
@@ -65,8 +65,8 @@ def make(
         fairness.refuse_mixed(records)
     parts = [part for _, part in records.main.by_dataset()]
     built = [part for part in parts if part.yardsticks] or parts  # of the others a remark tells
-    verdicts = [verdict.judge(part, metric=metric, baseline=baseline, margin=margin) for part in built]
-    tuned = gains.tunings(client, records, metric)
+    verdicts = [verdict.judge(part, primary=primary, baseline=baseline, margin=margin) for part in built]
+    tuned = gains.tunings(client, records, primary)
     said = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
     said.sort(key=lambda remark: not remark.concern)
     return Report(records, verdicts, [answer.sentence(one) for one in verdicts], said, tuned)

@@ -114,7 +114,7 @@ class Verdict:
 def judge(
     records: Records,
     *,
-    metric: str | None = None,
+    primary: str | None = None,
     baseline: str | None = None,
     margin: float | None = None,
     looked: Sequence[Look] = (),
@@ -128,7 +128,7 @@ def judge(
     """
     runs = records.runs[~records.runs["repeated"]]
     dataset = str(runs["dataset"].iloc[0])
-    yardstick = _yardstick(records, metric, dataset)
+    yardstick = _yardstick(records, primary, dataset)
     name, arrow, _ = yardstick
     higher = arrow == "↑"
     chosen = _chosen(runs, records.yardsticks)
@@ -209,14 +209,14 @@ def _asked_margin(records: Records) -> float | None:
     return float(asked.pop()) if len(asked) == 1 else None
 
 
-def _yardstick(records: Records, metric: str | None, dataset: str) -> tuple[str, str, str]:
+def _yardstick(records: Records, primary: str | None, dataset: str) -> tuple[str, str, str]:
     if not records.yardsticks:
         ended = ", ".join(f"{count} {what}" for what, count in records.runs["outcome"].value_counts().items())
         raise BadInput(f"the runs on {dataset} name no yardsticks: none got as far as its data and its model ({ended})")
     known = {name: (name, arrow, unit) for name, arrow, unit in records.yardsticks}
-    asked = (metric or records.yardsticks[0][0]).removeprefix("test/")
+    asked = (primary or records.yardsticks[0][0]).removeprefix("test/")
     if asked not in known:
-        raise BadInput(f"--metric {metric}: no yardstick of {dataset}; there are {', '.join(known)}")
+        raise BadInput(f"--metric {primary}: no yardstick of {dataset}; there are {', '.join(known)}")
     return known[asked]
 
 
@@ -291,8 +291,8 @@ def _board(
             row |= {name: values.mean(), f"{name} sd": values.std(ddof=1), f"{name} n": len(values)}
             known[loss, name] = values
             widen[loss, name] = varied.widened(values, done["left_out"].map(lambda told, of=name: told.get(of)))
-        for metric, title in COSTS.items():
-            row[title] = done[metric].median() if metric in done else np.nan
+        for key, title in COSTS.items():
+            row[title] = done[key].median() if key in done else np.nan
         rows.append({**row, "own parameters": group["parameters"].max()})
     ranges = {(loss, name): records.ranges.get(name, ANY) for loss, name in known}
     limits = stats.intervals(

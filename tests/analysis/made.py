@@ -186,8 +186,8 @@ def record(
         tags = made.all_tags(yardsticks) | ({"lossbench.comparison": comparison} if comparison else {})
         start = EPOCH + (1000 * number if made.start is None else made.start)
         run_id = client.create_run(where, start, tags, run_name=f"{made.loss} seed={made.seed}").info.run_id
-        metrics = [Metric(key, value, start, 100) for key, value in made.all_metrics().items()]
-        client.log_batch(run_id, metrics, [Param(key, value) for key, value in made.all_params().items()])
+        points = [Metric(key, value, start, 100) for key, value in made.all_metrics().items()]
+        client.log_batch(run_id, points, [Param(key, value) for key, value in made.all_params().items()])
         if made.status != "RUNNING":
             client.set_terminated(run_id, made.status, start + 500)
         ids.append(run_id)

@@ -92,7 +92,7 @@ def test_what_is_frozen_is_what_it_says():
 
 @pytest.mark.parametrize("yardstick", ["error", "score"])
 def test_differences_are_the_exact_ones(written, yardstick):
-    (verdict,) = report.make(written, "test", metric=yardstick).verdicts
+    (verdict,) = report.make(written, "test", primary=yardstick).verdicts
     for (a, b), expected in by_hand(yardstick).items():
         row = verdict.difference(a, b)[["n", "difference", "low", "high", "p", "p_all"]]
         assert row.to_list() == pytest.approx(floats(expected), rel=1e-9, abs=1e-12)
@@ -220,7 +220,7 @@ def test_markdown_to_the_last_digit(written):
 
 
 def test_another_yardstick_and_baseline(written):
-    made = report.make(written, "test", metric="score", baseline="huber")
+    made = report.make(written, "test", primary="score", baseline="huber")
     markdown = from_markdown(made)
     assert list(markdown.columns[:4]) == ["n", "test score ↑", "95 % interval", "test error [mm] ↓"]
     assert markdown["− huber"].to_dict() == {"huber": "", "mae": "0.007", "mse": "-0.029"}

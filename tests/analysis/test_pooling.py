@@ -52,8 +52,8 @@ def test_the_sign_of_an_effect_says_which_is_better():
         for seed in range(6)
         for loss, score in (("mse", 0.5), ("mae", 0.6))
     ]
-    assert effect(judge(records(*runs), metric="score"), "mae", "mse")["effect"] == pytest.approx(20, abs=1)
-    assert effect(judge(records(*runs), metric="score"), "mse", "mae")["effect"] == pytest.approx(-16.7, abs=1)
+    assert effect(judge(records(*runs), primary="score"), "mae", "mse")["effect"] == pytest.approx(20, abs=1)
+    assert effect(judge(records(*runs), primary="score"), "mse", "mae")["effect"] == pytest.approx(-16.7, abs=1)
 
 
 @pytest.mark.parametrize(("n", "most"), [(6, 1.35), (10, 1.1), (20, 1.05)])

@@ -108,7 +108,7 @@ def test_the_yardstick_that_was_asked_for_is_shown():
     made = swept("a", {"1": 3.0, "2": 1.0})
     for place, run in enumerate(made):
         run.metrics["test/score"] = float(place)
-    assert over(*made, metric="score")["mean"].to_list() == pytest.approx([2.5, 8.5])
+    assert over(*made, primary="score")["mean"].to_list() == pytest.approx([2.5, 8.5])
 
 
 def test_nothing_finished_is_an_empty_table():

@@ -91,7 +91,7 @@ def test_a_paper_shows_the_asked_yardstick_first_and_dashes_for_what_is_not_ther
     assert a[1:2] + a[5:] == ["10", "", "", "0", "yes"]
     assert (b[6], b[8]) == (f"{found.difference('b', 'a')['p_all']:.3f}", "")
     assert c == ["c", "0", "–", "–", "–", "–", "–", "10 diverged", ""]
-    (asked,) = verdicts(*runs, metric="score")
+    (asked,) = verdicts(*runs, primary="score")
     assert rows(markdown([asked]))[0][2:5] == ["test score ↑", "95 % interval", "test error [mm] ↓"]
 
 

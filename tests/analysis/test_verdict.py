@@ -82,7 +82,7 @@ def test_a_finished_run_without_the_metric_is_missing_and_no_zero():
 
 
 def test_a_metric_that_no_run_has_is_missing_everywhere():
-    found = judge(compared(a=[1, 2, 3, 4, 5, 6], b=[2, 3, 4, 5, 6, 7]), metric="score")
+    found = judge(compared(a=[1, 2, 3, 4, 5, 6], b=[2, 3, 4, 5, 6, 7]), primary="score")
     assert found.values.shape == (6, 2)
     assert found.values.isna().to_numpy().all()
     assert found.best == []
@@ -150,9 +150,9 @@ def test_validation_chooses_by_the_primary_yardstick_whatever_is_asked_for():
     for place, run in enumerate(runs):
         run.metrics["test/score"] = float(place)
     for metric in ("score", "test/score", "error"):
-        assert judge(records(*runs), metric=metric).chosen["swept"] == "swept delta=two"
+        assert judge(records(*runs), primary=metric).chosen["swept"] == "swept delta=two"
     up = (("score", "↑", ""), ("error", "↓", "mm"))
-    assert judge(records(*runs, yardsticks=up), metric="error").chosen["swept"] == "swept delta=one"
+    assert judge(records(*runs, yardsticks=up), primary="error").chosen["swept"] == "swept delta=one"
 
 
 @pytest.mark.parametrize(("outcome", "chosen"), [("diverged", "two"), ("failed", "two"), ("killed", "one")])
@@ -217,7 +217,7 @@ def test_another_yardstick_brings_its_own_direction():
     for run in runs:
         run.metrics["test/score"] = run.error
     assert judge(records(*runs)).best == ["a"]
-    found = judge(records(*runs), metric="score")
+    found = judge(records(*runs), primary="score")
     assert (found.best, found.unit, found.higher_is_better) == (["b"], "score", True)
     assert judge(records(*runs)).unit == "error [mm]"
     assert found.best_ranked == ["b"]
@@ -300,7 +300,7 @@ def test_the_same_records_give_the_same_verdict():
 def test_what_these_records_do_not_have_is_refused():
     made = compared(a=[1, 2], b=[2, 3])
     with pytest.raises(BadInput, match=r"--metric nonsense: no yardstick of toy; there are error, score"):
-        judge(made, metric="nonsense")
+        judge(made, primary="nonsense")
     with pytest.raises(BadInput, match=r"--baseline z: was not compared on toy; there are a, b"):
         judge(made, baseline="z")
     with pytest.raises(BadInput, match="toy name no yardsticks"):

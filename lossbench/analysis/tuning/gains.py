@@ -49,14 +49,14 @@ class Tuning:
         return self.yardstick[1] == "↑"
 
 
-def tunings(client: MlflowClient, records: Records, metric: str | None = None) -> dict[str, Tuning]:
+def tunings(client: MlflowClient, records: Records, primary: str | None = None) -> dict[str, Tuning]:
     """By dataset, where searches were told of."""
     trials = searches.trials(client, records)
-    made = ((dataset, study(part, trials, metric)) for dataset, part in records.by_dataset())
+    made = ((dataset, study(part, trials, primary)) for dataset, part in records.by_dataset())
     return {dataset: found for dataset, found in made if found is not None}
 
 
-def study(records: Records, trials: pd.DataFrame, metric: str | None = None) -> Tuning | None:
+def study(records: Records, trials: pd.DataFrame, primary: str | None = None) -> Tuning | None:
     """What the searches on one dataset say; None where there was none. `trials` may hold those of other studies."""
     dataset = str(records.runs["dataset"].iloc[0])
     found = records.searched(dataset)
@@ -64,7 +64,7 @@ def study(records: Records, trials: pd.DataFrame, metric: str | None = None) -> 
         return None
     trials = trials[trials["study"].isin([search.study for search in found])]
     verdicts = {
-        arm: judge(part, metric=metric)
+        arm: judge(part, primary=primary)
         for arm in ("tuned", "untuned", "matched")
         if len((part := records.arm(arm)).runs)
     }

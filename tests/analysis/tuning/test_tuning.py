@@ -22,7 +22,7 @@ def errors(mean, stream=0):
     return list(mean + HARD + NOISE[stream])
 
 
-def studied(losses, trials=None, metric=None, yardsticks=None, **changed):
+def studied(losses, trials=None, primary=None, yardsticks=None, **changed):
     """What is said of losses with an error untuned and one tuned each; three trials a loss unless others are given."""
     runs, told, made = [], [], []
     for n, (loss, ends) in enumerate(losses.items()):
@@ -36,7 +36,7 @@ def studied(losses, trials=None, metric=None, yardsticks=None, **changed):
         )
         made.append(searches.table(Search(**told[-1]), entities(mine)))
     found = records(*runs, searches=told, **({"yardsticks": yardsticks} if yardsticks else {}))
-    return gains.study(found, pd.concat(made, ignore_index=True), metric)
+    return gains.study(found, pd.concat(made, ignore_index=True), primary)
 
 
 def arm(found, loss):
