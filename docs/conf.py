@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from lossbench import __version__, catalogue, families, settings
+from lossbench import __version__
+from lossbench.config import catalogue, families, schema
 from lossbench.gallery import site
 
 HERE = Path(__file__).resolve().parent
-site.write(families.families(catalogue.losses([settings.CONFIGS])), HERE)
+site.write(families.families(catalogue.losses([schema.CONFIGS])), HERE)
 
 project = "lossbench"
 release = __version__

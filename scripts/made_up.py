@@ -24,7 +24,7 @@ def fill(store: tracking.Store, runs: int, numbers: int, steps: int) -> str:
 
     name = f"made-up-{runs}"
     store.start("made-up", f"comparison {name}", {"lossbench.kind": "comparison", "lossbench.comparison": name})
-    yardsticks = json.dumps([[f"y{number}", "↓", ""] for number in range(numbers - 2)])
+    metrics = json.dumps([[f"y{number}", "↓", ""] for number in range(numbers - 2)])
     rng = np.random.default_rng(0)
     engine: Any = store.client._tracking_client.store.engine
     for number in range(runs):
@@ -34,7 +34,7 @@ def fill(store: tracking.Store, runs: int, numbers: int, steps: int) -> str:
             "lossbench.kind": "run",
             "lossbench.comparison": name,
             "lossbench.outcome": "finished",
-            "lossbench.yardsticks": yardsticks,
+            "lossbench.metrics": metrics,
             "mlflow.runColor": f"#{37 * (number % LOSSES) % 256:02x}6080",
             **names,
         }

@@ -22,7 +22,7 @@ def share() -> tuple[float, float]:
     """Of the seconds of a search of sixty small trainings: to the search itself, and to records; in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         run = subprocess.run(
-            [sys.executable, __file__, *WORDS, "hydra.sweeper.untuned=false", "hydra.sweeper.seeds=1"],
+            [sys.executable, __file__, *WORDS, "hydra.sweeper.at_defaults=false", "hydra.sweeper.seeds=1"],
             cwd=folder,
             env=os.environ | {"LOSSBENCH_CACHE": folder},
             capture_output=True,
@@ -34,9 +34,9 @@ def share() -> tuple[float, float]:
 
 
 def main() -> None:
-    from lossbench import training
-    from lossbench.__main__ import main
-    from lossbench.run import Run
+    from lossbench.cli.main import main
+    from lossbench.runs import training
+    from lossbench.runs.run import Run
     from lossbench.sweeps import timing
     from lossbench.sweeps.tuning.searching import Searching
 

@@ -16,14 +16,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossbench import settings
+from lossbench.config import schema
+from lossbench.config.schema import Names
 from lossbench.engine import Plan, Replica, Stack, fit, trial
-from lossbench.run import Run
-from lossbench.settings import Names
+from lossbench.runs.experiment import Experiment
+from lossbench.runs.run import Run
 from lossbench.sweeps import planning, timing, workers
+from lossbench.sweeps.one_at_a_time import Datasets, one_at_a_time
 from lossbench.sweeps.planning import TURNS, Way
-from lossbench.sweeps.turns import Datasets, take_turns
-from lossbench.trainee import Trainee
 
 LOSSES, SEEDS = ("mse", "mae", "huber"), range(10)
 MLP = ["dataset=regression", "dataset.features=8", "train.batch_size=64"]
@@ -36,23 +36,23 @@ TASKS = {
 
 
 def composed(*words: str) -> DictConfig:
-    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return compose("config", [*words, "experiment_name=bench"])
 
 
 def nowhere(step: int, values: object) -> None: ...
 
 
-def thirty() -> list[Trainee]:
-    return [Trainee(composed(*MLP, f"loss={loss}", f"seed={seed}")) for loss in LOSSES for seed in SEEDS]
+def thirty() -> list[Experiment]:
+    return [Experiment(composed(*MLP, f"loss={loss}", f"seed={seed}")) for loss in LOSSES for seed in SEEDS]
 
 
 def in_turns() -> float:
     """Seconds of training thirty runs one after another, evaluated, not recorded."""
     trainees = thirty()
     start = time.perf_counter()
-    for trainee in trainees:
-        fit([trainee.replica(nowhere)], trainee.plan)
+    for experiment in trainees:
+        fit([experiment.replica(nowhere)], experiment.plan)
     return time.perf_counter() - start
 
 
@@ -63,7 +63,7 @@ def stacked(threads: int) -> Callable[[], float]:
         trainees, before = thirty(), torch.get_num_threads()
         torch.set_num_threads(threads)
         start = time.perf_counter()
-        fit([trainee.replica(nowhere) for trainee in trainees], trainees[0].plan)
+        fit([experiment.replica(nowhere) for experiment in trainees], trainees[0].plan)
         torch.set_num_threads(before)
         return time.perf_counter() - start
 
@@ -74,8 +74,8 @@ def in_lightning() -> float:
     """Seconds of the same thirty trainings in pytorch-lightning: three of them, ten times."""
     seconds = 0.0
     for loss in LOSSES:
-        trainee = Trainee(composed(*MLP, f"loss={loss}"))
-        splits, plan = trainee.splits, trainee.plan
+        experiment = Experiment(composed(*MLP, f"loss={loss}"))
+        splits, plan = experiment.splits, experiment.plan
         seconds += 10 * lightning_regression(splits.train, splits.validation, loss, plan.steps, plan.eval_every)
     return seconds
 
@@ -129,7 +129,7 @@ def picked(words: Sequence[str]) -> tuple[Way, Callable[[], float], Callable[[],
             if way.workers:
                 workers.train(stacks, way.workers, Silent(), lambda: False)
             else:
-                take_turns(stacks, way.threads, datasets, Silent(), lambda: False)
+                one_at_a_time(stacks, way.threads, datasets, Silent(), lambda: False)
             return time.perf_counter() - start
 
         return run
@@ -159,13 +159,13 @@ def gflops(replicas: Sequence[Replica], plan: Plan, threads: int) -> tuple[float
 def on_gpu(sizes: Sequence[int] = (1, 4, 16, 64, 256)) -> dict[int, tuple[float, float]]:
     """Milliseconds a replica-step of the MNIST CNN, and MiB a replica, by the number of replicas in a stack."""
     trainees = [
-        Trainee(composed("dataset=mnist", "device=cuda", f"seed={seed}", "dataset.seed=0"))
+        Experiment(composed("dataset=mnist", "device=cuda", f"seed={seed}", "dataset.seed=0"))
         for seed in range(max(sizes))
     ]
     found: dict[int, Any] = {}
     for size in sizes:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        seconds = trial.step_s([trainee.replica(nowhere) for trainee in trainees[:size]], trainees[0].plan)
+        seconds = trial.step_s([experiment.replica(nowhere) for experiment in trainees[:size]], trainees[0].plan)
         found[size] = (1000 * seconds / size, (torch.cuda.max_memory_allocated() - before) / size / 2**20)
     return found

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lossbench.engine.stack import Stack
-from lossbench.trainee import Trainee
+from lossbench.runs.experiment import Experiment
 
 STEPS = {"vae": 150, "gan": 60, "faces": 40, "segmentation": 20, "translation": 20}
 WORDS = {
@@ -26,13 +26,13 @@ WORDS = {
 
 def pair(name: str, cfg: DictConfig) -> dict[str, Callable[[], float]]:
     """Milliseconds of a step, by hand and by lossbench; each call goes on training for some steps."""
-    trainee, other = Trainee(cfg), Trainee(cfg)
-    stack = Stack([trainee.replica(lambda step, values: None)], [None], trainee.plan)
+    experiment, other = Experiment(cfg), Experiment(cfg)
+    stack = Stack([experiment.replica(lambda step, values: None)], [None], experiment.plan)
     steps = HAND[name](other)
 
     def ours() -> None:
         stack.step()
-        if stack.done % trainee.plan.record_every == 0:
+        if stack.done % experiment.plan.record_every == 0:
             stack.close()
 
     return {"by hand": lambda: _ms(name, lambda: next(steps)), "lossbench": lambda: _ms(name, ours)}
@@ -56,17 +56,17 @@ def _down(optimizer: torch.optim.Optimizer, cost: Tensor) -> None:
     optimizer.step()
 
 
-def _drawn(trainee: Trainee) -> Iterator[tuple[Tensor, Tensor]]:
-    train, size = trainee.splits.train, trainee.plan.batch_size
+def _drawn(experiment: Experiment) -> Iterator[tuple[Tensor, Tensor]]:
+    train, size = experiment.splits.train, experiment.plan.batch_size
     while True:
         for index in torch.randperm(len(train)).split(size)[:-1]:
             yield train.inputs[index], train.targets[index]
 
 
-def _vae(trainee: Trainee) -> Iterator[None]:
-    model = copy.deepcopy(trainee.nets.model)
-    optimizer = _adam(model, like=trainee.optimizers["model"])
-    for grey, _ in _drawn(trainee):
+def _vae(experiment: Experiment) -> Iterator[None]:
+    model = copy.deepcopy(experiment.nets.model)
+    optimizer = _adam(model, like=experiment.optimizers["model"])
+    for grey, _ in _drawn(experiment):
         x = torch.bernoulli(grey)
         mean, log_variance = model.encoder(x).chunk(2, -1)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
@@ -76,41 +76,41 @@ def _vae(trainee: Trainee) -> Iterator[None]:
         yield
 
 
-def _gan(trainee: Trainee) -> Iterator[None]:
-    critic, generator = copy.deepcopy((trainee.nets.critic, trainee.nets.generator))
-    of_critic, of_generator = (_adam(net, like=trainee.optimizers["critic"]) for net in (critic, generator))
-    for real, _ in _drawn(trainee):
+def _gan(experiment: Experiment) -> Iterator[None]:
+    critic, generator = copy.deepcopy((experiment.nets.critic, experiment.nets.generator))
+    of_critic, of_generator = (_adam(net, like=experiment.optimizers["critic"]) for net in (critic, generator))
+    for real, _ in _drawn(experiment):
         fake = generator(torch.randn(len(real), generator.latent)).detach()
         _down(of_critic, (F.softplus(-critic(real)) + F.softplus(critic(fake))).mean())
         _down(of_generator, F.softplus(-critic(generator(torch.randn(len(real), generator.latent)))).mean())
         yield
 
 
-def _faces(trainee: Trainee) -> Iterator[None]:
+def _faces(experiment: Experiment) -> Iterator[None]:
     from pytorch_metric_learning.losses import SupConLoss
 
-    model, cost, train = copy.deepcopy(trainee.nets.model), SupConLoss(temperature=0.1), trainee.splits.train
-    optimizer, each = _adam(model, like=trainee.optimizers["model"]), trainee.plan.per_class or 1
+    model, cost, train = copy.deepcopy(experiment.nets.model), SupConLoss(temperature=0.1), experiment.splits.train
+    optimizer, each = _adam(model, like=experiment.optimizers["model"]), experiment.plan.per_class or 1
     members = [(train.targets == who).nonzero().flatten() for who in train.targets.unique()]
     while True:
-        chosen = torch.randperm(len(members))[: trainee.plan.batch_size // each].tolist()
+        chosen = torch.randperm(len(members))[: experiment.plan.batch_size // each].tolist()
         index = torch.cat([members[who][torch.randperm(len(members[who]))[:each]] for who in chosen])
         _down(optimizer, cost(model(train.inputs[index]), train.targets[index]))
         yield
 
 
-def _segmentation(trainee: Trainee) -> Iterator[None]:
-    model = copy.deepcopy(trainee.nets.model)
-    optimizer = _adam(model, like=trainee.optimizers["model"])
-    for images, masks in _drawn(trainee):
+def _segmentation(experiment: Experiment) -> Iterator[None]:
+    model = copy.deepcopy(experiment.nets.model)
+    optimizer = _adam(model, like=experiment.optimizers["model"])
+    for images, masks in _drawn(experiment):
         _down(optimizer, F.binary_cross_entropy_with_logits(model(images), masks.float()))
         yield
 
 
-def _translation(trainee: Trainee) -> Iterator[None]:
-    model = copy.deepcopy(trainee.nets.model)
-    optimizer = _adam(model, like=trainee.optimizers["model"])
-    for source, target in _drawn(trainee):
+def _translation(experiment: Experiment) -> Iterator[None]:
+    model = copy.deepcopy(experiment.nets.model)
+    optimizer = _adam(model, like=experiment.optimizers["model"])
+    for source, target in _drawn(experiment):
         shifted = F.pad(target[:, :-1], (1, 0), value=1)
         logits = model(source, shifted)
         _down(optimizer, F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=0))

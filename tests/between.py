@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from lossbench.core import Facts
+from lossbench.core import DatasetInfo
 
-FACTS = Facts("toy", "regression", (1,), (1,), "nowhere", "none", "ab" * 32)
+FACTS = DatasetInfo("toy", "regression", (1,), (1,), "nowhere", "none", "ab" * 32)
 POINTS = [(step, 1 / step) for step in range(1, 301)]
 HOP = {"connection", "transfer-encoding", "content-length", "host", "server", "date"}
 

@@ -19,7 +19,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from small import SMALL
 
-from lossbench import settings, tracking
+from lossbench import tracking
+from lossbench.config import schema
 
 interrupts.heed()
 
@@ -40,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store; a copy of it saves each test the seconds that MLflow's migrations take."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking.reach(f"sqlite:///{path}")
+    tracking.check_connection(f"sqlite:///{path}")
     tracking.Store(f"sqlite:///{path}")
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # a copy of the one file is a copy of all
@@ -68,7 +69,7 @@ class Said:
 @pytest.fixture
 def lossbench(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
     """The command line in this process: what it said and its exit code."""
-    from lossbench.__main__ import main
+    from lossbench.cli.main import main
 
     def call(*words: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["lossbench", *words])
@@ -105,10 +106,10 @@ def store(here: Path) -> tracking.Store:
 @pytest.fixture
 def configured(cache: Path) -> Callable[..., object]:
     """A composed configuration, as a run gets it."""
-    settings.register()
+    schema.register()
 
     def make(dataset: str, *words: str) -> object:
-        with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+        with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
             return compose("config", [f"dataset={dataset}", *SMALL[dataset], "experiment_name=test", *words])
 
     return make

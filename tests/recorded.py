@@ -22,17 +22,17 @@ def artifacts(store, run, folder=""):
 
 
 def tagged(run):
-    """The range of each yardstick, as the record has it."""
+    """The range of each metric, as the record has it."""
     found = json.loads(run.data.tags["lossbench.ranges"]).items()
     return {n: (-math.inf if low is None else low, math.inf if high is None else high) for n, (low, high) in found}
 
 
 def measured(run, split):
-    """The yardsticks on a split, and what was tuned on it."""
+    """The metrics on a split, and what was tuned on it."""
     return {n.partition("/")[2]: value for n, value in run.data.metrics.items() if n.startswith(f"{split}/")}
 
 
 def outside(values, ranges):
-    """What lies outside the range of its yardstick, by more than rounding."""
+    """What lies outside the range of its metric, by more than rounding."""
     ends = {name: (low - 1e-9, high + 1e-9) for name, (low, high) in ranges.items() if name in values}
     return {name: values[name] for name, (low, high) in ends.items() if not low <= values[name] <= high}

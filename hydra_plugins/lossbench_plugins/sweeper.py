@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from lossbench.core import demand
+from lossbench.core import require
 
 TARGET = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
 NODE: dict[str, Any] = {"_target_": TARGET, "max_batch_size": None, "params": {}}
@@ -52,7 +52,7 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None
         discrete(overrides)
         size = 1 if max_batch_size is None else max_batch_size
-        demand("hydra.sweeper.max_batch_size", size, lambda size: size >= 1, "at least 1, or null")
+        require("hydra.sweeper.max_batch_size", size, lambda size: size >= 1, "at least 1, or null")
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         jobs = distribute(self.hydra_context.config_loader, self.config, jobs)
         return list(self.split_overrides_to_chunks(jobs, max_batch_size))

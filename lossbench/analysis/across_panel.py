@@ -39,7 +39,7 @@ def panel(across: Across, verdicts: Sequence[Verdict], drawn: Callable[[Figure],
         "pooled": list(pooled(effects)) if effects and shown else [],
         "least": LEAST,
         "skipped": list(skipped(effects)) if effects else [],
-        "yardsticks": len({verdict.yardstick[0] for verdict in verdicts}),
+        "metrics": len({verdict.metric[0] for verdict in verdicts}),
     }
 
 

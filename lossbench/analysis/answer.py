@@ -52,8 +52,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _unit(verdict: Verdict) -> str:
-    """What stands behind an amount; the sentence has named the yardstick."""
-    return f" {verdict.yardstick[2]}" if verdict.yardstick[2] else ""
+    """What stands behind an amount; the sentence has named the metric."""
+    return f" {verdict.metric[2]}" if verdict.metric[2] else ""
 
 
 def by_mean(verdict: Verdict) -> list[str]:
@@ -61,7 +61,7 @@ def by_mean(verdict: Verdict) -> list[str]:
 
 
 def _nothing(verdict: Verdict) -> str:
-    if (verdict.leaderboard[f"{verdict.yardstick[0]} n"] > 0).any():
+    if (verdict.leaderboard[f"{verdict.metric[0]} n"] > 0).any():
         return f"No finished run on {verdict.dataset} names its seed: nothing can be paired, and nothing is compared."
     counts = verdict.runs["outcome"].value_counts()
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
@@ -151,14 +151,14 @@ def margin_of(verdict: Verdict) -> str:
 
 
 def _hidden(verdict: Verdict) -> str:
-    """The largest difference by another yardstick between losses that are alike by this one."""
+    """The largest difference by another metric between losses that are alike by this one."""
     found = hidden(verdict)
     if found is None:
         return ""
     width = abs(found.means[0] - found.means[1])
     told = ", ".join(f"{loss} {amount(mean, width)}" for loss, mean in zip(found.losses, found.means, strict=True))
     corrected = f", corrected for the {found.looked} pairs looked at" if found.looked > 1 else ""
-    return f"Yet they differ by {measured(found.yardstick[0])}: {told} ({p_value(found.p)}{corrected})."
+    return f"Yet they differ by {measured(found.metric[0])}: {told} ({p_value(found.p)}{corrected})."
 
 
 def leaders(verdict: Verdict) -> str:

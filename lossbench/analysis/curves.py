@@ -1,4 +1,4 @@
-"""Metrics over steps, and yardsticks over settings."""
+"""Metrics over steps, and metrics over settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.Data
     """Median and band of each contender, for every metric over steps; the primary first, losses before their parts."""
     runs = verdict.runs
     trained = sorted((c for c in runs if c.startswith("train/")), key=lambda name: (not name.endswith("/loss"), name))
-    watched = [f"val/{name}" for name, _, _ in [verdict.yardstick, *verdict.yardsticks]]
+    watched = [f"val/{name}" for name, _, _ in [verdict.metric, *verdict.metrics]]
     metrics = [m for m in dict.fromkeys([*watched, *trained]) if m in runs]
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for metric in metrics:
@@ -93,7 +93,7 @@ def _far(x: Any, low: Any, high: Any, part: axes.Axis, colour: str) -> Iterator[
 
 
 def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Figure:
-    """Test yardstick over a swept setting, a line a loss. `table`: loss, value, mean, low, high (may be missing)."""
+    """Test metric over a swept setting, a line a loss. `table`: loss, value, mean, low, high (may be missing)."""
     figure = go.Figure()
     numbers = pd.to_numeric(table["value"], errors="coerce")
     table = table.assign(value=numbers if numbers.notna().all() else table["value"].map(lambda v: escape(str(v))))
@@ -117,5 +117,5 @@ def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Fig
     low, high = table["value"].min(), table["value"].max()
     spread = numbers.notna().all() and low > 0 and high / low > 20
     figure.update_xaxes(title=escape(parameter), type="log" if spread else None)
-    figure.update_yaxes(title=f"test {escape(verdict.unit)} {verdict.yardstick[1]}")
+    figure.update_yaxes(title=f"test {escape(verdict.unit)} {verdict.metric[1]}")
     return plain(figure, 340)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lossbench import __version__
 from lossbench.analysis.across import Across
-from lossbench.analysis.records import Yardsticks
+from lossbench.analysis.records import Metrics
 from lossbench.analysis.tuning import recipes
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import COSTS, FINISHED, Verdict
@@ -52,8 +52,8 @@ def _dataset(report: Report, verdict: Verdict, sentence: str) -> dict[str, Any]:
     ends = {label: group["outcome"].value_counts().to_dict() for label, group in runs.groupby("label")}
     found = {
         "dataset": verdict.dataset,
-        "metric": _metric(verdict.yardstick),
-        "metrics": [_metric(yardstick) for yardstick in verdict.yardsticks],
+        "metric": _metric(verdict.metric),
+        "metrics": [_metric(metric) for metric in verdict.metrics],
         "sentence": sentence,
         "decided": verdict.decided,
         "best": verdict.starred,
@@ -64,9 +64,9 @@ def _dataset(report: Report, verdict: Verdict, sentence: str) -> dict[str, Any]:
         "overlap": verdict.population.overlap,
         "margin": verdict.margin,
         "looks": [{"seeds": look.seeds, "level": look.level, "going": look.going} for look in verdict.looked],
-        "leaderboard": list(_rows(verdict.leaderboard, verdict.yardsticks, ends, verdict.chosen)),
+        "leaderboard": list(_rows(verdict.leaderboard, verdict.metrics, ends, verdict.chosen)),
         "differences": verdict.differences.to_dict("records"),
-        "settings": list(_rows(verdict.settings, verdict.yardsticks, ends)),
+        "settings": list(_rows(verdict.settings, verdict.metrics, ends)),
     }
     tuning = report.tunings.get(verdict.dataset)
     return found | ({"tuning": _tuning(tuning)} if tuning else {})
@@ -89,14 +89,14 @@ def _across(found: Across | None) -> dict[str, Any] | None:
     }
 
 
-def _metric(yardstick: tuple[str, str, str]) -> dict[str, Any]:
+def _metric(metric: tuple[str, str, str]) -> dict[str, Any]:
     """`direction` says which way is better."""
-    name, arrow, unit = yardstick
+    name, arrow, unit = metric
     return {"name": name, "direction": "higher" if arrow == "↑" else "lower", "unit": unit or None}
 
 
 def _rows(
-    board: pd.DataFrame, yardsticks: Yardsticks, ends: dict[str, dict[str, int]], labels: dict[str, str] | None = None
+    board: pd.DataFrame, metrics: Metrics, ends: dict[str, dict[str, int]], labels: dict[str, str] | None = None
 ) -> Iterator[dict[str, Any]]:
     """`ends`: how many runs ended how, by label; `labels`: the label of each row, where it is not its loss."""
     for row in board.to_dict("records"):
@@ -107,7 +107,7 @@ def _rows(
             "runs": row["runs"],
             "finished": row["n"],
             "failures": {outcome: count for outcome, count in outcomes.items() if outcome != FINISHED},
-            "metrics": {name: {what: row[f"{name}{end}"] for what, end in SPREAD.items()} for name, _, _ in yardsticks},
+            "metrics": {name: {what: row[f"{name}{end}"] for what, end in SPREAD.items()} for name, _, _ in metrics},
             "costs": {metric.partition("/")[2]: row[title] for metric, title in COSTS.items()}
             | {"own_parameters": row["own parameters"]},
         }

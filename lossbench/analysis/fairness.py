@@ -14,7 +14,7 @@ import pandas as pd
 
 from lossbench.analysis.labels import SEED_LIKE, settings_of
 from lossbench.analysis.records import Records
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 
 ALIKE = 1e-3  # of the largest number of a probe: rounding, where two losses are the same
 SHOWN = 6  # values of a setting that are written out
@@ -40,10 +40,10 @@ class Remark:
 
 
 def refuse_mixed(records: Records) -> None:
-    """Raises: BadInput for runs of several code revisions, or of data or initial weights that differ under one seed."""
+    """Raises: ConfigError for runs of several revisions, or of data or initial weights that differ under one seed."""
     for mixed in (_revisions(records), *_data(records), *_weights(records)):
         if mixed:
-            raise BadInput(
+            raise ConfigError(
                 f"report {records.name}: {mixed}; such runs are not comparable\n"
                 "report one comparison, or say --allow-mixed to see them side by side with a warning"
             )
@@ -73,7 +73,7 @@ def _missing(records: Records) -> Iterator[Remark]:
             told = ", ".join(f"{loss} {count}" for loss, count in lost.items())
             text = f"the machine, not its loss, ended runs on {dataset}, which are missing ({told})"
             yield Remark("missing", f"{text}; the same command trains them again", True)
-        if not any(runs["yardsticks"]):
+        if not any(runs["metrics"]):
             yield Remark("missing", f"no run on {dataset} got as far as its data and its model", True)
 
 
@@ -227,7 +227,7 @@ def _sampled(records: Records) -> Iterator[Remark]:
         split = built[built["variation"].isin(("resplit", "folds"))]
         if len(split) and not any(split["pool"]):
             text = f"{dataset} does not say where its examples come from: its seeds are taken to split one data set"
-            yield Remark("sampling", f"{text} anew; Facts.sampling says otherwise, as Sampling('fresh')", True)
+            yield Remark("sampling", f"{text} anew; DatasetInfo.sampling says otherwise, as Sampling('fresh')", True)
         if "fixed" in told and built["data"].nunique() > 1 and not built["follows"].all():
             text = f"the data's seed of {dataset} varies apart from the runs' own: it is taken to split one data set"
             yield Remark("sampling", f"{text} anew", True)

@@ -40,7 +40,7 @@ def wrapped(text: str, letters: int = LETTERS) -> str:
     """A text on as many lines as it takes, for plotly, which breaks none and would cut it off; broken at its marks."""
     parts = []
     while len(text) > letters:
-        ends = (max(text.rfind(mark, 0, letters) + 1 for mark in marks) for marks in (" ", "_.,="))
+        ends = (max(text.rfind(mark, 0, letters) + 1 for mark in metadata) for metadata in (" ", "_.,="))
         cut = next((end for end in ends if end > letters // 3), letters)
         parts.append(text[:cut])
         text = text[cut:]
@@ -60,7 +60,7 @@ def row_height(names: Sequence[str]) -> int:
 def seeds(verdict: Verdict) -> go.Figure:
     """A row a loss, the best on top: a dot a seed, grey lines that join runs of one seed, mean and 95 % interval."""
     order = [loss for loss in reversed(by_mean(verdict)) if verdict.values[loss].notna().any()]
-    hues, name = colours(verdict), verdict.yardstick[0]
+    hues, name = colours(verdict), verdict.metric[0]
     board = verdict.leaderboard.set_index("loss")
     values = verdict.values[order]
     spread = [(values[loss].median(), values[loss]) for loss in order]
@@ -92,7 +92,7 @@ def seeds(verdict: Verdict) -> go.Figure:
         interval = [board.loc[loss, f"{name}{what}"] for what in ("", " low", " high")]
         said = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
         figure.add_scatter(**_interval(shown, interval, place - DOTS, hues[loss], "diamond", said))
-    title = wrapped(f"test {verdict.unit} {verdict.yardstick[1]}", TITLE)
+    title = wrapped(f"test {verdict.unit} {verdict.metric[1]}", TITLE)
     figure.update_xaxes(title=title, range=shown.range)
     return _rows(figure, order)
 

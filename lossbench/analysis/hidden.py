@@ -1,4 +1,4 @@
-"""What the primary yardstick hides: another by which losses differ that it cannot tell apart."""
+"""What the primary metric hides: another by which losses differ that it cannot tell apart."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LARGE = 0.1  # of the larger mean: a smaller difference is not worth a sentence,
 
 @dataclass(frozen=True)
 class Hidden:
-    """A difference by another yardstick between two of the best losses: their means, the better one's first.
+    """A difference by another metric between two of the best losses: their means, the better one's first.
 
-    `p` is corrected for all `looked` pairs of losses and yardsticks that were looked at.
+    `p` is corrected for all `looked` pairs of losses and metrics that were looked at.
     """
 
-    yardstick: tuple[str, str, str]
+    metric: tuple[str, str, str]
     losses: tuple[str, str]
     means: tuple[float, float]
     p: float
@@ -39,18 +39,18 @@ class Hidden:
 
 
 def hidden(verdict: Verdict) -> Hidden | None:
-    """The largest clear difference, by any other yardstick, between losses that the verdict cannot tell apart.
+    """The largest clear difference, by any other metric, between losses that the verdict cannot tell apart.
 
-    Every pair of the best losses is compared by every other yardstick with the test of the verdict. Of sign flips, p
+    Every pair of the best losses is compared by every other metric with the test of the verdict. Of sign flips, p
     is corrected over all of these by step-down max-T: with six seeds, Holm's correction over two or more could never
-    call anything clear. None where it was looked again and again, whose error is spent on the primary yardstick.
+    call anything clear. None where it was looked again and again, whose error is spent on the primary metric.
     """
     looked = [] if verdict.looked else list(_looked(verdict))
     if not looked:
         return None
     found = [
-        Hidden(yardstick, losses, means, float(p), len(looked))
-        for (yardstick, losses, means, _), p in zip(looked, _corrected(verdict, looked), strict=True)
+        Hidden(metric, losses, means, float(p), len(looked))
+        for (metric, losses, means, _), p in zip(looked, _corrected(verdict, looked), strict=True)
         if p <= stats.ALPHA
     ]
     return max((one for one in found if one.size >= LARGE), key=lambda one: one.size, default=None)
@@ -62,7 +62,7 @@ def _corrected(verdict: Verdict, looked: Sequence[Looked]) -> Floats:
         by_looked = np.stack([d for *_, d in looked], axis=1)  # [seed, looked]
         signs = stats.flips(len(by_looked), np.random.default_rng(STREAM))
         return stats.sign_flip(np.nan_to_num(by_looked), signs)[1]
-    names = {yardstick[0] for yardstick, *_ in looked}
+    names = {metric[0] for metric, *_ in looked}
     values = {name: by_seed(verdict.runs, f"test/{name}", list(verdict.chosen)) for name in names}
     varied = {name: population(verdict.runs, name, values[name]) for name in names}
     p = [
@@ -73,14 +73,14 @@ def _corrected(verdict: Verdict, looked: Sequence[Looked]) -> Floats:
 
 
 def _looked(verdict: Verdict) -> Iterator[Looked]:
-    """Yardstick, losses, their means on the seeds that both have, and the differences by seed; the better one first."""
-    for yardstick in verdict.yardsticks:
-        if yardstick == verdict.yardstick:
+    """Metric, losses, their means on the seeds that both have, and the differences by seed; the better one first."""
+    for metric in verdict.metrics:
+        if metric == verdict.metric:
             continue
-        values = by_seed(verdict.runs, f"test/{yardstick[0]}", verdict.starred)
+        values = by_seed(verdict.runs, f"test/{metric[0]}", verdict.starred)
         for pair in combinations(verdict.starred, 2):
             common = values[list(pair)].dropna()
             if len(common) < stats.PAIRS:
                 continue
-            a, b = sorted(pair, key=lambda loss: common[loss].mean(), reverse=yardstick[1] == "↑")
-            yield yardstick, (a, b), (common[a].mean(), common[b].mean()), (values[a] - values[b]).to_numpy(float)
+            a, b = sorted(pair, key=lambda loss: common[loss].mean(), reverse=metric[1] == "↑")
+            yield metric, (a, b), (common[a].mean(), common[b].mean()), (values[a] - values[b]).to_numpy(float)

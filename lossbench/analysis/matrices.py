@@ -64,7 +64,7 @@ def _hover(row: pd.Series | None) -> str:
     return f"{said}<br>p {row['p']:.3g}, Holm {row['p_holm']:.3g}, step-down {row['p_all']:.3g}, {row['n']} pairs"
 
 
-def costs(verdict: Verdict) -> go.Figure | None:
+def mean_losses(verdict: Verdict) -> go.Figure | None:
     """Every trained model (row) under every loss (column), coloured by its place within the column.
 
     Equal costs have one colour, and a column whose costs are all equal is white.

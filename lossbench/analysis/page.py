@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy", "statsmodels")
-SHOWN = 3  # yardsticks beside the one that decides that a screen has room for; the others are folded away
+SHOWN = 3  # metrics beside the one that decides that a screen has room for; the others are folded away
 CELL = 38  # pixels of a matrix's cell that has room for a number
 LISTED = 60  # pairs that are written out as a table; the CSV has all
 
@@ -126,8 +126,8 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "colours": figures.colours(verdict),
         "seeds_figure": drawn(figures.seeds(verdict) if some else None),
         "board": list(panels.board(verdict)),
-        "intervals": bool(verdict.leaderboard[f"{verdict.yardstick[0]} low"].notna().any()),
-        "others": [yardstick for yardstick in verdict.yardsticks if yardstick != verdict.yardstick],
+        "intervals": bool(verdict.leaderboard[f"{verdict.metric[0]} low"].notna().any()),
+        "others": [metric for metric in verdict.metrics if metric != verdict.metric],
         "costs": [c for c in (*COSTS.values(), "own parameters") if (verdict.leaderboard[c] > 0).any()],
         "baseline_figure": drawn(figures.baseline(verdict) if some and several else None),
         "margin": answer.amount(verdict.margin),
@@ -144,7 +144,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "own_figure": drawn(curves.curves(verdict, own, "as recorded") if own else None),
         "norms": list(norms),
         "norms_figure": drawn(curves.curves(verdict, norms, "norm of the gradient") if norms else None),
-        "costs_figure": drawn(matrices.costs(verdict)),
+        "costs_figure": drawn(matrices.mean_losses(verdict)),
         "sensitivity": _sensitivity(verdict, part, drawn),
         "failures": list(panels.failures(part.runs)),
         "ranks": panels.ranks(verdict),
@@ -156,7 +156,7 @@ def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
     found = report.across
     if found is None:
         return {}
-    same = len({verdict.yardstick for verdict in report.verdicts}) == 1
+    same = len({verdict.metric for verdict in report.verdicts}) == 1
     swept = sensitivity.over_data(report.records.main, report.verdicts) if same else {}
     figures = [drawn(curves.sensitivity(report.verdicts[0], name, table)) for name, table in swept.items()]
     return across_panel.panel(found, report.verdicts, drawn) | {"swept": figures}
@@ -164,9 +164,9 @@ def _across(report: Report, drawn: _Figures) -> dict[str, Any]:
 
 def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]:
     parameters = sensitivity.swept(part)
-    if not parameters or not verdict.settings[verdict.yardstick[0]].notna().any():
+    if not parameters or not verdict.settings[verdict.metric[0]].notna().any():
         return {}
-    name = verdict.yardstick[0]
+    name = verdict.metric[0]
     losses = part.runs.drop_duplicates("label").set_index("label")["loss"]
     shown = [
         (parameter, drawn(curves.sensitivity(verdict, parameter, table)))

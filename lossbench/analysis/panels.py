@@ -16,7 +16,7 @@ from lossbench.analysis.verdict import COSTS, Verdict
 def board(verdict: Verdict) -> Iterator[dict[str, Any]]:
     for _, row in verdict.leaderboard.iterrows():
         cells = {}
-        for name, _, _ in verdict.yardsticks:
+        for name, _, _ in verdict.metrics:
             mean, deviation, low, high, n = (row[f"{name}{what}"] for what in ("", " sd", " low", " high", " n"))
             cells[name] = {
                 "sort": "" if mean != mean else mean,

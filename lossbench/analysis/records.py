@@ -16,7 +16,7 @@ from lossbench.analysis.labels import datasets, labels, seeds
 from lossbench.analysis.looks import Look
 from lossbench.analysis.short import short
 from lossbench.analysis.tuning.searches import BLAMED, Search, told
-from lossbench.core import ANY, BadInput, Range
+from lossbench.core import ANY, ConfigError, Range
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,9 +28,9 @@ NEWEST = 5  # comparisons that are offered where an unknown one was asked for
 NAMED = ("loss", "dataset", "model", "seed")
 FAILED = BLAMED  # what a loss is to blame for; killed and error are others' doing, so such runs are missing
 
-ARMS = ("tuned", "", "untuned", "matched")  # what a verdict is on: the first of them that a dataset has
+ARMS = ("tuned", "", "default", "matched")  # what a verdict is on: the first of them that a dataset has
 
-Yardsticks = list[tuple[str, str, str]]
+Metrics = list[tuple[str, str, str]]
 Ranges = Mapping[str, Range]
 
 
@@ -39,12 +39,12 @@ class Records:
     """Runs, and where they were asked for.
 
     `runs` has a row a run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
-    colour, objective (the primary yardstick on validation at the selected step), yardsticks (name, arrow, unit; the
-    primary first), ranges (of the yardsticks, by name; none in older records), data, weights (hash of the initial
+    colour, objective (the primary metric on validation at the selected step), metrics (name, arrow, unit; the
+    primary first), ranges (of the metrics, by name; none in older records), data, weights (hash of the initial
     ones), code, source, error, remarks, step (at which it diverged), repeated, and its last metrics under their names.
     `label` is the loss and whatever else was varied for it, which is `setting`; runs whose data were set differently
     are on different datasets.
-    `arm` is how a run of a tuned comparison came to its settings (tuned, untuned, matched; none elsewhere), `study` the
+    `arm` is how a run of a tuned comparison came to its settings (tuned, default, matched; none elsewhere), `study` the
     search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are what was
     typed, the oldest first; `searches` what was told of the search of each study, `looks` at how many seeds of each
     dataset it was looked whether to go on.
@@ -64,8 +64,8 @@ class Records:
         return str(asked.pop()) if len(asked) == 1 else ""
 
     @property
-    def yardsticks(self) -> Yardsticks:
-        return next(filter(None, self.runs["yardsticks"]), []) if len(self.runs) else []
+    def metrics(self) -> Metrics:
+        return next(filter(None, self.runs["metrics"]), []) if len(self.runs) else []
 
     @property
     def ranges(self) -> Ranges:
@@ -109,7 +109,7 @@ def read(client: MlflowClient, asked: str | None) -> Records:
 
     Of the newest comparison, where none is named.
 
-    Raises: BadInput where the store has neither; it names the newest comparisons.
+    Raises: ConfigError where the store has neither; it names the newest comparisons.
     """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     comparisons = list(search(client, experiments, {"lossbench.kind": "comparison"}))
@@ -122,7 +122,7 @@ def read(client: MlflowClient, asked: str | None) -> Records:
     else:
         experiment = client.get_experiment_by_name(asked) if asked else None
         if asked is None or experiment is None:
-            raise BadInput(_unknown(asked, comparisons))
+            raise ConfigError(_unknown(asked, comparisons))
         name = asked
         chosen = [c for c in comparisons if c.info.experiment_id == experiment.experiment_id]
         found = search(client, [experiment.experiment_id], {"lossbench.kind": "run"})
@@ -200,7 +200,7 @@ def row(run: Run) -> dict[str, Any]:
         "status": run.info.status,
         "outcome": tags.get("lossbench.outcome", run.info.status.lower()),
         "colour": colour if re.fullmatch(r"#[0-9a-fA-F]{6}", colour) else GREY,  # in MLflow, anybody sets it
-        "yardsticks": [tuple(entry) for entry in json.loads(tags.get("lossbench.yardsticks", "[]"))],
+        "metrics": [tuple(entry) for entry in json.loads(tags.get("lossbench.metrics", "[]"))],
         "ranges": {name: _range(*ends) for name, ends in json.loads(tags.get("lossbench.ranges", "{}")).items()},
         "objective": number(tags.get("lossbench.objective")),
         "step": number(tags.get("lossbench.diverged_step")),

@@ -17,7 +17,7 @@ from lossbench.analysis.records import Records
 from lossbench.analysis.tuning import gains, recipes, remarks
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict
-from lossbench.core import BadInput, whole
+from lossbench.core import ConfigError, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,15 +56,15 @@ def make(
 ) -> Report:
     """The report on a comparison or an experiment of a store; on the newest comparison, where none is named.
 
-    Raises: BadInput where there is none, no runs in it, no such yardstick or baseline, or runs that must not be mixed.
+    Raises: ConfigError where there is none, no runs in it, no such metric or baseline, or runs that must not be mixed.
     """
     records = reading.read(client, asked)
     if records.runs.empty:
-        raise BadInput(f"report {records.name}: holds no runs")
+        raise ConfigError(f"report {records.name}: holds no runs")
     if not allow_mixed:
         fairness.refuse_mixed(records)
     parts = [part for _, part in records.main.by_dataset()]
-    built = [part for part in parts if part.yardsticks] or parts  # of the others a remark tells
+    built = [part for part in parts if part.metrics] or parts  # of the others a remark tells
     verdicts = [verdict.judge(part, primary=primary, baseline=baseline, margin=margin) for part in built]
     tuned = gains.tunings(client, records, primary)
     said = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
@@ -87,7 +87,7 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
         "table.csv": tables.csv(report.verdicts),
         "table.tex": tables.latex(report.verdicts),
         "differences.csv": tables.separated(_differences(report)),
-        "runs.csv": tables.separated(report.records.runs.drop(columns=["yardsticks", "ranges", "probe", "remarks"])),
+        "runs.csv": tables.separated(report.records.runs.drop(columns=["metrics", "ranges", "probe", "remarks"])),
         **_tuned(report),
     }
     for name, text in files.items():
@@ -124,5 +124,5 @@ def _tuned(report: Report) -> dict[str, str]:
 def _differences(report: Report) -> pd.DataFrame:
     """All pairs on every dataset."""
     return pd.concat(
-        [v.differences.assign(dataset=v.dataset, yardstick=v.yardstick[0]) for v in report.verdicts], ignore_index=True
+        [v.differences.assign(dataset=v.dataset, metric=v.metric[0]) for v in report.verdicts], ignore_index=True
     )

@@ -1,4 +1,4 @@
-"""How much a swept setting matters: the yardstick over it, and the share of the settings nearly as good as the best."""
+"""How much a swept setting matters: the metric over it, and the share of the settings nearly as good as the best."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def swept(records: Records) -> list[str]:
 
 
 def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
-    """The test yardstick of each loss at each value: loss, value, mean, low, high.
+    """The test metric of each loss at each value: loss, value, mean, low, high.
 
     Where other settings were swept too, at those of them that validation chose for this value.
     """
     runs = records.runs[(records.runs["outcome"] == FINISHED) & ~records.runs["repeated"]]
     runs = runs.assign(value=records.params[parameter].reindex(runs["run_id"]).to_numpy()).dropna(subset=["value"])
-    sign = 1 if verdict.yardsticks[0][1] == "↑" else -1
+    sign = 1 if verdict.metrics[0][1] == "↑" else -1
     rows, known = [], {}
     for (loss, value), group in runs.groupby(["loss", "value"], sort=False):
         by_label = sign * group.groupby("label", sort=False)["objective"].mean()
         seen = group[group["label"] == by_label.index[int(np.nanargmax(by_label.fillna(-np.inf)))]]
-        test = seen[f"test/{verdict.yardstick[0]}"].reset_index(drop=True)
+        test = seen[f"test/{verdict.metric[0]}"].reset_index(drop=True)
         known[loss, value] = test
         rows.append({"loss": loss, "value": value, "mean": test.mean()})
     if not rows:
@@ -46,7 +46,7 @@ def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
 
 
 def over_data(records: Records, verdicts: list[Verdict]) -> dict[str, pd.DataFrame]:
-    """Where settings of the data were swept: the yardstick over each, as `over` gives it, from the verdicts' means."""
+    """Where settings of the data were swept: the metric over each, as `over` gives it, from the verdicts' means."""
     params = records.params.fillna("")
     names = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
     found = {}
@@ -54,7 +54,7 @@ def over_data(records: Records, verdicts: list[Verdict]) -> dict[str, pd.DataFra
         rows = []
         for one in verdicts:
             values = set(params.loc[one.runs["run_id"], name])
-            y = one.yardstick[0]
+            y = one.metric[0]
             if len(values) == 1:
                 board = one.leaderboard.rename(columns={y: "mean", f"{y} low": "low", f"{y} high": "high"})
                 rows.append(board[["loss", "mean", "low", "high"]].assign(value=values.pop()))
@@ -69,7 +69,7 @@ def near_best(verdict: Verdict, losses: pd.Series) -> pd.DataFrame:
 
     `losses` maps a label to its loss. A setting without a test value is not near anything.
     """
-    board = verdict.settings.set_index("loss")[verdict.yardstick[0]]
+    board = verdict.settings.set_index("loss")[verdict.metric[0]]
     sign = -1 if verdict.higher_is_better else 1
     best = (sign * board).min()
     rows = []

@@ -17,7 +17,7 @@ COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improveme
 
 
 def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Everything: a row a loss and dataset; means, spreads, intervals of all yardsticks, and against the baseline."""
+    """Everything: a row a loss and dataset; means, spreads, intervals of all metrics, and against the baseline."""
     parts = []
     for verdict in verdicts:
         board = verdict.leaderboard.drop(columns="colour")
@@ -30,15 +30,15 @@ def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
-    """What a paper shows of each dataset: all yardsticks as mean ± SD, and the primary with its interval and p."""
+    """What a paper shows of each dataset: all metrics as mean ± SD, and the primary with its interval and p."""
     made = []
     for verdict in verdicts:
-        board, (main, _, _) = verdict.leaderboard.set_index("loss"), verdict.yardstick
+        board, (main, _, _) = verdict.leaderboard.set_index("loss"), verdict.metric
         against = verdict.against(verdict.baseline)
         rows = {}
         for loss, row in board.iterrows():
             cells = {"loss": f"{loss}{f' ({row.setting})' if row.setting else ''}", "n": str(row["n"])}
-            for name, arrow, unit in [verdict.yardstick, *(y for y in verdict.yardsticks if y != verdict.yardstick)]:
+            for name, arrow, unit in [verdict.metric, *(y for y in verdict.metrics if y != verdict.metric)]:
                 cells[f"{measured(name)}{f' [{unit}]' if unit else ''} {arrow}"] = spread(row, name)
                 if name == main:
                     cells["95 % interval"] = limits(row, name)
@@ -56,7 +56,7 @@ def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
 
 
 def spread(row: pd.Series, name: str) -> str:
-    """Mean ± standard deviation; a dash where no run has the yardstick."""
+    """Mean ± standard deviation; a dash where no run has the metric."""
     mean, deviation = row[name], row[f"{name} sd"]
     if mean != mean:
         return "–"
@@ -69,32 +69,32 @@ def limits(row: pd.Series, name: str) -> str:
 
 
 def tuned(tunings: Sequence[Tuning]) -> pd.DataFrame:
-    """All on tuning, a row a loss and dataset: each arm, tuned − untuned, and what the search spent and found."""
+    """All on tuning, a row a loss and dataset: each arm, tuned − default, and what the search spent and found."""
     parts = [one.arms.merge(one.budget, on="loss").assign(dataset=one.dataset) for one in tunings]
     table = pd.concat(parts, ignore_index=True)
     return table[["dataset", *(column for column in table if column != "dataset")]]
 
 
 def gains(tuning: Tuning) -> pd.DataFrame:
-    """Tuned against untuned, as texts; empty where there are no untuned runs."""
-    if "untuned" not in tuning.verdicts:
+    """Tuned against default settings, as texts; empty where there are no runs at default settings."""
+    if "default" not in tuning.verdicts:
         return pd.DataFrame()
-    name, arrow, unit = tuning.verdicts["untuned"].yardstick
+    name, arrow, unit = tuning.verdicts["default"].metric
     rows = []
     for row in tuning.arms.to_dict("records"):
         width, p = row["high"] - row["low"], row["p_holm"]
         cells = {"loss": row["loss"]}
-        for arm in ("untuned", "tuned", "matched"):
+        for arm in ("default", "tuned", "matched"):
             if arm in tuning.verdicts:
                 failed = f" ({row[f'{arm} failures']} failed)" if row[f"{arm} failures"] else ""
                 cells[arm] = amount(row[arm], row[f"{arm} high"] - row[f"{arm} low"]) + failed
-        cells["tuned − untuned"] = f"{amount(row['difference'], width)} {_ends(row['low'], row['high'])}".strip()
+        cells["tuned − default"] = f"{amount(row['difference'], width)} {_ends(row['low'], row['high'])}".strip()
         cells["p"] = "–" if p != p else f"{p:.3f}"
-        ranks = ("–" if (rank := row[f"{arm} rank"]) != rank else f"{rank:g}" for arm in ("untuned", "tuned"))
+        ranks = ("–" if (rank := row[f"{arm} rank"]) != rank else f"{rank:g}" for arm in ("default", "tuned"))
         cells["rank"] = " → ".join(ranks)
         rows.append(cells)
-    heading = f"untuned {name}{f' [{unit}]' if unit else ''} {arrow}"
-    return pd.DataFrame(rows).rename(columns={"untuned": heading, "matched": "gradient-matched"})
+    heading = f"default {name}{f' [{unit}]' if unit else ''} {arrow}"
+    return pd.DataFrame(rows).rename(columns={"default": heading, "matched": "gradient-matched"})
 
 
 def _ends(low: float, high: float) -> str:

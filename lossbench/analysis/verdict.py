@@ -13,8 +13,8 @@ import pandas as pd
 from lossbench.analysis import fairness, looks, stats
 from lossbench.analysis.looks import Look
 from lossbench.analysis.population import Population, population
-from lossbench.analysis.records import FAILED, Ranges, Records, Yardsticks
-from lossbench.core import ANY, BadInput, Range
+from lossbench.analysis.records import FAILED, Metrics, Ranges, Records
+from lossbench.core import ANY, ConfigError, Range
 
 FINISHED = "finished"
 COSTS = {"time/step_ms": "ms a step", "time/train_s": "training, s", "memory/peak_mb": "peak memory, MB"}
@@ -27,20 +27,20 @@ class Verdict:
     """What the runs of one dataset say.
 
     `chosen` maps each contender to its label among the runs: where a loss was run at several settings, the one with
-    the best validation. `values` are the test values of the yardstick, a row a seed, a column a contender, missing
+    the best validation. `values` are the test values of the metric, a row a seed, a column a contender, missing
     where a run has none; `failed` marks those that the loss is to blame for; `ranks` count these as last.
     `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
     `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
     are not distinguishable from the best mean. `population` is of whom the test speaks, `margin` a difference that
-    nobody cares about, in the unit of the yardstick; missing where the baseline has no mean, and whether somebody
+    nobody cares about, in the unit of the metric; missing where the baseline has no mean, and whether somebody
     `asked_margin`. `looked`: at how many seeds it was looked whether to go on; empty where that was settled before.
     """
 
     dataset: str
     runs: pd.DataFrame
-    yardsticks: Yardsticks
+    metrics: Metrics
     ranges: Ranges
-    yardstick: tuple[str, str, str]
+    metric: tuple[str, str, str]
     baseline: str
     chosen: dict[str, str]
     values: pd.DataFrame
@@ -60,12 +60,12 @@ class Verdict:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.yardstick[1] == "↑"
+        return self.metric[1] == "↑"
 
     @property
     def range(self) -> Range:
-        """Of the yardstick."""
-        return self.ranges.get(self.yardstick[0], ANY)
+        """Of the metric."""
+        return self.ranges.get(self.metric[0], ANY)
 
     @property
     def decided(self) -> bool:
@@ -88,12 +88,12 @@ class Verdict:
 
     @property
     def measure(self) -> str:
-        """What the verdict is by: the yardstick under a name that no loss has, as in "mae is best by test mae"."""
-        return measured(self.yardstick[0])
+        """What the verdict is by: the metric under a name that no loss has, as in "mae is best by test mae"."""
+        return measured(self.metric[0])
 
     @property
     def unit(self) -> str:
-        name, _, unit = self.yardstick
+        name, _, unit = self.metric
         return f"{name} [{unit}]" if unit else name
 
     def difference(self, a: str, b: str) -> pd.Series:
@@ -119,19 +119,19 @@ def judge(
     margin: float | None = None,
     looked: Sequence[Look] = (),
 ) -> Verdict:
-    """The verdict on the runs of one dataset; on the primary yardstick and against the first loss, unless asked.
+    """The verdict on the runs of one dataset; on the primary metric and against the first loss, unless asked.
 
     `margin`: a difference that nobody cares about; without one what the runs were asked for with, else 1 % of the
     baseline's mean. `looked`: at how many seeds it was looked whether to go on, if not as the records tell.
 
-    Raises: BadInput for a yardstick or a baseline that these records do not have.
+    Raises: ConfigError for a metric or a baseline that these records do not have.
     """
     runs = records.runs[~records.runs["repeated"]]
     dataset = str(runs["dataset"].iloc[0])
-    yardstick = _yardstick(records, primary, dataset)
-    name, arrow, _ = yardstick
+    metric = _metric(records, primary, dataset)
+    name, arrow, _ = metric
     higher = arrow == "↑"
-    chosen = _chosen(runs, records.yardsticks)
+    chosen = _chosen(runs, records.metrics)
     entered = runs[runs["label"].isin(chosen.values())]
     contender = {label: loss for loss, label in chosen.items()}
     entered = entered.assign(contender=entered["label"].map(contender))
@@ -139,7 +139,7 @@ def judge(
     failed = _marks(entered, values)
     ranks = stats.ranks(values, failed, higher_is_better=higher)
     if baseline is not None and baseline not in chosen:
-        raise BadInput(f"--baseline {baseline}: was not compared on {dataset}; there are {', '.join(chosen)}")
+        raise ConfigError(f"--baseline {baseline}: was not compared on {dataset}; there are {', '.join(chosen)}")
     baseline = baseline or next(iter(chosen))
     varied = population(entered, name, values)
     asked = _asked_margin(records) if margin is None else margin
@@ -163,16 +163,16 @@ def judge(
     return Verdict(
         dataset,
         entered,
-        records.yardsticks,
+        records.metrics,
         records.ranges,
-        yardstick,
+        metric,
         baseline,
         chosen,
         values,
         failed,
         ranks,
-        _board(entered, "contender", records, yardstick, ranks, varied),
-        _board(runs, "label", records, yardstick, None, varied),
+        _board(entered, "contender", records, metric, ranks, varied),
+        _board(runs, "label", records, metric, None, varied),
         differences,
         ranked,
         fairness.paired(records),
@@ -209,26 +209,26 @@ def _asked_margin(records: Records) -> float | None:
     return float(asked.pop()) if len(asked) == 1 else None
 
 
-def _yardstick(records: Records, primary: str | None, dataset: str) -> tuple[str, str, str]:
-    if not records.yardsticks:
+def _metric(records: Records, primary: str | None, dataset: str) -> tuple[str, str, str]:
+    if not records.metrics:
         ended = ", ".join(f"{count} {what}" for what, count in records.runs["outcome"].value_counts().items())
-        raise BadInput(f"the runs on {dataset} name no yardsticks: none got as far as its data and its model ({ended})")
-    known = {name: (name, arrow, unit) for name, arrow, unit in records.yardsticks}
-    asked = (primary or records.yardsticks[0][0]).removeprefix("test/")
+        raise ConfigError(f"the runs on {dataset} name no metrics: none got as far as its data and its model ({ended})")
+    known = {name: (name, arrow, unit) for name, arrow, unit in records.metrics}
+    asked = (primary or records.metrics[0][0]).removeprefix("test/")
     if asked not in known:
-        raise BadInput(f"--metric {primary}: no yardstick of {dataset}; there are {', '.join(known)}")
+        raise ConfigError(f"--metric {primary}: no metric of {dataset}; there are {', '.join(known)}")
     return known[asked]
 
 
-def _chosen(runs: pd.DataFrame, yardsticks: Yardsticks) -> dict[str, str]:
+def _chosen(runs: pd.DataFrame, metrics: Metrics) -> dict[str, str]:
     """Which label stands for each contender: a loss at the setting that validation chose, or with one loss, each.
 
-    A setting with fewer failures comes first, then the better mean of the primary yardstick on validation.
+    A setting with fewer failures comes first, then the better mean of the primary metric on validation.
     """
     labels = list(dict.fromkeys(runs["label"]))
     if runs["loss"].nunique() == 1:
         return {label: label for label in labels}
-    sign = 1 if yardsticks[0][1] == "↑" else -1
+    sign = 1 if metrics[0][1] == "↑" else -1
     chosen = {}
     for loss, group in runs.groupby("loss", sort=False):
         by_label = group.groupby("label", sort=False)
@@ -253,26 +253,26 @@ def by_seed(runs: pd.DataFrame, metric: str, losses: Sequence[str]) -> pd.DataFr
 
 
 def _marks(runs: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
-    marks = pd.DataFrame(False, index=like.index, columns=like.columns)
+    metadata = pd.DataFrame(False, index=like.index, columns=like.columns)
     for seed, loss in zip(*(runs.loc[runs["outcome"].isin(FAILED), c] for c in ("seed", "contender")), strict=True):
         if seed:
-            marks.loc[seed, loss] = True
-    return marks
+            metadata.loc[seed, loss] = True
+    return metadata
 
 
 def _board(
     runs: pd.DataFrame,
     by: str,
     records: Records,
-    yardstick: tuple[str, str, str],
+    metric: tuple[str, str, str],
     ranks: pd.DataFrame | None,
     varied: Population,
 ) -> pd.DataFrame:
-    """A row a contender: loss, setting, colour, counts of outcomes, and each yardstick and cost, best mean first.
+    """A row a contender: loss, setting, colour, counts of outcomes, and each metric and cost, best mean first.
 
-    Of a yardstick: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
+    Of a metric: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
     """
-    rows, known, widen, yardsticks = [], {}, {}, records.yardsticks
+    rows, known, widen, metrics = [], {}, {}, records.metrics
     for loss, group in runs.groupby(by, sort=False):
         done = group[group["outcome"] == FINISHED]
         outcomes = group["outcome"].value_counts()
@@ -286,7 +286,7 @@ def _board(
             "outcomes": ", ".join(f"{count} {what}" for what, count in outcomes.items() if what != FINISHED),
             "rank": np.nan if ranks is None else ranks[loss].mean(),
         }
-        for name, _, _ in yardsticks:
+        for name, _, _ in metrics:
             values = done.get(f"test/{name}", pd.Series(dtype=float)).dropna().reset_index(drop=True)
             row |= {name: values.mean(), f"{name} sd": values.std(ddof=1), f"{name} n": len(values)}
             known[loss, name] = values
@@ -299,16 +299,16 @@ def _board(
         pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges, widen=widen
     )
     for row in rows:
-        for name, _, _ in yardsticks:
+        for name, _, _ in metrics:
             row[f"{name} low"], row[f"{name} high"] = limits.loc[(row["loss"], name)]
     return pd.DataFrame(rows).sort_values(
-        yardstick[0], ascending=yardstick[1] != "↑", na_position="last", ignore_index=True, kind="stable"
+        metric[0], ascending=metric[1] != "↑", na_position="last", ignore_index=True, kind="stable"
     )
 
 
-def measured(yardstick: str) -> str:
-    """How a yardstick is called where a loss may have its name."""
-    return f"test {yardstick}"
+def measured(metric: str) -> str:
+    """How a metric is called where a loss may have its name."""
+    return f"test {metric}"
 
 
 def _tested(table: pd.DataFrame, best: Sequence[str]) -> bool:

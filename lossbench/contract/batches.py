@@ -15,28 +15,28 @@ ORDER = [5, 2, 7, 0, 3, 6, 1, 4]  # of a batch of eight
 
 def order(trial: Trial) -> str:
     """A batch in another order has its terms in that order."""
-    sample = at_random(trial.kind, trial.heads)
+    sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        terms, moved = trial.terms(sample, player), trial.terms(sample.rows(ORDER), player)
-        if apart(moved, terms[ORDER] if terms.dim() else terms):
+        per_example, moved = trial.per_example(sample, player), trial.per_example(sample.rows(ORDER), player)
+        if apart(moved, per_example[ORDER] if per_example.dim() else per_example):
             raise Broken(
                 f"terms change with the order of the batch{told(player)}",
                 "leave positions in the batch out of it: no weights by place, no sums along the batch",
             )
-    return "terms go with their examples" if terms.dim() else "the same number"
+    return "terms go with their examples" if per_example.dim() else "the same number"
 
 
 def own(trial: Trial) -> str:
     """A term depends on its own example alone, unless its card says batch."""
     if trial.batch:
         raise NotAsked("its card says that it takes the whole batch")
-    sample = at_random(trial.kind, trial.heads)
+    sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        alone = torch.cat([trial.terms(sample.rows([row]), player).reshape(1) for row in range(len(sample))])
-        terms = trial.terms(sample, player)
-        if apart(terms, alone):
+        alone = torch.cat([trial.per_example(sample.rows([row]), player).reshape(1) for row in range(len(sample))])
+        per_example = trial.per_example(sample, player)
+        if apart(per_example, alone):
             raise Broken(
-                f"alone, an example costs {pair(alone, terms)} in its batch{told(player)}",
+                f"alone, an example costs {pair(alone, per_example)} in its batch{told(player)}",
                 "no mean, sum, sort or norm over the batch; if it needs the whole batch, say so by card(batch=True)",
             )
     return "the same alone as in the batch"
@@ -46,13 +46,14 @@ def double(trial: Trial) -> str:
     """In a batch twice as large the terms are the same: the one mean over the batch is the engine's."""
     if trial.batch:
         raise NotAsked("its card says that it takes the whole batch")
-    sample = at_random(trial.kind, trial.heads)
+    sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        terms = trial.terms(sample, player)
-        twice = trial.terms(sample.rows([*range(len(sample))] * 2), player)
-        if apart(twice, torch.cat([terms, terms]) if terms.dim() else terms):
+        per_example = trial.per_example(sample, player)
+        twice = trial.per_example(sample.rows([*range(len(sample))] * 2), player)
+        if apart(twice, torch.cat([per_example, per_example]) if per_example.dim() else per_example):
             raise Broken(
-                f"an example of 8 costs {pair(terms, twice[: len(terms)])} among 16{told(player)}: a mean taken twice",
+                f"an example of 8 costs {pair(per_example, twice[: len(per_example)])} among 16{told(player)}: "
+                "a mean taken twice",
                 "do not divide by the size of the batch: return the terms, of which the engine takes the mean",
             )
     return "the same in a batch twice as large"
@@ -60,9 +61,12 @@ def double(trial: Trial) -> str:
 
 def replicas(trial: Trial) -> str:
     """A loss whose card says wide gives two replicas at once what it gives each of them."""
-    if not (trial.card and trial.card.wide):
+    if not (trial.card and trial.card.replica_batched):
         raise NotAsked("its card does not say wide: replicas are called one after another, or as one batch")
-    two = [replace(at_random(trial.kind, trial.heads, seed=seed), noise=tuple(range(8))) for seed in (1, 2)]
+    two = [
+        replace(at_random(trial.task_type, trial.outputs_per_target, seed=seed), noise=tuple(range(8)))
+        for seed in (1, 2)
+    ]
     two = [replace(sample, weights=two[0].weights) for sample in two]
     both = replace(
         two[0],
@@ -70,8 +74,8 @@ def replicas(trial: Trial) -> str:
         target=torch.stack([sample.target for sample in two]),
     )
     for player in trial.players:
-        singly = torch.stack([trial.terms(sample, player) for sample in two])
-        if apart(trial.terms(both, player), singly):
+        singly = torch.stack([trial.per_example(sample, player) for sample in two])
+        if apart(trial.per_example(both, player), singly):
             raise Broken(
                 f"two replicas at once cost otherwise than one after the other{told(player)}",
                 "count axes from the end: tensors are [..., batch, …]; or leave wide out of its card",

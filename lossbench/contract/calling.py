@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lossbench import build
-from lossbench.coding import Code
 from lossbench.contract.samples import DIMENSIONS, LATENT, PIXELS, Sample, at_random, players
-from lossbench.core import BadInput, Card, Parts, card_of, stream
+from lossbench.core import Card, ConfigError, LossOutput, card_of, stream
+from lossbench.core.latent_code import LatentCode
+from lossbench.runs import builders
 from lossbench.tasks.adapting import Adapted, adapted, called
 from lossbench.tasks.calls import ALONE, Call
 from lossbench.tasks.lifting import OfIdentities, lifted
@@ -65,10 +65,10 @@ class Noise:
 
 @dataclass
 class Trial:
-    """A loss on one kind of problem: the object at a dotted path, and the settings and the form that it is tried in."""
+    """A loss on one task type: the object at a dotted path, and the settings and the form that it is tried in."""
 
     target: str
-    kind: str
+    task_type: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     loss: Any = None
     call: Call = ALONE
@@ -79,8 +79,8 @@ class Trial:
         return card_of(self.loss)
 
     @property
-    def heads(self) -> int:
-        return self.card.heads if self.card else 1
+    def outputs_per_target(self) -> int:
+        return self.card.outputs_per_target if self.card else 1
 
     @property
     def batch(self) -> bool:
@@ -89,18 +89,18 @@ class Trial:
 
     @property
     def players(self) -> tuple[str, ...]:
-        return players(self.kind)
+        return players(self.task_type)
 
     def at(self, **settings: Any) -> Trial:
         """The same loss with some settings changed."""
         return replace(self, settings={**self.settings, **settings}, made={})
 
-    def parts(self, sample: Sample, player: str = "model") -> Parts:
+    def parts(self, sample: Sample, player: str = "model") -> LossOutput:
         """What the loss returns on copies of this sample."""
-        return Parts.of(self.raw(_copied(sample), player))
+        return LossOutput.of(self.raw(_copied(sample), player))
 
-    def terms(self, sample: Sample, player: str = "model") -> Tensor:
-        return self.parts(sample, player).terms
+    def per_example(self, sample: Sample, player: str = "model") -> Tensor:
+        return self.parts(sample, player).per_example
 
     def raw(self, sample: Sample, player: str = "model") -> Any:
         """What the loss returns on the very tensors of this sample."""
@@ -115,28 +115,28 @@ class Trial:
             return loss.critic(_critic(sample), sample.target, sample.prediction, noise)
         if player == "generator":
             return loss.generator(_critic(sample), sample.target, sample.prediction)
-        if self.kind == "autoencoder":
+        if self.task_type == "autoencoder":
             mean, log_variance = sample.prediction.chunk(2, -1)
             decoder = DECODER.to(mean.dtype)
-            return loss(Code(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)
+            return loss(LatentCode(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)
         return loss(sample.prediction, sample.target)
 
     def pull(self, sample: Sample, player: str = "model") -> tuple[Tensor, Tensor]:
         """Terms, and the gradient of their sum. Raises: Broken where there is none."""
         leaf = sample.leaf(player).detach().clone().requires_grad_()
-        terms = self.terms(sample.moved(player, leaf), player)
-        if not terms.requires_grad:
+        per_example = self.per_example(sample.moved(player, leaf), player)
+        if not per_example.requires_grad:
             raise Broken(
                 f"what it returns{told(player)} has no gradient",
                 "keep detach, item, numpy and no_grad out of the way from the prediction to the terms",
             )
-        (gradient,) = torch.autograd.grad(terms.sum(), leaf, allow_unused=True)
-        return terms.detach(), torch.zeros_like(leaf) if gradient is None else gradient
+        (gradient,) = torch.autograd.grad(per_example.sum(), leaf, allow_unused=True)
+        return per_example.detach(), torch.zeros_like(leaf) if gradient is None else gradient
 
     @property
     def learns(self) -> bool:
         """Whether it has parameters of its own that nothing but chance has set yet, as centres of classes."""
-        made = build.module_of(self.made_for(at_random(self.kind, self.heads)))
+        made = builders.module_of(self.made_for(at_random(self.task_type, self.outputs_per_target)))
         return self.card is None and made is not None and next(made.parameters(), None) is not None
 
     def made_for(self, sample: Sample) -> Any:
@@ -152,25 +152,25 @@ class Trial:
         brings: dict[str, Any] = {
             "classes": lambda: len(sample.counts),
             "class_counts": lambda: sample.counts,
-            "dimensions": lambda: sample.prediction.shape[-1] if self.kind == "embedding" else DIMENSIONS,
+            "dimensions": lambda: sample.prediction.shape[-1] if self.task_type == "embedding" else DIMENSIONS,
             "generator": lambda: stream(0, "loss"),
         }
-        made: Any = build.loss(OmegaConf.create({"_target_": self.target, **self.settings}), self.kind, brings)
-        if self.kind == "embedding" and self.card and "multiclass" in self.card.kinds:
+        made: Any = builders.loss(OmegaConf.create({"_target_": self.target, **self.settings}), self.task_type, brings)
+        if self.task_type == "embedding" and self.card and "multiclass" in self.card.task_types:
             made = OfIdentities(made, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
             made = made.to(sample.prediction.dtype)  # as autocast would
         if isinstance(made, nn.Module) and sample.prediction.dtype == torch.float64:
             made = made.double()
         if self.call != ALONE:
             return partial(called, made, self.call)
-        return lifted(made, self.kind)
+        return lifted(made, self.task_type)
 
     def adapted(self) -> Adapted:
         """How a run would call it."""
-        sample = at_random(self.kind, self.heads).to(torch.float32)
+        sample = at_random(self.task_type, self.outputs_per_target).to(torch.float32)
         outputs = sample.prediction.shape[-1] if sample.prediction.dim() > 1 else 1
         target = tuple(sample.target.shape[1:])
-        return adapted(self.build(sample), self.kind, target, 1 if self.kind == "segmentation" else outputs)
+        return adapted(self.build(sample), self.task_type, target, 1 if self.task_type == "segmentation" else outputs)
 
 
 class Held(TorchFunctionMode):
@@ -197,10 +197,10 @@ class Held(TorchFunctionMode):
 
 
 def found(target: str) -> Any:
-    """The loss at a dotted path. Raises: BadInput where there is none."""
-    loss = build.found(target, "check: ")
+    """The loss at a dotted path. Raises: ConfigError where there is none."""
+    loss = builders.found(target, "check: ")
     if not callable(loss):
-        raise BadInput(f"check: {target}: a {type(loss).__name__}, which cannot be called")
+        raise ConfigError(f"check: {target}: a {type(loss).__name__}, which cannot be called")
     return loss
 
 

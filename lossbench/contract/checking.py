@@ -1,4 +1,4 @@
-"""`check`: whose loss it is, which kinds of problem it is tried on, and what the contract says of it."""
+"""`check`: whose loss it is, which task types it is tried on, and what the contract says of it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lossbench import catalogue, complaints, settings
-from lossbench.build import Unset
+from lossbench.config import catalogue, error_messages, schema
 from lossbench.contract import entries
 from lossbench.contract.calling import Trial, found
 from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
 from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
-from lossbench.core import KINDS, BadInput, card_of
-from lossbench.faults import said
+from lossbench.core import TASK_TYPES, ConfigError, card_of
+from lossbench.core.failures import said
+from lossbench.runs.builders import Unset
 from lossbench.tasks.adapting import ONE_NUMBER
 from lossbench.tasks.calls import ALONE
 
-USAGE = "check my_module.my_loss [kind=…] [setting=value …], or check NAME of the catalogue"
+USAGE = "check my_module.my_loss [task_type=…] [setting=value …], or check NAME of the catalogue"
 TERMS, NUMBER, OTHER = "terms", "one number", "another shape"
-OTHERWISE = "kind=… asks for another"
+OTHERWISE = "task_type=… asks for another"
 TAKES = f"takes what these give; {OTHERWISE}"
 BY_NAME = {clause.name: clause for clause in CLAUSES}
 
@@ -41,7 +41,7 @@ class Fit(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one kind of problem; `why` says what is lost, or what does not fit."""
+    """Of one task type; `why` says what is lost, or what does not fit."""
 
     fit: Fit
     why: str = ""
@@ -52,7 +52,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of a loss: per kind of problem that it was tried on, and why on those; and of its file."""
+    """What was found of a loss: per task type that it was tried on, and why on those; and of its file."""
 
     name: str
     chosen: str
@@ -70,29 +70,32 @@ class Checked:
         return any(finding.verdict is Verdict.BROKEN for finding in every)
 
 
-def check(arguments: Sequence[str], folders: Sequence[Path] = (settings.CONFIGS,)) -> Checked:
-    """Raises: BadInput for a loss that is not there, and for settings or kinds that it does not have."""
+def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,)) -> Checked:
+    """Raises: ConfigError for a loss that is not there, and for settings or kinds that it does not have."""
     names, given = [a for a in arguments if "=" not in a], _given([a for a in arguments if "=" in a])
     if len(names) != 1:
-        raise BadInput(f"check: wants one loss, and got {len(names)}; {USAGE}")
+        raise ConfigError(f"check: wants one loss, and got {len(names)}; {USAGE}")
     _no_file(names[0])
-    kind = given.pop("kind", None)
-    if kind is not None and kind not in KINDS:
-        raise BadInput(f"check: kind={kind}: no such kind of problem; choose {', '.join(KINDS)}")
+    task_type = given.pop("task_type", None)
+    if task_type is not None and task_type not in TASK_TYPES:
+        raise ConfigError(f"check: task_type={task_type}: no such task type; choose {', '.join(TASK_TYPES)}")
     entry = None if "." in names[0] else _entry(names[0], folders)
     target = entry.target if entry else names[0]
     loss = found(target)
     _known(loss, target, given)
-    trials = {kind: Trial(target, kind, {**(entry.parameters if entry else {}), **given}, loss) for kind in KINDS}
+    trials = {
+        task_type: Trial(target, task_type, {**(entry.parameters if entry else {}), **given}, loss)
+        for task_type in TASK_TYPES
+    }
     with warnings.catch_warnings():  # of batches that it was not made for
         warnings.simplefilter("ignore")
-        kinds, chosen = _kinds(loss, kind, trials)
-        for kind in kinds:
-            _refused(trials[kind])
-    findings = {kind: examine(trials[kind]) for kind in kinds}
+        task_types, chosen = _task_types(loss, task_type, trials)
+        for task_type in task_types:
+            _refused(trials[task_type])
+    findings = {task_type: examine(trials[task_type]) for task_type in task_types}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answers = {kind: _answer(trials[kind], found) for kind, found in findings.items()}
+        answers = {task_type: _answer(trials[task_type], found) for task_type, found in findings.items()}
     return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry and _ours(entry) else (), answers)
 
 
@@ -102,7 +105,7 @@ def _answer(trial: Trial, findings: Sequence[Finding]) -> Answer:
         return Answer(Fit.KEEPS)
     try:
         adapted = trial.adapted()
-    except BadInput as error:
+    except ConfigError as error:
         return Answer(Fit.UNFIT, str(error))
     except Exception as error:  # whatever a foreign loss does
         return Answer(Fit.UNFIT, f"raised {said(error)}")
@@ -122,34 +125,34 @@ def _broken(findings: Sequence[Finding]) -> list[Finding]:
 def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
     every = {entry.name: entry for entry in catalogue.losses(folders)}
     if name not in every:
-        raise BadInput(f"{complaints.missing('loss', name, list(every))}; somebody's own is my_module.my_loss")
+        raise ConfigError(f"{error_messages.missing('loss', name, list(every))}; somebody's own is my_module.my_loss")
     return every[name]
 
 
 def _no_file(name: str) -> None:
-    """Raises: BadInput for a path or a module, where the dotted path of a loss is wanted."""
+    """Raises: ConfigError for a path or a module, where the dotted path of a loss is wanted."""
     module = name.replace(".py:", ":").removesuffix(".py").removeprefix("./").replace("/", ".").replace(":", ".")
     inside = catalogue.public(module)
     if name != module or inside:
         there = "; ".join(f"check {module}.{one}" for one in inside[:3]) or f"check {module}"
-        raise BadInput(f"check {name}: wants the dotted path of a loss: {there}")
+        raise ConfigError(f"check {name}: wants the dotted path of a loss: {there}")
 
 
 def _ours(entry: catalogue.Entry) -> bool:
     """Whether its file and its docstring are the catalogue's to keep in order."""
-    return (settings.CONFIGS / "loss" / f"{entry.name}.yaml").is_file()
+    return (schema.CONFIGS / "loss" / f"{entry.name}.yaml").is_file()
 
 
 def _given(words: Sequence[str]) -> dict[str, Any]:
     try:
         given: Any = OmegaConf.to_container(OmegaConf.from_dotlist([word.removeprefix("loss.") for word in words]))
     except Exception:  # whatever the parser of values makes of it
-        raise BadInput(f"check: {' '.join(words)}: not understood; {USAGE}") from None
+        raise ConfigError(f"check: {' '.join(words)}: not understood; {USAGE}") from None
     return given
 
 
 def _known(loss: Any, target: str, given: Mapping[str, Any]) -> None:
-    """Raises: BadInput for a setting that the loss does not have."""
+    """Raises: ConfigError for a setting that the loss does not have."""
     try:
         parameters = inspect.signature(loss).parameters
     except (TypeError, ValueError):  # written in another language
@@ -159,32 +162,32 @@ def _known(loss: Any, target: str, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in parameters:
             has = [p.name for p in parameters.values() if p.default is not p.empty]
-            raise BadInput(f"check: {name}={value}: {target} has no such setting; it has {', '.join(has) or 'none'}")
+            raise ConfigError(f"check: {name}={value}: {target} has no such setting; it has {', '.join(has) or 'none'}")
 
 
 def _refused(trial: Trial) -> None:
-    """Raises: BadInput where the loss itself refuses its settings."""
+    """Raises: ConfigError where the loss itself refuses its settings."""
     try:
-        trial.terms(at_random(trial.kind, trial.heads), trial.players[0])
+        trial.per_example(at_random(trial.task_type, trial.outputs_per_target), trial.players[0])
     except Unset:  # a setting that it has no default for, which its clause names
         return
-    except BadInput:
+    except ConfigError:
         raise
     except Exception:  # a fault of the loss, which its clause names
         return
 
 
-def _kinds(loss: Any, kind: str | None, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
-    """The kinds of problem to try it on, and how they were chosen."""
+def _task_types(loss: Any, task_type: str | None, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
+    """The task types to try it on, and how they were chosen."""
     card = card_of(loss)
-    if card is not None and not {*card.kinds} <= {*KINDS}:
-        raise BadInput(f"check: its card says kinds={card.kinds}: choose of {', '.join(KINDS)}")
-    if card is not None and kind is not None and kind not in card.kinds:
-        raise BadInput(f"check: kind={kind}: its card says {', '.join(card.kinds)}")
-    if kind is not None:
-        return (kind,), f"{kind}, as asked"
+    if card is not None and not {*card.task_types} <= {*TASK_TYPES}:
+        raise ConfigError(f"check: its card says task_types={card.task_types}: choose of {', '.join(TASK_TYPES)}")
+    if card is not None and task_type is not None and task_type not in card.task_types:
+        raise ConfigError(f"check: task_type={task_type}: its card says {', '.join(card.task_types)}")
+    if task_type is not None:
+        return (task_type,), f"{task_type}, as asked"
     if card is not None:
-        return card.kinds, f"{', '.join(card.kinds)}, as its card says"
+        return card.task_types, f"{', '.join(card.task_types)}, as its card says"
     return _guessed(loss, trials)
 
 
@@ -192,17 +195,25 @@ def _guessed(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], s
     """Those on which it leads to the target, with terms or one number; else those that it nearly takes, or takes."""
     if hasattr(loss, "critic") and hasattr(loss, "generator"):
         return ("gan",), "gan: it has a critic and a generator"
-    accepted = {kind: _accepted(trial) for kind, trial in trials.items() if kind != "gan"}
-    forms = {kind: _form(trials[kind]) for kind in accepted}
-    leads = {kind: how for kind, how in accepted.items() if how and forms[kind] == "" and _leads(trials[kind])}
-    adapts = {kind: "adapted" for kind, form in forms.items() if form == "adapted"}
-    nearly = {kind: "nearly" for kind, how in accepted.items() if not how and hint(trials[kind], at_random(kind))}
+    accepted = {task_type: _accepted(trial) for task_type, trial in trials.items() if task_type != "gan"}
+    forms = {task_type: _form(trials[task_type]) for task_type in accepted}
+    leads = {
+        task_type: how
+        for task_type, how in accepted.items()
+        if how and forms[task_type] == "" and _leads(trials[task_type])
+    }
+    adapts = {task_type: "adapted" for task_type, form in forms.items() if form == "adapted"}
+    nearly = {
+        task_type: "nearly"
+        for task_type, how in accepted.items()
+        if not how and hint(trials[task_type], at_random(task_type))
+    }
     ways = (
         *((leads, TERMS), (leads, NUMBER), (leads, OTHER), (adapts, "adapted")),
         *((nearly, "nearly"), (accepted, TERMS), (accepted, NUMBER)),
     )
     for among, how in ways:
-        if fit := _likely([kind for kind in among if among[kind] == how]):
+        if fit := _likely([task_type for task_type in among if among[task_type] == how]):
             close = "nearly " * (how in ("nearly", "adapted"))
             return tuple(fit), f"{', '.join(fit)}: it has no card, and {close}{TAKES}"
     return ("regression",), f"regression: it has no card, and takes no kind's batch; {OTHERWISE}"
@@ -219,11 +230,15 @@ def _form(trial: Trial) -> str:
     return "" if adapted.call == ALONE else "adapted"
 
 
-def _likely(kinds: list[str]) -> list[str]:
+def _likely(task_types: list[str]) -> list[str]:
     """Without those whose vectors a loss of classes or masks takes by chance."""
-    if "multiclass" in kinds:
-        return [kind for kind in kinds if kind not in ("regression", "boxes")]
-    return kinds if "regression" in kinds else [kind for kind in kinds if kind != "boxes" or len(kinds) == 1]
+    if "multiclass" in task_types:
+        return [task_type for task_type in task_types if task_type not in ("regression", "boxes")]
+    return (
+        task_types
+        if "regression" in task_types
+        else [task_type for task_type in task_types if task_type != "boxes" or len(task_types) == 1]
+    )
 
 
 def _leads(trial: Trial) -> bool:
@@ -232,9 +247,9 @@ def _leads(trial: Trial) -> bool:
 
 def _accepted(trial: Trial) -> str:
     """How it takes a batch; empty where it does not."""
-    sample = at_random(trial.kind)
+    sample = at_random(trial.task_type)
     try:
-        given = tuple(trial.terms(sample).shape)
+        given = tuple(trial.per_example(sample).shape)
     except Exception:  # whatever a foreign loss does
         return ""
     return {(len(sample),): TERMS, (): NUMBER}.get(given, OTHER)

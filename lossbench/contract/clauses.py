@@ -9,7 +9,7 @@ from enum import Enum
 
 from lossbench.contract import batches, form, meaning, numbers
 from lossbench.contract.calling import Broken, NotAsked, Trial
-from lossbench.faults import said
+from lossbench.core.failures import said
 
 Check = Callable[[Trial], str]
 
@@ -107,7 +107,7 @@ CLAUSES = (
         lost="terms depend on the rest of the batch",
     ),
     Clause(
-        "wide",
+        "replica_batched",
         "takes replicas at once, if its card says wide",
         batches.replicas,
         ALONE,
@@ -124,7 +124,7 @@ CLAUSES = (
 
 
 def examine(trial: Trial, clauses: tuple[Clause, ...] = CLAUSES) -> list[Finding]:
-    """What each clause says of a loss on one kind of problem."""
+    """What each clause says of a loss on one task type."""
     found: dict[str, Finding] = {}
     for clause in clauses:
         hindered = [a for a in clause.after if a in found and found[a].verdict is Verdict.BROKEN]

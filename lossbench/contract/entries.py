@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench import catalogue, settings
-from lossbench.catalogue import Entry
+from lossbench.config import catalogue, schema
+from lossbench.config.catalogue import Entry
 from lossbench.contract.calling import Broken, NotAsked, Trial, found
 from lossbench.contract.clauses import Clause, Finding, ask
 from lossbench.contract.samples import at_random
@@ -23,7 +23,7 @@ def examine(entry: Entry, loss: Any) -> list[Finding]:
     """What its file, its docstring and its card say, clause by clause."""
 
     def asked(name: str, title: str, check: Callable[[Entry, Any], str]) -> Finding:
-        return ask(Clause(name, title, lambda _: check(entry, loss)), Trial(entry.target, entry.kinds[0]))
+        return ask(Clause(name, title, lambda _: check(entry, loss)), Trial(entry.target, entry.task_types[0]))
 
     return [asked(*clause) for clause in CLAUSES]
 
@@ -72,15 +72,17 @@ def limits(entry: Entry, loss: Any) -> str:
     told = entry.described.card.get("limits", {})
     if not told:
         raise NotAsked("no limit cases on its card")
-    known = {one.name: one for one in catalogue.losses([settings.CONFIGS])}
+    known = {one.name: one for one in catalogue.losses([schema.CONFIGS])}
     seen = []
     for name, at in told.items():
         if name not in known:
             raise Broken(f"{name}: no such loss", "mend the limits of its card")
-        for kind in (kind for kind in entry.kinds if kind in known[name].kinds):
-            off = apart(trial_of(entry, kind, **at), trial_of(known[name], kind))
+        for task_type in (task_type for task_type in entry.task_types if task_type in known[name].task_types):
+            off = apart(trial_of(entry, task_type, **at), trial_of(known[name], task_type))
             if off > ALIKE:
-                raise Broken(f"at {_settings(at)} it is {off:.2g} from {name} on {kind}", "mend the limits of its card")
+                raise Broken(
+                    f"at {_settings(at)} it is {off:.2g} from {name} on {task_type}", "mend the limits of its card"
+                )
         seen.append(f"{name} at {_settings(at)}")
     return ", ".join(seen)
 
@@ -89,14 +91,14 @@ def _settings(at: Any) -> str:
     return ", ".join(f"{name}={value}" for name, value in at.items())
 
 
-def trial_of(entry: Entry, kind: str, **settings: Any) -> Trial:
+def trial_of(entry: Entry, task_type: str, **settings: Any) -> Trial:
     """A loss of the catalogue at the settings of its file, save these."""
-    return Trial(entry.target, kind, {**entry.parameters, **settings}, found(entry.target))
+    return Trial(entry.target, task_type, {**entry.parameters, **settings}, found(entry.target))
 
 
 def fingerprint(trial: Trial) -> dict[str, Tensor]:
     """How it pulls on samples, by player: two losses that pull alike, up to a factor, train the same model."""
-    sample = at_random(trial.kind, trial.heads, batch=16)
+    sample = at_random(trial.task_type, trial.outputs_per_target, batch=16)
     return {player: trial.pull(sample, player)[1].flatten() for player in trial.players}
 
 
@@ -119,4 +121,4 @@ CLAUSES: tuple[tuple[str, str, Callable[[Entry, Any], str]], ...] = (
     ("search", "its search ranges hold its defaults", searched),
     ("limits", "limit cases are what its card says", limits),
 )
-"""Name, title and check of what is asked of a loss's entry, once for all kinds of problem."""
+"""Name, title and check of what is asked of a loss's entry, once for all task types."""

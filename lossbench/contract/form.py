@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossbench.build import BROUGHT
 from lossbench.contract.calling import Broken, NotAsked, Trial, told
 from lossbench.contract.samples import DTYPES, Sample, at_random
-from lossbench.core import Parts
-from lossbench.faults import said
+from lossbench.core import LossOutput
+from lossbench.core.failures import said
+from lossbench.runs.builders import BROUGHT
 
 LOOKS = "loss(prediction, target, *, hyper-parameters)"
 TARGETS = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth")
 PREDICTIONS = ("prediction", "predictions", "pred", "preds", "logits", "input", "output", "outputs", "scores", "y_pred")
 PROBABILITIES = "it seems to want probabilities; take logits, and log_softmax or logsigmoid inside"
-LOGIT_KINDS = ("binary", "multiclass", "segmentation", "sequence")
+LOGIT_TYPES = ("binary", "multiclass", "segmentation", "sequence")
 
 
 def signature(trial: Trial) -> str:
     """Prediction and target by position, hyper-parameters by keyword and with defaults."""
-    made, gan = trial.loss, trial.kind == "gan"
+    made, gan = trial.loss, trial.task_type == "gan"
     calls = [getattr(made, name) for name in trial.players] if gan else [_called(made)]
     for call, wanted in zip(calls, (3, 3) if gan else (2,), strict=True):
         try:
@@ -70,15 +70,15 @@ def _defaults(settings: list[inspect.Parameter], trial: Trial) -> None:
 
 def callable_(trial: Trial) -> str:
     """On a batch of the task's tensors it returns a tensor."""
-    sample = at_random(trial.kind, trial.heads).to(torch.float32)
+    sample = at_random(trial.task_type, trial.outputs_per_target).to(torch.float32)
     for player in trial.players:
         try:
-            given = Parts.of(trial.raw(sample, player)).terms
+            given = LossOutput.of(trial.raw(sample, player)).per_example
         except Exception as error:  # whatever a foreign loss does
             raise Broken(f"raised {said(error)}{told(player)}", _why(trial, sample)) from error
         if not isinstance(given, Tensor):
             raise Broken(f"returned a {type(given).__name__}{told(player)}", "return the terms as a tensor")
-        if trial.kind not in LOGIT_KINDS and not given.isfinite().all():  # logits: see numbers.logits
+        if trial.task_type not in LOGIT_TYPES and not given.isfinite().all():  # logits: see numbers.logits
             raise Broken(f"not finite at ordinary predictions{told(player)}", "look for log, root or quotient of them")
     return f"on prediction {list(sample.prediction.shape)} and target {list(sample.target.shape)}"
 
@@ -91,26 +91,26 @@ def _why(trial: Trial, sample: Sample) -> str:
 def hint(trial: Trial, sample: Sample) -> str:
     """What else than these predictions and targets the loss would take, if anything."""
     signs, floats = replace(sample, target=2 * sample.target - 1), sample.target.to(sample.prediction.dtype)
-    if trial.kind in LOGIT_KINDS and _takes(trial, probable(sample)):
+    if trial.task_type in LOGIT_TYPES and _takes(trial, probable(sample)):
         return PROBABILITIES
-    if trial.kind in ("binary", "segmentation") and _takes(trial, replace(sample, target=floats)):
+    if trial.task_type in ("binary", "segmentation") and _takes(trial, replace(sample, target=floats)):
         return "labels are whole numbers: begin with target.to(prediction.dtype)"
-    if trial.kind in ("binary", "segmentation") and _takes(trial, signs):
+    if trial.task_type in ("binary", "segmentation") and _takes(trial, signs):
         return "it seems to want targets −1 and +1; say so by card(signs=True), or take 0 and 1"
-    if trial.kind != "gan" and _takes(trial, replace(sample, prediction=sample.target, target=sample.prediction)):
+    if trial.task_type != "gan" and _takes(trial, replace(sample, prediction=sample.target, target=sample.prediction)):
         return f"it works with the two swapped: make it {LOOKS}"
     return ""
 
 
 def probable(sample: Sample) -> Sample:
     """Probabilities where there were logits."""
-    flat = sample.kind in ("binary", "segmentation")
+    flat = sample.task_type in ("binary", "segmentation")
     return replace(sample, prediction=sample.prediction.sigmoid() if flat else sample.prediction.softmax(-1))
 
 
 def _takes(trial: Trial, sample: Sample) -> bool:
     try:
-        given = trial.terms(sample)
+        given = trial.per_example(sample)
         return given.shape[:1] in ((), (len(sample),)) and bool(given.isfinite().all())
     except Exception:  # whatever a foreign loss does
         return False
@@ -118,9 +118,9 @@ def _takes(trial: Trial, sample: Sample) -> bool:
 
 def shape(trial: Trial) -> str:
     """One term an example; one number only where its card says that it takes the whole batch at once."""
-    sample = at_random(trial.kind, trial.heads)
+    sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        given = trial.terms(sample, player)
+        given = trial.per_example(sample, player)
         if tuple(given.shape) == (len(sample),) or (not given.dim() and trial.batch):
             continue
         if not given.dim():
@@ -136,7 +136,7 @@ def dtype(trial: Trial) -> str:
     """Terms in the type of the prediction."""
     for kept in DTYPES:
         for player in trial.players:
-            given = trial.terms(at_random(trial.kind, trial.heads).to(kept), player).dtype
+            given = trial.per_example(at_random(trial.task_type, trial.outputs_per_target).to(kept), player).dtype
             if given != kept:
                 raise Broken(
                     f"{name(given)} of a prediction in {name(kept)}{told(player)}",
@@ -151,13 +151,13 @@ def name(dtype: torch.dtype) -> str:
 
 def generator(trial: Trial) -> str:
     """Nothing drawn from, or set in, the global random generators; what it learns may start from them."""
-    sample, fresh = at_random(trial.kind, trial.heads), trial.at()
+    sample, fresh = at_random(trial.task_type, trial.outputs_per_target), trial.at()
     found = _states()
     fresh.made_for(sample)
     before = _stirred()
     try:
         for player in trial.players:
-            fresh.terms(sample, player)
+            fresh.per_example(sample, player)
         moved = [whose for whose, state in _states().items() if _plain(state) != _plain(before[whose])]
     finally:
         torch.random.set_rng_state(found["torch's"])
@@ -193,7 +193,7 @@ def _plain(state: Any) -> list[Any]:
 def inputs(trial: Trial) -> str:
     """Prediction and target are as they were."""
     for player in trial.players:
-        sample = at_random(trial.kind, trial.heads)
+        sample = at_random(trial.task_type, trial.outputs_per_target)
         given = {"prediction": sample.prediction, "target": sample.target, "critic": sample.weights}
         before = {name: (t.clone(), t._version) for name, t in given.items() if t is not None}
         trial.raw(sample, player)
@@ -208,9 +208,9 @@ def inputs(trial: Trial) -> str:
 
 def repeat(trial: Trial) -> str:
     """Two calls give the same."""
-    sample = at_random(trial.kind, trial.heads)
+    sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        first, second = (trial.terms(sample, player) for _ in range(2))
+        first, second = (trial.per_example(sample, player) for _ in range(2))
         if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
             apart = (first - second).abs().max().item()
             raise Broken(

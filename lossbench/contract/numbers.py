@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossbench.contract.calling import Broken, Held, NotAsked, Trial, told
-from lossbench.contract.form import LOGIT_KINDS, PROBABILITIES, name, probable
+from lossbench.contract.form import LOGIT_TYPES, PROBABILITIES, name, probable
 from lossbench.contract.samples import DTYPES, Sample, at_random, extremes
 
 STEP = 1e-6
@@ -20,9 +20,9 @@ MEND = "write it so that nothing overflows: logsigmoid, log_softmax, softplus, e
 
 def logits(trial: Trial) -> str:
     """Any number is a logit: the loss pulls on it, inside 0 … 1 and outside."""
-    if trial.kind not in LOGIT_KINDS:
+    if trial.task_type not in LOGIT_TYPES:
         raise NotAsked("predictions of this kind are no logits")
-    sample = at_random(trial.kind, trial.heads)
+    sample = at_random(trial.task_type, trial.outputs_per_target)
     inside = _pulls(trial, probable(sample))
     outside = _pulls(trial, wrong(sample))
     if not _finite(trial, sample):
@@ -30,14 +30,14 @@ def logits(trial: Trial) -> str:
         raise Broken(f"not finite at logits outside 0 … 1, {where}", PROBABILITIES)
     if inside and not outside:
         raise Broken("no gradient at wrong logits outside 0 … 1, some at probabilities", PROBABILITIES)
-    gained = -trial.terms(sample.moved("model", -FAR * wrong(sample).prediction)).mean().item()
+    gained = -trial.per_example(sample.moved("model", -FAR * wrong(sample).prediction)).mean().item()
     if gained > PROFIT:
         raise Broken(f"right logits of {3 * FAR:.0f} cost {-gained:.4g}, and surer ones still less", LOGS)
     return "pulls on wrong logits of ±3"
 
 
 def _finite(trial: Trial, sample: Sample) -> bool:
-    return bool(trial.terms(sample).isfinite().all())
+    return bool(trial.per_example(sample).isfinite().all())
 
 
 def _pulls(trial: Trial, sample: Sample) -> bool:
@@ -46,7 +46,7 @@ def _pulls(trial: Trial, sample: Sample) -> bool:
 
 def wrong(sample: Sample) -> Sample:
     """Logits that are sure of the wrong answer."""
-    if sample.kind in ("binary", "segmentation"):
+    if sample.task_type in ("binary", "segmentation"):
         return sample.moved("model", (3 - 6 * sample.target).double())
     right = torch.nn.functional.one_hot(sample.target, sample.prediction.shape[-1])
     return sample.moved("model", 3 - 6.0 * right.double())
@@ -71,9 +71,13 @@ def ends(trial: Trial) -> str:
 
 
 def search(trial: Trial) -> dict[str, tuple[float, float]]:
-    """The ranges of the loss's card that hold for this kind of problem."""
+    """The ranges of the loss's card that hold for this task type."""
     every = trial.card.search if trial.card else {}
-    return {name: (low, high) for name, (low, high, *kinds) in every.items() if not kinds or trial.kind in kinds[0]}
+    return {
+        name: (low, high)
+        for name, (low, high, *task_types) in every.items()
+        if not task_types or trial.task_type in task_types[0]
+    }
 
 
 def _all_finite(trial: Trial, where: str) -> float:
@@ -81,16 +85,16 @@ def _all_finite(trial: Trial, where: str) -> float:
     for dtype in DTYPES:
         for player, sample in _each_extreme(trial):
             far = sample.to(dtype)
-            terms, gradient = trial.pull(far, player)
-            for what, values in (("term", terms), ("gradient", gradient)):
+            per_example, gradient = trial.pull(far, player)
+            for what, values in (("term", per_example), ("gradient", gradient)):
                 if not values.isfinite().all():
                     raise Broken(f"{_strange(values, far)} {what}{told(player)}{where}, {name(dtype)}", MEND)
-            most = max(most, terms.abs().max().item())
+            most = max(most, per_example.abs().max().item())
     return most
 
 
 def _each_extreme(trial: Trial) -> Iterator[tuple[str, Sample]]:
-    for sample in extremes(trial.kind, trial.heads):
+    for sample in extremes(trial.task_type, trial.outputs_per_target):
         for player in trial.players:
             yield player, sample
 
@@ -99,20 +103,20 @@ def _strange(values: Tensor, sample: Sample) -> str:
     """Which of the values is not finite, and at what prediction and target."""
     rows = (~values.isfinite()).reshape(len(values) if values.dim() else 1, -1).any(1)
     found = values[~values.isfinite()].flatten()[0].item()
-    kind = "NaN" if found != found else "infinite"
+    task_type = "NaN" if found != found else "infinite"
     if len(rows) != len(sample):
-        return kind
+        return task_type
     row = int(rows.nonzero()[0])
     at = [f"{value:g}" for value in sample.prediction[row].flatten().tolist()]
     told = sample.target[row].flatten().tolist()
-    return f"at prediction ({', '.join(at)}), target {told[0] if len(told) == 1 else told}: {kind}"
+    return f"at prediction ({', '.join(at)}), target {told[0] if len(told) == 1 else told}: {task_type}"
 
 
 def slope(trial: Trial) -> str:
     """The gradient is the slope of the terms, by differences in double precision."""
     off, held = 0.0, False
     for player in trial.players:
-        sample = at_random(trial.kind, trial.heads, batch=8 if trial.kind == "embedding" else 4)
+        sample = at_random(trial.task_type, trial.outputs_per_target, batch=8 if trial.task_type == "embedding" else 4)
         trial.pull(sample, player)  # says so where there is no gradient at all
         gradient = _weighed(trial, sample, player)
         scale = gradient.abs().max().item()
@@ -131,8 +135,11 @@ def slope(trial: Trial) -> str:
 
 def _of(trial: Trial, sample: Sample, player: str) -> Tensor:
     """One number: the terms by weights of their own, so that none can hide behind another."""
-    terms = trial.terms(sample, player)
-    return (terms * torch.linspace(0.5, 1.5, max(1, terms.numel()), dtype=terms.dtype).view(terms.shape)).sum()
+    per_example = trial.per_example(sample, player)
+    return (
+        per_example
+        * torch.linspace(0.5, 1.5, max(1, per_example.numel()), dtype=per_example.dtype).view(per_example.shape)
+    ).sum()
 
 
 def _weighed(trial: Trial, sample: Sample, player: str) -> Tensor:

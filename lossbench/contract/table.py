@@ -31,20 +31,20 @@ def show(checked: Checked, console: Console) -> None:
         for line in [Text("to mend", "bold red"), *mends]:
             console.print(line)
     same = len(set(checked.answers.values())) == 1
-    for kind, answer in list(checked.answers.items())[: 1 if same else None]:
-        console.print(Text(str(answer) if same else f"{kind}: {answer}", ANSWERS[answer.fit]))
+    for task_type, answer in list(checked.answers.items())[: 1 if same else None]:
+        console.print(Text(str(answer) if same else f"{task_type}: {answer}", ANSWERS[answer.fit]))
 
 
 def rows(checked: Checked) -> Iterator[tuple[tuple[str, str], Verdict, str, str]]:
-    """A clause over all kinds of problem: broken where one of them breaks it, kept where one keeps it."""
+    """A clause over all task types: broken where one of them breaks it, kept where one keeps it."""
     several = len(checked.findings) > 1
     for same in zip(*checked.findings.values(), strict=True):
-        kinds = dict(zip(checked.findings, same, strict=True))
+        task_types = dict(zip(checked.findings, same, strict=True))
         worst = _worst(same)
-        kind = next(kind for kind, finding in kinds.items() if finding is worst)
+        task_type = next(task_type for task_type, finding in task_types.items() if finding is worst)
         apart = several and len({finding.seen for finding in same}) > 1
         clause = worst.clause.name, worst.clause.title
-        yield clause, worst.verdict, f"{kind}: {worst.seen}" if apart else worst.seen, worst.mend
+        yield clause, worst.verdict, f"{task_type}: {worst.seen}" if apart else worst.seen, worst.mend
     for finding in checked.of_file:
         yield (finding.clause.name, finding.clause.title), finding.verdict, finding.seen, finding.mend
 

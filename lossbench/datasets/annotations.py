@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import reading
 from lossbench.datasets.pictures import listed
 
@@ -52,7 +52,7 @@ def parse(path: Path) -> Annotations:
 
     Numbers may be text, as some exporters write them. Crowd regions and boxes without area are left out and counted.
 
-    Raises: BadInput that names all entries that are wrong: without a file name or four finite numbers, of negative
+    Raises: ConfigError that names all entries that are wrong: without a file name or four finite numbers, of negative
         size, of an image that is not there, with an id that is taken.
     """
     images, objects = _lists(path)
@@ -117,8 +117,8 @@ def _refuse(path: Path, faults: list[str]) -> None:
         raise _refusal(path, listed(faults))
 
 
-def _refusal(path: Path, why: str) -> BadInput:
-    return BadInput(f"{path}: not a COCO annotation file that can be used: {why}")
+def _refusal(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path}: not a COCO annotation file that can be used: {why}")
 
 
 def _entry(item: Mapping[str, Any], taken: Mapping[int | str, Entry]) -> Entry:

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import ConfigError, Split, Splits
+from lossbench.core.box_offsets import CROP, encode
 from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.pools import Stage
 from lossbench.datasets.scenery import STRIPS, code, scenery
 from lossbench.datasets.scenes import Scene
 from lossbench.datasets.splits import assemble, moments
-from lossbench.offsets import CROP, encode
 
 PER_OBJECT = 2  # anchors at most that look for one object
 
@@ -43,7 +43,7 @@ def boxes(
     each edge is shifted by up to `jitter` of the box's side. No digit, photograph region or image is in two splits.
     Crops are kept in the cache under a hash of all settings and of the code that makes them.
 
-    Raises: BadInput for impossible settings, a COCO folder without enough objects.
+    Raises: ConfigError for impossible settings, a COCO folder without enough objects.
     Reference: Girshick et al., Rich feature hierarchies, 2014, https://arxiv.org/abs/1311.2524, whose last step it is
     """
     sizes = {"train": train, "validation": validation, "test": test}
@@ -71,7 +71,7 @@ def boxes(
         split("validation"),
         split("test"),
         name="boxes",
-        kind="boxes",
+        task_type="boxes",
         source=found.source,
         licence=found.licence,
         sampling=found.sampling,
@@ -91,16 +91,16 @@ def annotated(offsets: Tensor, share: float, jitter: float, random: np.random.Ge
 
 def _possible(overlap: float, label_noise: float, jitter: float, side: int, sizes: dict[str, int]) -> None:
     if not 0.1 <= overlap <= 0.7:
-        raise BadInput(f"dataset.overlap={overlap}: IoU of an anchor with its object, from 0.1 to 0.7")
+        raise ConfigError(f"dataset.overlap={overlap}: IoU of an anchor with its object, from 0.1 to 0.7")
     if not 0 <= label_noise <= 1:
-        raise BadInput(f"dataset.label_noise={label_noise}: share of careless boxes, from 0 to 1")
+        raise ConfigError(f"dataset.label_noise={label_noise}: share of careless boxes, from 0 to 1")
     if not 0 < jitter < 0.5:
-        raise BadInput(f"dataset.jitter={jitter}: share of a side that an edge is shifted by, between 0 and 0.5")
+        raise ConfigError(f"dataset.jitter={jitter}: share of a side that an edge is shifted by, between 0 and 0.5")
     if side < 8:
-        raise BadInput(f"dataset.side={side}: a crop has at least 8 pixels a side")
+        raise ConfigError(f"dataset.side={side}: a crop has at least 8 pixels a side")
     for name, size in sizes.items():
         if size < 1:
-            raise BadInput(f"dataset.{name}={size}: at least one crop")
+            raise ConfigError(f"dataset.{name}={size}: at least one crop")
 
 
 def _split(
@@ -117,7 +117,7 @@ def _split(
         if not missing:
             break
     else:
-        raise BadInput(f"dataset.{name}={size}: the images hold {size - missing:,} crops; ask for fewer")
+        raise ConfigError(f"dataset.{name}={size}: the images hold {size - missing:,} crops; ask for fewer")
     pixels, targets, iou = (torch.cat(parts) for parts in zip(*kept, strict=True))
     yield f"{name}.inputs", (pixels * 255).round().to(torch.uint8)
     yield f"{name}.targets", targets
@@ -126,7 +126,7 @@ def _split(
 
 def _looked(found: Scene, overlap: float, side: int, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Crops, offsets and IoU of the anchors that look for a scene's objects, PER_OBJECT of each at random."""
-    from lossbench.vision import torchvision
+    from lossbench.core.vision import torchvision
 
     among, objects = anchors(*found.image.shape), found.boxes
     if not len(among) or not len(objects):

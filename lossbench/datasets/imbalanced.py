@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Split, Splits
+from lossbench.core import ConfigError, Split, Splits
 from lossbench.datasets.anchors import anchors, crops
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.pools import Stage
@@ -44,17 +44,17 @@ def imbalanced(
     No digit, photograph region or image is in two splits. Crops are kept in the cache under a hash of all settings
     and of the code that makes them.
 
-    Raises: BadInput for a ratio below 1, splits too small for the ratio, a COCO folder without enough objects.
+    Raises: ConfigError for a ratio below 1, splits too small for the ratio, a COCO folder without enough objects.
     Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
     """
     if not ratio >= 1:
-        raise BadInput(f"dataset.ratio={ratio}: negatives to a positive, at least 1")
+        raise ConfigError(f"dataset.ratio={ratio}: negatives to a positive, at least 1")
     if side < 8:
-        raise BadInput(f"dataset.side={side}: a crop has at least 8 pixels a side")
+        raise ConfigError(f"dataset.side={side}: a crop has at least 8 pixels a side")
     sizes = {"train": train, "validation": validation, "test": test}
     for name, size in sizes.items():
         if size < 2 * (1 + ratio):
-            raise BadInput(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
+            raise ConfigError(f"dataset.{name}={size}: at ratio {ratio:g} two positives need {2 * (1 + ratio):g} crops")
     found = scenery(source, root, seed, folds, stage)
     settings = {"seed": seed, "ratio": float(ratio), "side": side, **sizes, "code": code("imbalanced.py"), **found.key}
 
@@ -74,7 +74,7 @@ def imbalanced(
         split("validation"),
         split("test"),
         name="imbalanced",
-        kind="binary",
+        task_type="binary",
         classes=("background", "object"),
         source=found.source,
         licence=found.licence,
@@ -86,13 +86,13 @@ def _split(
     name: str, size: int, ratio: float, side: int, seed: int, scenes: Iterator[Scene]
 ) -> Iterator[tuple[str, Tensor]]:
     """Inputs [n, side, side] uint8, targets and IoU [n] of one split, from as many scenes as it takes."""
-    from lossbench.vision import torchvision
+    from lossbench.core.vision import torchvision
 
     random = np.random.default_rng([seed, 2, list(STRIPS).index(name)])
     positives = round(size / (1 + ratio))
     wanted = {"positive": positives, "near": round(HARD * (size - positives))}
     wanted["far"] = size - sum(wanted.values())
-    kept: dict[str, list[tuple[Tensor, Tensor]]] = {kind: [] for kind in wanted}
+    kept: dict[str, list[tuple[Tensor, Tensor]]] = {task_type: [] for task_type in wanted}
     missing = dict(wanted)
     for found in scenes:
         boxes = anchors(*found.image.shape)
@@ -104,15 +104,17 @@ def _split(
             "near": _some((overlap >= NEAR) & (overlap < POSITIVE), len(found.boxes) * NEAR_PER_OBJECT, random),
             "far": _some(overlap < NEAR, round(ratio) * len(found.boxes) * PER_OBJECT, random),
         }
-        for kind, index in chosen.items():
-            index = index[: missing[kind]]
-            missing[kind] -= len(index)
-            kept[kind].append((crops(found.image, boxes[index], side), overlap[index]))
+        for task_type, index in chosen.items():
+            index = index[: missing[task_type]]
+            missing[task_type] -= len(index)
+            kept[task_type].append((crops(found.image, boxes[index], side), overlap[index]))
         if not any(missing.values()):
             break
     else:
-        short = ", ".join(f"{wanted[kind] - left:,} of {wanted[kind]:,} {kind}" for kind, left in missing.items())
-        raise BadInput(f"dataset.{name}={size}: the images hold too little: {short}; ask for fewer crops")
+        short = ", ".join(
+            f"{wanted[task_type] - left:,} of {wanted[task_type]:,} {task_type}" for task_type, left in missing.items()
+        )
+        raise ConfigError(f"dataset.{name}={size}: the images hold too little: {short}; ask for fewer crops")
     pixels, iou = (torch.cat([pair[i] for pairs in kept.values() for pair in pairs]) for i in (0, 1))
     yield f"{name}.inputs", (pixels * 255).round().to(torch.uint8)
     yield f"{name}.targets", (iou >= POSITIVE).long()

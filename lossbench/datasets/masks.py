@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import pictures
 from lossbench.datasets.drawn import OBJECT, VOID, drawn
 from lossbench.datasets.pictures import Frame, Picture, Unreadable, listed, visible
@@ -43,13 +43,13 @@ class Pair:
 def paths(root: str) -> list[tuple[Path, Path]]:
     """The pairs of a folder by name.
 
-    Raises: BadInput where a folder is missing, where an image has no mask, a mask no image, a name is there twice (all
+    Raises: ConfigError where a folder is missing, an image has no mask, a mask no image, a name is there twice (all
         of them named at once), and for fewer than three pairs.
     """
     place = Path(root).expanduser()
     absent = [name for name in ("images", "masks") if not (place / name).is_dir()]
     if absent:
-        raise BadInput(
+        raise ConfigError(
             f"dataset.root={root}: needs the folders images and masks; there is no {' and no '.join(absent)}"
         )
     images, masks = (sorted(p for p in (place / name).iterdir() if visible(p)) for name in ("images", "masks"))
@@ -61,7 +61,9 @@ def paths(root: str) -> list[tuple[Path, Path]]:
         faults += [f"{folder}/{p.name} (name taken twice)" for p in files if count[p.stem] > 1]
     _refuse(root, faults)
     if len(images) < 3:
-        raise BadInput(f"dataset.root={root}: {len(images)} pairs; train, validation and test need at least one each")
+        raise ConfigError(
+            f"dataset.root={root}: {len(images)} pairs; train, validation and test need at least one each"
+        )
     beside = {path.stem: path for path in masks}
     return [(path, beside[path.stem]) for path in images]
 
@@ -73,8 +75,8 @@ def read(root: str, files: Sequence[tuple[Path, Path]], side: int) -> tuple[Tens
     `drawn`, reduced to the nearest pixel. A mask without EXIF data lies as its image is stored, or upright, whichever
     its size fits; where it fits both, as the other masks of the folder do.
 
-    Raises: BadInput that names all files that cannot be read, are of another size or mode than most, and all masks of
-        another size than their image or that can be read in two ways; also where no mask holds an object.
+    Raises: ConfigError that names all files that cannot be read, are of another size or mode than most, and all masks
+        of another size than their image or that can be read in two ways; also where no mask holds an object.
     """
     found = [_pair(*paths, side) for paths in files]
     frame = pictures.agreed(pair.frame for pair in found if isinstance(pair, Pair))
@@ -155,16 +157,16 @@ def _worth_training(root: str, side: int, pairs: Sequence[Pair], objects: Tensor
     lost = [p.mask_name for p, left in zip(pairs, objects.flatten(1).any(1).tolist(), strict=True) if p.held > left]
     if not objects.any():
         gone = f"all of {len(lost)} masks vanish where {_size(pairs[0].size)} is reduced: raise dataset.side={side}"
-        raise BadInput(f"dataset.root={root}: no mask holds an object" + (f": {gone}" if lost else ""))
+        raise ConfigError(f"dataset.root={root}: no mask holds an object" + (f": {gone}" if lost else ""))
     if objects.all():
-        raise BadInput(f"dataset.root={root}: no mask holds background: every pixel of every mask is object")
+        raise ConfigError(f"dataset.root={root}: no mask holds background: every pixel of every mask is object")
     if lost:
         say(f"dataset.side={side}: too few pixels for the objects of {len(lost)} masks, now empty: {listed(lost)}")
 
 
 def _refuse(root: str, faults: Sequence[str]) -> None:
     if faults:
-        raise BadInput(f"dataset.root={root}: cannot be used: {listed(faults)}")
+        raise ConfigError(f"dataset.root={root}: cannot be used: {listed(faults)}")
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Sampling, Split, Splits
+from lossbench.core import ConfigError, Sampling, Split, Splits
 from lossbench.datasets.digits import LICENCE, digits
 from lossbench.datasets.pools import Stage, draw, sampling
 from lossbench.datasets.splits import assemble, fingerprint, moments
@@ -36,18 +36,18 @@ def mnist(
     The test split is the usual one, clean and balanced; a source without one gives a fifth of its digits to it, or
     one of so many `folds`, under a `stage` such that no search sees a digit that a later run tests on.
 
-    Raises: BadInput for a share outside [0, 1), a long tail below 1, labels beyond 9, files that cannot be read.
+    Raises: ConfigError for a share outside [0, 1), a long tail below 1, labels beyond 9, files that cannot be read.
     Reference: LeCun et al., Gradient-based learning applied to document recognition, 1998,
         https://doi.org/10.1109/5.726791
     """
     if not 0 < validation < 1:
-        raise BadInput(f"dataset.validation={validation}: a share between 0 and 1")
+        raise ConfigError(f"dataset.validation={validation}: a share between 0 and 1")
     if not 0 <= label_noise < 1:
-        raise BadInput(f"dataset.label_noise={label_noise}: a share from 0, below 1")
+        raise ConfigError(f"dataset.label_noise={label_noise}: a share from 0, below 1")
     if noise_type not in ("symmetric", "pair_flip"):
-        raise BadInput(f"dataset.noise_type={noise_type}: unknown; choose symmetric or pair_flip")
+        raise ConfigError(f"dataset.noise_type={noise_type}: unknown; choose symmetric or pair_flip")
     if not long_tail >= 1:
-        raise BadInput(
+        raise ConfigError(
             f"dataset.long_tail={long_tail}: the most frequent class is at least as frequent as the last: ≥ 1"
         )
 
@@ -57,7 +57,7 @@ def mnist(
     sizes = {"test": len(labels) // 5 if found.test is None else 0}
     sizes["train"] = len(labels) - sizes["test"]
     if found.test is not None and folds is not None:
-        raise BadInput(f"dataset.folds={folds}: {found.source} have a test split of their own; leave it null")
+        raise ConfigError(f"dataset.folds={folds}: {found.source} have a test split of their own; leave it null")
     drawn = draw([seed, 0], sizes, stage, folds, labels)
     pool = fingerprint(images, labels)
     order, kept = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
@@ -87,7 +87,7 @@ def mnist(
         split(images[:held], noisy[:held], labels[:held]),
         split(test_images, test_labels, test_labels),
         name="mnist",
-        kind="multiclass",
+        task_type="multiclass",
         classes=tuple(map(str, range(CLASSES))),
         source=found.source,
         licence=LICENCE,
@@ -105,4 +105,4 @@ def _flip(labels: Tensor, share: float, noise_type: str, random: np.random.Gener
 def _within_classes(labels: Tensor, split: str) -> None:
     if len(labels) and labels.max() >= CLASSES:
         rows = (labels >= CLASSES).nonzero().flatten()[:5].tolist()
-        raise BadInput(f"dataset=mnist: labels of {split} lie outside 0 … 9, in rows {', '.join(map(str, rows))} …")
+        raise ConfigError(f"dataset=mnist: labels of {split} lie outside 0 … 9, in rows {', '.join(map(str, rows))} …")

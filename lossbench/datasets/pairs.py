@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import reading
 from lossbench.datasets.written import Pair
 
@@ -22,27 +22,29 @@ NAMED = 20  # faults that one message names
 def read_pairs(root: str, longest: int) -> list[Pair]:
     """The pairs of a UTF-8 file, a line each: source, tab, target. Empty lines and repeated sources are left out.
 
-    Raises: BadInput for a file that cannot be read or holds too few pairs, and, all named at once, for lines that
+    Raises: ConfigError for a file that cannot be read or holds too few pairs, and, all named at once, for lines that
         are no UTF-8, have not exactly one tab, lack a side or are longer than `longest` on one.
     """
     try:
         content = reading.content(Path(root).expanduser(), f"dataset.root={root}", TEXTS)
     except OSError as error:
-        raise BadInput(f"dataset.root={root}: cannot be read as a file of two columns: {error.strerror}") from error
+        raise ConfigError(f"dataset.root={root}: cannot be read as a file of two columns: {error.strerror}") from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
-        raise BadInput(f"dataset.root={root}: text of 16 or 32 bits, as Excel saves it; save it as UTF-8")
+        raise ConfigError(f"dataset.root={root}: text of 16 or 32 bits, as Excel saves it; save it as UTF-8")
     lines = [line.removesuffix(b"\r") for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     found = [(k, _pair(line, longest)) for k, line in enumerate(lines, 1) if line.strip()]
     faults = [f"line {k} {fault}" for k, fault in found if isinstance(fault, str)]
     if faults:
         more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-        raise BadInput(f"dataset.root={root}: wants source, tab, target on a line: {', '.join(faults[:NAMED])}{more}")
+        raise ConfigError(
+            f"dataset.root={root}: wants source, tab, target on a line: {', '.join(faults[:NAMED])}{more}"
+        )
     pairs: dict[str, Pair] = {}
     for _, pair in found:
         assert isinstance(pair, Pair)
         pairs.setdefault(pair.source, pair)
     if len(pairs) < FEWEST:
-        raise BadInput(f"dataset.root={root}: {len(pairs)} different sources; a split in three needs {FEWEST}")
+        raise ConfigError(f"dataset.root={root}: {len(pairs)} different sources; a split in three needs {FEWEST}")
     return list(pairs.values())
 
 

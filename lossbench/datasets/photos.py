@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import pictures
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.pictures import Unreadable, listed, visible
@@ -46,7 +46,7 @@ def album(folder: Path, suffixes: Collection[str] = SUFFIXES) -> Album:
 def parted(root: Path) -> dict[str, Album] | None:
     """The albums of a root that is already split into train, validation and test; None where it is not.
 
-    Raises: BadInput where one of the three is missing, and for identities that are in two of them.
+    Raises: ConfigError where one of the three is missing, and for identities that are in two of them.
     """
     present = {
         name: next((root / spelt for spelt in spellings if (root / spelt).is_dir()), None)
@@ -56,21 +56,23 @@ def parted(root: Path) -> dict[str, Album] | None:
     if not folders:
         return None
     if missing := [name for name in SPLITS if name not in folders]:
-        raise BadInput(f"dataset.root={root}: has {' and '.join(folders)} but no {' and no '.join(missing)} folder")
+        raise ConfigError(f"dataset.root={root}: has {' and '.join(folders)} but no {' and no '.join(missing)} folder")
     albums = {name: album(place) for name, place in folders.items()}
     where: dict[str, list[str]] = {}
     for name, people in albums.items():
         for person in people:
             where.setdefault(person, []).append(name)
     if twice := [f"{person} ({' and '.join(names)})" for person, names in where.items() if len(names) > 1]:
-        raise BadInput(f"dataset.root={root}: identities in more than one split: {listed(twice)}; each belongs to one")
+        raise ConfigError(
+            f"dataset.root={root}: identities in more than one split: {listed(twice)}; each belongs to one"
+        )
     return albums
 
 
 def read(name: str, files: Sequence[Path], height: int, width: int, *, mixed: bool) -> Tensor:
     """Grey photos [n, height, width] uint8, kept in the cache until a file changes.
 
-    Raises: BadInput that names all files that cannot be read, and, unless `mixed`, those of another size or mode.
+    Raises: ConfigError that names all files that cannot be read, and, unless `mixed`, those of another size or mode.
     """
     stats = [path.stat() for path in files]
     seen = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)]
@@ -116,11 +118,11 @@ def _look(path: Path, keep: Callable[[Image.Image], None]) -> Look:
 def _alike(name: str, files: Sequence[Path], looks: Sequence[Look], mixed: bool) -> None:
     shown = [f"{path.parent.name}/{path.name}" for path in files]
     if broken := [f"{file} ({look.fault})" for file, look in zip(shown, looks, strict=True) if look.fault]:
-        raise BadInput(f"{name}: unreadable photos: {listed(broken)}")
+        raise ConfigError(f"{name}: unreadable photos: {listed(broken)}")
     (usual, count), *others = Counter(look.size for look in looks).most_common()
     if others and not mixed:
         odd = [f"{file} ({look.size})" for file, look in zip(shown, looks, strict=True) if look.size != usual]
-        raise BadInput(
+        raise ConfigError(
             f"{name}: photos of mixed sizes or modes: {count} are {usual}, but {listed(odd)}\n"
             "dataset.mixed=true makes all of them grey and of one size"
         )

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossbench.core import BadInput, Sampling
+from lossbench.core import ConfigError, Sampling
 
 Stage: TypeAlias = Literal["search", "final"]
 """Of a tuned study: its search trains and selects on examples that no final run tests on, whatever the seeds."""
@@ -33,10 +33,10 @@ def draw(
     With folds, the seed, the first of the key, counts through the parts of a permutation, then those of the next: one
     part is the test split, and so many seeds test on every example once. Parts have the classes in equal shares.
 
-    Raises: BadInput for an unknown stage, fewer than two folds or more than examples, folds and a stage.
+    Raises: ConfigError for an unknown stage, fewer than two folds or more than examples, folds and a stage.
     """
     if stage not in (None, "search", "final"):
-        raise BadInput(f"dataset.stage={stage}: unknown; choose search, final or null")
+        raise ConfigError(f"dataset.stage={stage}: unknown; choose search, final or null")
     if folds is not None:
         return _fold(key, sizes, stage, folds, classes)
     order = np.random.default_rng(key).permutation(sum(sizes.values()))
@@ -62,9 +62,11 @@ def _fold(
 ) -> Positions:
     whole = sum(sizes.values())
     if stage is not None:
-        raise BadInput(f"dataset.folds={folds}: some seed tests on every example, so none is left to tune on; leave it")
+        raise ConfigError(
+            f"dataset.folds={folds}: some seed tests on every example, so none is left to tune on; leave it"
+        )
     if not 2 <= folds <= whole // 2:
-        raise BadInput(f"dataset.folds={folds}: parts of the {whole:,} examples, at least 2, at most {whole // 2:,}")
+        raise ConfigError(f"dataset.folds={folds}: parts of the {whole:,} examples, at least 2, at most {whole // 2:,}")
     repetition, part = divmod(key[0], folds)
     order = np.random.default_rng([repetition, *key[1:]]).permutation(whole)
     if classes is not None:  # of each class in turn, so that parts have equal shares of it

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lossbench import machine
-from lossbench.core import BadInput
+from lossbench.core import ConfigError, machine
 
 
 def content(path: Path, called: str, growth: int) -> bytes:
     """The bytes of a file, of which each takes so many in memory once it is understood.
 
-    Raises: BadInput for what is too large, OSError.
+    Raises: ConfigError for what is too large, OSError.
     """
     with path.open("rb") as file:
         most = machine.memory() // growth
         found = file.read(most + 1)  # a device has no size, and no end
     if len(found) > most:
-        raise BadInput(f"{called}: more than {most:,} bytes, which would take more memory than is free")
+        raise ConfigError(f"{called}: more than {most:,} bytes, which would take more memory than is free")
     return found
 
 
 def fits(path: Path, size: int, what: str) -> None:
-    """Raises: BadInput where less than so many bytes of memory are free."""
+    """Raises: ConfigError where less than so many bytes of memory are free."""
     if size > (free := machine.memory()):
-        raise BadInput(f"{path}: {what} would take {size / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} are free")
+        raise ConfigError(f"{path}: {what} would take {size / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} are free")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lossbench.core import BadInput, Sampling, Split, Splits
+from lossbench.core import ConfigError, Sampling, Split, Splits
 from lossbench.datasets.splits import assemble
 
 MAD_TO_SD = 1.4826  # of a Gaussian
@@ -28,9 +28,9 @@ class Noise:
 
     def __post_init__(self) -> None:
         if not self.scale >= 0:
-            raise BadInput(f"dataset.noise.scale={self.scale}: a scale is at least 0")
+            raise ConfigError(f"dataset.noise.scale={self.scale}: a scale is at least 0")
         if self.df is not None and not self.df > 0:
-            raise BadInput(f"dataset.noise.df={self.df}: degrees of freedom are above 0; null is Gaussian")
+            raise ConfigError(f"dataset.noise.df={self.df}: degrees of freedom are above 0; null is Gaussian")
 
     def draw(self, n: int, random: np.random.Generator) -> NDArray[np.float64]:
         return self.scale * (random.standard_normal(n) if self.df is None else random.standard_t(self.df, n))
@@ -49,11 +49,11 @@ class Outliers:
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:
-            raise BadInput(f"dataset.outliers.fraction={self.fraction}: a fraction lies between 0 and 1")
+            raise ConfigError(f"dataset.outliers.fraction={self.fraction}: a fraction lies between 0 and 1")
         if not self.scale >= 0:
-            raise BadInput(f"dataset.outliers.scale={self.scale}: a scale is at least 0")
+            raise ConfigError(f"dataset.outliers.scale={self.scale}: a scale is at least 0")
         if self.side not in ("symmetric", "one_sided"):
-            raise BadInput(f"dataset.outliers.side={self.side}: unknown; choose symmetric or one_sided")
+            raise ConfigError(f"dataset.outliers.side={self.side}: unknown; choose symmetric or one_sided")
 
     def draw(self, n: int, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """What is added to each target, and which examples are outliers."""
@@ -80,15 +80,15 @@ def regression(
     Train and validation are contaminated. `test` has y = f(x); `test_contaminated` has the same inputs with noise
     and outliers. Targets are standardised by median and MAD of the training split, which outliers leave alone.
 
-    Raises: BadInput for an unknown target, too few features or examples.
+    Raises: ConfigError for an unknown target, too few features or examples.
     Reference: Friedman, Multivariate adaptive regression splines, 1991, https://doi.org/10.1214/aos/1176347963
     """
     if target not in LEAST_FEATURES:
-        raise BadInput(f"dataset.target={target}: unknown; choose {', '.join(LEAST_FEATURES)}")
+        raise ConfigError(f"dataset.target={target}: unknown; choose {', '.join(LEAST_FEATURES)}")
     if features < LEAST_FEATURES[target]:
-        raise BadInput(f"dataset.features={features}: {target} needs at least {LEAST_FEATURES[target]}")
+        raise ConfigError(f"dataset.features={features}: {target} needs at least {LEAST_FEATURES[target]}")
     if min(train, validation, test) < 2:
-        raise BadInput(f"dataset: splits of {train}, {validation} and {test} examples; each needs at least 2")
+        raise ConfigError(f"dataset: splits of {train}, {validation} and {test} examples; each needs at least 2")
 
     total = train + validation + test
     inputs, clean = _function(target, total, features, np.random.RandomState(np.random.MT19937([seed, 0])))
@@ -100,10 +100,10 @@ def regression(
     center = float(np.median(contaminated[:train]))
     mad = MAD_TO_SD * float(np.median(np.abs(contaminated[:train] - center)))
 
-    def split(part: slice, targets: NDArray[np.float64], marks: NDArray[np.bool_]) -> Split:
+    def split(part: slice, targets: NDArray[np.float64], metadata: NDArray[np.bool_]) -> Split:
         standardised = torch.tensor((targets[part, None] - center) / mad, dtype=torch.float32)
         return Split(
-            torch.tensor(inputs[part], dtype=torch.float32), standardised, {"outlier": torch.tensor(marks[part])}
+            torch.tensor(inputs[part], dtype=torch.float32), standardised, {"outlier": torch.tensor(metadata[part])}
         )
 
     parts = slice(0, train), slice(train, train + validation), slice(train + validation, total)
@@ -111,9 +111,9 @@ def regression(
         split(parts[0], contaminated, outlier),
         split(parts[1], contaminated, outlier),
         split(parts[2], clean, np.zeros(total, dtype=bool)),
-        more={"test_contaminated": split(parts[2], contaminated, outlier)},
+        extra_tests={"test_contaminated": split(parts[2], contaminated, outlier)},
         name="regression",
-        kind="regression",
+        task_type="regression",
         source=f"synthetic {target}, {outliers.fraction:.0%} outliers",
         licence="none: generated",
         center=center,

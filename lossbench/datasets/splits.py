@@ -9,28 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import KINDS, BadInput, Facts, Sampling, Split, Splits
+from lossbench.core import TASK_TYPES, ConfigError, DatasetInfo, Sampling, Split, Splits
 
 
 def assemble(
-    train: Split, validation: Split, test: Split, *, more: dict[str, Split] | None = None, **facts: Any
+    train: Split, validation: Split, test: Split, *, more: dict[str, Split] | None = None, **info: Any
 ) -> Splits:
     """Splits with the facts that follow from the tensors: shapes, sizes, class counts for training, fingerprint."""
-    classes = facts.get("classes", ())
-    labels = train.marks["label"] if train.targets is train.inputs and classes else train.targets
+    classes = info.get("classes", ())
+    labels = train.metadata["label"] if train.targets is train.inputs and classes else train.targets
     counts = tuple(torch.bincount(labels.flatten().long(), minlength=len(classes)).tolist()) if classes else ()
     splits = (train, validation, test, *(more or {}).values())
-    sampling = facts.pop("sampling", Sampling())
+    sampling = info.pop("sampling", Sampling())
     if not sampling.train:
         sampling = replace(sampling, train=len(train), validation=len(validation), test=len(test))
     return Splits(
-        Facts(
+        DatasetInfo(
             inputs=tuple(train.inputs.shape[1:]),
             targets=tuple(train.targets.shape[1:]),
             class_counts=counts,
             sampling=sampling,
             fingerprint=fingerprint(*(tensor for split in splits for tensor in _distinct(split))),
-            **facts,
+            **info,
         ),
         train,
         validation,
@@ -63,46 +63,46 @@ def fingerprint(*tensors: Tensor) -> str:
 def check(splits: Splits) -> None:
     """Refuse data that cannot be trained on.
 
-    Raises: BadInput for an unknown kind of problem, an empty split, numbers that are not finite (which rows),
+    Raises: ConfigError for an unknown task type, an empty split, numbers that are not finite (which rows),
         labels outside the classes, pictures whose grey values are no probabilities.
     """
-    facts = splits.facts
-    if facts.kind not in KINDS:
-        raise BadInput(f"dataset.kind={facts.kind}: unknown; lossbench trains {', '.join(KINDS)}")
+    info = splits.info
+    if info.task_type not in TASK_TYPES:
+        raise ConfigError(f"dataset.task_type={info.task_type}: unknown; lossbench trains {', '.join(TASK_TYPES)}")
     for name, split in splits:
         if not len(split):
-            raise BadInput(f"dataset={facts.name}: the {name} split is empty")
+            raise ConfigError(f"dataset={info.name}: the {name} split is empty")
         for what, values in (("inputs", split.inputs), ("targets", split.targets)):
             finite = values.isfinite()
             if not finite.all():
-                raise BadInput(f"dataset={facts.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
-        if facts.kind in ("autoencoder", "gan") and not facts.modes:
-            _check_pictures(facts, name, split)
-        elif facts.classes and (facts.kind != "embedding" or name == "train"):
-            _check_labels(facts, name, split)
+                raise ConfigError(f"dataset={info.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
+        if info.task_type in ("autoencoder", "gan") and not info.mixture_means:
+            _check_pictures(info, name, split)
+        elif info.classes and (info.task_type != "embedding" or name == "train"):
+            _check_labels(info, name, split)
 
 
-def _check_labels(facts: Facts, name: str, split: Split) -> None:
-    outside = (split.targets < 0) | (split.targets >= len(facts.classes))
+def _check_labels(info: DatasetInfo, name: str, split: Split) -> None:
+    outside = (split.targets < 0) | (split.targets >= len(info.classes))
     if outside.any():
         found = sorted(set(split.targets[outside].tolist()))[:5]
-        raise BadInput(
-            f"dataset={facts.name}: labels {found} of {name} lie outside 0 … {len(facts.classes) - 1}, "
+        raise ConfigError(
+            f"dataset={info.name}: labels {found} of {name} lie outside 0 … {len(info.classes) - 1}, "
             f"in rows {_rows(outside)}"
         )
 
 
-def _check_pictures(facts: Facts, name: str, split: Split) -> None:
+def _check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
     outside = (split.inputs < 0) | (split.inputs > 1)
     if outside.any():
         low, high = split.inputs.min().item(), split.inputs.max().item()
-        raise BadInput(
-            f"dataset={facts.name}: grey values of {name} reach from {low:.4g} to {high:.4g}, and pixels are read as "
+        raise ConfigError(
+            f"dataset={info.name}: grey values of {name} reach from {low:.4g} to {high:.4g}, and pixels are read as "
             f"probabilities, 0 … 1, in rows {_rows(outside)}"
         )
-    if not facts.classes or "label" not in split.marks:
-        raise BadInput(
-            f"dataset={facts.name}: {name} has no labels (marks['label'], classes) to tell pictures apart by"
+    if not info.classes or "label" not in split.metadata:
+        raise ConfigError(
+            f"dataset={info.name}: {name} has no labels (marks['label'], classes) to tell pictures apart by"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lossbench.core import BadInput, Sampling, Split, Splits
+from lossbench.core import ConfigError, Sampling, Split, Splits
 from lossbench.datasets.pairs import indices, read_pairs, symbols
 from lossbench.datasets.pools import Stage, draw, sampling
 from lossbench.datasets.splits import assemble
@@ -43,12 +43,12 @@ def translation(
     form of writing.
 
     Shapes: inputs [n, longest source, rounded up], targets [n, longest target + 1] with `<end>`; filled up with 0.
-    Raises: BadInput for unknown languages, fewer numbers or days than are asked for, and files that do not fit.
+    Raises: ConfigError for unknown languages, fewer numbers or days than are asked for, and files that do not fit.
     """
     if root is None:
         sizes = {"train": train, "validation": validation, "test": test}
         if folds is not None:
-            raise BadInput(f"dataset.folds={folds}: every seed draws days and numbers of its own; leave it null")
+            raise ConfigError(f"dataset.folds={folds}: every seed draws days and numbers of its own; leave it null")
         pairs, drawn = _written(seed, languages, highest, sizes, stage)
         varied = Sampling("fresh")
         origin, licence = "days by Babel and by hand, numbers by num2words", "Unicode-3.0 (names of days and months)"
@@ -76,7 +76,7 @@ def translation(
     return assemble(
         *map(split, parts),
         name="translation",
-        kind="sequence",
+        task_type="sequence",
         vocabulary=read,
         classes=write,
         source=origin,
@@ -90,16 +90,16 @@ def _written(
 ) -> tuple[list[Pair], dict[str, NDArray[np.int64]]]:
     """As many days as numbers, and which of them each split gets; with a stage, those of the test are of their own.
 
-    Raises: BadInput for what cannot be written.
+    Raises: ConfigError for what cannot be written.
     """
     unknown = [language for language in languages if language not in LANGUAGES]
     if unknown or not languages:
-        raise BadInput(f"dataset.languages={list(languages)}: choose from {', '.join(LANGUAGES)}")
+        raise ConfigError(f"dataset.languages={list(languages)}: choose from {', '.join(LANGUAGES)}")
     for name, size in sizes.items():
         if size < 1:
-            raise BadInput(f"dataset.{name}={size}: at least one pair")
+            raise ConfigError(f"dataset.{name}={size}: at least one pair")
     if highest > 999_999:
-        raise BadInput(f"dataset.highest={highest}: at most 999999, since words grow too long")
+        raise ConfigError(f"dataset.highest={highest}: at most 999999, since words grow too long")
     _enough(highest, sizes, stage)
     random = [np.random.default_rng([seed, 0, k]) for k in (0, 1)]
     if stage is None:
@@ -121,12 +121,12 @@ def _enough(highest: int, sizes: Mapping[str, int], stage: Stage | None) -> None
     count, share = (whole, 1) if stage is None else (max(tests, whole - tests), 2)
     days, numbered = len(EVERY) // share, (highest + 1) // share
     if (count + 1) // 2 > days:
-        raise BadInput(
+        raise ConfigError(
             f"dataset.train={sizes['train']}: {count:,} pairs want {(count + 1) // 2:,} different days, "
             f"there are {days:,}"
         )
     if count // 2 > numbered:
-        raise BadInput(
+        raise ConfigError(
             f"dataset.highest={highest}: {count:,} pairs want {count // 2:,} different numbers from 0 on, "
             f"there are {numbered:,}"
         )

@@ -14,7 +14,7 @@ import torch
 from lossbench.core import whole
 
 if TYPE_CHECKING:
-    from lossbench.engine.stack import Fitted
+    from lossbench.engine.stack import FitResult
 
 DIGEST = 32  # bytes in front of a state
 
@@ -33,7 +33,7 @@ class Paused(Exception):
     `fitted` is what it has given until then, the end of those that diverged among it.
     """
 
-    def __init__(self, states: Sequence[Mapping[str, Any]], fitted: Sequence[Fitted]) -> None:
+    def __init__(self, states: Sequence[Mapping[str, Any]], fitted: Sequence[FitResult]) -> None:
         super().__init__(f"paused at step {max((one.steps for one in fitted), default=0)}")
         self.states, self.fitted = states, fitted
 

@@ -14,7 +14,7 @@ from lossbench.core import Outputs
 from lossbench.engine.checkpoints import Interrupted, Paused
 from lossbench.engine.predict import each, finite, predict
 from lossbench.engine.randomness import seeded
-from lossbench.engine.stack import Fitted, Plan, Replica, Stack, State
+from lossbench.engine.stack import FitResult, Plan, Replica, Stack, State
 
 GLIMPSE = 32  # examples of validation whose outputs are kept for pictures of how they changed
 
@@ -34,11 +34,11 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     watch: Watch = lambda steps, diverged: None,
     keep: Keep = lambda states: None,
-) -> list[Fitted]:
-    """Train replicas together, selecting for each the step at which its primary yardstick was best on validation.
+) -> list[FitResult]:
+    """Train replicas together, selecting for each the step at which its primary metric was best on validation.
 
     Recorded at every `record_every` steps: the means since the last record of each player's cost and gradient norm.
-    At every `eval_every` steps, at the last and at `until`: the yardsticks on validation. A number that is not finite
+    At every `eval_every` steps, at the last and at `until`: the metrics on validation. A number that is not finite
     ends the training of its replica: nothing is repaired, nothing that is not finite is recorded, and the others go
     on as if it had never been there, but for rounding.
 
@@ -48,7 +48,7 @@ def fit(
     """
     end = min(plan.steps, until or plan.steps)
     now = list(states or [None] * len(replicas))
-    results = [Fitted.of(state) if state else Fitted() for state in now]
+    results = [FitResult.of(state) if state else FitResult() for state in now]
 
     def active() -> list[int]:
         return [i for i, fitted in enumerate(results) if fitted.diverged is None and fitted.steps < end]
@@ -126,9 +126,9 @@ def _train(
     return stopped
 
 
-def _evaluate(replica: Replica, fitted: Fitted) -> None:
-    """The yardsticks on validation; the best step so far is kept, and what is not finite ends the training."""
-    primary = replica.task.yardsticks[0]
+def _evaluate(replica: Replica, fitted: FitResult) -> None:
+    """The metrics on validation; the best step so far is kept, and what is not finite ends the training."""
+    primary = replica.task.metrics[0]
     outputs = predict(replica.task, replica.nets, replica.validation, replica.seed)
     values = _measured(replica, outputs)
     if values is None:
@@ -143,7 +143,7 @@ def _evaluate(replica: Replica, fitted: Fitted) -> None:
 
 
 def _measured(replica: Replica, outputs: Outputs) -> dict[str, float] | None:
-    """The yardsticks on validation, or None where an output or a yardstick is not finite."""
+    """The metrics on validation, or None where an output or a metric is not finite."""
     if not finite(outputs):
         return None
     values = replica.task.measure(outputs, replica.validation.targets)

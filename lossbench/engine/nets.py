@@ -112,7 +112,7 @@ class Stacked(nn.Module):
         state = dict(zip(self.names, self.parameters(), strict=True)) | fixed
         self.streams = Streams(len(modules))
         skeleton = drawing_from(self.streams, copy.deepcopy(modules[0]).to("meta").train())
-        self._whole = Layers(skeleton, state, buffers, {})  # no module: its parameters are ours
+        self._whole = FunctionalModule(skeleton, state, buffers, {})  # no module: its parameters are ours
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Numbers [..., numbers] as one tensor [..., *shape] a parameter, sharing memory."""
@@ -122,7 +122,7 @@ class Stacked(nn.Module):
     def forward(self, *inputs: Any, **named: Any) -> Any:
         return self._whole(*inputs, **named)
 
-    def only(self, part: slice | int) -> Layers:
+    def only(self, part: slice | int) -> FunctionalModule:
         """Some of the replicas, or one without the replica axis."""
         return self._whole.only(part)
 
@@ -136,7 +136,7 @@ class Stacked(nn.Module):
             return getattr(self._whole, name)
 
 
-class Layers:
+class FunctionalModule:
     """A module, or a layer of it, as it is in some replicas or in one: called, and taken apart, like a module."""
 
     def __init__(
@@ -182,14 +182,14 @@ class Layers:
             {key.removeprefix(start): value for key, value in named.items() if key.startswith(start)}
             for named in (self._state, self._buffers)
         )
-        return Layers(found, state, buffers, self._chains, alone=self._alone)
+        return FunctionalModule(found, state, buffers, self._chains, alone=self._alone)
 
-    def only(self, part: slice | int) -> Layers:
+    def only(self, part: slice | int) -> FunctionalModule:
         """Some of the replicas, or one without the replica axis."""
         state, buffers = (
             {name: tensor[part] for name, tensor in named.items()} for named in (self._state, self._buffers)
         )
-        return Layers(self._skeleton, state, buffers, self._chains, alone=isinstance(part, int))
+        return FunctionalModule(self._skeleton, state, buffers, self._chains, alone=isinstance(part, int))
 
     def parameters(self) -> Iterator[Tensor]:
         return iter(self._state.values())
@@ -235,15 +235,15 @@ def _chain(module: nn.Module) -> Chain | None:
     return layers if layers and type(layers[0][1]) is not nn.ReLU and last.args == (calls[-1],) else None
 
 
-class Called(nn.Module):
+class PrecisionWrapper(nn.Module):
     """A player as a step calls it: compiled, or in bfloat16 with its weights and what it returns in float32."""
 
-    def __init__(self, player: nn.Module | Layers, precision: str, compiled: str | None) -> None:
+    def __init__(self, player: nn.Module | FunctionalModule, precision: str, compiled: str | None) -> None:
         super().__init__()
         self.player = player
         self._how = (precision, compiled)
         self._call: Callable[..., Any] = torch.compile(player, mode=compiled) if compiled else player
-        self._layers: dict[str, Called] = {}
+        self._layers: dict[str, PrecisionWrapper] = {}
 
     def forward(self, *inputs: Tensor) -> Any:
         if self._how[0] != "bfloat16":
@@ -252,9 +252,9 @@ class Called(nn.Module):
             given = self._call(*inputs)
         return tuple(tensor.float() for tensor in given) if isinstance(given, tuple) else given.float()
 
-    def only(self, part: slice | int) -> Called:
+    def only(self, part: slice | int) -> PrecisionWrapper:
         """Some of the replicas, or one without the replica axis."""
-        return Called(self.player.only(part), *self._how)  # type: ignore[operator]
+        return PrecisionWrapper(self.player.only(part), *self._how)  # type: ignore[operator]
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -264,7 +264,7 @@ class Called(nn.Module):
                 raise
             if name not in self._layers:
                 found = getattr(self.player, name)
-                if not isinstance(found, nn.Module | Layers):
+                if not isinstance(found, nn.Module | FunctionalModule):
                     return found
-                self._layers[name] = Called(found, *self._how)
+                self._layers[name] = PrecisionWrapper(found, *self._how)
             return self._layers[name]

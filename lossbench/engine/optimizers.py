@@ -72,7 +72,7 @@ class Schedule:
                 group["lr"] = rate * factor
 
 
-class Mover:
+class OptimizerStep:
     """Moves one player of one replica, and what its loss learns, by the optimizer that was configured."""
 
     def __init__(
@@ -96,11 +96,11 @@ class Mover:
         self._schedule = Schedule(optimizer, schedule, steps)
         self._clip_norm = clip_norm
 
-    def move(self, costs: Tensor, done: int) -> Tensor:
+    def move(self, mean_losses: Tensor, done: int) -> Tensor:
         """One move down the gradient of the cost [1], after so many steps; the gradient's norm [1] before clipping."""
         self._schedule.at(done)
         self.optimizer.zero_grad()
-        costs.sum().backward(inputs=self.parameters)
+        mean_losses.sum().backward(inputs=self.parameters)
         # by hand: torch's get_total_norm groups the tensors anew at each step, which takes longer than their norms
         norms = [torch.linalg.vector_norm(p.grad) for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(norms))
@@ -117,7 +117,7 @@ class Mover:
             self.optimizer.state[p] = _copied(states[0][name])
 
 
-class StackedMover:
+class StackedOptimizerStep:
     """Moves one player of every replica of a stack, each by its own optimizer's settings.
 
     A replica's numbers are one row, so that torch's optimizer sees one tensor a replica: its state, learning rate
@@ -148,10 +148,10 @@ class StackedMover:
         self._schedule = Schedule(self.optimizer, schedule, steps)
         self._clip_norm = clip_norm
 
-    def move(self, costs: Tensor, done: int) -> Tensor:
+    def move(self, mean_losses: Tensor, done: int) -> Tensor:
         """One move of each replica down the gradient of its cost [replica]; the gradients' norms [replica]."""
         self._schedule.at(done)
-        torch._foreach_copy_(self._into, torch.autograd.grad(costs.sum(), self._leaves))
+        torch._foreach_copy_(self._into, torch.autograd.grad(mean_losses.sum(), self._leaves))
         norms = torch.linalg.vector_norm(self._gradients, dim=1)
         if self._clip_norm is not None:
             self._gradients.mul_((self._clip_norm / (norms + 1e-6)).clamp(max=1)[:, None])

@@ -1,4 +1,4 @@
-"""What a task's yardsticks are read from: its outputs on a split, in chunks so that memory stays bounded."""
+"""What a task's metrics are read from: its outputs on a split, in chunks so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lossbench.core import Outputs, Split, Task
+from lossbench.engine.batches import Noise
 from lossbench.engine.nets import Nets
-from lossbench.engine.order import Noise
 from lossbench.engine.randomness import seeded
 
 CHUNK = 1024  # examples that one forward pass takes at evaluation: a convolution keeps a hundred times their size

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lossbench.core import Outputs, Parts, Split, Task
+from lossbench.core import LossOutput, Outputs, Split, Task
 from lossbench.engine import randomness
-from lossbench.engine.nets import Called, Nets, Stacked
-from lossbench.engine.optimizers import Mover, StackedMover
-from lossbench.engine.order import Batches, Noise
-from lossbench.engine.terms import Together
+from lossbench.engine.batches import Batches, Noise
+from lossbench.engine.nets import Nets, PrecisionWrapper, Stacked
+from lossbench.engine.optimizers import OptimizerStep, StackedOptimizerStep
+from lossbench.engine.stacked_loss import StackedLoss
 
 Record = Callable[[int, Mapping[str, float]], None]
 """Takes the step and its numbers."""
@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass
-class Fitted:
+class FitResult:
     """What training gave: the nets hold the last step's weights, `best` those of the selected step.
 
     `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out; in a
@@ -61,9 +61,9 @@ class Fitted:
     train_s: float = 0.0
 
     @staticmethod
-    def of(state: State) -> Fitted:
+    def of(state: State) -> FitResult:
         own = {name: dict(state[name]) for name in ("last", "glimpses")}
-        return Fitted(**{field.name: state[field.name] for field in fields(Fitted)} | own)
+        return FitResult(**{field.name: state[field.name] for field in fields(FitResult)} | own)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Stack:
     def __init__(self, replicas: Sequence[Replica], states: Sequence[State | None], plan: Plan) -> None:
         first = replicas[0]
         self.replicas = replicas
-        self.fitted = [Fitted.of(state) if state else Fitted() for state in states]
+        self.fitted = [FitResult.of(state) if state else FitResult() for state in states]
         self.done = self.fitted[0].steps
         if any(fitted.steps != self.done for fitted in self.fitted):
             raise ValueError("replicas of one stack have to be at the same step")
@@ -103,21 +103,25 @@ class Stack:
         how = (plan.schedule, plan.steps, plan.clip_norm)
         self.task: Task = first.task
         self.nets = first.nets
-        self.movers: dict[str, Mover | StackedMover]
+        self.optimizer_steps: dict[str, OptimizerStep | StackedOptimizerStep]
         if len(replicas) == 1:
             own = getattr(self.nets, "loss", None)
-            self.movers = {n: Mover(getattr(self.nets, n), own, o, *how) for n, o in first.optimizers.items()}
+            self.optimizer_steps = {
+                n: OptimizerStep(getattr(self.nets, n), own, o, *how) for n, o in first.optimizers.items()
+            }
         else:
-            together = Together([replica.task.loss for replica in replicas])
+            together = StackedLoss([replica.task.loss for replica in replicas])
             self.task = replace(first.task, loss=together)  # type: ignore[type-var]
             self.nets = Nets.stack([replica.nets for replica in replicas])
-            self.movers = {
-                name: StackedMover(getattr(self.nets, name), [r.optimizers[name] for r in replicas], *how)
+            self.optimizer_steps = {
+                name: StackedOptimizerStep(getattr(self.nets, name), [r.optimizers[name] for r in replicas], *how)
                 for name in first.optimizers
             }
         self._streams = [player.streams for player in self.nets.children() if isinstance(player, Stacked)]
         if plan.precision != "float32" or plan.compile:
-            called = {n: Called(getattr(self.nets, n), plan.precision, plan.compile) for n in self.movers}
+            called = {
+                n: PrecisionWrapper(getattr(self.nets, n), plan.precision, plan.compile) for n in self.optimizer_steps
+            }
             self.nets = Nets(**called)
         self.nets.train()
         seeds = [replica.seed for replica in replicas]
@@ -137,15 +141,15 @@ class Stack:
         for streams in self._streams:
             streams.start(starts)
         batch = next(self._batches)
-        alone = len(self.movers) == 1
+        alone = len(self.optimizer_steps) == 1
         seen: dict[str, list[Tensor]] = {}
         told: dict[str, list[Tensor]] = {}
         for player, given in self.task.step(self.nets, batch, self._noise.at(self.done)):
-            terms, parts = Parts.of(given)
-            costs = terms.reshape(len(self.replicas), -1).mean(-1)
-            norms = self.movers[player].move(costs, self.done)
+            per_example, parts = LossOutput.of(given)
+            mean_losses = per_example.reshape(len(self.replicas), -1).mean(-1)
+            norms = self.optimizer_steps[player].move(mean_losses, self.done)
             prefix = "train" if alone else f"train/{player}"
-            seen.setdefault(f"{prefix}/loss", []).append(costs.detach())
+            seen.setdefault(f"{prefix}/loss", []).append(mean_losses.detach())
             seen.setdefault(f"{prefix}/grad_norm", []).append(norms)
             for name, part in parts.items():
                 told.setdefault(f"{prefix}/{name}", []).append(part.detach().reshape(len(self.replicas), -1).mean(-1))
@@ -178,7 +182,7 @@ class Stack:
 
     def states(self) -> list[State]:
         """What each replica needs to go on from here, whatever it is stacked with then."""
-        moved = {name: mover.states() for name, mover in self.movers.items()}
+        moved = {name: mover.states() for name, mover in self.optimizer_steps.items()}
         return [
             {
                 **vars(fitted),
@@ -192,7 +196,7 @@ class Stack:
         ]
 
     def _restore(self, states: Sequence[State]) -> None:
-        for name, mover in self.movers.items():
+        for name, mover in self.optimizer_steps.items():
             mover.load([state["optimizers"][name] for state in states])
         for what, window in (("window", self.window), ("parts", self._parts)):
             told = {name: values for state in states for name, values in state[what].items()}

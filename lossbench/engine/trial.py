@@ -108,7 +108,7 @@ def nbytes(replica: Replica, plan: Plan) -> int:
     weights = sum(p.nbytes for p in alone.nets.parameters())
     kept = sum(
         value.nbytes
-        for mover in alone.movers.values()
+        for mover in alone.optimizer_steps.values()
         for state in mover.states()[0].values()
         for value in state.values()
         if isinstance(value, Tensor)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.core import Parts, stream
+from lossbench.core import LossOutput, stream
 
 DIMENSIONS, IDENTITIES = 3, 2
 ASIDE, OWN = 20.0, 30.0  # degrees from an identity's first photo to its second; from the anchor to its own kind
@@ -50,7 +50,7 @@ def embedded(own: bool) -> Callable[[Any, Tensor], Tensor]:
             given = loss(direction(angle)[None], torch.tensor([0 if own else 1]))
         else:
             given = loss(photos(angle, own), torch.tensor([0, 0, 1, 1]))
-        return Parts.of(given).terms
+        return LossOutput.of(given).per_example
 
     return case
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from lossbench import build
-from lossbench.catalogue import Entry
-from lossbench.core import BadInput, stream
+from lossbench.config.catalogue import Entry
+from lossbench.core import ConfigError, stream
 from lossbench.gallery.batches import DIMENSIONS, IDENTITIES, centred
 from lossbench.gallery.knobs import Knob, knobs, slow
 from lossbench.gallery.views import CLASSES, COUNTS, Case, View, views, whole
+from lossbench.runs import builders
 from lossbench.tasks.lifting import lifted
 
 Array = NDArray[np.float64]
@@ -59,7 +59,7 @@ def drawings(entry: Entry) -> list[Drawing]:
 
 def drawing(entry: Entry, view: View) -> Drawing:
     """A loss in a view, over the grid of its knobs; a setting that it refuses has no curve, and a still knob goes."""
-    turned = knobs(entry, view.kind)
+    turned = knobs(entry, view.task_type)
     x = view.x[::COARSE] if slow(entry) and len(view.x) > FEW else view.x
     names = [knob.name for knob in turned]
     settings = [dict(zip(names, setting, strict=True)) for setting in product(*(knob.values for knob in turned))]
@@ -82,9 +82,9 @@ def _moves(curves: Array, axis: int) -> bool:
 def _curves(entry: Entry, view: View, x: tuple[float, ...], settings: Mapping[str, Any]) -> tuple[Array, Array]:
     """Values and gradients [case, x] at these settings; no number where the loss refuses them."""
     try:
-        loss = made(entry, view.kind, settings)
+        loss = made(entry, view.task_type, settings)
         pairs = [curve(loss, case, x) for case in view.cases.values()]
-    except BadInput:
+    except ConfigError:
         nothing = np.full((len(view.cases), len(x)), np.nan)
         return nothing, nothing
     return np.stack([value for value, _ in pairs]), np.stack([gradient for _, gradient in pairs])
@@ -93,11 +93,11 @@ def _curves(entry: Entry, view: View, x: tuple[float, ...], settings: Mapping[st
 def curve(loss: Any, case: Case, x: tuple[float, ...]) -> tuple[Array, Array]:
     """The loss's terms at each x, and their gradient with respect to it."""
     swept = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    terms = values(loss, case, swept)
+    per_example = values(loss, case, swept)
     gradient = None
-    if terms.requires_grad:
-        (gradient,) = torch.autograd.grad(terms.sum(), swept, allow_unused=True)
-    return terms.detach().numpy(), (torch.zeros_like(swept) if gradient is None else gradient).numpy()
+    if per_example.requires_grad:
+        (gradient,) = torch.autograd.grad(per_example.sum(), swept, allow_unused=True)
+    return per_example.detach().numpy(), (torch.zeros_like(swept) if gradient is None else gradient).numpy()
 
 
 def values(loss: Any, case: Case, swept: Tensor) -> Tensor:
@@ -107,13 +107,13 @@ def values(loss: Any, case: Case, swept: Tensor) -> Tensor:
     return case(loss, swept)
 
 
-def made(entry: Entry, kind: str, settings: Mapping[str, Any]) -> Any:
+def made(entry: Entry, task_type: str, settings: Mapping[str, Any]) -> Any:
     """The loss as a task of this kind calls it, with what a run would bring."""
     brings: dict[str, Callable[[], Any]] = {
-        "classes": lambda: IDENTITIES if kind == "embedding" else CLASSES,
-        "class_counts": lambda: COUNTS[kind],
+        "classes": lambda: IDENTITIES if task_type == "embedding" else CLASSES,
+        "class_counts": lambda: COUNTS[task_type],
         "dimensions": lambda: DIMENSIONS,
         "generator": lambda: stream(0, "loss"),
     }
     file = OmegaConf.create({"_target_": entry.target, **entry.parameters, **settings})
-    return lifted(centred(build.loss(file, kind, brings)), kind)
+    return lifted(centred(builders.loss(file, task_type, brings)), task_type)

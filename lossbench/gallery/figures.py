@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from lossbench.gallery.curves import Array, Drawing
 from lossbench.gallery.views import View
-from lossbench.origin import colour
+from lossbench.runs.provenance import colour
 
 INK, DIM, LINE = "#1d2733", "#5c6873", "#dde3e8"
 DASHES = ("solid", "dash", "dot")

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from lossbench.catalogue import Entry, ranges
+from lossbench.config.catalogue import Entry, ranges
 
 MOST, FEWEST, LONGEST = 81, 3, 13  # settings of a loss; values of a parameter
 SLOW = 24  # settings of a loss that is called again for each point of a curve
@@ -34,9 +34,9 @@ class Knob:
         return all(isinstance(value, str) for value in self.values)
 
 
-def knobs(entry: Entry, kind: str) -> tuple[Knob, ...]:
+def knobs(entry: Entry, task_type: str) -> tuple[Knob, ...]:
     """What can be turned on problems of a kind: words first, then numbers, as many values as the budget allows."""
-    searched = {n: r for n, r in ranges(entry.described, kind).items() if n in entry.parameters}
+    searched = {n: r for n, r in ranges(entry.described, task_type).items() if n in entry.parameters}
     chosen = {name: words for name, words in _choices(entry.target).items() if name in entry.parameters}
     budget = SLOW if slow(entry) else MOST
     budget //= math.prod(len(words) for words in chosen.values())
@@ -52,7 +52,7 @@ def knobs(entry: Entry, kind: str) -> tuple[Knob, ...]:
 def slow(entry: Entry) -> bool:
     """Whether it is called once for each point of a curve, since it looks at the whole batch."""
     card = entry.described.card
-    return bool(card.get("batch") and not card.get("wide"))
+    return bool(card.get("batch") and not card.get("replica_batched"))
 
 
 def through(low: float, high: float, n: int, usual: Any) -> tuple[Any, ...]:

@@ -9,13 +9,13 @@ from importlib.resources import files
 from typing import Any
 
 from lossbench import __version__
-from lossbench.catalogue import Entry
-from lossbench.core import BadInput
-from lossbench.families import Family
+from lossbench.config.catalogue import Entry
+from lossbench.config.families import Family
+from lossbench.core import ConfigError
 from lossbench.gallery import figures, prose
 from lossbench.gallery.curves import Drawing, drawings
 from lossbench.gallery.tree import tree
-from lossbench.origin import colour
+from lossbench.runs.provenance import colour
 
 FEW = 6  # losses: fewer make no tree
 
@@ -52,7 +52,7 @@ def _drawn(family: Family, seen: Callable[[str], None]) -> Drawn:
 
 def _pictures(entry: Entry) -> list[Drawing]:
     if not entry.described.card:
-        raise BadInput("it has no card that says what it fits")
+        raise ConfigError("it has no card that says what it fits")
     return drawings(entry)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lossbench.catalogue import Entry
-from lossbench.families import Family
+from lossbench.config.catalogue import Entry
+from lossbench.config.families import Family
 from lossbench.gallery import figures, prose
 from lossbench.gallery.page import Drawn, data, drawn, grown, text
 from lossbench.gallery.tree import setting
@@ -88,7 +88,7 @@ def _loss(entry: Entry, one: Drawn, homes: dict[str, str]) -> Iterator[str]:
     if one.pictures.get(entry.name):
         ids = " ".join(figures.name(drawing) for drawing in one.pictures[entry.name])
         yield "\n" + _raw(f'<div class="drawn" data-ids="{ids}"></div>')
-    yield f"\nFits {', '.join(entry.kinds)}.\n"
+    yield f"\nFits {', '.join(entry.task_types)}.\n"
     yield from _parameters(entry)
     for title, said in described.sections.items():
         yield f"\n**{title}:** {prose.markdown(said)}"
@@ -107,8 +107,8 @@ def _parameters(entry: Entry) -> Iterator[str]:
     search = entry.described.card.get("search", {})
     yield "| parameter | default | searched |\n|---|---|---|"
     for name, value in entry.parameters.items():
-        low, high, *kinds = search.get(name, ("", ""))
-        where = f" ({', '.join(kinds[0])})" if kinds else ""
+        low, high, *task_types = search.get(name, ("", ""))
+        where = f" ({', '.join(task_types[0])})" if task_types else ""
         searched = f"{low:g} … {high:g}{where}" if name in search else "–"
         yield f"| `loss.{name}` | {'null' if value is None else value} | {searched} |"
 

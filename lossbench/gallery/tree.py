@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossbench.families import Family
-from lossbench.origin import colour
+from lossbench.config.families import Family
+from lossbench.runs.provenance import colour
 
 SIZE = 900  # of the picture
 RIM = 292  # radius at which losses stand

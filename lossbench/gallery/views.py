@@ -1,4 +1,4 @@
-"""What is swept to see a loss of each kind of problem: numbers along x, and what the loss is given at each of them.
+"""What is swept to see a loss of each task type: numbers along x, and what the loss is given at each of them.
 
 A case takes a loss, as its task calls it, and the swept numbers [n]; it returns terms [n]. A loss whose terms depend on
 the whole batch is given one number at a time.
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.catalogue import Entry
-from lossbench.coding import Code
-from lossbench.core import Parts, card_of
+from lossbench.config.catalogue import Entry
+from lossbench.core import LossOutput, card_of
+from lossbench.core.latent_code import LatentCode
 from lossbench.gallery.batches import Still, embedded
 
 Case = Callable[[Any, Tensor], Tensor]
@@ -32,7 +32,7 @@ class View:
     """A picture of losses of a kind. In an overlay their slopes are matched at `at`."""
 
     name: str
-    kind: str
+    task_type: str
     title: str
     axis: str
     x: tuple[float, ...]
@@ -43,17 +43,19 @@ class View:
 def views(entry: Entry) -> list[View]:
     """The pictures of a loss: those of its own kind, and for classifiers of all it fits."""
     card = entry.described.card
-    home = [kind for kind in entry.kinds if kind in ("binary", "multiclass")] or list(entry.kinds[:1])
-    counted, two = "class_counts" in card.get("needs", ()), card.get("heads", 1) > 1
-    return [VARIANTS.get((view.name, counted, two), view) for kind in home for view in VIEWS.get(kind, ())]
+    home = [task_type for task_type in entry.task_types if task_type in ("binary", "multiclass")] or list(
+        entry.task_types[:1]
+    )
+    counted, two = "class_counts" in card.get("needs", ()), card.get("outputs_per_target", 1) > 1
+    return [VARIANTS.get((view.name, counted, two), view) for task_type in home for view in VIEWS.get(task_type, ())]
 
 
 def _steps(low: float, high: float, n: int) -> tuple[float, ...]:
     return tuple(round(step, 9) for step in torch.linspace(low, high, n, dtype=torch.float64).tolist())
 
 
-def _terms(given: Tensor | Parts) -> Tensor:
-    return Parts.of(given).terms
+def _terms(given: Tensor | LossOutput) -> Tensor:
+    return LossOutput.of(given).per_example
 
 
 def whole(loss: Any) -> bool:
@@ -138,7 +140,7 @@ def _pixel(target: float) -> Case:
         def decoded(z: Tensor) -> Tensor:
             return torch.logit(x).repeat_interleave(len(z) // len(x))[:, None]
 
-        return _terms(loss(Code(nothing, nothing, decoded, Still(whole(loss))), torch.full_like(nothing, target)))
+        return _terms(loss(LatentCode(nothing, nothing, decoded, Still(whole(loss))), torch.full_like(nothing, target)))
 
     return case
 
@@ -149,7 +151,7 @@ def _latent(sigma: float) -> Case:
     def case(loss: Any, x: Tensor) -> Tensor:
         mean = x[:, None].expand(CROWD, 1) if whole(loss) else x[:, None]
         log_variance = torch.full_like(mean, sigma).log() * 2
-        code = Code(mean, log_variance, torch.zeros_like, Still(varied=whole(loss)))
+        code = LatentCode(mean, log_variance, torch.zeros_like, Still(varied=whole(loss)))
         return _terms(loss(code, torch.full_like(mean, 0.5)))
 
     return case
@@ -235,7 +237,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
         ),
     ),
 }
-"""The pictures of each kind of problem."""
+"""The pictures of each task type."""
 
 _residuals, _classes, _two = VIEWS["regression"][0], VIEWS["multiclass"][0], VIEWS["binary"][0]
 VARIANTS: dict[tuple[str, bool, bool], View] = {

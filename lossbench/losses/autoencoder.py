@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossbench.coding import Code
-from lossbench.core import BadInput, Parts, card, demand
+from lossbench.core import ConfigError, LossOutput, card, require
+from lossbench.core.latent_code import LatentCode
 
 PixelTerm = Literal["bce", "mse", "l1"]
 MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, beside each other
 
 
-@card(kinds=("autoencoder",), wide=True)
-def reconstruction(code: Code, target: Tensor, *, pixel: PixelTerm = "bce") -> Parts:
+@card(task_types=("autoencoder",), replica_batched=True)
+def reconstruction(code: LatentCode, target: Tensor, *, pixel: PixelTerm = "bce") -> LossOutput:
     """Plain autoencoder: the picture decoded from the mean of the posterior, and nothing that shapes the latents.
 
     Σ_pixels d(x, x̂(μ)),  d as in elbo
@@ -33,11 +33,11 @@ def reconstruction(code: Code, target: Tensor, *, pixel: PixelTerm = "bce") -> P
         https://doi.org/10.1038/323533a0
     """
     picture = pixels(code.decode(code.mean), target, pixel)
-    return Parts(picture, {"reconstruction": picture, "kl": code.divergence().sum(-1)})
+    return LossOutput(picture, {"reconstruction": picture, "kl": code.divergence().sum(-1)})
 
 
-@card(kinds=("autoencoder",), wide=True)
-def kl(code: Code, target: Tensor) -> Parts:
+@card(task_types=("autoencoder",), replica_batched=True)
+def kl(code: LatentCode, target: Tensor) -> LossOutput:
     """Divergence of the posterior from the standard normal prior, alone: what an elbo pays for its latents.
 
     KL(q‖p) = ½ Σ_units (μ² + σ² − 1 − log σ²)
@@ -48,19 +48,19 @@ def kl(code: Code, target: Tensor) -> Parts:
     Reference: Kingma & Welling, Auto-encoding variational Bayes, 2014, https://arxiv.org/abs/1312.6114
     """
     apart = code.divergence().sum(-1)
-    return Parts(apart, {"kl": apart})
+    return LossOutput(apart, {"kl": apart})
 
 
-@card(kinds=("autoencoder",), wide=True, search={"beta": (0.1, 10.0), "free_bits": (0.0, 1.0)})
+@card(task_types=("autoencoder",), replica_batched=True, search={"beta": (0.1, 10.0), "free_bits": (0.0, 1.0)})
 def elbo(
-    code: Code,
+    code: LatentCode,
     target: Tensor,
     *,
     reconstruction: PixelTerm = "bce",
     beta: float = 1.0,
     free_bits: float = 0.0,
     warm_up: int = 0,
-) -> Parts:
+) -> LossOutput:
     """Evidence lower bound, negated: how well one sampled latent explains the picture, plus what its code costs.
 
     Σ_pixels d(x, x̂(z)) + β_t Σ_units max(λ, KL_unit),  z ~ q;  β_t = β·min(1, step / warm_up),  λ = free_bits
@@ -79,7 +79,7 @@ def elbo(
     return bounded(code, picture, beta, free_bits, warm_up)
 
 
-@card(kinds=("autoencoder",), search={"beta": (0.1, 10.0)})
+@card(task_types=("autoencoder",), search={"beta": (0.1, 10.0)})
 class GaussianElbo(nn.Module):
     """Evidence lower bound of a Gaussian decoder with one σ for all pixels, which it learns unless it is given.
 
@@ -105,23 +105,23 @@ class GaussianElbo(nn.Module):
         sigma: float | None = None,
     ) -> None:
         super().__init__()
-        demand("loss.floor", floor, lambda v: v > 0, "the least σ, above 0")
+        require("loss.floor", floor, lambda v: v > 0, "the least σ, above 0")
         if sigma is not None:
-            demand("loss.sigma", sigma, lambda v: v > 0, "above 0, or null to be learned")
+            require("loss.sigma", sigma, lambda v: v > 0, "above 0, or null to be learned")
         self.settings = (beta, free_bits, warm_up)
         self.floor, self.sigma = floor, sigma
         self.rho = nn.Parameter(torch.zeros(())) if sigma is None else None
 
-    def forward(self, code: Code, target: Tensor) -> Parts:
+    def forward(self, code: LatentCode, target: Tensor) -> LossOutput:
         *_, logits = code.draw(1)
         sigma = logits.new_tensor(self.sigma) if self.rho is None else self.floor + F.softplus(self.rho)
         squares = (target - logits.squeeze(-2).sigmoid()).square() / (2 * sigma.square())
         given = bounded(code, (squares + sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1), *self.settings)
-        return Parts(given.terms, {**given.parts, "sigma": sigma.expand(given.terms.shape)})
+        return LossOutput(given.per_example, {**given.parts, "sigma": sigma.expand(given.per_example.shape)})
 
 
-@card(kinds=("autoencoder",), wide=True)
-def iwae(code: Code, target: Tensor, *, samples: int = 5, reconstruction: PixelTerm = "bce") -> Parts:
+@card(task_types=("autoencoder",), replica_batched=True)
+def iwae(code: LatentCode, target: Tensor, *, samples: int = 5, reconstruction: PixelTerm = "bce") -> LossOutput:
     """Importance-weighted bound, negated: the mean of k samples' weights, inside the logarithm.
 
     −log ( 1/k Σ_i p(x|z_i) p(z_i) / q(z_i|x) ),  z_i ~ q,  −log p(x|z) = Σ_pixels d(x, x̂(z)) as in elbo
@@ -131,17 +131,17 @@ def iwae(code: Code, target: Tensor, *, samples: int = 5, reconstruction: PixelT
     Beware: k times the decoder's work, and for large k the encoder's gradient drowns in noise.
     Reference: Burda et al., Importance weighted autoencoders, 2016, https://arxiv.org/abs/1509.00519
     """
-    demand("loss.samples", samples, lambda v: v >= 1 and v % 1 == 0, "a whole number, at least 1")
+    require("loss.samples", samples, lambda v: v >= 1 and v % 1 == 0, "a whole number, at least 1")
     noise, latent, logits = code.draw(samples)
     picture = pixels(logits, target.unsqueeze(-2), reconstruction)
     bound = -(code.log_ratio(noise, latent) - picture).logsumexp(-1) + math.log(samples)
-    return Parts(bound, {"reconstruction": picture.mean(-1), "kl": code.divergence().sum(-1)})
+    return LossOutput(bound, {"reconstruction": picture.mean(-1), "kl": code.divergence().sum(-1)})
 
 
-@card(kinds=("autoencoder",), batch=True, search={"penalty": (1.0, 1000.0)})
+@card(task_types=("autoencoder",), batch=True, search={"penalty": (1.0, 1000.0)})
 def mmd_wae(
-    code: Code, target: Tensor, *, reconstruction: PixelTerm = "mse", penalty: float = 10.0, scale: float = 1.0
-) -> Parts:
+    code: LatentCode, target: Tensor, *, reconstruction: PixelTerm = "mse", penalty: float = 10.0, scale: float = 1.0
+) -> LossOutput:
     """Wasserstein autoencoder: all codes of a batch together shall look like the prior, a single one may be anywhere.
 
     Σ_pixels d(x, x̂(z)) + λ·MMD²(z, z'),  z ~ q, z' ~ p;  d as in elbo, λ = penalty
@@ -157,15 +157,17 @@ def mmd_wae(
     Reference: Tolstikhin et al., Wasserstein auto-encoders, 2018, https://arxiv.org/abs/1711.01558; sampled codes:
         Zhao et al., InfoVAE, 2019, https://arxiv.org/abs/1706.02262
     """
-    demand("loss.penalty", penalty, lambda v: v >= 0, "0 or above")
-    demand("loss.scale", scale, lambda v: v > 0, "above 0")
-    demand("train.batch_size", target.shape[-2], lambda v: v >= 2, "2 or more: the loss compares codes with each other")
+    require("loss.penalty", penalty, lambda v: v >= 0, "0 or above")
+    require("loss.scale", scale, lambda v: v > 0, "above 0")
+    require(
+        "train.batch_size", target.shape[-2], lambda v: v >= 2, "2 or more: the loss compares codes with each other"
+    )
     _, latent, logits = code.draw(1)
     z = latent.squeeze(-2)
     apart = discrepancy(z, code.noise.normal(*z.shape[-2:]).to(z.dtype), scale)
     picture = pixels(logits.squeeze(-2), target, reconstruction)
     parts = {"reconstruction": picture, "kl": code.divergence().sum(-1), "mmd": apart.unsqueeze(-1).expand_as(picture)}
-    return Parts(picture + penalty * apart.unsqueeze(-1), parts)
+    return LossOutput(picture + penalty * apart.unsqueeze(-1), parts)
 
 
 def discrepancy(one: Tensor, other: Tensor, scale: float) -> Tensor:
@@ -181,21 +183,21 @@ def discrepancy(one: Tensor, other: Tensor, scale: float) -> Tensor:
 
 
 def pixels(logits: Tensor, target: Tensor, term: PixelTerm) -> Tensor:
-    """Σ_pixels d(x, x̂): logits and target [..., pixels]; result [...]. Raises: BadInput for an unknown term."""
+    """Σ_pixels d(x, x̂): logits and target [..., pixels]; result [...]. Raises: ConfigError for an unknown term."""
     if term == "bce":
         return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none").sum(-1)
     if term == "mse":
         return (target - logits.sigmoid()).square().sum(-1)
     if term == "l1":
         return (target - logits.sigmoid()).abs().sum(-1)
-    raise BadInput(f"loss: pixel term {term}: unknown; choose bce, mse or l1")
+    raise ConfigError(f"loss: pixel term {term}: unknown; choose bce, mse or l1")
 
 
-def bounded(code: Code, picture: Tensor, beta: float, free_bits: float, warm_up: int) -> Parts:
+def bounded(code: LatentCode, picture: Tensor, beta: float, free_bits: float, warm_up: int) -> LossOutput:
     """A picture's term with the divergence's beside it, each recorded."""
     for name, value in (("beta", beta), ("free_bits", free_bits), ("warm_up", warm_up)):
-        demand(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
+        require(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
     apart = code.divergence()
     now = beta * min(1.0, (code.noise.done + 1) / warm_up) if warm_up else beta
     paid = apart.clamp(min=free_bits) if free_bits else apart
-    return Parts(picture + now * paid.sum(-1), {"reconstruction": picture, "kl": apart.sum(-1)})
+    return LossOutput(picture + now * paid.sum(-1), {"reconstruction": picture, "kl": apart.sum(-1)})

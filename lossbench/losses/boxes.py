@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card, demand
-from lossbench.offsets import decode
+from lossbench.core import card, require
+from lossbench.core.box_offsets import decode
 
 
 @card(
-    kinds=("boxes",),
+    task_types=("boxes",),
     search={"beta": (0.01, 1.0)},
     limits={"huber": {"beta": 1.0}, "mse": {"beta": 1e6}, "mae": {"beta": 1e-9}},
 )
@@ -32,14 +32,14 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1 / 9) -> Ten
     Beware: the four offsets are judged one by one, and an overlap is not: an error of .1 costs a small box and a large
         one the same. β is in sides of the anchor; the default is that of Faster R-CNN's proposals (σ = 3), Fast R-CNN
         has 1, on offsets that are ten and five times as large.
-    Raises: BadInput unless β > 0.
+    Raises: ConfigError unless β > 0.
     Reference: Girshick, Fast R-CNN, 2015, https://arxiv.org/abs/1504.08083
     """
-    demand("loss.beta", beta, lambda v: v > 0, "above 0")
+    require("loss.beta", beta, lambda v: v > 0, "above 0")
     return F.smooth_l1_loss(prediction, target.to(prediction.dtype), reduction="none", beta=beta).sum(-1)
 
 
-@card(kinds=("boxes",))
+@card(task_types=("boxes",))
 def giou(prediction: Tensor, target: Tensor) -> Tensor:
     """Generalised IoU: how little the boxes overlap, and how much emptiness lies between them.
 
@@ -55,7 +55,7 @@ def giou(prediction: Tensor, target: Tensor) -> Tensor:
     return _overlapped("generalized_box_iou_loss", prediction, target)
 
 
-@card(kinds=("boxes",))
+@card(task_types=("boxes",))
 def diou(prediction: Tensor, target: Tensor) -> Tensor:
     """Distance IoU: how little the boxes overlap, and how far apart their centres are.
 
@@ -69,7 +69,7 @@ def diou(prediction: Tensor, target: Tensor) -> Tensor:
     return _overlapped("distance_box_iou_loss", prediction, target)
 
 
-@card(kinds=("boxes",))
+@card(task_types=("boxes",))
 def ciou(prediction: Tensor, target: Tensor) -> Tensor:
     """Complete IoU: distance IoU, and how different the boxes' proportions are.
 
@@ -86,7 +86,7 @@ def ciou(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _overlapped(name: str, prediction: Tensor, target: Tensor) -> Tensor:
     """A loss of torchvision on corners, at least in float32: in bfloat16 a corner has two or three digits."""
-    from lossbench.vision import torchvision
+    from lossbench.core.vision import torchvision
 
     exact = torch.promote_types(prediction.dtype, torch.float32)
     loss: Callable[..., Any] = getattr(torchvision.ops, name)

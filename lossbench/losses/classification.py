@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, card, demand
+from lossbench.core import ConfigError, card, require
 
 
-@card(kinds=("binary", "segmentation"), search={"pos_weight": (1.0, 1000.0)})
+@card(task_types=("binary", "segmentation"), search={"pos_weight": (1.0, 1000.0)})
 def bce(logits: Tensor, targets: Tensor, *, pos_weight: float = 1.0) -> Tensor:
     """Binary cross-entropy: the negative log-likelihood of a coin with p = σ(z).
 
@@ -22,16 +22,16 @@ def bce(logits: Tensor, targets: Tensor, *, pos_weight: float = 1.0) -> Tensor:
     Shapes: logits z and targets y ∈ {0, 1} [batch]; result [batch], in nats.
     Use it when: you want probabilities; the baseline of every binary problem.
     Beware: w ≠ 1 trades calibration for recall; moving the threshold often does the same for nothing.
-    Raises: BadInput for targets outside 0 … 1.
+    Raises: ConfigError for targets outside 0 … 1.
     Reference: Cox, The regression analysis of binary sequences, 1958, https://doi.org/10.1111/j.2517-6161.1958.tb00292.x
     """
-    demand("loss.pos_weight", pos_weight, lambda v: v > 0, "above 0")
+    require("loss.pos_weight", pos_weight, lambda v: v > 0, "above 0")
     _demand_shares(targets)
     weight = logits.new_tensor(pos_weight)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=weight, reduction="none")
 
 
-@card(kinds=("multiclass", "embedding", "sequence"))
+@card(task_types=("multiclass", "embedding", "sequence"))
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy: the negative log-likelihood of the softmax.
 
@@ -47,7 +47,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @card(
-    kinds=("multiclass", "sequence"),
+    task_types=("multiclass", "sequence"),
     search={"epsilon": (0.0, 0.3)},
     limits={"cross_entropy": {"epsilon": 0.0}},
 )
@@ -61,11 +61,11 @@ def label_smoothing(logits: Tensor, targets: Tensor, *, epsilon: float = 0.1) ->
     Beware: at ε = .1 and ten classes the optimum is p_y = .91, so the network is under-confident by design.
     Reference: Szegedy et al., Rethinking the Inception architecture, 2016, https://arxiv.org/abs/1512.00567
     """
-    demand("loss.epsilon", epsilon, lambda v: 0 <= v <= 1, "a share, 0 … 1")
+    require("loss.epsilon", epsilon, lambda v: 0 <= v <= 1, "a share, 0 … 1")
     return F.cross_entropy(logits, targets, label_smoothing=epsilon, reduction="none")
 
 
-@card(kinds=("binary",), signs=True)
+@card(task_types=("binary",), signed_targets=True)
 def hinge(scores: Tensor, targets: Tensor) -> Tensor:
     """Hinge: what a support-vector machine pays for a margin below one.
 
@@ -74,14 +74,14 @@ def hinge(scores: Tensor, targets: Tensor) -> Tensor:
     Shapes: scores s and targets t ∈ {−1, +1} [batch]; result [batch], without unit.
     Use it when: only the decision matters, not the probability.
     Beware: scores are no log-odds: probabilities and calibration read from them are poor before temperature.
-    Raises: BadInput for targets 0 and 1.
+    Raises: ConfigError for targets 0 and 1.
     Reference: Cortes & Vapnik, Support-vector networks, 1995, https://doi.org/10.1007/BF00994018
     """
     _demand_signs(targets)
     return (1 - targets * scores).clamp(min=0)
 
 
-@card(kinds=("binary",), signs=True)
+@card(task_types=("binary",), signed_targets=True)
 def squared_hinge(scores: Tensor, targets: Tensor) -> Tensor:
     """Squared hinge: the hinge made smooth at the margin.
 
@@ -90,7 +90,7 @@ def squared_hinge(scores: Tensor, targets: Tensor) -> Tensor:
     Shapes: scores s and targets t ∈ {−1, +1} [batch]; result [batch], without unit.
     Use it when: you want the hinge's margin with a gradient that fades towards it.
     Beware: grows with the square for wrong labels. Its scores s do tell a probability: η = ½(1 + s), clipped.
-    Raises: BadInput for targets 0 and 1.
+    Raises: ConfigError for targets 0 and 1.
     Reference: Zhang, Statistical behavior and consistency of classification methods, 2004,
         https://doi.org/10.1214/aos/1079120130
     """
@@ -98,7 +98,7 @@ def squared_hinge(scores: Tensor, targets: Tensor) -> Tensor:
     return (1 - targets * scores).clamp(min=0).square()
 
 
-@card(kinds=("multiclass",), search={"margin": (0.1, 10.0)})
+@card(task_types=("multiclass",), search={"margin": (0.1, 10.0)})
 def multi_margin(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
     """Weston–Watkins hinge: every class that comes nearer to the true one than the margin pays.
 
@@ -111,12 +111,12 @@ def multi_margin(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Ten
     Reference: Weston & Watkins, Support vector machines for multi-class pattern recognition, 1999,
         https://www.esann.org/sites/default/files/proceedings/legacy/es1999-461.pdf
     """
-    demand("loss.margin", margin, lambda v: v > 0, "above 0")
+    require("loss.margin", margin, lambda v: v > 0, "above 0")
     index = targets.unsqueeze(-1)
     return (margin - scores.gather(-1, index) + scores).clamp(min=0).scatter(-1, index, 0).sum(-1)
 
 
-@card(kinds=("multiclass",), search={"margin": (0.1, 10.0)})
+@card(task_types=("multiclass",), search={"margin": (0.1, 10.0)})
 def crammer_singer(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
     """Crammer–Singer hinge: only the class that comes nearest to the true one pays.
 
@@ -129,13 +129,13 @@ def crammer_singer(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> T
     Reference: Crammer & Singer, On the algorithmic implementation of multiclass kernel-based vector machines, 2001,
         https://jmlr.org/papers/v2/crammer01a.html
     """
-    demand("loss.margin", margin, lambda v: v > 0, "above 0")
+    require("loss.margin", margin, lambda v: v > 0, "above 0")
     index = targets.unsqueeze(-1)
     nearest = scores.scatter(-1, index, -torch.inf).amax(-1)
     return (margin - scores.gather(-1, index).squeeze(-1) + nearest).clamp(min=0)
 
 
-@card(kinds=("binary", "multiclass"))
+@card(task_types=("binary", "multiclass"))
 def brier(logits: Tensor, targets: Tensor) -> Tensor:
     """Brier score: the squared error of probabilities, proper as cross-entropy is, but bounded.
 
@@ -155,7 +155,7 @@ def brier(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @card(
-    kinds=("binary", "multiclass"),
+    task_types=("binary", "multiclass"),
     search={"k": (1.0, 30.0, ("multiclass",)), "M": (1.0, 30.0)},
 )
 def square_logits(logits: Tensor, targets: Tensor, *, k: float = 1.0, M: float = 1.0) -> Tensor:
@@ -169,15 +169,15 @@ def square_logits(logits: Tensor, targets: Tensor, *, k: float = 1.0, M: float =
     Use it when: you want to see whether cross-entropy is needed at all; it often is not, once k and M are set.
     Beware: with many classes the zeros outweigh the one: the paper takes k = 15 and M = 30 for a thousand. Outputs
         are no logits: probabilities and calibration read from them are poor before temperature.
-    Raises: BadInput for k other than 1 with one logit.
+    Raises: ConfigError for k other than 1 with one logit.
     Reference: Hui & Belkin, Evaluation of neural architectures trained with square loss vs cross-entropy in
         classification tasks, 2021, https://arxiv.org/abs/2006.07322
     """
-    demand("loss.k", k, lambda v: v > 0, "above 0")
-    demand("loss.M", M, lambda v: v > 0, "above 0")
+    require("loss.k", k, lambda v: v > 0, "above 0")
+    require("loss.M", M, lambda v: v > 0, "above 0")
     if logits.dim() == targets.dim():
         if k != 1:
-            raise BadInput(f"loss.k={k}: weighs the true class against the others; with one logit only 1 works")
+            raise ConfigError(f"loss.k={k}: weighs the true class against the others; with one logit only 1 works")
         return (logits - M * (2 * targets.to(logits.dtype) - 1)).square()
     index = targets.unsqueeze(-1)
     true = k * (logits.gather(-1, index) - M).square()
@@ -185,7 +185,7 @@ def square_logits(logits: Tensor, targets: Tensor, *, k: float = 1.0, M: float =
 
 
 @card(
-    kinds=("binary", "multiclass"),
+    task_types=("binary", "multiclass"),
     search={"epsilon": (-0.9, 6.0)},
     limits={"bce": {"epsilon": 0.0}, "cross_entropy": {"epsilon": 0.0}},
 )
@@ -200,7 +200,7 @@ def poly1(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     Reference: Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions, 2022,
         https://arxiv.org/abs/2204.12511
     """
-    demand("loss.epsilon", epsilon, lambda v: v > -1, "above −1, below which being right would cost")
+    require("loss.epsilon", epsilon, lambda v: v > -1, "above −1, below which being right would cost")
     if logits.dim() == targets.dim():
         minus_log = -F.logsigmoid((2 * targets.to(logits.dtype) - 1) * logits)
     else:
@@ -209,17 +209,17 @@ def poly1(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
 
 
 def _demand_signs(targets: Tensor) -> None:
-    """Raises: BadInput for labels 0 and 1. On a CPU only: whoever looks at what a GPU holds waits for it."""
+    """Raises: ConfigError for labels 0 and 1. On a CPU only: whoever looks at what a GPU holds waits for it."""
     if targets.is_cpu and targets.numel() and targets.min().item() not in (-1, 1):
-        raise BadInput(f"targets have to be −1 and +1; got {_some(targets)}")
+        raise ConfigError(f"targets have to be −1 and +1; got {_some(targets)}")
 
 
 def _demand_shares(targets: Tensor) -> None:
-    """Raises: BadInput for targets that are no probabilities. On a CPU only, as above."""
+    """Raises: ConfigError for targets that are no probabilities. On a CPU only, as above."""
     if targets.is_cpu and targets.numel():
         low, high = torch.aminmax(targets)
         if low.item() < 0 or high.item() > 1:
-            raise BadInput(f"targets have to lie in 0 … 1; got {_some(targets)}")
+            raise ConfigError(f"targets have to lie in 0 … 1; got {_some(targets)}")
 
 
 def _some(targets: Tensor) -> str:

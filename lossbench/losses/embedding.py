@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossbench.core import Parts, card, demand
+from lossbench.core import LossOutput, card, require
 from lossbench.losses import metric_learning as library
 from lossbench.losses.metric_learning import exactly, mined, own_draws, positive
 
 
-@card(kinds=("embedding",), batch=True, search={"margin": (0.01, 1.0)})
+@card(task_types=("embedding",), batch=True, search={"margin": (0.01, 1.0)})
 def triplet(
     embeddings: Tensor,
     labels: Tensor,
@@ -24,7 +24,7 @@ def triplet(
     margin: float = 0.05,
     miner: Literal["all", "semihard", "hard", "none"] = "semihard",
     distance: Literal["cosine", "euclidean"] = "cosine",
-) -> Parts:
+) -> LossOutput:
     """Triplet loss: an anchor is closer to its own kind than to any other, by a margin.
 
     mean over triplets of max(0, d(a, p) − d(a, n) + margin),  d = 1 − cos, or |u_a − u_p| of unit vectors u
@@ -43,7 +43,7 @@ def triplet(
     return mined(embeddings, labels, margin, miner, distance, False)
 
 
-@card(kinds=("embedding",), batch=True, search={"margin": (0.0, 1.0)})
+@card(task_types=("embedding",), batch=True, search={"margin": (0.0, 1.0)})
 def soft_triplet(
     embeddings: Tensor,
     labels: Tensor,
@@ -51,7 +51,7 @@ def soft_triplet(
     margin: float = 0.05,
     miner: Literal["all", "semihard", "hard", "none"] = "semihard",
     distance: Literal["cosine", "euclidean"] = "cosine",
-) -> Parts:
+) -> LossOutput:
     """Soft triplet loss: the hinge of the triplet loss made smooth, so that its pull fades where the hinge lets go.
 
     mean over triplets of log(1 + exp(d(a, p) − d(a, n) + margin)),  d and miners as for the triplet loss
@@ -65,7 +65,7 @@ def soft_triplet(
     return mined(embeddings, labels, margin, miner, distance, True)
 
 
-@card(kinds=("embedding",), batch=True, search={"pos_margin": (0.0, 0.5), "neg_margin": (0.2, 1.5)})
+@card(task_types=("embedding",), batch=True, search={"pos_margin": (0.0, 0.5), "neg_margin": (0.2, 1.5)})
 def contrastive(embeddings: Tensor, labels: Tensor, *, pos_margin: float = 0.0, neg_margin: float = 1.0) -> Tensor:
     """Contrastive loss: pairs of one identity are pulled within a distance, others pushed beyond another.
 
@@ -83,7 +83,7 @@ def contrastive(embeddings: Tensor, labels: Tensor, *, pos_margin: float = 0.0, 
     return exactly(library.contrastive(pos_margin, neg_margin), embeddings, labels)
 
 
-@card(kinds=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
+@card(task_types=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
 def nt_xent(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.07) -> Tensor:
     """Normalised temperature-scaled cross-entropy: each positive pair against all negatives of its anchor.
 
@@ -97,7 +97,7 @@ def nt_xent(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.07) ->
     return exactly(library.nt_xent(positive("temperature", temperature)), embeddings, labels)
 
 
-@card(kinds=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
+@card(task_types=("embedding",), batch=True, search={"temperature": (0.02, 1.0)})
 def supcon(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
     """Supervised contrastive loss: each anchor's positives share the softmax over all others.
 
@@ -112,7 +112,7 @@ def supcon(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> T
     return exactly(library.supcon(positive("temperature", temperature)), embeddings, labels)
 
 
-@card(kinds=("embedding",), batch=True, search={"alpha": (0.5, 10.0), "beta": (10.0, 100.0), "base": (0.0, 1.0)})
+@card(task_types=("embedding",), batch=True, search={"alpha": (0.5, 10.0), "beta": (10.0, 100.0), "base": (0.0, 1.0)})
 def multi_similarity(
     embeddings: Tensor,
     labels: Tensor,
@@ -122,7 +122,7 @@ def multi_similarity(
     base: float = 0.5,
     miner: Literal["similarity", "none"] = "similarity",
     epsilon: float = 0.1,
-) -> Parts:
+) -> LossOutput:
     """Multi-similarity loss: each anchor's pairs weigh by how they compare with the anchor's other pairs.
 
     mean over a of 1/α log(1 + Σ_p e^{−α(s_ap − λ)}) + 1/β log(1 + Σ_n e^{β(s_an − λ)}),  s = cos, λ = base
@@ -141,7 +141,7 @@ def multi_similarity(
     return library.paired(embeddings, labels, loss, mine)
 
 
-@card(kinds=("embedding",), batch=True, search={"margin": (0.0, 0.5), "beta": (0.5, 1.5)})
+@card(task_types=("embedding",), batch=True, search={"margin": (0.0, 0.5), "beta": (0.5, 1.5)})
 def margin(embeddings: Tensor, labels: Tensor, *, margin: float = 0.2, beta: float = 1.2) -> Tensor:
     """Margin loss: one boundary for all distances, positives a margin inside of it and negatives a margin outside.
 
@@ -158,7 +158,7 @@ def margin(embeddings: Tensor, labels: Tensor, *, margin: float = 0.2, beta: flo
     return exactly(library.margin(margin, beta), embeddings, labels)
 
 
-@card(kinds=("embedding",), batch=True, search={"margin": (0.1, 0.6), "scale": (8.0, 256.0)})
+@card(task_types=("embedding",), batch=True, search={"margin": (0.1, 0.6), "scale": (8.0, 256.0)})
 def circle(embeddings: Tensor, labels: Tensor, *, margin: float = 0.4, scale: float = 80.0) -> Tensor:
     """Circle loss: each similarity is pulled in proportion to how far it is from where it shall be.
 
@@ -175,7 +175,7 @@ def circle(embeddings: Tensor, labels: Tensor, *, margin: float = 0.4, scale: fl
     return exactly(library.circle(margin, scale), embeddings, labels)
 
 
-@card(kinds=("embedding",), batch=True, search={"regularisation": (1e-4, 0.1)})
+@card(task_types=("embedding",), batch=True, search={"regularisation": (1e-4, 0.1)})
 def n_pairs(embeddings: Tensor, labels: Tensor, *, regularisation: float = 0.002) -> Tensor:
     """N-pairs loss: a positive pair against one negative of every other identity of the batch, all at once.
 
@@ -190,18 +190,18 @@ def n_pairs(embeddings: Tensor, labels: Tensor, *, regularisation: float = 0.002
     Reference: Sohn, Improved deep metric learning with multi-class N-pair loss objective, 2016,
         https://papers.nips.cc/paper/6200
     """
-    demand("loss.regularisation", regularisation, lambda v: v >= 0, "0 or above")
+    require("loss.regularisation", regularisation, lambda v: v >= 0, "0 or above")
     e = embeddings.double()
     products, same = e @ e.T, labels.unsqueeze(0) == labels.unsqueeze(1)
     shares = products - same.sum(1, dtype=e.dtype).log()
     others = torch.where(same, shares.new_tensor(-torch.inf), shares).logsumexp(1, keepdim=True)
-    terms = F.softplus(others - products)[same & ~torch.eye(len(e), dtype=torch.bool, device=e.device)]
-    value = terms.sum() / max(len(terms), 1) + regularisation / 2 * e.square().sum(1).mean()
+    per_example = F.softplus(others - products)[same & ~torch.eye(len(e), dtype=torch.bool, device=e.device)]
+    value = per_example.sum() / max(len(per_example), 1) + regularisation / 2 * e.square().sum(1).mean()
     return value.to(embeddings.dtype)
 
 
 @card(
-    kinds=("embedding",),
+    task_types=("embedding",),
     batch=True,
     needs=("classes", "dimensions", "generator"),
     search={"margin": (0.0, 60.0), "scale": (4.0, 128.0)},
@@ -231,7 +231,7 @@ class ArcFace(nn.Module):
         scale: float = 64.0,
     ) -> None:
         super().__init__()
-        demand("loss.margin", margin, lambda v: 0 <= v < 180, "an angle in degrees, from 0, below 180")
+        require("loss.margin", margin, lambda v: 0 <= v < 180, "an angle in degrees, from 0, below 180")
         with own_draws():
             self.of = library.arcface()(classes, dimensions, margin=margin, scale=positive("scale", scale))
         nn.init.normal_(self.of.W, generator=generator)
@@ -241,7 +241,7 @@ class ArcFace(nn.Module):
 
 
 @card(
-    kinds=("embedding",),
+    task_types=("embedding",),
     batch=True,
     needs=("classes", "dimensions", "generator"),
     search={"margin": (0.0, 0.5), "scale": (4.0, 128.0)},
@@ -272,7 +272,7 @@ class CosFace(nn.Module):
         super().__init__()
         from pytorch_metric_learning.losses import CosFaceLoss
 
-        demand("loss.margin", margin, lambda v: 0 <= v <= 2, "a difference of cosines, 0 … 2")
+        require("loss.margin", margin, lambda v: 0 <= v <= 2, "a difference of cosines, 0 … 2")
         with own_draws():
             self.of = CosFaceLoss(classes, dimensions, margin=margin, scale=positive("scale", scale))
         nn.init.normal_(self.of.W, generator=generator)
@@ -282,7 +282,7 @@ class CosFace(nn.Module):
 
 
 @card(
-    kinds=("embedding",),
+    task_types=("embedding",),
     batch=True,
     needs=("classes", "dimensions", "generator"),
     search={"margin": (0.0, 0.5), "scale": (4.0, 128.0)},
@@ -313,7 +313,7 @@ class ProxyAnchor(nn.Module):
         super().__init__()
         from pytorch_metric_learning.losses import ProxyAnchorLoss
 
-        demand("loss.margin", margin, lambda v: v >= 0, "0 or above")
+        require("loss.margin", margin, lambda v: v >= 0, "0 or above")
         with own_draws():
             self.of = ProxyAnchorLoss(classes, dimensions, margin=margin, alpha=positive("scale", scale))
         nn.init.kaiming_normal_(self.of.proxies, mode="fan_out", generator=generator)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lossbench.core import Noise, Parts, card, demand
+from lossbench.core import LossOutput, Noise, card, require
 
 Critic = Callable[[Tensor], Tensor]
 
 
-@card(kinds=("gan",), wide=True, search={"r1": (0.0, 10.0)})
+@card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class Minimax:
     """The first game: the critic tells real from fake by logistic loss, the generator makes its cost as high as it can.
@@ -34,7 +34,7 @@ class Minimax:
 
     r1: float = 0.0
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
@@ -42,7 +42,7 @@ class Minimax:
         return -F.softplus(critic(fake))
 
 
-@card(kinds=("gan",), wide=True, search={"r1": (0.0, 10.0)})
+@card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class NonSaturating:
     """The first game's critic, and a generator that makes its pictures likely to be taken for real.
@@ -58,7 +58,7 @@ class NonSaturating:
 
     r1: float = 0.0
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
@@ -66,7 +66,7 @@ class NonSaturating:
         return F.softplus(-critic(fake))
 
 
-@card(kinds=("gan",), wide=True, search={"r1": (0.0, 10.0)})
+@card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class LeastSquares:
     """Scores are pulled to 1 for real pictures and to 0 for fake ones, by their squares.
@@ -81,7 +81,7 @@ class LeastSquares:
 
     r1: float = 0.0
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(0.5 * ((is_real - 1).square() + is_fake.square()), real, is_real, is_fake, self.r1)
 
@@ -89,7 +89,7 @@ class LeastSquares:
         return 0.5 * (critic(fake) - 1).square()
 
 
-@card(kinds=("gan",), wide=True, search={"r1": (0.0, 10.0)})
+@card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class Hinge:
     """The critic wants a margin between real and fake and rests where it has it; the generator raises its scores.
@@ -104,7 +104,7 @@ class Hinge:
 
     r1: float = 0.0
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told((1 - is_real).clamp(min=0) + (1 + is_fake).clamp(min=0), real, is_real, is_fake, self.r1)
 
@@ -112,7 +112,7 @@ class Hinge:
         return -critic(fake)
 
 
-@card(kinds=("gan",), wide=True, search={"clip": (0.003, 0.1), "r1": (0.0, 10.0)})
+@card(task_types=("gan",), replica_batched=True, search={"clip": (0.003, 0.1), "r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class Wasserstein:
     """An estimate of the earth mover's distance, by a critic whose weights are clipped to keep it Lipschitz.
@@ -129,9 +129,9 @@ class Wasserstein:
     r1: float = 0.0
 
     def __post_init__(self) -> None:
-        demand("loss.clip", self.clip, lambda v: v > 0, "above 0")
+        require("loss.clip", self.clip, lambda v: v > 0, "above 0")
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(is_fake - is_real, real, is_real, is_fake, self.r1)
 
@@ -145,7 +145,7 @@ class Wasserstein:
             weight.clamp_(-self.clip, self.clip)
 
 
-@card(kinds=("gan",), wide=True, search={"penalty": (0.1, 100.0), "r1": (0.0, 10.0)})
+@card(task_types=("gan",), replica_batched=True, search={"penalty": (0.1, 100.0), "r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class WassersteinPenalty:
     """The earth mover's distance by a critic whose slope is pulled to 1 between real and fake pictures.
@@ -162,23 +162,23 @@ class WassersteinPenalty:
     r1: float = 0.0
 
     def __post_init__(self) -> None:
-        demand("loss.penalty", self.penalty, lambda v: v >= 0, "0 or above")
+        require("loss.penalty", self.penalty, lambda v: v >= 0, "0 or above")
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         axes = real.dim() - is_real.dim()  # of one picture
         share = noise.uniform(is_real.shape[-1], *(1,) * axes).to(real.dtype)
         between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
         slope = _squares(critic(between), between).add(1e-12).sqrt()  # a root's own slope has no bound at 0
         told = _told(is_fake - is_real + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
-        return Parts(told.terms, {**told.parts, "slope": slope})
+        return LossOutput(told.per_example, {**told.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         return -critic(fake)
 
 
 @card(
-    kinds=("gan",),
+    task_types=("gan",),
     batch=True,
     search={"penalty": (0.1, 100.0), "reach": (0.1, 2.0), "r1": (0.0, 10.0)},
     limits={"non_saturating": {"penalty": 0.0}},
@@ -206,9 +206,9 @@ class Dragan:
 
     def __post_init__(self) -> None:
         for name, value in (("penalty", self.penalty), ("reach", self.reach)):
-            demand(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
+            require(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         lead = is_real.dim() - 1  # axes before the batch
         spread = real.detach().flatten(lead).std(-1, correction=0).view(*real.shape[:lead], *(1,) * (real.dim() - lead))
@@ -217,13 +217,13 @@ class Dragan:
         slope = _squares(critic(around), around).add(1e-12).sqrt()  # a root's own slope has no bound at 0
         logistic = F.softplus(-is_real) + F.softplus(is_fake)
         told = _told(logistic + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
-        return Parts(told.terms, {**told.parts, "slope": slope})
+        return LossOutput(told.per_example, {**told.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         return F.softplus(-critic(fake))
 
 
-@card(kinds=("gan",), batch=True, search={"r1": (0.0, 10.0)})
+@card(task_types=("gan",), batch=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class RelativisticAverage:
     """The critic tells how much more real a picture is than the other kind on average; the generator turns that round.
@@ -241,7 +241,7 @@ class RelativisticAverage:
 
     r1: float = 0.0
 
-    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> Parts:
+    def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
 
@@ -257,18 +257,18 @@ def _more_real(one: Tensor, other: Tensor) -> Tensor:
 
 def _scores(critic: Critic, real: Tensor, fake: Tensor, r1: float) -> tuple[Tensor, Tensor, Tensor]:
     """The real pictures, ready to be differentiated by where that will be asked for, and the scores of both."""
-    demand("loss.r1", r1, lambda v: v >= 0, "0 or above")
+    require("loss.r1", r1, lambda v: v >= 0, "0 or above")
     if r1:
         real = real.detach().requires_grad_(True)
     return real, critic(real), critic(fake)
 
 
-def _told(terms: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r1: float) -> Parts:
+def _told(per_example: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r1: float) -> LossOutput:
     """A critic's terms, with γ/2·‖∇D(real)‖² where γ is not 0, and its scores beside them."""
     if not r1:
-        return Parts(terms, {"real": is_real, "fake": is_fake})
+        return LossOutput(per_example, {"real": is_real, "fake": is_fake})
     squares = _squares(is_real, real)
-    return Parts(terms + 0.5 * r1 * squares, {"real": is_real, "fake": is_fake, "r1": squares})
+    return LossOutput(per_example + 0.5 * r1 * squares, {"real": is_real, "fake": is_fake, "r1": squares})
 
 
 def _squares(scores: Tensor, pictures: Tensor) -> Tensor:

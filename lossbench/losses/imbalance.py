@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, card, demand
+from lossbench.core import ConfigError, card, require
 
 
 @card(
-    kinds=("binary", "multiclass", "segmentation", "sequence"),
+    task_types=("binary", "multiclass", "segmentation", "sequence"),
     search={"gamma": (0.0, 5.0), "alpha": (0.05, 0.95, ("binary", "segmentation"))},
     limits={"bce": {"gamma": 0.0, "alpha": None}, "cross_entropy": {"gamma": 0.0, "alpha": None}},
 )
@@ -32,26 +32,28 @@ def focal(
     Use it when: easy negatives outnumber all else, as among the anchors of a dense detector.
     Beware: γ > 0 makes the network under-confident (calibrated after a known map, not as it stands);
         α = .25 with γ = 2 moves the decision to η = .75. Start its head at the prior: `model.prior=0.01`.
-    Raises: BadInput for a numeric α with softmax logits.
+    Raises: ConfigError for a numeric α with softmax logits.
     Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
     """
-    demand("loss.gamma", gamma, lambda v: v >= 0, "0 or above")
+    require("loss.gamma", gamma, lambda v: v >= 0, "0 or above")
     if logits.dim() > targets.dim():
         if alpha not in ("auto", None):
-            raise BadInput(f"loss.alpha={alpha}: weighs positives of a binary problem; with classes use auto or null")
+            raise ConfigError(
+                f"loss.alpha={alpha}: weighs positives of a binary problem; with classes use auto or null"
+            )
         log_p = F.log_softmax(logits, dim=-1)
         log_pt = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, targets.unsqueeze(-1), False)
         log_rest = log_p.masked_fill(~others, -torch.inf).logsumexp(-1)
         return -_power(log_rest, gamma) * log_pt
     positive = targets.to(logits.dtype)
-    signs = 2 * positive - 1
-    terms = -_power(F.logsigmoid(-signs * logits), gamma) * F.logsigmoid(signs * logits)
+    signed_targets = 2 * positive - 1
+    per_example = -_power(F.logsigmoid(-signed_targets * logits), gamma) * F.logsigmoid(signed_targets * logits)
     if alpha is None:
-        return terms
+        return per_example
     weight = 0.25 if alpha == "auto" else float(alpha)
-    demand("loss.alpha", weight, lambda v: 0 <= v <= 1, "a share, 0 … 1, auto or null")
-    return terms * (weight * positive + (1 - weight) * (1 - positive))
+    require("loss.alpha", weight, lambda v: 0 <= v <= 1, "a share, 0 … 1, auto or null")
+    return per_example * (weight * positive + (1 - weight) * (1 - positive))
 
 
 def _power(log_rest: Tensor, gamma: float) -> Tensor:
@@ -60,7 +62,7 @@ def _power(log_rest: Tensor, gamma: float) -> Tensor:
 
 
 @card(
-    kinds=("binary",),
+    task_types=("binary",),
     search={"gamma_neg": (0.0, 8.0), "gamma_pos": (0.0, 4.0), "clip": (0.0, 0.3)},
     limits={"bce": {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0}},
 )
@@ -77,9 +79,9 @@ def asymmetric(
         of the equation; the authors' code holds the two powers constant instead, and sums where we take the mean.
     Reference: Ridnik et al., Asymmetric loss for multi-label classification, 2021, https://arxiv.org/abs/2009.14119
     """
-    demand("loss.gamma_neg", gamma_neg, lambda v: v >= 0, "0 or above")
-    demand("loss.gamma_pos", gamma_pos, lambda v: v >= 0, "0 or above")
-    demand("loss.clip", clip, lambda v: 0 <= v < 1, "0 or above, below 1")
+    require("loss.gamma_neg", gamma_neg, lambda v: v >= 0, "0 or above")
+    require("loss.gamma_pos", gamma_pos, lambda v: v >= 0, "0 or above")
+    require("loss.clip", clip, lambda v: 0 <= v < 1, "0 or above, below 1")
     positive = targets.to(logits.dtype)
     log_p, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
     missed = -_power(log_rest, gamma_pos) * log_p
@@ -91,7 +93,7 @@ def asymmetric(
     return positive * missed + (1 - positive) * alarmed.masked_fill(easy, 0)
 
 
-@card(kinds=("binary", "multiclass"), needs=("class_counts",))
+@card(task_types=("binary", "multiclass"), needs=("class_counts",))
 def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int]) -> Tensor:
     """Cross-entropy in which every class weighs the same in all, however few its examples.
 
@@ -105,7 +107,7 @@ def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
     Use it when: recall of the rare classes matters as much as of the frequent ones.
     Beware: a class of few examples makes few and large steps: lower the learning rate. The weights move the decision,
         and the probabilities with it; moving the threshold often does the same for nothing.
-    Raises: BadInput for a class without an example in the training split.
+    Raises: ConfigError for a class without an example in the training split.
     Reference: King & Zeng, Logistic regression in rare events data, 2001,
         https://doi.org/10.1093/oxfordjournals.pan.a004868
     """
@@ -114,7 +116,7 @@ def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
 
 
 @card(
-    kinds=("binary", "multiclass"),
+    task_types=("binary", "multiclass"),
     needs=("class_counts",),
     search={"beta": (0.99, 0.9999)},
     limits={"bce": {"beta": 0.0}, "class_weighted": {"beta": 0.9999999999999}, "cross_entropy": {"beta": 0.0}},
@@ -132,16 +134,16 @@ def class_balanced(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
     Beware: β = 0 is cross-entropy, β → 1 inverse frequency as in `class_weighted`, which gives the mean over the
         examples rather than the classes the weight 1; from some 3/(1 − β) examples on all classes weigh alike. The
         weights move the decision, and the probabilities with it.
-    Raises: BadInput for a class without an example in the training split.
+    Raises: ConfigError for a class without an example in the training split.
     Reference: Cui et al., Class-balanced loss based on effective number of samples, 2019,
         https://arxiv.org/abs/1901.05555
     """
-    demand("loss.beta", beta, lambda v: 0 <= v < 1, "0 or above, below 1")
+    require("loss.beta", beta, lambda v: 0 <= v < 1, "0 or above, below 1")
     return _weighed(logits, targets, _of_effective_number(_counted(class_counts, logits, targets), beta))
 
 
 @card(
-    kinds=("binary", "multiclass"),
+    task_types=("binary", "multiclass"),
     needs=("class_counts",),
     search={"max_margin": (0.05, 2.0), "scale": (1.0, 64.0)},
     limits={"bce": {"max_margin": 0.0, "scale": 1.0}, "cross_entropy": {"max_margin": 0.0, "scale": 1.0}},
@@ -161,12 +163,12 @@ def ldam(
     Use it when: rare classes are learned by heart and not met again; margins cost the frequent ones little.
     Beware: made for cosines, −1 … 1, of a normalised last layer; with plain logits the scale is a learning rate, so
         tune it. The paper's deferred re-weighting is left out: it changes with the step, which a loss does not know.
-    Raises: BadInput for a class without an example in the training split.
+    Raises: ConfigError for a class without an example in the training split.
     Reference: Cao et al., Learning imbalanced datasets with label-distribution-aware margin loss, 2019,
         https://arxiv.org/abs/1906.07413
     """
-    demand("loss.max_margin", max_margin, lambda v: v >= 0, "0 or above")
-    demand("loss.scale", scale, lambda v: v > 0, "above 0")
+    require("loss.max_margin", max_margin, lambda v: v >= 0, "0 or above")
+    require("loss.scale", scale, lambda v: v > 0, "above 0")
     counts = _counted(class_counts, logits, targets)
     margin = (max_margin * (counts.min() / counts) ** 0.25).to(logits)[targets.long()]
     if logits.dim() > targets.dim():
@@ -176,7 +178,7 @@ def ldam(
 
 
 @card(
-    kinds=("binary", "multiclass"),
+    task_types=("binary", "multiclass"),
     needs=("class_counts",),
     search={"tau": (0.0, 3.0)},
     limits={"bce": {"tau": 0.0}, "cross_entropy": {"tau": 0.0}},
@@ -194,10 +196,10 @@ def logit_adjusted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
         error, without the large steps of weights.
     Beware: the probabilities are those of a world in which classes are equally frequent; add τ·log π to its logits
         to have those of the training split again. A head that starts at the prior counts it twice.
-    Raises: BadInput for a class without an example in the training split.
+    Raises: ConfigError for a class without an example in the training split.
     Reference: Menon et al., Long-tail learning via logit adjustment, 2021, https://arxiv.org/abs/2007.07314
     """
-    demand("loss.tau", tau, lambda v: v >= 0, "0 or above")
+    require("loss.tau", tau, lambda v: v >= 0, "0 or above")
     counts = _counted(class_counts, logits, targets)
     if logits.dim() > targets.dim():
         return F.cross_entropy(logits + tau * (counts / counts.sum()).log().to(logits), targets, reduction="none")
@@ -215,13 +217,13 @@ def _weighed(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _counted(counts: Sequence[int], logits: Tensor, targets: Tensor) -> Tensor:
-    """The counts of the classes. Raises: BadInput where they are not those of the logits, or one of them is 0."""
+    """The counts of the classes. Raises: ConfigError where they are not those of the logits, or one of them is 0."""
     classes = logits.shape[-1] if logits.dim() > targets.dim() else 2
     if len(counts) != classes:
-        raise BadInput(f"class_counts: {len(counts)} of them, and {classes} classes")
+        raise ConfigError(f"class_counts: {len(counts)} of them, and {classes} classes")
     if min(counts) < 1:
         absent = next(k for k, count in enumerate(counts) if count < 1)
-        raise BadInput(
+        raise ConfigError(
             f"class_counts: class {absent} has no example in the training split, and the loss weighs by counts"
         )
     return torch.tensor(counts, dtype=torch.float64)

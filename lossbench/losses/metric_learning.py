@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import BadInput, Parts, demand
+from lossbench.core import ConfigError, LossOutput, require
 
 MINERS = ("all", "semihard", "hard", "none")
 DISTANCES = ("cosine", "euclidean")
@@ -21,7 +21,7 @@ def own_draws() -> Any:
     return torch.random.fork_rng(devices=[])
 
 
-def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> Parts:
+def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> LossOutput:
     mine, loss = triplet(margin, miner, distance, smooth)
     exact = embeddings.double()  # see exactly
     found = mine(exact, labels)
@@ -29,7 +29,7 @@ def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distanc
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)).sum(1)
     triplets = ((same - 1) * (len(labels) - same)).sum()
     active = len(found[0]) / triplets.clamp(min=1)
-    return Parts(value.to(embeddings.dtype), {"active": active.to(embeddings.dtype)})
+    return LossOutput(value.to(embeddings.dtype), {"active": active.to(embeddings.dtype)})
 
 
 def exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -41,9 +41,9 @@ def exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels
 def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
     from pytorch_metric_learning import losses, miners, reducers
 
-    demand("loss.margin", margin, lambda v: v >= 0, "0 or above")
+    require("loss.margin", margin, lambda v: v >= 0, "0 or above")
     if miner not in MINERS:
-        raise BadInput(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
+        raise ConfigError(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
     kept = "all" if miner == "none" else miner
     mine = miners.TripletMarginMiner(margin=margin, type_of_triplets=kept, distance=distance_of(distance))
     reducer = reducers.MeanReducer() if miner == "none" else reducers.AvgNonZeroReducer()
@@ -55,7 +55,7 @@ def distance_of(name: str) -> Any:
     from pytorch_metric_learning import distances
 
     if name not in DISTANCES:
-        raise BadInput(f"loss.distance={name}: unknown; choose {' or '.join(DISTANCES)}")
+        raise ConfigError(f"loss.distance={name}: unknown; choose {' or '.join(DISTANCES)}")
     return distances.CosineSimilarity() if name == "cosine" else distances.LpDistance()
 
 
@@ -64,18 +64,18 @@ def contrastive(pos_margin: float, neg_margin: float) -> Any:
     from pytorch_metric_learning import losses
 
     for name, margin in (("pos_margin", pos_margin), ("neg_margin", neg_margin)):
-        demand(f"loss.{name}", margin, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
+        require(f"loss.{name}", margin, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
     return losses.ContrastiveLoss(pos_margin, neg_margin)
 
 
-def paired(embeddings: Tensor, labels: Tensor, loss: Any, mine: Any) -> Parts:
+def paired(embeddings: Tensor, labels: Tensor, loss: Any, mine: Any) -> LossOutput:
     """A loss of the pairs that a miner keeps, and their share; without a miner, of all pairs."""
     exact = embeddings.double()
     found = mine(exact, labels) if mine is not None else None
     value = loss(exact, labels, found)
     pairs = len(labels) * (len(labels) - 1)
     kept = len(found[0]) + len(found[2]) if found is not None else pairs
-    return Parts(value.to(embeddings.dtype), {"active": embeddings.new_tensor(kept / max(pairs, 1))})
+    return LossOutput(value.to(embeddings.dtype), {"active": embeddings.new_tensor(kept / max(pairs, 1))})
 
 
 @cache
@@ -84,10 +84,10 @@ def multi_similarity(alpha: float, beta: float, base: float, miner: str, epsilon
 
     for name, value in (("alpha", alpha), ("beta", beta)):
         positive(name, value)
-    demand("loss.base", base, lambda v: -1 <= v <= 1, "a cosine, −1 … 1")
-    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
+    require("loss.base", base, lambda v: -1 <= v <= 1, "a cosine, −1 … 1")
+    require("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
     if miner not in ("similarity", "none"):
-        raise BadInput(f"loss.miner={miner}: unknown; choose similarity or none")
+        raise ConfigError(f"loss.miner={miner}: unknown; choose similarity or none")
     mine = miners.MultiSimilarityMiner(epsilon) if miner == "similarity" else None
     return losses.MultiSimilarityLoss(alpha, beta, base), mine
 
@@ -96,8 +96,8 @@ def multi_similarity(alpha: float, beta: float, base: float, miner: str, epsilon
 def margin(margin: float, beta: float) -> Any:
     from pytorch_metric_learning import losses
 
-    demand("loss.margin", margin, lambda v: v >= 0, "0 or above")
-    demand("loss.beta", beta, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
+    require("loss.margin", margin, lambda v: v >= 0, "0 or above")
+    require("loss.beta", beta, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
     made = losses.MarginLoss(margin, beta=beta)
     made.beta = made.beta.new_tensor([beta], dtype=torch.float64)  # where the library rounds it
     return made
@@ -107,7 +107,7 @@ def margin(margin: float, beta: float) -> Any:
 def circle(margin: float, scale: float) -> Any:
     from pytorch_metric_learning import losses
 
-    demand("loss.margin", margin, lambda v: 0 < v < 1, "between 0 and 1")
+    require("loss.margin", margin, lambda v: 0 < v < 1, "between 0 and 1")
     return losses.CircleLoss(margin, positive("scale", scale))
 
 
@@ -139,5 +139,5 @@ def arcface() -> Any:
 
 
 def positive(name: str, value: float) -> float:
-    demand(f"loss.{name}", value, lambda v: v > 0, "above 0")
+    require(f"loss.{name}", value, lambda v: v > 0, "above 0")
     return value

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card, demand
+from lossbench.core import card, require
 
 NEWTON = 5  # steps, which take any logits to the last digit: tests/losses/test_noise_losses.py
 
 
-@card(kinds=("multiclass",))
+@card(task_types=("multiclass",))
 def softmax_mae(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean absolute error of probabilities: bounded, and all labels together cost the same whatever is predicted.
 
@@ -30,7 +30,7 @@ def softmax_mae(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @card(
-    kinds=("multiclass",),
+    task_types=("multiclass",),
     search={"q": (0.0, 1.0)},
     limits={"cross_entropy": {"q": 0.0}, "softmax_mae": {"q": 1.0}},
 )
@@ -46,14 +46,14 @@ def gce(logits: Tensor, targets: Tensor, *, q: float = 0.7) -> Tensor:
     Reference: Zhang & Sabuncu, Generalized cross entropy loss for training deep neural networks with noisy labels,
         2018, https://arxiv.org/abs/1805.07836
     """
-    demand("loss.q", q, lambda v: 0 <= v <= 1, "0 … 1; 0 is cross-entropy")
+    require("loss.q", q, lambda v: 0 <= v <= 1, "0 … 1; 0 is cross-entropy")
     log_p = -F.cross_entropy(logits, targets, reduction="none")
     # not p^q, whose slope at p = 0 is infinite, nor 1 − p^q, of which a small q leaves no digits
     return -torch.expm1(q * log_p) / q if q else -log_p
 
 
 @card(
-    kinds=("multiclass",),
+    task_types=("multiclass",),
     search={"alpha": (0.01, 10.0), "beta": (0.1, 1.0)},
     limits={"cross_entropy": {"beta": 0.0}, "rce": {"alpha": 0.0}},
 )
@@ -69,14 +69,14 @@ def sce(logits: Tensor, targets: Tensor, *, alpha: float = 0.01, beta: float = 1
     Reference: Wang et al., Symmetric cross entropy for robust learning with noisy labels, 2019,
         https://arxiv.org/abs/1908.06112
     """
-    demand("loss.alpha", alpha, lambda v: v >= 0, "0 or above")
-    demand("loss.beta", beta, lambda v: v >= 0, "0 or above")
-    demand("loss.log_zero", log_zero, lambda v: v < 0, "below 0")
+    require("loss.alpha", alpha, lambda v: v >= 0, "0 or above")
+    require("loss.beta", beta, lambda v: v >= 0, "0 or above")
+    require("loss.log_zero", log_zero, lambda v: v < 0, "below 0")
     log_p = -F.cross_entropy(logits, targets, reduction="none")
     return -alpha * log_p - beta * log_zero * (1 - log_p.exp())
 
 
-@card(kinds=("multiclass",), limits={"softmax_mae": {}})
+@card(task_types=("multiclass",), limits={"softmax_mae": {}})
 def rce(logits: Tensor, targets: Tensor, *, log_zero: float = -9.2103) -> Tensor:
     """Reverse cross-entropy: the label is what is doubted, and what it rules out costs a fixed price.
 
@@ -89,11 +89,11 @@ def rce(logits: Tensor, targets: Tensor, *, log_zero: float = -9.2103) -> Tensor
     Reference: Wang et al., Symmetric cross entropy for robust learning with noisy labels, 2019,
         https://arxiv.org/abs/1908.06112
     """
-    demand("loss.log_zero", log_zero, lambda v: v < 0, "below 0")
+    require("loss.log_zero", log_zero, lambda v: v < 0, "below 0")
     return log_zero * torch.expm1(-F.cross_entropy(logits, targets, reduction="none"))
 
 
-@card(kinds=("multiclass",))
+@card(task_types=("multiclass",))
 def nce(logits: Tensor, targets: Tensor) -> Tensor:
     """Normalised cross-entropy: the share of the true label in what all labels together would cost.
 
@@ -111,7 +111,7 @@ def nce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @card(
-    kinds=("multiclass",),
+    task_types=("multiclass",),
     search={"alpha": (0.1, 50.0), "beta": (0.1, 100.0)},
     limits={"nce": {"beta": 0.0}, "rce": {"alpha": 0.0}},
 )
@@ -129,13 +129,13 @@ def nce_rce(
     Reference: Ma et al., Normalized loss functions for deep learning with noisy labels, 2020,
         https://arxiv.org/abs/2006.13554
     """
-    demand("loss.alpha", alpha, lambda v: v >= 0, "0 or above")
-    demand("loss.beta", beta, lambda v: v >= 0, "0 or above")
+    require("loss.alpha", alpha, lambda v: v >= 0, "0 or above")
+    require("loss.beta", beta, lambda v: v >= 0, "0 or above")
     return alpha * nce(logits, targets) + beta * rce(logits, targets, log_zero=log_zero)
 
 
 @card(
-    kinds=("multiclass",),
+    task_types=("multiclass",),
     search={"a": (0.0, 10.0), "q": (0.1, 3.0)},
     limits={"gce": {"a": 0.0, "q": 0.7}, "softmax_mae": {"q": 1.0}},
 )
@@ -152,8 +152,8 @@ def agce(logits: Tensor, targets: Tensor, *, a: float = 4.0, q: float = 0.2) -> 
     Reference: Zhou et al., Asymmetric loss functions for learning with noisy labels, 2021,
         https://arxiv.org/abs/2106.03110
     """
-    demand("loss.a", a, lambda v: v >= 0, "0 or above")
-    demand("loss.q", q, lambda v: v > 0, "above 0")
+    require("loss.a", a, lambda v: v >= 0, "0 or above")
+    require("loss.q", q, lambda v: v > 0, "above 0")
     share = -F.cross_entropy(logits, targets, reduction="none")
     if a:  # the logarithm of (a + p)/(a + 1), as q·log p is for gce
         share = torch.logaddexp(share, share.new_tensor(math.log(a))) - math.log1p(a)
@@ -161,7 +161,7 @@ def agce(logits: Tensor, targets: Tensor, *, a: float = 4.0, q: float = 0.2) -> 
 
 
 @card(
-    kinds=("multiclass",),
+    task_types=("multiclass",),
     search={"t1": (0.2, 1.0), "t2": (1.0, 4.0)},
     limits={"brier": {"t1": 0.0, "t2": 1.0}, "cross_entropy": {"t1": 1.0, "t2": 1.0}},
 )
@@ -179,8 +179,8 @@ def bi_tempered(logits: Tensor, targets: Tensor, *, t1: float = 0.8, t2: float =
     Reference: Amid et al., Robust bi-tempered logistic loss based on Bregman divergences, 2019,
         https://arxiv.org/abs/1906.03361
     """
-    demand("loss.t1", t1, lambda v: 0 <= v <= 1, "0 … 1, where 1 is the logarithm")
-    demand("loss.t2", t2, lambda v: v >= 1, "1 or above, where 1 is the softmax")
+    require("loss.t1", t1, lambda v: 0 <= v <= 1, "0 … 1, where 1 is the logarithm")
+    require("loss.t2", t2, lambda v: v >= 1, "1 or above, where 1 is the softmax")
     log_p = _log_tempered(logits.to(torch.promote_types(logits.dtype, torch.float32)), t2)
     log_pt = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     fall = -torch.expm1((1 - t1) * log_pt) / (1 - t1) if t1 != 1 else -log_pt

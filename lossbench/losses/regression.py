@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, card, demand
+from lossbench.core import ConfigError, card, require
 
 Scale = float | Literal["mad"]
 
@@ -16,7 +16,7 @@ MAD_TO_SD = 1.4826  # of a Gaussian
 LEAST_SCALE = 1e-3  # of residuals, in the unit of a standardised target: half of them may be one number
 
 
-@card(kinds=("regression", "boxes", "sequence"))
+@card(task_types=("regression", "boxes", "sequence"))
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
     """Squared error: its minimiser is the mean.
 
@@ -30,7 +30,7 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(prediction, target, reduction="none").mean(-1)
 
 
-@card(kinds=("regression", "boxes"))
+@card(task_types=("regression", "boxes"))
 def mae(prediction: Tensor, target: Tensor) -> Tensor:
     """Absolute error: its minimiser is the median.
 
@@ -45,7 +45,7 @@ def mae(prediction: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(prediction, target, reduction="none").mean(-1)
 
 
-@card(kinds=("regression", "boxes"), search={"delta": (0.1, 10.0)}, limits={"mse": {"delta": 1e6}})
+@card(task_types=("regression", "boxes"), search={"delta": (0.1, 10.0)}, limits={"mse": {"delta": 1e6}})
 def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     """Squared error near zero, absolute error beyond δ.
 
@@ -56,11 +56,11 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     Beware: δ is in units of the (standardised) target; half of mse within δ, so also half its step.
     Reference: Huber, Robust estimation of a location parameter, 1964, https://doi.org/10.1214/aoms/1177703732
     """
-    demand("loss.delta", delta, lambda v: v > 0, "above 0")
+    require("loss.delta", delta, lambda v: v > 0, "above 0")
     return F.huber_loss(prediction, target, reduction="none", delta=delta).mean(-1)
 
 
-@card(kinds=("regression", "boxes"))
+@card(task_types=("regression", "boxes"))
 def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     """Squared error near zero, absolute error far away, and smooth between them, with nothing to choose.
 
@@ -78,7 +78,7 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     return (size + torch.log1p(torch.expm1(-2 * size) / 2)).mean(-1)
 
 
-@card(kinds=("regression",), search={"tau": (0.05, 0.95)}, limits={"mae": {"tau": 0.5}})
+@card(task_types=("regression",), search={"tau": (0.05, 0.95)}, limits={"mae": {"tau": 0.5}})
 def pinball(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
     """Absolute error that weighs its two sides differently: its minimiser is the quantile τ.
 
@@ -87,16 +87,16 @@ def pinball(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
     Shapes: prediction and target [batch, outputs]; result [batch], in the unit of the target.
     Use it when: too little and too much cost differently, or an interval is wanted: one model for each of its ends.
     Beware: τ near 0 or 1 is learned from the few examples beyond it, and quantiles of several models may cross;
-        yardsticks of a centre, such as the mean absolute error, say nothing of a quantile.
-    Raises: BadInput for τ outside (0, 1).
+        metrics of a centre, such as the mean absolute error, say nothing of a quantile.
+    Raises: ConfigError for τ outside (0, 1).
     Reference: Koenker & Bassett, Regression quantiles, 1978, https://doi.org/10.2307/1913643
     """
-    demand("loss.tau", tau, lambda v: 0 < v < 1, "a share between 0 and 1, both excluded")
+    require("loss.tau", tau, lambda v: 0 < v < 1, "a share between 0 and 1, both excluded")
     residual = prediction - target
     return (tau * F.relu(-residual) + (1 - tau) * F.relu(residual)).mean(-1)
 
 
-@card(kinds=("regression",), search={"tau": (0.05, 0.95)}, limits={"mse": {"tau": 0.5}})
+@card(task_types=("regression",), search={"tau": (0.05, 0.95)}, limits={"mse": {"tau": 0.5}})
 def expectile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor:
     """Squared error that weighs its two sides differently: its minimiser is the expectile τ, at ½ the mean.
 
@@ -105,15 +105,15 @@ def expectile(prediction: Tensor, target: Tensor, *, tau: float = 0.5) -> Tensor
     Shapes: prediction and target [batch, outputs]; result [batch], in the squared unit of the target.
     Use it when: too little and too much cost differently, and the size of a miss counts rather than its frequency.
     Beware: an expectile is no quantile (a Gaussian's τ = .9 is its quantile .81), and outliers pull as in mse.
-    Raises: BadInput for τ outside (0, 1).
+    Raises: ConfigError for τ outside (0, 1).
     Reference: Newey & Powell, Asymmetric least squares estimation and testing, 1987, https://doi.org/10.2307/1911031
     """
-    demand("loss.tau", tau, lambda v: 0 < v < 1, "a share between 0 and 1, both excluded")
+    require("loss.tau", tau, lambda v: 0 < v < 1, "a share between 0 and 1, both excluded")
     residual = prediction - target
     return (tau * F.relu(-residual).square() + (1 - tau) * F.relu(residual).square()).mean(-1)
 
 
-@card(kinds=("regression",), search={"epsilon": (0.0, 1.0)}, limits={"mae": {"epsilon": 0.0}})
+@card(task_types=("regression",), search={"epsilon": (0.0, 1.0)}, limits={"mae": {"epsilon": 0.0}})
 def epsilon_insensitive(prediction: Tensor, target: Tensor, *, epsilon: float = 0.1) -> Tensor:
     """Absolute error beyond a tolerance: what is nearer than ε costs nothing.
 
@@ -125,11 +125,11 @@ def epsilon_insensitive(prediction: Tensor, target: Tensor, *, epsilon: float = 
         be ε off everywhere.
     Reference: Vapnik, The nature of statistical learning theory, 1995, https://doi.org/10.1007/978-1-4757-2440-0
     """
-    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
+    require("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
     return F.relu((prediction - target).abs() - epsilon).mean(-1)
 
 
-@card(kinds=("regression",), search={"epsilon": (1e-3, 10.0)}, limits={"mse": {"epsilon": 1e6}})
+@card(task_types=("regression",), search={"epsilon": (1e-3, 10.0)}, limits={"mse": {"epsilon": 1e6}})
 def charbonnier(prediction: Tensor, target: Tensor, *, epsilon: float = 1e-3) -> Tensor:
     """Smooth absolute error: quadratic near zero, linear far away; at ε = 1 it is the pseudo-Huber loss.
 
@@ -142,13 +142,15 @@ def charbonnier(prediction: Tensor, target: Tensor, *, epsilon: float = 1e-3) ->
     Reference: Charbonnier et al., Two deterministic half-quadratic regularization algorithms for computed imaging,
         1994, https://doi.org/10.1109/ICIP.1994.413553
     """
-    demand("loss.epsilon", epsilon, lambda v: v > 0, "above 0; at 0 it would be mae")
+    require("loss.epsilon", epsilon, lambda v: v > 0, "above 0; at 0 it would be mae")
     residual = prediction - target
     root = torch.hypot(residual, torch.full_like(residual, epsilon))
     return (residual * (residual / (root + epsilon))).mean(-1)  # the difference has no digits where |r| is far below ε
 
 
-@card(kinds=("regression",), batch=True, wide=True, search={"c": (0.5, 20.0)}, limits={"mse": {"c": 1e6}})
+@card(
+    task_types=("regression",), batch=True, replica_batched=True, search={"c": (0.5, 20.0)}, limits={"mse": {"c": 1e6}}
+)
 def tukey(prediction: Tensor, target: Tensor, *, c: float = 4.685, scale: Scale = 1.0) -> Tensor:
     """Biweight: a residual beyond c scales costs the same however far it lies, and pulls no more.
 
@@ -170,7 +172,9 @@ def tukey(prediction: Tensor, target: Tensor, *, c: float = 4.685, scale: Scale 
     return (width**2 / 6 * u * (3 + u * (u - 3))).mean(-1)
 
 
-@card(kinds=("regression",), batch=True, wide=True, search={"c": (0.1, 20.0)}, limits={"mse": {"c": 1e6}})
+@card(
+    task_types=("regression",), batch=True, replica_batched=True, search={"c": (0.1, 20.0)}, limits={"mse": {"c": 1e6}}
+)
 def cauchy(prediction: Tensor, target: Tensor, *, c: float = 2.3849, scale: Scale = 1.0) -> Tensor:
     """Negative log-likelihood of a Cauchy distribution, whose tails expect outliers: far residuals pull as 1/r.
 
@@ -189,7 +193,9 @@ def cauchy(prediction: Tensor, target: Tensor, *, c: float = 2.3849, scale: Scal
     return (width**2 / 2 * (residual / width).square().log1p()).mean(-1)
 
 
-@card(kinds=("regression",), batch=True, wide=True, search={"c": (0.5, 20.0)}, limits={"mse": {"c": 1e6}})
+@card(
+    task_types=("regression",), batch=True, replica_batched=True, search={"c": (0.5, 20.0)}, limits={"mse": {"c": 1e6}}
+)
 def welsch(prediction: Tensor, target: Tensor, *, c: float = 2.9846, scale: Scale = 1.0) -> Tensor:
     """Squared error under a Gaussian veil: bounded like tukey, but without an edge.
 
@@ -208,7 +214,9 @@ def welsch(prediction: Tensor, target: Tensor, *, c: float = 2.9846, scale: Scal
     return (-(width**2) / 2 * (-(residual / width).square()).expm1()).mean(-1)
 
 
-@card(kinds=("regression",), batch=True, wide=True, search={"c": (0.5, 20.0)}, limits={"mse": {"c": 1e6}})
+@card(
+    task_types=("regression",), batch=True, replica_batched=True, search={"c": (0.5, 20.0)}, limits={"mse": {"c": 1e6}}
+)
 def geman_mcclure(prediction: Tensor, target: Tensor, *, c: float = 3.7874, scale: Scale = 1.0) -> Tensor:
     """Squared error that saturates: between cauchy, which never stops to grow, and welsch, which stops at once.
 
@@ -229,9 +237,9 @@ def geman_mcclure(prediction: Tensor, target: Tensor, *, c: float = 3.7874, scal
 
 
 @card(
-    kinds=("regression",),
+    task_types=("regression",),
     batch=True,
-    wide=True,
+    replica_batched=True,
     search={"alpha": (-4.0, 2.0), "c": (0.05, 20.0)},
     limits={
         "mse": {"alpha": 2.0},
@@ -252,10 +260,10 @@ def barron(prediction: Tensor, target: Tensor, *, alpha: float = 1.0, c: float =
     Use it when: the kind of robustness is itself to be tuned.
     Beware: α is a constant here; the paper also learns it. The factor σ²c² is ours: near zero it is ½r² whatever the
         settings, so that a learning rate keeps its meaning.
-    Raises: BadInput for α above 2, where residuals would pull more than in mse.
+    Raises: ConfigError for α above 2, where residuals would pull more than in mse.
     Reference: Barron, A general and adaptive robust loss function, 2019, https://arxiv.org/abs/1701.03077
     """
-    demand("loss.alpha", alpha, lambda v: v <= 2, "at most 2; for −∞ take -1e9")
+    require("loss.alpha", alpha, lambda v: v <= 2, "at most 2; for −∞ take -1e9")
     residual = prediction - target
     width, b = _width(residual, c, scale), 2 - alpha
     z = (residual / width).square()
@@ -267,11 +275,11 @@ def barron(prediction: Tensor, target: Tensor, *, alpha: float = 1.0, c: float =
 
 def _width(residual: Tensor, c: float, scale: Scale) -> Tensor | float:
     """c·σ: a number, or one of each output [..., 1, outputs] where σ is the batch's MAD."""
-    demand("loss.c", c, lambda v: v > 0, "above 0")
+    require("loss.c", c, lambda v: v > 0, "above 0")
     if scale == "mad":
         given = residual.detach()
         return c * (MAD_TO_SD * _median((given - _median(given)).abs())).clamp(min=LEAST_SCALE)
-    demand("loss.scale", scale, lambda v: v > 0, "above 0, or mad")
+    require("loss.scale", scale, lambda v: v > 0, "above 0, or mad")
     return c * scale
 
 
@@ -281,7 +289,7 @@ def _median(values: Tensor) -> Tensor:
     return ordered[..., (n - 1) // 2 : n // 2 + 1, :].mean(-2, keepdim=True)
 
 
-@card(kinds=("regression",), heads=2)
+@card(task_types=("regression",), outputs_per_target=2)
 def gaussian_nll(prediction: Tensor, target: Tensor, *, floor: float = 1e-4) -> Tensor:
     """Negative log-likelihood of a Gaussian whose variance the net predicts beside its mean.
 
@@ -292,15 +300,20 @@ def gaussian_nll(prediction: Tensor, target: Tensor, *, floor: float = 1e-4) -> 
     Use it when: noise differs from input to input, and you want to know how sure the net is.
     Beware: residuals weigh 1/σ², so regions that fit badly are called noise and left alone (beta_nll mends that); the
         gradient grows like r/floor where σ² has become small. Outliers pull as in mse, until σ² gives way.
-    Raises: BadInput for predictions that are not two numbers an output, or a floor of 0.
+    Raises: ConfigError for predictions that are not two numbers an output, or a floor of 0.
     Reference: Nix & Weigend, Estimating the mean and variance of the target probability distribution, 1994,
         https://doi.org/10.1109/ICNN.1994.374138
     """
-    terms, _ = _likelihood(prediction, target, floor)
-    return terms.mean(-1)
+    per_example, _ = _likelihood(prediction, target, floor)
+    return per_example.mean(-1)
 
 
-@card(kinds=("regression",), heads=2, search={"beta": (0.0, 1.0)}, limits={"gaussian_nll": {"beta": 0.0}})
+@card(
+    task_types=("regression",),
+    outputs_per_target=2,
+    search={"beta": (0.0, 1.0)},
+    limits={"gaussian_nll": {"beta": 0.0}},
+)
 def beta_nll(prediction: Tensor, target: Tensor, *, beta: float = 0.5, floor: float = 1e-4) -> Tensor:
     """Gaussian likelihood that gives noisy regions their weight back: at β = 1 the mean learns as under mse.
 
@@ -309,20 +322,20 @@ def beta_nll(prediction: Tensor, target: Tensor, *, beta: float = 0.5, floor: fl
     Shapes: prediction [batch, 2·outputs], first the means μ, then ρ; target [batch, outputs]; result [batch].
     Use it when: you would take gaussian_nll and its mean fits worse than that of mse.
     Beware: no likelihood any more for β > 0: its value is not to be compared, its gradient is what counts.
-    Raises: BadInput for predictions that are not two numbers an output, a floor of 0, β outside [0, 1].
+    Raises: ConfigError for predictions that are not two numbers an output, a floor of 0, β outside [0, 1].
     Reference: Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation with probabilistic neural
         networks, 2022, https://arxiv.org/abs/2203.09168
     """
-    demand("loss.beta", beta, lambda v: 0 <= v <= 1, "0 … 1")
-    terms, variance = _likelihood(prediction, target, floor)
-    return (variance.detach() ** beta * terms).mean(-1)
+    require("loss.beta", beta, lambda v: 0 <= v <= 1, "0 … 1")
+    per_example, variance = _likelihood(prediction, target, floor)
+    return (variance.detach() ** beta * per_example).mean(-1)
 
 
 def _likelihood(prediction: Tensor, target: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """−log N(target; μ, σ²) but for its constant, and σ²: [..., outputs] each."""
-    demand("loss.floor", floor, lambda v: v > 0, "the least variance, above 0")
+    require("loss.floor", floor, lambda v: v > 0, "the least variance, above 0")
     if prediction.shape[-1] != 2 * target.shape[-1]:
-        raise BadInput(
+        raise ConfigError(
             f"loss: wants two numbers an output, the mean and its variance: {2 * target.shape[-1]} an example, "
             f"and the model gives {prediction.shape[-1]}"
         )

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import card, demand
+from lossbench.core import card, require
 
 
-@card(kinds=("segmentation",), search={"epsilon": (0.01, 100.0)})
+@card(task_types=("segmentation",), search={"epsilon": (0.01, 100.0)})
 def dice(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     """Soft Dice: how much the predicted and the true mask fail to overlap, relative to their sizes.
 
@@ -32,7 +32,7 @@ def dice(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
 
 
 @card(
-    kinds=("segmentation",),
+    task_types=("segmentation",),
     search={"weight": (0.1, 0.9)},
     limits={"dice": {"weight": 1.0}, "bce": {"weight": 0.0}},
 )
@@ -46,13 +46,13 @@ def dice_bce(logits: Tensor, targets: Tensor, *, weight: float = 0.5, epsilon: f
     Beware: the two differ in scale, and cross-entropy shrinks faster in training: late, Dice rules at any weight.
     Reference: Isensee et al., nnU-Net, 2021, https://doi.org/10.1038/s41592-020-01008-z (there the plain sum)
     """
-    demand("loss.weight", weight, lambda v: 0 <= v <= 1, "a share, 0 … 1")
+    require("loss.weight", weight, lambda v: 0 <= v <= 1, "a share, 0 … 1")
     pixels = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").flatten(1)
     return weight * dice(logits, targets, epsilon=epsilon) + (1 - weight) * pixels.mean(1)
 
 
 @card(
-    kinds=("segmentation",),
+    task_types=("segmentation",),
     search={"alpha": (0.1, 0.9), "beta": (0.1, 0.9)},
     limits={"dice": {"alpha": 0.5, "beta": 0.5, "epsilon": 0.5}, "jaccard": {"alpha": 1.0, "beta": 1.0}},
 )
@@ -75,7 +75,7 @@ def tversky(logits: Tensor, targets: Tensor, *, alpha: float = 0.3, beta: float 
 
 
 @card(
-    kinds=("segmentation",),
+    task_types=("segmentation",),
     search={"alpha": (0.1, 0.9), "beta": (0.1, 0.9), "gamma": (0.75, 3.0)},
     limits={
         "tversky": {"gamma": 1.0},
@@ -106,8 +106,8 @@ def focal_tversky(
         segmentation, 2019, https://arxiv.org/abs/1810.07842
     """
     _demand_prices(alpha, beta)
-    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
-    demand("loss.gamma", gamma, lambda v: v > 0, "above 0")
+    require("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
+    require("loss.gamma", gamma, lambda v: v > 0, "above 0")
     y = targets.to(logits.dtype).flatten(1)
     hits, wrong = torch.sigmoid(logits).flatten(1), torch.sigmoid(-logits).flatten(1)  # 1 − p would round
     priced = alpha * (hits * (1 - y)).sum(1) + beta * (wrong * y).sum(1)
@@ -115,7 +115,7 @@ def focal_tversky(
     return (short.clamp(min=torch.finfo(short.dtype).tiny).log() / gamma).exp()
 
 
-@card(kinds=("segmentation",), search={"epsilon": (0.01, 100.0)})
+@card(task_types=("segmentation",), search={"epsilon": (0.01, 100.0)})
 def jaccard(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     """Soft Jaccard: one minus intersection over union, with probabilities for pixels.
 
@@ -131,7 +131,7 @@ def jaccard(logits: Tensor, targets: Tensor, *, epsilon: float = 1.0) -> Tensor:
     return 1 - (both + epsilon) / (predicted + true - both + epsilon)
 
 
-@card(kinds=("segmentation",))
+@card(task_types=("segmentation",))
 def lovasz(logits: Tensor, targets: Tensor) -> Tensor:
     """Lovász hinge: the convex function of the pixels' hinges that follows one minus intersection over union.
 
@@ -156,11 +156,11 @@ def lovasz(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _demand_prices(alpha: float, beta: float) -> None:
     for name, price in (("alpha", alpha), ("beta", beta)):
-        demand(f"loss.{name}", price, lambda v: v >= 0, "0 or above")
+        require(f"loss.{name}", price, lambda v: v >= 0, "0 or above")
 
 
 def _sums(logits: Tensor, targets: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ p·y, Σ p and Σ y, each [batch]. Raises: BadInput for a negative ε."""
-    demand("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
+    """Σ p·y, Σ p and Σ y, each [batch]. Raises: ConfigError for a negative ε."""
+    require("loss.epsilon", epsilon, lambda v: v >= 0, "0 or above")
     p, y = torch.sigmoid(logits).flatten(1), targets.to(logits.dtype).flatten(1)
     return (p * y).sum(1), p.sum(1), y.sum(1)

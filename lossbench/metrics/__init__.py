@@ -1,4 +1,4 @@
-"""Yardsticks that scikit-learn lacks, and what is fitted on validation before they are read."""
+"""Metrics that scikit-learn lacks, and what is fitted on validation before they are read."""
 
 from lossbench.metrics.calibration import expected_calibration_error, temperature
 from lossbench.metrics.generated import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread

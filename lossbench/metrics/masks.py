@@ -1,4 +1,4 @@
-"""Yardsticks of masks, an image at a time: overlap, distance between boundaries, small objects found.
+"""Metrics of masks, an image at a time: overlap, distance between boundaries, small objects found.
 
 Shapes: predicted and true masks [n, height, width], bool. Connected pixels touch at an edge or a corner.
 """

@@ -1,4 +1,4 @@
-"""Yardsticks of boxes, each with its own: torchvision has the overlap of all pairs only."""
+"""Metrics of boxes, each with its own: torchvision has the overlap of all pairs only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Yardsticks of embeddings [n, dimensions] with the identity of each [n]: neighbours, verification, spread.
+"""Metrics of embeddings [n, dimensions] with the identity of each [n]: neighbours, verification, spread.
 
 All by cosine, on identities that training did not see.
 """

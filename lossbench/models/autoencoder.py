@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.initial import initialise
 
 
@@ -63,7 +63,9 @@ class ConvAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(inputs) != 3:
-            raise BadInput(f"model=vae_conv: wants images [channels, height, width], the dataset gives {list(inputs)}")
+            raise ConfigError(
+                f"model=vae_conv: wants images [channels, height, width], the dataset gives {list(inputs)}"
+            )
         self.latent = latent
         channels, height, width = inputs
         self.encoder, size = down([channels, *widths], (height, width), 2 * latent)

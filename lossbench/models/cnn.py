@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.initial import initialise
 
 
@@ -34,9 +34,9 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         if len(inputs) != 3:
-            raise BadInput(f"model=cnn: wants images [channels, height, width], the dataset gives {list(inputs)}")
+            raise ConfigError(f"model=cnn: wants images [channels, height, width], the dataset gives {list(inputs)}")
         if norm not in ("none", "group"):
-            raise BadInput(f"model.norm={norm}: unknown; choose none or group")
+            raise ConfigError(f"model.norm={norm}: unknown; choose none or group")
         channels, height, width = inputs
         layers: list[nn.Module] = []
         for following in widths:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.cnn import CNN
 
 
@@ -30,7 +30,9 @@ class Embedder(CNN):
         norm: Literal["none", "group"] = "group",
     ) -> None:
         if dimensions < 1:
-            raise BadInput(f"model.dimensions={dimensions}: an embedding has at least one")
+            raise ConfigError(f"model.dimensions={dimensions}: an embedding has at least one")
         if len(inputs) != 3:
-            raise BadInput(f"model=embedder: wants images [channels, height, width], the dataset gives {list(inputs)}")
+            raise ConfigError(
+                f"model=embedder: wants images [channels, height, width], the dataset gives {list(inputs)}"
+            )
         super().__init__(inputs, dimensions, generator, widths=widths, norm=norm)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lossbench.core import Facts
+from lossbench.core import DatasetInfo
 
 OFFERED_TO_ANY = ("num_classes", "in_chans")
 """What a constructor may be told that takes whatever it is given (`**kwargs`) and names nothing."""
 
 
 def offers(
-    constructor: Callable[..., Any], facts: Facts, generator: torch.Generator
+    constructor: Callable[..., Any], info: DatasetInfo, generator: torch.Generator
 ) -> tuple[dict[str, Any], set[str]]:
     """What the data know, under the names that a constructor has for it; and which of it is but an attempt.
 
@@ -28,17 +28,17 @@ def offers(
     the task wants an example, pixel or token. `generator` is the stream of the seed's initial weights.
     """
     known: dict[str, Any] = {
-        "inputs": facts.inputs,
-        "outputs": facts.outputs,
+        "inputs": info.inputs,
+        "outputs": info.outputs,
         "generator": generator,
-        "in_features": math.prod(facts.inputs),
-        "vocabulary": len(facts.vocabulary),
-        "length": facts.targets[0] if facts.targets else 0,
+        "in_features": math.prod(info.inputs),
+        "vocabulary": len(info.vocabulary),
+        "length": info.targets[0] if info.targets else 0,
     }
-    if facts.inputs:
-        known |= dict.fromkeys(("in_channels", "in_chans"), facts.inputs[0])
-    if facts.outputs:  # of people who are unknown in training there is no number
-        known |= dict.fromkeys(("out_features", "out_channels", "num_classes", "classes"), facts.outputs)
+    if info.inputs:
+        known |= dict.fromkeys(("in_channels", "in_chans"), info.inputs[0])
+    if info.outputs:  # of people who are unknown in training there is no number
+        known |= dict.fromkeys(("out_features", "out_channels", "num_classes", "classes"), info.outputs)
     try:
         parameters = inspect.signature(constructor).parameters
     except (TypeError, ValueError):  # some of C's have none
@@ -64,14 +64,14 @@ class Coloured(nn.Module):
         return self.net(pictures.expand(*pictures.shape[:-3], 3, *pictures.shape[-2:]))
 
 
-def fitted(net: nn.Module, facts: Facts) -> nn.Module:
+def fitted(net: nn.Module, info: DatasetInfo) -> nn.Module:
     """The net with its lazy parameters made, and for grey pictures behind `Coloured` where it takes only colour."""
     if any(is_lazy(parameter) for parameter in net.parameters()):
         with torch.no_grad():
-            net.eval()(torch.zeros(2, *facts.inputs))
+            net.eval()(torch.zeros(2, *info.inputs))
         net.train()
-    grey = len(facts.inputs) == 3 and facts.inputs[0] == 1
-    if grey and not _takes(net, facts.inputs) and _takes(net, (3, *facts.inputs[1:])):
+    grey = len(info.inputs) == 3 and info.inputs[0] == 1
+    if grey and not _takes(net, info.inputs) and _takes(net, (3, *info.inputs[1:])):
         return Coloured(net)
     return net
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.autoencoder import Up, down
 from lossbench.models.initial import initialise
 
@@ -25,10 +25,10 @@ def gan(
 ) -> dict[str, nn.Module]:
     """A critic and a generator that fit the data: convolutions of `widths` for images, `hidden` layers for vectors.
 
-    Raises: BadInput for data that are neither.
+    Raises: ConfigError for data that are neither.
     """
     if len(inputs) not in (1, 3):
-        raise BadInput(
+        raise ConfigError(
             f"model=gan: wants images [channels, height, width] or vectors [size], the dataset gives {list(inputs)}"
         )
     if len(inputs) == 3:

@@ -22,13 +22,13 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-def widen(head: nn.Linear, heads: int) -> nn.Linear:
+def widen(head: nn.Linear, outputs_per_target: int) -> nn.Linear:
     """A last layer of so many times the outputs: the first are those of `head`, the others start at 0."""
     like = head.weight
     wide: nn.Linear = skip_init(
         nn.Linear,
         head.in_features,
-        heads * head.out_features,
+        outputs_per_target * head.out_features,
         bias=head.bias is not None,
         device=like.device,
         dtype=like.dtype,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.initial import initialise
 
 
@@ -25,7 +25,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if outputs < 1:
-            raise BadInput("model=mlp: the dataset asks for no outputs")
+            raise ConfigError("model=mlp: the dataset asks for no outputs")
         widths = [math.prod(inputs), *hidden]
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.initial import initialise
 
 PAD = 0  # the index that fills a sequence up
@@ -43,11 +43,11 @@ class Seq2Seq(nn.Module):
     ) -> None:
         super().__init__()
         if len(inputs) != 1 or vocabulary < 1:
-            raise BadInput(f"model=seq2seq: wants sequences of symbols, the dataset gives {list(inputs)}")
+            raise ConfigError(f"model=seq2seq: wants sequences of symbols, the dataset gives {list(inputs)}")
         if heads < 1 or width < 1 or width % heads:
-            raise BadInput(f"model.heads={heads}: must divide model.width={width}")
+            raise ConfigError(f"model.heads={heads}: must divide model.width={width}")
         if stride < 1 or layers < 1:
-            raise BadInput(f"model.stride={stride}, model.layers={layers}: at least 1")
+            raise ConfigError(f"model.stride={stride}, model.layers={layers}: at least 1")
         self.encoder = Encoder(vocabulary, inputs[0], width, heads, layers, stride)
         self.decoder = Decoder(outputs, length, width, heads, layers, stride)
         self.head: nn.Linear = skip_init(nn.Linear, width, outputs)

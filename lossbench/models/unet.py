@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.models.initial import initialise
 
 
@@ -39,11 +39,11 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(inputs) != 3:
-            raise BadInput(f"model=unet: wants images [channels, height, width], the dataset gives {list(inputs)}")
+            raise ConfigError(f"model=unet: wants images [channels, height, width], the dataset gives {list(inputs)}")
         if norm not in ("none", "group"):
-            raise BadInput(f"model.norm={norm}: unknown; choose none or group")
+            raise ConfigError(f"model.norm={norm}: unknown; choose none or group")
         if not widths:
-            raise BadInput("model.widths=[]: a U-Net has at least one level; [8,16,32,64] is the default")
+            raise ConfigError("model.widths=[]: a U-Net has at least one level; [8,16,32,64] is the default")
         self.down = nn.ModuleList([_layer(inputs[0], widths[0], 1, norm)])
         self.down.extend(_layer(above, width, 2, norm) for above, width in pairwise(widths))
         self.middle = _layer(widths[-1], widths[-1], 1, norm)

@@ -18,11 +18,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import origin, redaction, stopping, terminal, tracking
-from lossbench import run as runs
-from lossbench.complaints import Carried
-from lossbench.core import BadInput
-from lossbench.stopping import Stop
+from lossbench import terminal, tracking
+from lossbench.config import redaction
+from lossbench.config.error_messages import Carried
+from lossbench.core import ConfigError
+from lossbench.runs import provenance, signals
+from lossbench.runs import run as runs
+from lossbench.runs.signals import Stop
 from lossbench.tracking import lease
 
 _open: list[tuple[tracking.Recorder, lease.Heart]] = []  # of the comparison that this process is at
@@ -63,13 +65,13 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     experiment = str(cfg.experiment_name)
     store = open_store(cfg)
     asked = [
-        [*map(redaction.shown, sweep.hydra.overrides.task)],
+        [*map(redaction.redacted, sweep.hydra.overrides.task)],
         OmegaConf.to_container(sweep.hydra.sweeper, resolve=False),
     ]
-    key = hashlib.sha256(json.dumps([asked, origin.code()], default=str).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([asked, provenance.code()], default=str).encode()).hexdigest()[:16]
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
-    source = {"lossbench.code": origin.code(), "lossbench.command": origin.command()}
-    stopping.recording()
+    source = {"lossbench.code": provenance.code(), "lossbench.command": provenance.command()}
+    signals.recording()
     for found in store.find(same):
         if found.info.status == "FINISHED" and found.info.run_id not in store.late:
             continue
@@ -137,7 +139,7 @@ def _conclude(status: str, stop: Stop) -> None:
         raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
     try:
         _report_at_last(recorder, name)
-    except BadInput as error:  # nothing was trained, or nothing but trials
+    except ConfigError as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
         said = redaction.clean(repr(error), store.uri)
@@ -145,8 +147,8 @@ def _conclude(status: str, stop: Stop) -> None:
         failed = True
     recorder.end("KILLED" if stop() or failed else status)
     _leave()
-    shown = tracking.ui_command(store.uri, recorder.run_id)
-    terminal.out().print(f"comparison {name}; see it in MLflow: {shown}")
+    redacted = tracking.ui_command(store.uri, recorder.run_id)
+    terminal.out().print(f"comparison {name}; see it in MLflow: {redacted}")
     if failed and status == "FINISHED":  # else the caller says what went wrong before
         raise SystemExit(1)
 
@@ -173,7 +175,7 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
         page = (folder / report.PAGE).read_text(encoding="utf-8")
     recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences, made.tunings)})
     arm = "tuned" if made.tunings else ""
-    recorder.store.view(recorder.run_id, name, [v.yardstick for v in made.verdicts], arm)
+    recorder.store.view(recorder.run_id, name, [v.metric for v in made.verdicts], arm)
     terminal.report(made)
     with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it
         report.save(page, Path(report.PAGE))
@@ -183,5 +185,5 @@ def _report(recorder: tracking.Recorder, name: str) -> None:
 def open_store(config: DictConfig) -> tracking.Store:
     """The store that a configuration records to."""
     uri = tracking.resolve(config.tracking.uri)
-    runs.reach(uri)
+    runs.check_connection(uri)
     return runs.store(uri, config.tracking.artifacts)

@@ -33,11 +33,11 @@ class Composer:
         """The configuration of one job."""
         overrides = tuple(sweep_overrides)
         if overrides not in self._composed:
-            kind, numbers = apart(overrides)
-            sibling = self._siblings.get(kind)
+            task_type, numbers = apart(overrides)
+            sibling = self._siblings.get(task_type)
             job = _with(sibling, overrides, numbers) if sibling else None
             if job is None:
-                job = self._siblings[kind] = self._loader.load_sweep_config(master_config, list(overrides))
+                job = self._siblings[task_type] = self._loader.load_sweep_config(master_config, list(overrides))
             self._composed[overrides] = job
         return self._composed[overrides]
 

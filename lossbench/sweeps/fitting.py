@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lossbench import terminal
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 
 
 class Trained(Protocol):
@@ -36,7 +36,7 @@ class Faults:
         """Holds against the loss of these overrides what goes wrong inside, or raises it where nothing is left out."""
         try:
             yield
-        except (BadInput, HydraException, OmegaConfBaseException) as error:
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:
             if not self._leave_out:
                 raise
             self._found.setdefault(_loss(overrides), error)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import machine, redaction
-from lossbench.core import BadInput
+from lossbench.config import redaction
+from lossbench.core import ConfigError, machine
 from lossbench.sweeps.comparison import OURS
 
 DAY_S = 86_400  # after which a folder that names no process of this machine is nobody's
@@ -27,7 +27,7 @@ def own() -> Path:
 def folder(config: DictConfig) -> Iterator[None]:
     """While it lasts, the folder of this sweep is there, if anything writes to it; those of killed sweeps are not.
 
-    Raises: BadInput where it cannot be written.
+    Raises: ConfigError where it cannot be written.
     """
     _sweep_up(own().parent)
     path = Path(str(config.hydra.sweep.dir))
@@ -41,7 +41,7 @@ def folder(config: DictConfig) -> Iterator[None]:
             path.mkdir(exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise BadInput(f"hydra.sweep.dir={path}: cannot be written: {why}; name a folder that can") from error
+        raise ConfigError(f"hydra.sweep.dir={path}: cannot be written: {why}; name a folder that can") from error
     try:
         yield
     finally:

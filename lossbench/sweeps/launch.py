@@ -13,17 +13,18 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides,
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lossbench import settings, terminal
-from lossbench.core import BadInput
-from lossbench.overrides import key
-from lossbench.redaction import HELD, clean, shown
-from lossbench.run import PAUSED, TRIAL, Run
-from lossbench.settings import Names
-from lossbench.stopping import Stop
+from lossbench import terminal
+from lossbench.config import checks
+from lossbench.config.overrides import key
+from lossbench.config.redaction import HELD, clean, redacted
+from lossbench.config.schema import Names
+from lossbench.core import ConfigError
+from lossbench.runs.experiment import Experiment
+from lossbench.runs.run import PAUSED, TRIAL, Run
+from lossbench.runs.signals import Stop
 from lossbench.sweeps import comparison, composing, planning, timing, workers
 from lossbench.sweeps.fitting import Faults
-from lossbench.sweeps.turns import Datasets, take_turns
-from lossbench.trainee import Trainee
+from lossbench.sweeps.one_at_a_time import Datasets, one_at_a_time
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -53,7 +54,7 @@ def launch(
 ) -> list[JobReturn]:
     """Train all jobs; one that fails leaves the others to finish. `last`: no more will follow in their comparison.
 
-    Raises: BadInput for the first job that cannot train, before any of them has.
+    Raises: ConfigError for the first job that cannot train, before any of them has.
     """
     setup_globals()
     made, datasets, faults = [], Datasets(), Faults(config)
@@ -116,7 +117,7 @@ def _trained(
 
 
 def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
-    """One job as Hydra composes it, checked. Raises: BadInput that names the job."""
+    """One job as Hydra composes it, checked. Raises: ConfigError that names the job."""
     job = context.config_loader.load_sweep_config(config, list(overrides))
     OmegaConf.set_readonly(job.hydra, False)  # one that has run before
     with open_dict(job):
@@ -124,8 +125,8 @@ def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str]
         job.hydra.job.num = number
     HydraConfig.instance().set_config(job)
     try:
-        names = settings.check_job(job, job.hydra)
-    except BadInput as error:
+        names = checks.check_job(job, job.hydra)
+    except ConfigError as error:
         raise blame(error, overrides) from error
     cfg = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
     OmegaConf.resolve(cfg)
@@ -151,8 +152,8 @@ def _siblings(
         cfg = OmegaConf.create(own)  # from plain values, many times as fast as a copy
         composing.put(numbers, cfg)
         try:
-            settings.check(cfg, one.names)
-        except BadInput as error:
+            checks.check(cfg, one.names)
+        except ConfigError as error:
             raise blame(error, overrides) from error
         OmegaConf.resolve(cfg)
         datasets.count_steps(cfg)
@@ -160,13 +161,13 @@ def _siblings(
 
 
 def _try(job: Job, datasets: Datasets) -> None:
-    """Raises: BadInput where the loss fails on a first batch, or whatever else only shows with the data at hand."""
+    """Raises: ConfigError where the loss fails on a first batch, or whatever else only shows with the data at hand."""
     try:
-        trainee = Trainee(job.cfg, datasets(job.cfg))
-    except BadInput as error:
+        experiment = Experiment(job.cfg, datasets(job.cfg))
+    except ConfigError as error:
         raise blame(error, job.overrides) from error
-    if trainee.adapted:
-        terminal.out().print(f"{job.names.loss} {trainee.adapted}")
+    if experiment.adapted:
+        terminal.out().print(f"{job.names.loss} {experiment.adapted}")
 
 
 def _swept(jobs: Sequence[Job]) -> list[str]:
@@ -177,25 +178,25 @@ def _swept(jobs: Sequence[Job]) -> list[str]:
         arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
         if arm:
             return arm if trial is None else f"trial {trial}"
-        return " ".join(shown(o.lstrip("+")) for o in job.overrides if o not in common and key(o) not in PLACED)
+        return " ".join(redacted(o.lstrip("+")) for o in job.overrides if o not in common and key(o) not in PLACED)
 
     return [told(job) for job in jobs]
 
 
-def blame(error: BadInput, overrides: Sequence[str]) -> BadInput:
+def blame(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
     """What is wrong with a job, and with which."""
-    said = " ".join(shown(word) for word in filter_overrides(overrides) if key(word) not in HELD)
-    return BadInput(f"{error}\nin the job {said}; nothing was trained")
+    said = " ".join(redacted(word) for word in filter_overrides(overrides) if key(word) not in HELD)
+    return ConfigError(f"{error}\nin the job {said}; nothing was trained")
 
 
-def _train(runs: Sequence[Run], datasets: Datasets, shown: terminal.Board, *, continues: bool) -> None:
+def _train(runs: Sequence[Run], datasets: Datasets, redacted: terminal.Board, *, continues: bool) -> None:
     """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
     with Stop() as stop:
-        board = _Board(shown)
+        board = _Board(redacted)
         if continues or any(run.kind == TRIAL for run in runs):
             _take_up(runs, board)
         waiting = [run for run in runs if run.result is None]
-        for members in planning.mates([run.cfg for run in waiting]):
+        for members in planning.stack_groups([run.cfg for run in waiting]):
             group = [waiting[position] for position in members]
             way = timing.way(group, datasets)
             if way.alone:
@@ -204,7 +205,7 @@ def _train(runs: Sequence[Run], datasets: Datasets, shown: terminal.Board, *, co
             if way.workers:
                 workers.train(stacks, way.workers, board, stop)
             else:
-                take_turns(stacks, way.threads, datasets, board, stop)
+                one_at_a_time(stacks, way.threads, datasets, board, stop)
             if stop():
                 return  # and leaving raises
 
@@ -224,11 +225,11 @@ def _take_up(runs: Sequence[Run], board: _Board) -> None:
 class _Board:
     """Says on the terminal how runs end."""
 
-    def __init__(self, shown: terminal.Board) -> None:
-        self.advance = shown.advance
-        self.training = shown.training
-        self.say = shown.say
-        self._shown = shown
+    def __init__(self, redacted: terminal.Board) -> None:
+        self.advance = redacted.advance
+        self.training = redacted.training
+        self.say = redacted.say
+        self._shown = redacted
 
     def ended(self, run: Run) -> None:
         label = f"{' '.join(filter(None, (run.names.loss, run.swept)))} on {run.names.dataset}, seed {run.cfg.seed}"
@@ -256,7 +257,7 @@ def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) ->
 
 def _returned(job: Job, run: Run, hydra: DictConfig) -> JobReturn:
     returned = JobReturn(
-        overrides=[*map(shown, job.overrides)],  # Hydra prints them
+        overrides=[*map(redacted, job.overrides)],  # Hydra prints them
         cfg=job.cfg,
         hydra_cfg=hydra,
         working_dir=str(Path.cwd()),

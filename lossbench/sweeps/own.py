@@ -9,25 +9,26 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from lossbench import catalogue, overrides, terminal
-from lossbench.core import BadInput
-from lossbench.overrides import TARGET, key
+from lossbench import terminal
+from lossbench.config import catalogue, overrides
+from lossbench.config.overrides import TARGET, key
+from lossbench.core import ConfigError
 
 VALUES = 100_000  # of a setting in a sweep, all of which are composed before the first run trains
 
 
 def discrete(asked: Sequence[Override]) -> None:
-    """Raises: BadInput for a sweep that has no values, or no end of them."""
+    """Raises: ConfigError for a sweep that has no values, or no end of them."""
     for one in asked:
         if one.is_sweep_override() and not one.is_discrete_sweep():
-            raise BadInput(
+            raise ConfigError(
                 f"{one.input_line}: a sweep takes single values, as in {one.key_or_group}=1,2; "
                 "hydra/sweeper=fair searches an interval"
             )
         values = sum(1 for _ in islice(one.sweep_iterator(), VALUES + 1)) if one.is_sweep_override() else 1
         if not 1 <= values <= VALUES:
             said = f"more than {VALUES:,} values" if values else "no values; seed=range(3) is 0, 1, 2"
-            raise BadInput(f"{one.input_line}: has {said}")
+            raise ConfigError(f"{one.input_line}: has {said}")
 
 
 def distribute(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[list[str]]:

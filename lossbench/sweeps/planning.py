@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from omegaconf import DictConfig
 
-from lossbench import catalogue, settings
+from lossbench.config import catalogue, run_key
 
 T = TypeVar("T")
 
@@ -42,14 +42,14 @@ class Way:
 TURNS = Way()
 
 
-def mates(configurations: Sequence[DictConfig]) -> list[list[int]]:
+def stack_groups(configurations: Sequence[DictConfig]) -> list[list[int]]:
     """Positions of the configurations that may train as one stack; within each, those with one loss side by side."""
     groups: dict[str, dict[str, list[int]]] = {}
     for position, cfg in enumerate(configurations):
-        flat = {key: value for key, value in settings.flat(cfg).items() if not key.startswith(ASIDE)}
+        flat = {key: value for key, value in run_key.flat(cfg).items() if not key.startswith(ASIDE)}
         loss = {key: value for key, value in flat.items() if key.startswith("loss.")}
         shared = {key: value for key, value in flat.items() if key not in FREE and key not in loss}
-        shared["heads"] = catalogue.heads(str(cfg.loss._target_))  # of other nets
+        shared["outputs_per_target"] = catalogue.outputs_per_target(str(cfg.loss._target_))  # of other nets
         groups.setdefault(_text(shared), {}).setdefault(_text(loss), []).append(position)
     return [[position for same in group.values() for position in same] for group in groups.values()]
 
@@ -58,7 +58,7 @@ def kinds(configurations: Sequence[DictConfig]) -> list[int]:
     """The position of the first configuration of each kind: what differs in seeds and rates only is of one kind."""
     first: dict[str, int] = {}
     for position, cfg in enumerate(configurations):
-        deciding = {k: v for k, v in settings.flat(cfg).items() if k not in FREE and not k.startswith(ASIDE)}
+        deciding = {k: v for k, v in run_key.flat(cfg).items() if k not in FREE and not k.startswith(ASIDE)}
         first.setdefault(_text(deciding), position)
     return list(first.values())
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from lossbench import settings, terminal
+from lossbench import terminal
 from lossbench.analysis import answer, looks, records, verdict
 from lossbench.analysis.looks import Look
 from lossbench.analysis.verdict import Verdict
-from lossbench.core import BadInput
-from lossbench.overrides import key
-from lossbench.settings import Names
+from lossbench.config import run_key
+from lossbench.config.overrides import key
+from lossbench.config.schema import Names
+from lossbench.core import ConfigError
 from lossbench.sweeps import comparison
 
 FEWEST = looks.AT[0]
@@ -23,11 +24,11 @@ Jobs = Sequence[Sequence[str]]
 
 
 def checked(most: int, arguments: Sequence[str]) -> int:
-    """Raises: BadInput for fewer seeds than a first look needs, and for seeds of somebody's own."""
+    """Raises: ConfigError for fewer seeds than a first look needs, and for seeds of somebody's own."""
     if not isinstance(most, int) or most < FEWEST:
-        raise BadInput(f"most={most}: seeds at most, at least {FEWEST}; no test says anything of fewer")
+        raise ConfigError(f"most={most}: seeds at most, at least {FEWEST}; no test says anything of fewer")
     if own := [word for word in arguments if key(word) == "seed"]:
-        raise BadInput(f"{own[0]}: seeds are counted from 0 until losses are decided; leave it out")
+        raise ConfigError(f"{own[0]}: seeds are counted from 0 until losses are decided; leave it out")
     return most
 
 
@@ -67,7 +68,7 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
 def _keys(returns: Sequence[JobReturn]) -> dict[tuple[str, ...], str]:
     """By a job's overrides without its seed, what one of its runs is recorded under."""
     return {
-        tuple(word for word in returned.overrides or [] if key(word) != "seed"): settings.key(
+        tuple(word for word in returned.overrides or [] if key(word) != "seed"): run_key.key(
             returned.cfg, Names.of(returned.hydra_cfg.hydra).loss
         )
         for returned in returns

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from lossbench import machine
-from lossbench.core import Splits
-from lossbench.faults import said
-from lossbench.run import Run
+from lossbench.core import Splits, machine
+from lossbench.core.failures import said
+from lossbench.runs.experiment import Experiment
+from lossbench.runs.run import Run
 from lossbench.sweeps import planning
 from lossbench.sweeps.planning import TURNS, Way
-from lossbench.trainee import Trainee
 
 if TYPE_CHECKING:
     from lossbench.engine import Plan, Replica
@@ -42,14 +41,14 @@ def way(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Way:
 def _measured(runs: Sequence[Run], splits: Splits) -> Way:
     from lossbench.engine import trial
 
-    first = Trainee(runs[0].cfg, splits)
+    first = Experiment(runs[0].cfg, splits)
     plan, device = first.plan, first.device.type
     cores = machine.cores() if device == "cpu" and runs[0].cfg.train.threads in (None, 1) else 1
     most = planning.most(trial.nbytes(first.replica(_nowhere), plan), _memory(device), len(runs))
     if most == 1:
         return TURNS
 
-    replicas = [Trainee(run.cfg, splits).replica(_nowhere) for run in runs[:: len(runs) // most][:most]]
+    replicas = [Experiment(run.cfg, splits).replica(_nowhere) for run in runs[:: len(runs) // most][:most]]
 
     def measure(size: int, threads: int = 0) -> float:
         return trial.step_s(replicas[:: most // size][:size], plan, threads=threads)  # some of every loss
@@ -79,7 +78,7 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
 def _one_of_each(runs: Sequence[Run], splits: Splits) -> list[Replica]:
     """A run of each loss, at some setting of it, and the last one: another seed, where there are several."""
     chosen = {str(run.cfg.loss._target_): run for run in reversed(runs)}
-    return [Trainee(run.cfg, splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])]
+    return [Experiment(run.cfg, splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])]
 
 
 def _alone(replicas: Sequence[Replica], plan: Plan) -> str:

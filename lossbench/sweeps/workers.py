@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from lossbench import streams
-from lossbench.core import BadInput
-from lossbench.faults import MachineFault
-from lossbench.run import Run
-from lossbench.sweeps.turns import Board, Datasets, take
+from lossbench.core import ConfigError
+from lossbench.core.failures import MachineFault
+from lossbench.runs.run import Run
+from lossbench.sweeps.one_at_a_time import Board, Datasets, take
+from lossbench.terminal import encoding
 
 POLL_S = 0.2
 
@@ -114,7 +114,7 @@ def _work(pipe: Connection) -> None:
     """A worker's life: stacks until there are no more, or until it is told to stop."""
     import torch
 
-    streams.lenient()
+    encoding.lenient()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.setpgrp()  # Ctrl-C in the terminal is the parent's to hear, who tells its workers once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -150,7 +150,7 @@ class _Wire:
     def ended(self, run: Run) -> None:
         told: BaseException | None = None  # of a kind that the parent knows
         if run.error is not None:
-            said = BadInput if isinstance(run.error, BadInput) else RuntimeError
+            said = ConfigError if isinstance(run.error, ConfigError) else RuntimeError
             told = {"killed": KeyboardInterrupt, "error": MachineFault}.get(run.outcome, said)(str(run.error))
         self._send("ended", self._stack.index(run), run.result, told)
 

@@ -1,4 +1,4 @@
-"""Tasks: what training means for a kind of problem."""
+"""Tasks: what training means for a task type."""
 
 from lossbench.tasks.autoencoder import Autoencoder
 from lossbench.tasks.boxes import Boxes

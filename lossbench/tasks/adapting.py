@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.core import BadInput, card_of
+from lossbench.core import ConfigError, card_of
 from lossbench.tasks.calls import ALONE, CALLS, Call
 from lossbench.tasks.trials import Batch, Trial, made
 
@@ -41,22 +41,22 @@ class Adapted:
         return "; ".join(self.notes)
 
 
-def adapted(loss: Any, kind: str, target: tuple[int, ...], outputs: int) -> Adapted:
+def adapted(loss: Any, task_type: str, target: tuple[int, ...], outputs: int) -> Adapted:
     """A loss without a card in the form that it wants; one with a card, or of no such kind, as it is.
 
     `target` is the shape of one target, `outputs` how many numbers a net gives an output. Calls are tried in order,
     on a made-up batch: the first with which the loss keeps all that any loss of its kind does is taken; where there
     is none, the first that it takes at all. A loss that takes none stays as it is, to fail on the first batch.
 
-    Raises: BadInput for a loss of classes on embeddings, whose axes it would take for classes.
+    Raises: ConfigError for a loss of classes on embeddings, whose axes it would take for classes.
     """
-    if kind not in CALLS or card_of(loss) is not None or hasattr(loss, "critic"):
+    if task_type not in CALLS or card_of(loss) is not None or hasattr(loss, "critic"):
         return Adapted(loss)
-    batch = made(kind, target, outputs)
-    calls = [call.swapped() for call in CALLS[kind]] if _target_first(loss) else CALLS[kind]
+    batch = made(task_type, target, outputs)
+    calls = [call.swapped() for call in CALLS[task_type]] if _target_first(loss) else CALLS[task_type]
     with _unseen():
-        if kind == "embedding" and _of_classes(loss, batch):
-            raise BadInput(
+        if task_type == "embedding" and _of_classes(loss, batch):
+            raise ConfigError(
                 f"loss: {getattr(loss, '__name__', type(loss).__name__)} reads a logit a class, which embeddings are "
                 "not; loss=cross_entropy learns logits with them"
             )
@@ -98,8 +98,8 @@ def _of_classes(loss: Any, batch: Batch) -> bool:
     """Whether a loss that learns nothing depends on the numbers of identities, and is one of classes by logits."""
     if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
         return False
-    renamed = Batch(batch.kind, batch.prediction, batch.target.max() - batch.target)
-    one, other = (Trial(_copy(loss), ALONE, given).cost() for given in (batch, renamed))
+    renamed = Batch(batch.task_type, batch.prediction, batch.target.max() - batch.target)
+    one, other = (Trial(_copy(loss), ALONE, given).mean_loss() for given in (batch, renamed))
     if math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-5) or math.isnan(one + other):
         return False
     return any(Trial(_copy(loss), call, made("multiclass", (), 10)).good() for call in CALLS["multiclass"])

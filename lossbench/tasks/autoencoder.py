@@ -11,8 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.coding import Code
-from lossbench.core import POSITIVE, SHARE, BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
+from lossbench.core import (
+    POSITIVE,
+    SHARE,
+    ConfigError,
+    DatasetInfo,
+    LossOutput,
+    Metric,
+    Noise,
+    Pictures,
+    Split,
+    TrainedModel,
+)
+from lossbench.core.latent_code import LatentCode
 from lossbench.metrics import frechet_distance
 
 AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated: what bounds memory
@@ -29,7 +40,7 @@ class Autoencoder:
     """
 
     loss: Any
-    facts: Facts
+    info: DatasetInfo
     features: Any = None
     importance: int = 500
     watched: int = 20
@@ -37,19 +48,19 @@ class Autoencoder:
     def __post_init__(self) -> None:
         for name, samples in (("importance", self.importance), ("watched", self.watched)):
             if not (isinstance(samples, int) and samples >= 1):
-                raise BadInput(f"task.{name}={samples}: samples a picture, a whole number from 1")
+                raise ConfigError(f"task.{name}={samples}: samples a picture, a whole number from 1")
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return (
-            Yardstick(  # estimated, so that nothing keeps it above 0
+            Metric(  # estimated, so that nothing keeps it above 0
                 "nll", f"negative log-likelihood, importance-weighted by {self.importance} samples", False, "nats"
             ),
-            Yardstick("elbo", "evidence lower bound", True, "nats", range=(-math.inf, 0.0)),
-            Yardstick("kl", "divergence of the codes from the prior", False, "nats", range=POSITIVE),
-            Yardstick("active_units", "latent units whose mean varies over the data", True, range=POSITIVE),
-            Yardstick("reconstruction_mse", "mean squared error of a pixel decoded from the mean", False, range=SHARE),
-            Yardstick(
+            Metric("elbo", "evidence lower bound", True, "nats", range=(-math.inf, 0.0)),
+            Metric("kl", "divergence of the codes from the prior", False, "nats", range=POSITIVE),
+            Metric("active_units", "latent units whose mean varies over the data", True, range=POSITIVE),
+            Metric("reconstruction_mse", "mean squared error of a pixel decoded from the mean", False, range=SHARE),
+            Metric(
                 "fid_cnn",
                 "Fréchet distance of samples from the prior, features of a small network",
                 False,
@@ -57,9 +68,9 @@ class Autoencoder:
             ),
         )
 
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
         pictures = self._thrown(batch.inputs, noise)
-        yield "model", self.loss(_coded(nets, pictures, noise.own()), pictures.flatten(-len(self.facts.inputs)))
+        yield "model", self.loss(_coded(nets, pictures, noise.own()), pictures.flatten(-len(self.info.inputs)))
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
         pictures = self._thrown(batch.inputs, noise)
@@ -84,28 +95,30 @@ class Autoencoder:
             "reconstruction_mse": outputs["error"].double().mean().item(),
         }
 
-    def tune(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
         return {}
 
-    def report(self, outputs: Mapping[str, Tensor], targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(
+        self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
+    ) -> dict[str, float]:
         seen = self.features
         return {
             **self.measure(outputs, targets),
             "fid_cnn": frechet_distance(seen.of_real(targets), seen.of(outputs["sample"])),
         }
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import image_pictures
 
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
-        labels = seen.splits.test.marks.get("label")
+        labels = seen.splits.test.metadata.get("label")
         drawn = {
             "reconstructions": lambda: image_pictures.beside(outputs["input"], outputs["reconstruction"]),
             "samples": lambda: image_pictures.grid(outputs["sample"]),
             "samples_over_training": lambda: image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
             "latent_grid": lambda: image_pictures.grid(
-                _walk(seen.nets, outputs["mean"], self.facts.inputs), columns=WALK, rows=WALK
+                _walk(seen.nets, outputs["mean"], self.info.inputs), columns=WALK, rows=WALK
             ),
             "latent_scatter": lambda: image_pictures.scatter(outputs["mean"], labels),
         }
@@ -113,18 +126,18 @@ class Autoencoder:
 
     def _thrown(self, pictures: Tensor, noise: Noise) -> Tensor:
         """Pictures as they are looked at: grey, or every pixel a coin."""
-        if not self.facts.coins:
+        if not self.info.binarize:
             return pictures
-        shape = (pictures.shape[-len(self.facts.inputs) - 1], *self.facts.inputs)
+        shape = (pictures.shape[-len(self.info.inputs) - 1], *self.info.inputs)
         return (noise.uniform(*shape) < pictures).to(pictures.dtype)
 
 
-def _coded(nets: Any, pictures: Tensor, noise: Noise) -> Code:
+def _coded(nets: Any, pictures: Tensor, noise: Noise) -> LatentCode:
     mean, log_variance = nets.model.encoder(pictures).chunk(2, -1)
-    return Code(mean, log_variance, nets.model.decoder, noise)
+    return LatentCode(mean, log_variance, nets.model.decoder, noise)
 
 
-def _bounds(code: Code, pictures: Tensor, samples: int) -> dict[str, Tensor]:
+def _bounds(code: LatentCode, pictures: Tensor, samples: int) -> dict[str, Tensor]:
     """Per picture: the importance-weighted bound by so many samples, the ELBO over them, and the divergence.
 
     −log p(x) ≤ −log 1/k Σ p(x|z) p(z) / q(z|x), in rounds of few enough samples for memory.

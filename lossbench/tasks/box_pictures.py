@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from lossbench.offsets import CROP
+from lossbench.core.box_offsets import CROP
 from lossbench.tasks.pictures import INK, WARN
 
 COLUMNS, ROWS = 6, 4  # of crops of the test split
@@ -47,13 +47,13 @@ def over_training(inputs: Floats, true: Floats, predicted: Mapping[int, Floats])
     return figure
 
 
-def overlap(iou: Floats, marks: Sequence[float]) -> Figure:
+def overlap(iou: Floats, metadata: Sequence[float]) -> Figure:
     """Which share of the boxes reaches an IoU."""
     figure = Figure(figsize=(5, 4.2), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.16, "right": 0.97, "bottom": 0.13, "top": 0.97})
     reached, share = np.sort(iou), 1 - np.arange(len(iou)) / len(iou)
     axes.plot([0, *reached, 1], [1, *share, 0], color=INK, linewidth=1.4, drawstyle="steps-pre")
-    for mark in marks:
+    for mark in metadata:
         at = float((iou >= mark).mean())
         axes.plot(mark, at, "o", color=WARN, markersize=4)
         axes.annotate(f"{at:.2f}", (mark, at), (5, 5), textcoords="offset points", fontsize=8)

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import POSITIVE, SHARE, Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.core.box_offsets import CROP, decode
 from lossbench.metrics.overlap import paired_iou
-from lossbench.offsets import CROP, decode
 
 SUCCESSES = (0.5, 0.75, 0.9)  # IoU from which a box counts as found
 
@@ -24,20 +24,18 @@ class Boxes:
     """Offsets predicted and true [..., batch, 4], as `offsets` has them. Mean IoU is primary."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    facts: Facts
+    info: DatasetInfo
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return (
-            Yardstick("iou", "intersection over union, mean of the boxes", True, range=SHARE),
+            Metric("iou", "intersection over union, mean of the boxes", True, range=SHARE),
             *(
-                Yardstick(_success(t), f"share of boxes with an IoU of {t:g} at least", True, range=SHARE)
+                Metric(_success(t), f"share of boxes with an IoU of {t:g} at least", True, range=SHARE)
                 for t in SUCCESSES
             ),
-            Yardstick(
-                "center_error", "distance of the centres, mean of the boxes", False, "crop sides", range=POSITIVE
-            ),
-            Yardstick("size_error", "|log| of predicted to true side, mean of both sides", False, range=POSITIVE),
+            Metric("center_error", "distance of the centres, mean of the boxes", False, "crop sides", range=POSITIVE),
+            Metric("size_error", "|log| of predicted to true side, mean of both sides", False, range=POSITIVE),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
@@ -58,13 +56,13 @@ class Boxes:
             "size_error": (sides[0] - sides[1]).abs().mean().item(),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         return {}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import box_pictures
 
         outputs, test, watched = seen.outputs["test"], seen.splits.test, seen.splits.validation

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import Parts
-from lossbench.offsets import decode
+from lossbench.core import LossOutput
+from lossbench.core.box_offsets import decode
 from lossbench.tasks.lifting import PAD
 
 Change = Callable[[Tensor], Tensor]
@@ -37,17 +37,17 @@ class Call:
         """Terms [batch], or one number; of values of the parts of an example, their mean."""
         if self.each and not self.counts(target).any():  # of nothing there is no mean
             return 0 * prediction.sum()
-        given = Parts.of(self.raw(loss, prediction, target))
-        terms = given.terms
-        if not isinstance(terms, Tensor):
-            return terms
-        if self.each and terms.numel() > 1:
-            terms = _of_examples(terms.reshape(terms.shape[0], -1).mean(1), self.counts(target))
-        elif terms.dim() > 1 and len(terms) == len(target):
-            terms = terms.flatten(1).mean(1)
-        elif terms.shape == (1,) and len(target) > 1:
-            terms = terms.squeeze(0)
-        return given._replace(terms=terms) if given.parts else terms
+        given = LossOutput.of(self.raw(loss, prediction, target))
+        per_example = given.per_example
+        if not isinstance(per_example, Tensor):
+            return per_example
+        if self.each and per_example.numel() > 1:
+            per_example = _of_examples(per_example.reshape(per_example.shape[0], -1).mean(1), self.counts(target))
+        elif per_example.dim() > 1 and len(per_example) == len(target):
+            per_example = per_example.flatten(1).mean(1)
+        elif per_example.shape == (1,) and len(target) > 1:
+            per_example = per_example.squeeze(0)
+        return given._replace(per_example=per_example) if given.parts else per_example
 
     def raw(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:
         """What the loss itself returns."""
@@ -64,9 +64,9 @@ class Call:
         return target != PAD if self.each == "token" else torch.ones_like(target, dtype=torch.bool)
 
 
-def _of_examples(terms: Tensor, counts: Tensor) -> Tensor:
+def _of_examples(per_example: Tensor, counts: Tensor) -> Tensor:
     """The mean of each example's parts that count."""
-    every = terms.new_zeros(counts.shape).masked_scatter(counts, terms)
+    every = per_example.new_zeros(counts.shape).masked_scatter(counts, per_example)
     return every.flatten(1).sum(-1) / counts.flatten(1).sum(-1).clamp(min=1)
 
 
@@ -167,4 +167,4 @@ CALLS: dict[str, tuple[Call, ...]] = {
     "sequence": (ALONE, *_each("token", TOKENS, MULTICLASS)),
     "embedding": (ALONE,),
 }
-"""The forms that are tried on each kind of problem, in order."""
+"""The forms that are tried on each task type, in order."""

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import POSITIVE, SHARE, Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
 
-NLL = Yardstick("nll", "negative log-likelihood, nats", False, range=POSITIVE)
-BRIER = Yardstick("brier", "Brier score", False, range=SHARE)
-ECE = Yardstick("ece", "expected calibration error, 15 bins", False, range=SHARE)
+NLL = Metric("nll", "negative log-likelihood, nats", False, range=POSITIVE)
+BRIER = Metric("brier", "Brier score", False, range=SHARE)
+ECE = Metric("ece", "expected calibration error, 15 bins", False, range=SHARE)
 TEMPERED = (
-    Yardstick("nll_tempered", "the same after temperature", False, range=POSITIVE),
-    Yardstick("ece_tempered", "the same after temperature", False, range=SHARE),
+    Metric("nll_tempered", "the same after temperature", False, range=POSITIVE),
+    Metric("ece_tempered", "the same after temperature", False, range=SHARE),
 )
-ACCURACY = Yardstick("accuracy", "share of right answers", True, range=SHARE)
-MACRO_F1 = Yardstick("macro_f1", "mean F1 of the classes", True, range=SHARE)
-BALANCED = Yardstick("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
+ACCURACY = Metric("accuracy", "share of right answers", True, range=SHARE)
+MACRO_F1 = Metric("macro_f1", "mean F1 of the classes", True, range=SHARE)
+BALANCED = Metric("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Binary:
     """One logit an example, targets 0 and 1. Area under precision–recall is primary: it ignores the threshold."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    facts: Facts
+    info: DatasetInfo
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return (
-            Yardstick("auprc", "area under precision–recall (average precision)", True, range=SHARE),
-            Yardstick("auroc", "area under the ROC curve", True, range=SHARE),
-            Yardstick("f1", "F1 at probability .5", True, range=SHARE),
-            Yardstick("f1_tuned", "F1 at the threshold tuned on validation", True, range=SHARE),
+            Metric("auprc", "area under precision–recall (average precision)", True, range=SHARE),
+            Metric("auroc", "area under the ROC curve", True, range=SHARE),
+            Metric("f1", "F1 at probability .5", True, range=SHARE),
+            Metric("f1_tuned", "F1 at the threshold tuned on validation", True, range=SHARE),
             ACCURACY,
             MACRO_F1,
             BALANCED,
-            Yardstick("balanced_accuracy_tuned", "at the threshold tuned on validation", True, range=SHARE),
+            Metric("balanced_accuracy_tuned", "at the threshold tuned on validation", True, range=SHARE),
             NLL,
             BRIER,
             ECE,
@@ -73,33 +73,33 @@ class Binary:
             "ece": expected_calibration_error(*_confidence(p, y)),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         scores, y = _array(outputs), _array(targets)
         return {"threshold": best_f1_threshold(scores, y), "temperature": temperature(scores, y)}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         from sklearn import metrics
 
-        y, positive = _array(targets), _array(outputs) >= tuned["threshold"]
-        p = _array(torch.sigmoid(outputs.double() / tuned["temperature"]))
+        y, positive = _array(targets), _array(outputs) >= calibration["threshold"]
+        p = _array(torch.sigmoid(outputs.double() / calibration["temperature"]))
         return {
             **self.measure(outputs, targets),
             "f1_tuned": metrics.f1_score(y, positive, zero_division=0),
             "balanced_accuracy_tuned": _balanced_accuracy(y, positive.astype(int)),
-            "nll_tempered": _binary_nll(outputs / tuned["temperature"], targets),
+            "nll_tempered": _binary_nll(outputs / calibration["temperature"], targets),
             "ece_tempered": expected_calibration_error(*_confidence(p, y)),
         }
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import pictures
 
         outputs: Any = seen.outputs["test"]
         y, scores = _array(seen.splits.test.targets), _array(outputs)
-        p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.tuned["temperature"]))
+        p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.calibration["temperature"]))
         drawn = {
-            "confusion_matrix": lambda: pictures.confusion_matrix(y, (p > 0.5).astype(int), self.facts.classes),
+            "confusion_matrix": lambda: pictures.confusion_matrix(y, (p > 0.5).astype(int), self.info.classes),
             "precision_recall": lambda: pictures.precision_recall(
-                {self.facts.classes[1]: (y, scores)}, seen.tuned["threshold"]
+                {self.info.classes[1]: (y, scores)}, seen.calibration["threshold"]
             ),
             "reliability": lambda: pictures.reliability(
                 {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
@@ -113,16 +113,16 @@ class Multiclass:
     """One logit a class. Accuracy is primary."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    facts: Facts
+    info: DatasetInfo
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return (
             ACCURACY,
             MACRO_F1,
             BALANCED,
-            Yardstick("auprc", "area under precision–recall, mean of one against the rest", True, range=SHARE),
-            Yardstick("auroc", "area under the ROC curve, mean of one against the rest", True, range=SHARE),
+            Metric("auprc", "area under precision–recall, mean of one against the rest", True, range=SHARE),
+            Metric("auroc", "area under the ROC curve, mean of one against the rest", True, range=SHARE),
             NLL,
             replace(BRIER, range=(0.0, 2.0)),  # a sum over the classes
             ECE,
@@ -148,13 +148,13 @@ class Multiclass:
             "ece": expected_calibration_error(p.max(1), guess == y),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         return {"temperature": temperature(_array(outputs), _array(targets))}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         from sklearn import metrics
 
-        p, y = _array((outputs.double() / tuned["temperature"]).softmax(-1)), _array(targets)
+        p, y = _array((outputs.double() / calibration["temperature"]).softmax(-1)), _array(targets)
         classes = list(range(p.shape[1]))
         logits = _array(outputs)
         seen = [k for k in classes if 0 < (y == k).sum() < len(y)]  # one against the rest needs both
@@ -162,21 +162,21 @@ class Multiclass:
             **self.measure(outputs, targets),
             "auprc": _mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen], 1.0),
             "auroc": _mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen], 0.5),
-            "nll_tempered": F.cross_entropy(outputs.double() / tuned["temperature"], targets).item(),
+            "nll_tempered": F.cross_entropy(outputs.double() / calibration["temperature"], targets).item(),
             "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
         }
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import pictures
 
         outputs: Any = seen.outputs["test"]
         y, logits = _array(seen.splits.test.targets), _array(outputs)
-        p, tempered = (_array((outputs.double() / t).softmax(-1)) for t in (1.0, seen.tuned["temperature"]))
+        p, tempered = (_array((outputs.double() / t).softmax(-1)) for t in (1.0, seen.calibration["temperature"]))
         one_against_rest = {
-            name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.facts.classes)
+            name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.info.classes)
         }
         drawn = {
-            "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.facts.classes),
+            "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.info.classes),
             "precision_recall": lambda: pictures.precision_recall(one_against_rest, None),
             "reliability": lambda: pictures.reliability(
                 {

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import SHARE, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick, demand
+from lossbench.core import SHARE, DatasetInfo, LossOutput, Metric, Noise, Pictures, Split, TrainedModel, require
 from lossbench.metrics import retrieval
 from lossbench.tasks.embedding_views import DRAWS, seen_anew
 
@@ -25,28 +25,28 @@ class Embedding:
     Training sees each photo anew by `augment`, the same views for every loss under a seed; 0 shows it as it is.
     """
 
-    loss: Callable[[Tensor, Tensor], Tensor | Parts]
-    facts: Facts
+    loss: Callable[[Tensor, Tensor], Tensor | LossOutput]
+    info: DatasetInfo
     augment: float = 1.0
 
     def __post_init__(self) -> None:
-        demand("task.augment", self.augment, lambda v: v >= 0, "0 (photos as they are) or above")
+        require("task.augment", self.augment, lambda v: v >= 0, "0 (photos as they are) or above")
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return (
-            Yardstick(
+            Metric(
                 "map_at_r", "mean average precision among the R nearest, R others of the identity", True, range=SHARE
             ),
-            Yardstick("recall_at_1", "share whose nearest other is the same identity", True, range=SHARE),
-            Yardstick("r_precision", "share of the R nearest that are the same identity", True, range=SHARE),
-            Yardstick("auc", "verification: area under the ROC curve over pairs", True, range=SHARE),
-            Yardstick("eer", "verification: false accepts where they equal false rejects", False, range=SHARE),
-            Yardstick("tar_at_far", "verification: true accepts at 1 % false accepts", True, range=SHARE),
-            Yardstick(
+            Metric("recall_at_1", "share whose nearest other is the same identity", True, range=SHARE),
+            Metric("r_precision", "share of the R nearest that are the same identity", True, range=SHARE),
+            Metric("auc", "verification: area under the ROC curve over pairs", True, range=SHARE),
+            Metric("eer", "verification: false accepts where they equal false rejects", False, range=SHARE),
+            Metric("tar_at_far", "verification: true accepts at 1 % false accepts", True, range=SHARE),
+            Metric(
                 "active_triplets", "share of all triplets closer than a margin of .05 in 1 − cos", False, range=SHARE
             ),
-            Yardstick(
+            Metric(
                 "spread",
                 "mean 1 − cos between identities: 0 is one place for all",
                 True,
@@ -55,7 +55,7 @@ class Embedding:
             ),
         )
 
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
         photos = batch.inputs
         if self.augment:
             photos = seen_anew(photos, noise.uniform(photos.shape[-4], DRAWS), self.augment)
@@ -73,13 +73,13 @@ class Embedding:
             "spread": retrieval.spread(embeddings, labels),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         return {}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import embedding_pictures as pictures
 
         outputs = seen.outputs["test"]

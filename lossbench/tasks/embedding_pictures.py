@@ -41,7 +41,7 @@ def nearest_neighbours(photos: NDArray[Any], embeddings: NDArray[Any], labels: N
 
 
 def roc(cosines: NDArray[Any], same: NDArray[np.bool_]) -> Figure:
-    """True over false accepts of verification, with the points that the yardsticks read."""
+    """True over false accepts of verification, with the points that the metrics read."""
     from sklearn.metrics import roc_curve
 
     figure = Figure(figsize=(5, 4.2), dpi=110)

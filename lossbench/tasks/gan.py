@@ -10,7 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import POSITIVE, SHARE, BadInput, Facts, Noise, Parts, Pictures, Seen, Split, Yardstick
+from lossbench.core import (
+    POSITIVE,
+    SHARE,
+    ConfigError,
+    DatasetInfo,
+    LossOutput,
+    Metric,
+    Noise,
+    Pictures,
+    Split,
+    TrainedModel,
+)
 from lossbench.metrics import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread
 
 FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
@@ -29,61 +40,61 @@ class Gan:
     """
 
     loss: Any
-    facts: Facts
+    info: DatasetInfo
     features: Any = None
     critic_steps: int = 1
 
     def __post_init__(self) -> None:
         if not (isinstance(self.critic_steps, int) and self.critic_steps >= 1):
-            raise BadInput(
+            raise ConfigError(
                 f"task.critic_steps={self.critic_steps}: steps of the critic to one of the generator, 1 or more"
             )
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
-        spread = Yardstick(
+    def metrics(self) -> tuple[Metric, ...]:
+        spread = Metric(
             "spread",
             "mean distance between samples, relative to real examples",
             True,
             collapse=COLLAPSED,
             range=POSITIVE,
         )
-        precision = Yardstick("precision", "share of samples within reach of a real example", True, range=SHARE)
-        recall = Yardstick("recall", "share of real examples within reach of a sample", True, range=SHARE)
-        known = self.facts.modes
-        modes = Yardstick(
+        precision = Metric("precision", "share of samples within reach of a real example", True, range=SHARE)
+        recall = Metric("recall", "share of real examples within reach of a sample", True, range=SHARE)
+        known = self.info.mixture_means
+        mixture_means = Metric(
             "modes",
             "modes that get at least a tenth of their fair share of samples",
             True,
-            range=(0.0, len(known or self.facts.classes)),
+            range=(0.0, len(known or self.info.classes)),
         )
         if known:
-            least = len(known[0]) * math.log(KERNEL * self.facts.scale * math.sqrt(2 * math.pi))  # all at one point
+            least = len(known[0]) * math.log(KERNEL * self.info.scale * math.sqrt(2 * math.pi))  # all at one point
             return (
-                Yardstick(
+                Metric(
                     "parzen_nll",
                     "negative log-likelihood of real points around the samples, nats",
                     False,
                     range=(least, math.inf),
                 ),
-                modes,
-                Yardstick("near_modes", "share of samples within three deviations of a mode", True, range=SHARE),
+                mixture_means,
+                Metric("near_modes", "share of samples within three deviations of a mode", True, range=SHARE),
                 spread,
                 precision,
                 recall,
             )
         return (
-            Yardstick("fid_cnn", "Fréchet distance, features of a small network", False, range=POSITIVE),
-            Yardstick("kid_cnn", "kernel distance (cubic, unbiased), features of a small network", False),
-            modes,
+            Metric("fid_cnn", "Fréchet distance, features of a small network", False, range=POSITIVE),
+            Metric("kid_cnn", "kernel distance (cubic, unbiased), features of a small network", False),
+            mixture_means,
             spread,
             precision,
             recall,
         )
 
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
         real = batch.inputs
-        size, latent = real.shape[-len(self.facts.inputs) - 1], nets.generator.latent
+        size, latent = real.shape[-len(self.info.inputs) - 1], nets.generator.latent
         own = noise.own()
         project = getattr(self.loss, "project", None)
         for _ in range(self.critic_steps):
@@ -101,11 +112,11 @@ class Gan:
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         outputs, targets = outputs.cpu(), targets.cpu()
-        if self.facts.modes:
-            near, modes = self._near(outputs)
+        if self.info.mixture_means:
+            near, mixture_means = self._near(outputs)
             return {
-                "parzen_nll": parzen_nll(targets, outputs, width=KERNEL * self.facts.scale),
-                "modes": float(_covered(modes[near], len(self.facts.modes), len(outputs))),
+                "parzen_nll": parzen_nll(targets, outputs, width=KERNEL * self.info.scale),
+                "modes": float(_covered(mixture_means[near], len(self.info.mixture_means), len(outputs))),
                 "near_modes": near.double().mean().item(),
                 "spread": spread(outputs) / spread(targets),
             }
@@ -114,25 +125,25 @@ class Gan:
         return {
             "fid_cnn": frechet_distance(real, seen),
             "kid_cnn": kernel_distance(real, seen),
-            "modes": float(_covered(classes, len(self.facts.classes), len(outputs))),
+            "modes": float(_covered(classes, len(self.info.classes), len(outputs))),
             "spread": spread(seen) / spread(real),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         return {}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
-        points = self.facts.modes
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        points = self.info.mixture_means
         real, fake = (targets, outputs) if points else (self.features.of_real(targets), self.features.of(outputs))
         precision, recall = precision_recall(real, fake)
         return {**self.measure(outputs, targets), "precision": precision, "recall": recall}
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import image_pictures
 
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
-        if self.facts.modes:
+        if self.info.mixture_means:
             drawn = {
                 "samples": lambda: image_pictures.points(seen.splits.test.targets, {"": outputs}),
                 "samples_over_training": lambda: image_pictures.points(
@@ -148,9 +159,9 @@ class Gan:
 
     def _near(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Whether each point lies near a mode, and which is the nearest."""
-        distance, mode = torch.cdist(points.cpu().double(), torch.tensor(self.facts.modes).double()).min(1)
-        return distance <= NEAR * self.facts.scale, mode
+        distance, mode = torch.cdist(points.cpu().double(), torch.tensor(self.info.mixture_means).double()).min(1)
+        return distance <= NEAR * self.info.scale, mode
 
 
-def _covered(modes: Tensor, there: int, samples: int) -> int:
-    return int((torch.bincount(modes, minlength=there) >= FAIR * samples / there).sum())
+def _covered(mixture_means: Tensor, there: int, samples: int) -> int:
+    return int((torch.bincount(mixture_means, minlength=there) >= FAIR * samples / there).sum())

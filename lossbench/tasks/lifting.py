@@ -20,23 +20,23 @@ Loss = Callable[..., Any]
 PAD = 0  # what fills a sequence up, and never counts
 
 
-def lifted(loss: Any, kind: str) -> Any:
+def lifted(loss: Any, task_type: str) -> Any:
     """The loss as a task of this kind calls it, by what its card says it fits.
 
     A loss without a card is its author's word: it is called on what the task has.
     """
-    if kind == "gan" and "noise" not in inspect.signature(getattr(loss, "critic", loss)).parameters:
+    if task_type == "gan" and "noise" not in inspect.signature(getattr(loss, "critic", loss)).parameters:
         return Quiet(loss)
     card = card_of(loss)
     if card is None:
         return loss
-    if card.signs and kind in ("binary", "segmentation"):
+    if card.signed_targets and task_type in ("binary", "segmentation"):
         loss = partial(of_signs, loss)
-    if kind == "segmentation" and "binary" in card.kinds:
+    if task_type == "segmentation" and "binary" in card.task_types:
         return partial(of_pixels, loss)
-    if kind == "sequence" and "multiclass" in card.kinds:
+    if task_type == "sequence" and "multiclass" in card.task_types:
         return partial(of_tokens, loss)
-    if kind == "sequence" and "regression" in card.kinds:
+    if task_type == "sequence" and "regression" in card.task_types:
         return partial(of_tokens, partial(of_one_hot, loss))
     return loss
 
@@ -56,9 +56,9 @@ def of_tokens(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
 
     Shapes: logits [batch, tokens, classes], targets [batch, tokens]; result [batch].
     """
-    terms = loss(logits.flatten(0, 1), targets.flatten()).view_as(targets)
+    per_example = loss(logits.flatten(0, 1), targets.flatten()).view_as(targets)
     real = targets != PAD
-    return terms.masked_fill(~real, 0).sum(-1) / real.sum(-1).clamp(min=1)
+    return per_example.masked_fill(~real, 0).sum(-1) / real.sum(-1).clamp(min=1)
 
 
 def of_one_hot(loss: Loss, outputs: Tensor, labels: Tensor) -> Tensor:

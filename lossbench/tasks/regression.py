@@ -10,37 +10,37 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lossbench.core import POSITIVE, Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
 
 
 @dataclass(frozen=True)
 class Regression:
-    """One net predicts standardised targets [..., batch, outputs]; yardsticks undo the standardisation.
+    """One net predicts standardised targets [..., batch, outputs]; metrics undo the standardisation.
 
-    A loss may take more numbers an output than the first, which is the prediction: see `Card.heads`.
+    A loss may take more numbers an output than the first, which is the prediction: see `Card.outputs_per_target`.
 
     The mean absolute error is primary: validation is contaminated like the training split, and squared errors of
     a few outliers would drown the choice of a step.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    facts: Facts
+    info: DatasetInfo
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
-        unit = self.facts.unit
+    def metrics(self) -> tuple[Metric, ...]:
+        unit = self.info.unit
         return (
-            Yardstick("mae", "mean absolute error", False, unit, range=POSITIVE),
-            Yardstick("rmse", "root mean squared error", False, unit, range=POSITIVE),
-            Yardstick("median_ae", "median absolute error", False, unit, range=POSITIVE),
-            Yardstick("r2", "share of variance explained", True, range=(-math.inf, 1.0)),
+            Metric("mae", "mean absolute error", False, unit, range=POSITIVE),
+            Metric("rmse", "root mean squared error", False, unit, range=POSITIVE),
+            Metric("median_ae", "median absolute error", False, unit, range=POSITIVE),
+            Metric("r2", "share of variance explained", True, range=(-math.inf, 1.0)),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
         yield "model", self.loss(nets.model(batch.inputs), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
-        return nets.model(batch.inputs)[..., : self.facts.targets[-1]]
+        return nets.model(batch.inputs)[..., : self.info.targets[-1]]
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training
@@ -55,24 +55,24 @@ class Regression:
             "r2": np.where(all_of_it > 0, explained, left == 0).mean().item(),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         return {}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         return self.measure(outputs, targets)
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks.pictures import prediction_against_truth
 
         named = dict(seen.splits)
         name = "test_contaminated" if "test_contaminated" in seen.outputs else "test"
-        marks = named[name].marks.get("outlier")
+        metadata = named[name].metadata.get("outlier")
         outputs: Any = seen.outputs[name]
         truth, guess = self._in_units(named[name].targets)[:, 0], self._in_units(outputs)[:, 0]
-        outliers = marks.numpy() if marks is not None else None
+        outliers = metadata.numpy() if metadata is not None else None
         return Pictures(
-            {"prediction_against_truth": lambda: prediction_against_truth(truth, guess, outliers, self.facts.unit)}
+            {"prediction_against_truth": lambda: prediction_against_truth(truth, guess, outliers, self.info.unit)}
         )
 
     def _in_units(self, standardised: Tensor) -> Any:
-        return (standardised.double() * self.facts.scale + self.facts.center).cpu().numpy()
+        return (standardised.double() * self.info.scale + self.info.center).cpu().numpy()

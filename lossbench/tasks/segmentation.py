@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import POSITIVE, SHARE, Facts, Noise, Pictures, Seen, Split, Yardstick
+from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
 from lossbench.metrics import expected_calibration_error
 from lossbench.metrics.masks import dice_score, hausdorff_95, intersection_over_union, small_object_recall
 
@@ -26,27 +26,25 @@ class Segmentation:
     """Logits and targets 0 and 1 [batch, height, width]. Mean IoU is primary: background does not count in it."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    facts: Facts
+    info: DatasetInfo
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
-        diagonal = math.hypot(*self.facts.targets[-2:])
+    def metrics(self) -> tuple[Metric, ...]:
+        diagonal = math.hypot(*self.info.targets[-2:])
         return (
-            Yardstick("iou", "intersection over union at probability .5, mean of the images", True, range=SHARE),
-            Yardstick("iou_tuned", "the same at the threshold tuned on validation", True, range=SHARE),
-            Yardstick("dice", "Dice at probability .5, mean of the images", True, range=SHARE),
-            Yardstick(
+            Metric("iou", "intersection over union at probability .5, mean of the images", True, range=SHARE),
+            Metric("iou_tuned", "the same at the threshold tuned on validation", True, range=SHARE),
+            Metric("dice", "Dice at probability .5, mean of the images", True, range=SHARE),
+            Metric(
                 "hd95",
                 "95 % of the boundaries lie within, mean of the images with an object",
                 False,
                 "pixels",
                 range=(0.0, diagonal),
             ),
-            Yardstick(
-                "small_recall", "share of small objects found, mean of the images that have one", True, range=SHARE
-            ),
-            Yardstick("nll", "negative log-likelihood of a pixel, nats", False, range=POSITIVE),
-            Yardstick("ece", "expected calibration error of the pixels, 15 bins", False, range=SHARE),
+            Metric("small_recall", "share of small objects found, mean of the images that have one", True, range=SHARE),
+            Metric("nll", "negative log-likelihood of a pixel, nats", False, range=POSITIVE),
+            Metric("ece", "expected calibration error of the pixels, 15 bins", False, range=SHARE),
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
@@ -63,24 +61,24 @@ class Segmentation:
             "nll": F.binary_cross_entropy_with_logits(outputs.double(), targets.double()).item(),
         }
 
-    def tune(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """The logit above which a pixel is object; the lowest of those that do equally well."""
         logits, true = _array(outputs), _array(targets == 1)
         thresholds = np.log(THRESHOLDS / (1 - THRESHOLDS))
         return {"threshold": float(max(thresholds, key=lambda z: intersection_over_union(logits > z, true).mean()))}
 
-    def report(self, outputs: Tensor, targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         predicted, true = _array(outputs > 0), _array(targets == 1)
         p = _array(torch.sigmoid(outputs.double()))
         return {
             **self.measure(outputs, targets),
-            "iou_tuned": float(intersection_over_union(_array(outputs > tuned["threshold"]), true).mean()),
+            "iou_tuned": float(intersection_over_union(_array(outputs > calibration["threshold"]), true).mean()),
             "hd95": hausdorff_95(predicted, true),
             "small_recall": small_object_recall(predicted, true),
             "ece": expected_calibration_error(np.maximum(p, 1 - p).ravel(), (predicted == true).ravel()),
         }
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import mask_pictures
 
         outputs, test, watched = seen.outputs["test"], seen.splits.test, seen.splits.validation

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import POSITIVE, SHARE, Facts, Noise, Outputs, Parts, Pictures, Seen, Split, Yardstick
+from lossbench.core import (
+    POSITIVE,
+    SHARE,
+    DatasetInfo,
+    LossOutput,
+    Metric,
+    Noise,
+    Outputs,
+    Pictures,
+    Split,
+    TrainedModel,
+)
 from lossbench.metrics import expected_calibration_error, temperature
 
 PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
@@ -22,27 +33,25 @@ PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end a
 class Sequence:
     """Logits of each symbol given those before it, and the answer that greedy search writes. Exact match is primary.
 
-    Yardsticks of symbols (accuracy, likelihood, calibration) are taken behind the right beginning; padding is none.
+    Metrics of symbols (accuracy, likelihood, calibration) are taken behind the right beginning; padding is none.
     """
 
-    loss: Callable[[Tensor, Tensor], Tensor | Parts]
-    facts: Facts
+    loss: Callable[[Tensor, Tensor], Tensor | LossOutput]
+    info: DatasetInfo
 
     @property
-    def yardsticks(self) -> tuple[Yardstick, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         return (
-            Yardstick("exact_match", "share of answers without a fault", True, range=SHARE),
-            Yardstick(
-                "edit_distance", "Levenshtein distance to the truth, as a share of the longer", False, range=SHARE
-            ),
-            Yardstick("token_accuracy", "share of right symbols behind the right beginning", True, range=SHARE),
-            Yardstick("nll", "negative log-likelihood of a symbol, nats", False, range=POSITIVE),
-            Yardstick("ece", "expected calibration error of symbols, 15 bins", False, range=SHARE),
-            Yardstick("nll_tempered", "the same after temperature", False, range=POSITIVE),
-            Yardstick("ece_tempered", "the same after temperature", False, range=SHARE),
+            Metric("exact_match", "share of answers without a fault", True, range=SHARE),
+            Metric("edit_distance", "Levenshtein distance to the truth, as a share of the longer", False, range=SHARE),
+            Metric("token_accuracy", "share of right symbols behind the right beginning", True, range=SHARE),
+            Metric("nll", "negative log-likelihood of a symbol, nats", False, range=POSITIVE),
+            Metric("ece", "expected calibration error of symbols, 15 bins", False, range=SHARE),
+            Metric("nll_tempered", "the same after temperature", False, range=POSITIVE),
+            Metric("ece_tempered", "the same after temperature", False, range=SHARE),
         )
 
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | Parts]]:
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
         yield "model", self.loss(nets.model(batch.inputs, shifted(batch.targets)), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
@@ -65,20 +74,22 @@ class Sequence:
             "ece": expected_calibration_error(*_confidence(logits, truth)),
         }
 
-    def tune(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
         logits, truth = tokens(outputs["prediction"], targets)
         return {"temperature": temperature(logits.numpy(), truth.numpy())}
 
-    def report(self, outputs: Mapping[str, Tensor], targets: Tensor, tuned: Mapping[str, float]) -> dict[str, float]:
+    def report(
+        self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
+    ) -> dict[str, float]:
         logits, truth = tokens(outputs["prediction"], targets)
-        tempered = logits / tuned["temperature"]
+        tempered = logits / calibration["temperature"]
         return {
             **self.measure(outputs, targets),
             "nll_tempered": F.cross_entropy(tempered, truth).item(),
             "ece_tempered": expected_calibration_error(*_confidence(tempered, truth)),
         }
 
-    def pictures(self, seen: Seen) -> Pictures:
+    def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import sequence_pictures as pictures
         from lossbench.tasks.pictures import reliability
 
@@ -92,13 +103,13 @@ class Sequence:
             "reliability": lambda: reliability(
                 {
                     "as trained": _confidence(logits, truth),
-                    "after temperature": _confidence(logits / seen.tuned["temperature"], truth),
+                    "after temperature": _confidence(logits / seen.calibration["temperature"], truth),
                 }
             ),
         }
-        if test.marks:
+        if test.metadata:
             right = np.array([a == t for a, t in zip(answers, truths, strict=True)])
-            forms = {name: mark.cpu().numpy().astype(bool) for name, mark in test.marks.items()}
+            forms = {name: mark.cpu().numpy().astype(bool) for name, mark in test.metadata.items()}
             drawn["forms"] = lambda: pictures.forms(right, forms)
         if seen.glimpses:
             first = seen.splits.validation
@@ -113,10 +124,10 @@ class Sequence:
         return ["".join(self._symbol(k) for k in row if k != END) for row in written(rows)]
 
     def _symbol(self, index: int) -> str:
-        return self.facts.classes[index] if index > END else "\N{REPLACEMENT CHARACTER}"
+        return self.info.classes[index] if index > END else "\N{REPLACEMENT CHARACTER}"
 
     def _read(self, row: Tensor) -> str:
-        symbols = (self.facts.vocabulary[k] for k in row.tolist() if k != PAD)
+        symbols = (self.info.vocabulary[k] for k in row.tolist() if k != PAD)
         return "".join(symbol if len(symbol) == 1 else "\N{REPLACEMENT CHARACTER}" for symbol in symbols)
 
 

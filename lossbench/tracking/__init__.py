@@ -10,9 +10,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 have it try f
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
-from lossbench.tracking.address import page, reach, resolve, serve, ui_command
+from lossbench.tracking.address import check_connection, page, resolve, serve, ui_command
 from lossbench.tracking.outage import Away, away
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.store import Store, settled
 
-__all__ = ["Away", "Recorder", "Store", "away", "page", "reach", "resolve", "serve", "settled", "ui_command"]
+__all__ = ["Away", "Recorder", "Store", "away", "check_connection", "page", "resolve", "serve", "settled", "ui_command"]

@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from lossbench.core import BadInput
-from lossbench.redaction import shown
+from lossbench.config.redaction import redacted
+from lossbench.core import ConfigError
 
 PATIENCE_S = 5  # that a server may take to answer
 ALIVE = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
@@ -27,17 +27,17 @@ ALIVE = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_
 def resolve(uri: str) -> str:
     """The URI as MLflow needs it: a SQLite path absolute, wherever it runs; PostgreSQL with a driver that is installed.
 
-    Raises: BadInput for a URI that no store of MLflow 3 can have.
+    Raises: ConfigError for a URI that no store of MLflow 3 can have.
     """
     if uri.startswith(("postgresql://", "postgres://")):
         return f"postgresql+{_driver()}://{uri.partition('://')[2]}"
     if uri in ("sqlite:", "sqlite:/", "sqlite://") or uri.endswith(":memory:"):
-        raise BadInput(f"tracking.uri={uri}: in memory, which ends with this process; sqlite:///mlflow.db is a file")
+        raise ConfigError(f"tracking.uri={uri}: in memory, which ends with this process; sqlite:///mlflow.db is a file")
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     if "://" not in uri or uri.startswith("file:"):
-        raise BadInput(
-            f"tracking.uri={shown(uri)}: no store; sqlite:///mlflow.db, http://host:5000 or a database's URI works"
+        raise ConfigError(
+            f"tracking.uri={redacted(uri)}: no store; sqlite:///mlflow.db, http://host:5000 or a database's URI works"
         )
     return uri
 
@@ -61,14 +61,14 @@ def engine(uri: str) -> str:
 def _driver() -> str:
     drivers = [name for name in ("psycopg2", "psycopg") if find_spec(name)]
     if not drivers:
-        raise BadInput("tracking.uri=postgresql://…: needs a driver: pip install psycopg2-binary")
+        raise ConfigError("tracking.uri=postgresql://…: needs a driver: pip install psycopg2-binary")
     return drivers[0]
 
 
-def reach(uri: str) -> None:
+def check_connection(uri: str) -> None:
     """Find out within seconds, and without importing MLflow, whether a store can be there.
 
-    Raises: BadInput where a database file cannot be written, or a server does not answer.
+    Raises: ConfigError where a database file cannot be written, or a server does not answer.
     """
     if uri.startswith("sqlite:///"):
         return _writable(Path(uri.removeprefix("sqlite:///")))
@@ -76,7 +76,9 @@ def reach(uri: str) -> None:
     try:
         port = parts.port
     except ValueError:
-        raise BadInput(f"tracking.uri={shown(uri)}: no port; percent-encode what a password has of :/@?#") from None
+        raise ConfigError(
+            f"tracking.uri={redacted(uri)}: no port; percent-encode what a password has of :/@?#"
+        ) from None
     if parts.scheme in ("http", "https"):
         return _answers(uri)
     if parts.hostname:
@@ -86,7 +88,7 @@ def reach(uri: str) -> None:
         try:
             socket.create_connection((parts.hostname, port), timeout=PATIENCE_S).close()
         except OSError as error:
-            raise BadInput(f"tracking.uri={shown(uri)}: does not answer: {error}") from error
+            raise ConfigError(f"tracking.uri={redacted(uri)}: does not answer: {error}") from error
     return None
 
 
@@ -99,9 +101,9 @@ def _turn_to_wal(path: Path) -> None:
 
 
 def _writable(path: Path) -> None:
-    """Raises: BadInput for a file that cannot be written, or made; nothing is."""
+    """Raises: ConfigError for a file that cannot be written, or made; nothing is."""
     if not path.parent.is_dir():
-        raise BadInput(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
+        raise ConfigError(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
     deadline = time.monotonic() + PATIENCE_S
     try:
         if not path.exists():
@@ -114,7 +116,7 @@ def _writable(path: Path) -> None:
                     raise
                 time.sleep(0.02)  # SQLite itself does not wait for another process that is turning the file to WAL
     except (sqlite3.Error, OSError) as error:
-        raise BadInput(f"tracking.uri=sqlite:///{path}: cannot be written: {error}") from error
+        raise ConfigError(f"tracking.uri=sqlite:///{path}: cannot be written: {error}") from error
 
 
 def _answers(uri: str) -> None:
@@ -129,8 +131,8 @@ def _answers(uri: str) -> None:
         pass  # it answers, and MLflow will say what it thinks of us
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise BadInput(
-            f"tracking.uri={shown(uri)}: the tracking server does not answer: {reason}\n"
+        raise ConfigError(
+            f"tracking.uri={redacted(uri)}: the tracking server does not answer: {reason}\n"
             "start it (mlflow server), or leave tracking.uri out to record in sqlite:///mlflow.db here"
         ) from error
 
@@ -138,7 +140,7 @@ def _answers(uri: str) -> None:
 def ui_command(uri: str, run_id: str) -> str:
     """The one command that shows a run in MLflow's UI."""
     here = resolve("sqlite:///mlflow.db")
-    return f"python -m lossbench ui {run_id}".strip() + ("" if uri == here else f" tracking.uri={shown(uri)}")
+    return f"python -m lossbench ui {run_id}".strip() + ("" if uri == here else f" tracking.uri={redacted(uri)}")
 
 
 def page(server: str, path: str = "") -> str:
@@ -149,7 +151,7 @@ def page(server: str, path: str = "") -> str:
 def serve(uri: str, port: str, path: str) -> None:
     """Become MLflow's UI on a store: one worker and no job executor (0.6 GB rather than 3.6), on loopback.
 
-    Raises: BadInput for a port that is none, or is not to be had.
+    Raises: ConfigError for a port that is none, or is not to be had.
     """
     _free(port)
     print(f"{page(f'http://127.0.0.1:{port}', path)}   (Ctrl-C ends it)", flush=True)
@@ -164,10 +166,12 @@ def serve(uri: str, port: str, path: str) -> None:
 def _free(port: str) -> None:
     number = int(port) if port.isdecimal() else 0
     if not 1 <= number <= 65535:
-        raise BadInput(f"port={port}: a whole number from 1 to 65535, such as 5000")
+        raise ConfigError(f"port={port}: a whole number from 1 to 65535, such as 5000")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
         try:
             probe.bind(("127.0.0.1", number))
         except OSError as error:
-            raise BadInput(f"port={port}: cannot be used: {error.strerror}; another works, as in port=5001") from error
+            raise ConfigError(
+                f"port={port}: cannot be used: {error.strerror}; another works, as in port=5001"
+            ) from error

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lossbench.core import BadInput, Facts
+from lossbench.core import ConfigError, DatasetInfo
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,10 +25,10 @@ def create(token: str, experiment: str, artifacts: str | None, name: str, tags: 
     return {"do": "create", "run": token, **asked, "time": now()}
 
 
-def inputs(run: str, facts: Facts) -> Entry:
+def inputs(run: str, info: DatasetInfo) -> Entry:
     """The dataset with our own digest."""
-    source = {"source": facts.source, "licence": facts.licence, "sha256": facts.fingerprint}
-    return {"do": "inputs", "run": run, "name": facts.name, "digest": facts.fingerprint[:36], "source": source}
+    source = {"source": info.source, "licence": info.licence, "sha256": info.fingerprint}
+    return {"do": "inputs", "run": run, "name": info.name, "digest": info.fingerprint[:36], "source": source}
 
 
 def now() -> int:
@@ -54,7 +54,7 @@ class Told:
         return run
 
     def experiment(self, name: str, artifacts: str | None) -> str:
-        """The id of an experiment, made if it is new. Raises: BadInput where one of that name was deleted."""
+        """The id of an experiment, made if it is new. Raises: ConfigError where one of that name was deleted."""
         from mlflow.exceptions import MlflowException
 
         if name in self.experiments:
@@ -68,7 +68,7 @@ class Told:
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
-            raise BadInput(
+            raise ConfigError(
                 f"experiment_name={name}: was deleted in this store; restore it "
                 f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
             )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lossbench.machine import started, where
+from lossbench.core.machine import started, where
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from lossbench.core import Facts, record_name
+from lossbench.core import DatasetInfo, record_name
 from lossbench.tracking import entries
 from lossbench.tracking.entries import Entry
 
@@ -59,9 +59,9 @@ class Recorder:
         for start in range(0, len(params), 100):
             self._batch(params=params[start : start + 100])
 
-    def data(self, facts: Facts) -> None:
+    def data(self, info: DatasetInfo) -> None:
         """The dataset as an input with our own digest."""
-        self._put(entries.inputs(self.key, facts))
+        self._put(entries.inputs(self.key, info))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Points of one step; they leave with the next `send`. A number that is not finite is never recorded.

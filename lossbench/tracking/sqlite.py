@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.tracking.address import engine
 from lossbench.tracking.writer import say
 
@@ -26,7 +26,7 @@ DEFAULT = 0  # the experiment that it has
 def prepare(path: Path) -> None:
     """Make a store, whole, where there is none, and in place of one whose making was cut off before it held anything.
 
-    It is made beside its place and moved there, so that a kill leaves no half of it. Raises: BadInput.
+    It is made beside its place and moved there, so that a kill leaves no half of it. Raises: ConfigError.
     """
     try:
         if path.exists() and _holds_runs(path):
@@ -40,7 +40,7 @@ def prepare(path: Path) -> None:
                 _make(path)
             lock.unlink(missing_ok=True)  # who still waits for it finds a whole store
     except (OSError, sqlite3.Error) as error:
-        raise BadInput(f"tracking.uri=sqlite:///{path}: cannot be made: {error}") from error
+        raise ConfigError(f"tracking.uri=sqlite:///{path}: cannot be made: {error}") from error
 
 
 def _holds_runs(path: Path) -> bool:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from lossbench.core import INSTEAD, BadInput, cache_folder
-from lossbench.redaction import clean, shown
+from lossbench.config.redaction import clean, redacted
+from lossbench.core import INSTEAD, ConfigError, cache_folder
 from lossbench.tracking import entries, sqlite, views
 from lossbench.tracking.address import bare, engine
 from lossbench.tracking.entries import Entry, Told
@@ -49,7 +49,7 @@ class Store:
     """An MLflow store, opened and migrated; its one writer thread keeps calls off the training thread."""
 
     def __init__(self, uri: str, artifacts: str | None = None) -> None:
-        """Open a store at a resolved URI; record what waited for it. Raises: BadInput where MLflow cannot use it."""
+        """Open a store at a resolved URI; record what waited for it. Raises: ConfigError where MLflow cannot use it."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -65,16 +65,16 @@ class Store:
             self.client = _client(uri)
         except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
             lines = str(error).strip().splitlines()
-            raise BadInput(f"tracking.uri={shown(uri)}: MLflow cannot use it: {clean(lines[0], uri)}") from error
-        self._folder = cache_folder() / "spool" / hashlib.sha256(shown(uri).encode()).hexdigest()[:20]
+            raise ConfigError(f"tracking.uri={redacted(uri)}: MLflow cannot use it: {clean(lines[0], uri)}") from error
+        self._folder = cache_folder() / "spool" / hashlib.sha256(redacted(uri).encode()).hexdigest()[:20]
         self._told = Told(self.client)
-        self._writer = Writer(self._told.tell, self._folder, shown(uri))
+        self._writer = Writer(self._told.tell, self._folder, redacted(uri))
         _opened.add(self)
         if fault := self._adopt():
-            say(f"{shown(uri)} does not answer ({reason(fault)}); what waits in {self._folder} goes on waiting")
+            say(f"{redacted(uri)} does not answer ({reason(fault)}); what waits in {self._folder} goes on waiting")
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, made if it is new. Raises: BadInput where one of that name was deleted."""
+        """The id of an experiment, made if it is new. Raises: ConfigError where one of that name was deleted."""
         return self._told.experiment(name, self._location(name))
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
@@ -121,15 +121,15 @@ class Store:
                 return asked[0]
             raise
 
-    def view(self, run_id: str, name: str, yardsticks: Sequence[tuple[str, str, str]], arm: str = "") -> None:
+    def view(self, run_id: str, name: str, metrics: Sequence[tuple[str, str, str]], arm: str = "") -> None:
         """Leave a saved view of a comparison, or of one arm of it, in the experiment of its run."""
         experiment = self.client.get_run(run_id).info.experiment_id
-        self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, yardsticks, arm))
+        self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, metrics, arm))
 
     def path(self, asked: str) -> str:
         """Where a run, by its id, a comparison, by its name or its run's id, or an experiment is in MLflow's UI.
 
-        Raises: BadInput where this store has none of these; it names the nearest.
+        Raises: ConfigError where this store has none of these; it names the nearest.
         """
         from mlflow.exceptions import MlflowException
 
@@ -143,8 +143,8 @@ class Store:
             if asked not in comparisons:
                 near = difflib.get_close_matches(asked, [*experiments, *comparisons], n=3)
                 hint = f"\nnearest: {', '.join(near)}" if near else ""
-                said = f"ui: {asked}: no such run, comparison or experiment in {shown(self.uri)}{hint}"
-                raise BadInput(said) from None
+                said = f"ui: {asked}: no such run, comparison or experiment in {redacted(self.uri)}{hint}"
+                raise ConfigError(said) from None
             found = comparisons[asked]
         experiment = self.client.get_experiment(found.info.experiment_id)
         if found.data.tags.get("lossbench.kind") == "comparison" and views.TAG + _name(found) in experiment.tags:
@@ -166,7 +166,7 @@ class Store:
                 if not away(error):
                     raise
                 if time.monotonic() > deadline:
-                    raise Away(f"{shown(self.uri)} does not answer: {reason(error)}") from error
+                    raise Away(f"{redacted(self.uri)} does not answer: {reason(error)}") from error
                 time.sleep(1)
 
     def _find(self, tags: Mapping[str, str]) -> Iterator[Run]:
@@ -222,7 +222,7 @@ class Store:
             if time.monotonic() >= deadline:
                 return False
             if not said:
-                say(f"waiting up to {seconds:.0f} s for {shown(self.uri)}")
+                say(f"waiting up to {seconds:.0f} s for {redacted(self.uri)}")
             said = True
             time.sleep(0.1)
         return True
@@ -236,7 +236,7 @@ class Store:
         """What waits, and where."""
         runs = len({entry["run"] for entry in self._writer.waiting})
         place = self._writer.place
-        what = f"{shown(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
+        what = f"{redacted(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
         if runs and place is None:
             return f"{what} in memory, and are lost when this process ends"
         cache = os.environ.get(INSTEAD, "")
@@ -268,7 +268,7 @@ class Store:
         kept = spool.end(keep=bool(refused or damaged))
         late = {self.run(entry["run"]) or entry["run"] for entry in found}
         self.late |= late
-        said = f"recorded what waited for {shown(self.uri)} since an outage: entries of {len(late)} run"
+        said = f"recorded what waited for {redacted(self.uri)} since an outage: entries of {len(late)} run"
         said += "s"[: len(late) != 1]
         if refused:
             said += f"; {len(refused)} were refused ({reason(refused[0])}) and are kept in {kept}"
@@ -329,22 +329,22 @@ def _say_what_waits() -> None:
 
 
 def _check(artifacts: str) -> None:
-    """Raises: BadInput for a place that no run can leave files in."""
+    """Raises: ConfigError for a place that no run can leave files in."""
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    said = f"tracking.artifacts={shown(artifacts)}"
+    said = f"tracking.artifacts={redacted(artifacts)}"
     if not artifacts:
-        raise BadInput(f"{said}: wants a folder or an address, or null")
+        raise ConfigError(f"{said}: wants a folder or an address, or null")
     try:
         if "://" in artifacts:
             get_artifact_repository(artifacts)
         else:
             Path(artifacts).mkdir(parents=True, exist_ok=True)
     except (MlflowException, ImportError) as error:
-        raise BadInput(f"{said}: MLflow cannot use it: {clean(str(error).partition('. ')[0], artifacts)}") from error
+        raise ConfigError(f"{said}: MLflow cannot use it: {clean(str(error).partition('. ')[0], artifacts)}") from error
     except OSError as error:
-        raise BadInput(f"{said}: cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{said}: cannot be written: {error.strerror}") from error
 
 
 def _name(run: Run) -> str:

@@ -16,17 +16,17 @@ from urllib.parse import quote
 TAG = "mlflow.sharedViewState."
 
 
-def saved(name: str, yardsticks: Sequence[tuple[str, str, str]], arm: str = "") -> str:
-    """The value of the tag: the runs of a comparison, grouped by loss, with outcome and yardsticks as columns."""
+def saved(name: str, metrics: Sequence[tuple[str, str, str]], arm: str = "") -> str:
+    """The value of the tag: the runs of a comparison, grouped by loss, with outcome and metrics as columns."""
     only = f" and tags.`lossbench.arm` = '{arm}'" if arm else ""
     now = int(time.time() * 1000)
-    columns = [f"metrics.`test/{name}`" for name, _, _ in dict.fromkeys(yardsticks)]
+    columns = [f"metrics.`test/{name}`" for name, _, _ in dict.fromkeys(metrics)]
     state = {
         "searchFilter": f"tags.`lossbench.comparison` = '{name}' and tags.`lossbench.kind` = 'run'{only}",
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "loss"}]},
         "selectedColumns": [*columns, "tags.`lossbench.outcome`", "tags.`seed`"],
         "orderByKey": columns[0],
-        "orderByAsc": yardsticks[0][1] != "↑",
+        "orderByAsc": metrics[0][1] != "↑",
         "runsHiddenMode": "SHOWALL",
         "useGroupedValuesInCharts": False,  # a group has a colour of the browser's, a run that of its loss
     }

@@ -49,10 +49,10 @@ class Made:
     metrics: dict[str, float] = field(default_factory=dict)
     source: str = ""
 
-    def all_tags(self, yardsticks: Any = YARDSTICKS) -> dict[str, str]:
+    def all_tags(self, metrics: Any = YARDSTICKS) -> dict[str, str]:
         tags = {
             "lossbench.kind": "run",
-            "lossbench.yardsticks": json.dumps(yardsticks),
+            "lossbench.metrics": json.dumps(metrics),
             "lossbench.code": "c0de",
             "lossbench.data": f"data {self.seed}",
             "lossbench.variation": "fresh",
@@ -145,16 +145,16 @@ def arms(loss: str, study: str | None = None, **errors) -> list[Made]:
     ]
 
 
-def records(*runs: Made, yardsticks: Any = YARDSTICKS, searches: Any = ()) -> reading.Records:
+def records(*runs: Made, metrics: Any = YARDSTICKS, searches: Any = ()) -> reading.Records:
     """These runs as they are read from a store, in this order unless `start` says otherwise."""
-    found = sorted(entities(runs, yardsticks), key=lambda run: run.info.start_time)
+    found = sorted(entities(runs, metrics), key=lambda run: run.info.start_time)
     ids = pd.Index([run.info.run_id for run in found], name="run_id")
     params = pd.DataFrame([run.data.params for run in found], index=ids)
     told = {search["study"]: Search(**search) for search in searches}
     return reading.Records("test", reading._table(found, params), params, [], told)
 
 
-def entities(runs: Any, yardsticks: Any = YARDSTICKS) -> list[Run]:
+def entities(runs: Any, metrics: Any = YARDSTICKS) -> list[Run]:
     """These runs as MLflow gives them."""
     found = []
     for number, made in enumerate(runs):
@@ -167,7 +167,7 @@ def entities(runs: Any, yardsticks: Any = YARDSTICKS) -> list[Run]:
                 RunData(
                     [Metric(key, value, 0, 0) for key, value in made.all_metrics().items()],
                     [Param(key, value) for key, value in made.all_params().items()],
-                    [RunTag(key, value) for key, value in made.all_tags(yardsticks).items()],
+                    [RunTag(key, value) for key, value in made.all_tags(metrics).items()],
                 ),
                 RunInputs(inputs),
             )
@@ -175,15 +175,13 @@ def entities(runs: Any, yardsticks: Any = YARDSTICKS) -> list[Run]:
     return found
 
 
-def record(
-    client, *runs: Made, experiment: str = "test", comparison: str = "", yardsticks: Any = YARDSTICKS
-) -> list[str]:
+def record(client, *runs: Made, experiment: str = "test", comparison: str = "", metrics: Any = YARDSTICKS) -> list[str]:
     """These runs in a store, a second apart unless `start` says otherwise; their ids."""
     found = client.get_experiment_by_name(experiment)
     where = found.experiment_id if found else client.create_experiment(experiment)
     ids = []
     for number, made in enumerate(runs):
-        tags = made.all_tags(yardsticks) | ({"lossbench.comparison": comparison} if comparison else {})
+        tags = made.all_tags(metrics) | ({"lossbench.comparison": comparison} if comparison else {})
         start = EPOCH + (1000 * number if made.start is None else made.start)
         run_id = client.create_run(where, start, tags, run_name=f"{made.loss} seed={made.seed}").info.run_id
         points = [Metric(key, value, start, 100) for key, value in made.all_metrics().items()]

@@ -25,7 +25,7 @@ def around(number, mean, count=N):
     return list(mean + HARD[:count] + NOISE[number, :count])
 
 
-def said(yardsticks=None, **errors):
+def said(metrics=None, **errors):
     found = judge(compared(**errors))
     return sentence(found), found
 
@@ -130,7 +130,7 @@ def test_amounts_are_positive_where_higher_is_better():
             for number, (loss, mean) in enumerate([("a", 1), ("b", 1.5)])
             for seed, value in enumerate(around(number, mean))
         ),
-        yardsticks=[("error", "↑", "")],
+        metrics=[("error", "↑", "")],
     )
     told = sentence(judge(runs))
     assert told.startswith("b is best by test error on new data like these; a is worse by")

@@ -24,10 +24,10 @@ def judged(values=None, tags=RANGES):
         for loss, own in values.items()
         for seed, value in enumerate(own)
     ]
-    return judge(records(*runs, yardsticks=[("iou", "↑", "")]))
+    return judge(records(*runs, metrics=[("iou", "↑", "")]))
 
 
-def marks(figure):
+def metadata(figure):
     """Of every mark: where it is drawn, its symbol, and what it says."""
     for trace in figure.data:
         if trace.mode != "lines":
@@ -67,7 +67,7 @@ def test_an_outlier_is_a_triangle_that_says_its_value():
     figure = figures.seeds(judged())
     low, high = figure.layout.xaxis.range
     assert 0.85 < low < high < 1
-    found = list(marks(figure))
+    found = list(metadata(figure))
     assert all(low <= x <= high for x, _, _ in found)
     assert {said for _, symbol, said in found if "triangle" in symbol} == {
         "a, seed 5: 0.6",
@@ -92,14 +92,14 @@ def test_error_bars_end_at_the_edge_or_where_they_should():
 
 def test_an_interval_that_all_share_is_no_outlier():
     figure = figures.baseline(judged())
-    assert not any("triangle" in symbol for _, symbol, _ in marks(figure))
+    assert not any("triangle" in symbol for _, symbol, _ in metadata(figure))
 
 
 def test_of_differences_one_long_interval_is_cut_and_says_its_end():
     random = np.random.default_rng(0)
     near = {loss: list(0.9 + 0.01 * random.standard_normal(6)) for loss in ("base", "b", "c")}
     figure = figures.baseline(judged(near | {"far": [0.91, 0.9, 0.89, 0.9, 0.92, 0.1]}))
-    cut = [said for _, symbol, said in marks(figure) if "triangle" in symbol]
+    cut = [said for _, symbol, said in metadata(figure) if "triangle" in symbol]
     assert len(cut) == 1
     assert cut[0].startswith("far − base")
 

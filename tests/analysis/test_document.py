@@ -18,7 +18,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.01, (3, 8))
 
 
 def some(store):
-    """Two losses far apart, the first at two settings, and one that diverged; with a yardstick that no run has."""
+    """Two losses far apart, the first at two settings, and one that diverged; with a metric that no run has."""
     runs = [
         Made(loss, seed, 1.0 + n + NOISE[n, seed], params={"loss.k": "1", "question": "Which?"}, objective=1.0)
         for seed in range(8)
@@ -97,7 +97,7 @@ def test_a_document_of_nothing_certain_names_no_best(store):
 def test_a_tuned_comparison_has_its_tuning(store):
     tell(store.client, "c", *(searched(loss) for loss in "ab"))
     tuned = {loss: [n + x / 10 for x in range(6)] for n, loss in enumerate("ab")}
-    runs = [run for loss in "ab" for run in arms(loss, tuned=tuned[loss], untuned=[x + 1 for x in tuned[loss]])]
+    runs = [run for loss in "ab" for run in arms(loss, tuned=tuned[loss], default=[x + 1 for x in tuned[loss]])]
     trials = [trial(loss, k, 1.0 + k, optimizer__lr=0.01) for loss in "ab" for k in range(3)]
     record(store.client, *runs, *trials, comparison="c")
     made = report.make(store.client, "c")

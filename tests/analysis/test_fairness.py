@@ -8,11 +8,11 @@ import pytest
 import torch
 from analysis.made import Made, arms, compared, record, records, searched
 
-from lossbench import build, crosswise
 from lossbench.analysis import answer, report, verdict
 from lossbench.analysis.fairness import refuse_mixed, remarks
-from lossbench.core import BadInput, Facts, Split
+from lossbench.core import ConfigError, DatasetInfo, Split
 from lossbench.losses import bce, cross_entropy, focal, hinge, huber, label_smoothing, mae, mse, squared_hinge
+from lossbench.runs import builders, cross_loss
 
 
 def runs(losses="ab", seeds=4, **changed):
@@ -54,7 +54,7 @@ MIXED = {
 
 @pytest.mark.parametrize("mixed", MIXED)
 def test_what_is_mixed_is_refused_and_otherwise_a_concern(mixed):
-    with pytest.raises(BadInput, match=MIXED[mixed]) as refused:
+    with pytest.raises(ConfigError, match=MIXED[mixed]) as refused:
         refuse_mixed(mixed())
     assert "--allow-mixed" in str(refused.value)
     ((text, concern),) = about(mixed(), "mixed")
@@ -140,7 +140,7 @@ def test_runs_that_recorded_nothing_are_mixed_with_none():
 
 def test_a_report_on_mixed_runs_must_be_asked_for(store):
     record(store.client, *runs("a"), *runs("b", tags={"lossbench.code": "0dd"}))
-    with pytest.raises(BadInput, match="report test: 2 revisions of the code"):
+    with pytest.raises(ConfigError, match="report test: 2 revisions of the code"):
         report.make(store.client, "test")
     made = report.make(store.client, "test", allow_mixed=True)
     assert made.remarks[0].concern
@@ -189,8 +189,8 @@ def test_datasets_may_have_settings_of_their_own():
 
 
 def tuned(*searches):
-    """Two losses at rates of their own, and each untuned."""
-    made = [run for loss in "ab" for run in arms(loss, tuned=[1.0] * 3, untuned=[1.0] * 3)]
+    """Two losses at rates of their own, and each default."""
+    made = [run for loss in "ab" for run in arms(loss, tuned=[1.0] * 3, default=[1.0] * 3)]
     for run in made:
         if run.tags["lossbench.arm"] == "tuned":
             run.params = {"optimizer.lr": "0.1" if run.loss == "a" else "0.2"}
@@ -291,14 +291,14 @@ SHAPES = {"regression": (1,), "binary": (), "multiclass": (4,)}
 
 def probe(kind, loss):
     classes = tuple("wxyz"[: {"regression": 0, "binary": 2, "multiclass": 4}[kind]])
-    facts = Facts("toy", kind, (3,), (1,), "nowhere", "none", "ab", classes, (1,) * len(classes))
+    info = DatasetInfo("toy", kind, (3,), (1,), "nowhere", "none", "ab", classes, (1,) * len(classes))
     targets = {
         "regression": torch.linspace(-3, 3, 90)[:, None],
         "binary": torch.arange(90) % 2,
         "multiclass": torch.arange(90) % 4,
     }[kind]
     split = Split(torch.zeros(90, 3), targets)
-    return crosswise.probe(build.task(kind, loss, facts), SHAPES[kind], split, torch.device("cpu"))
+    return cross_loss.probe(builders.task(kind, loss, info), SHAPES[kind], split, torch.device("cpu"))
 
 
 def pulled(kind, **losses):

@@ -35,13 +35,13 @@ def written(store):
         )
         for one in FROZEN["runs"]
     ]
-    record(store.client, *runs, yardsticks=FROZEN["yardsticks"])
+    record(store.client, *runs, metrics=FROZEN["metrics"])
     return store.client
 
 
-def exact(yardstick):
+def exact(metric):
     """The numbers as fractions: by loss, one a seed, None where the run did not finish."""
-    found = {(run["loss"], run["seed"]): run["metrics"].get(f"test/{yardstick}") for run in FROZEN["runs"]}
+    found = {(run["loss"], run["seed"]): run["metrics"].get(f"test/{metric}") for run in FROZEN["runs"]}
     return {loss: [Fraction(str(v)) if (v := found[loss, s]) is not None else None for s in SEEDS] for loss in LOSSES}
 
 
@@ -54,12 +54,12 @@ def mean(values):
     return sum(known) / len(known)
 
 
-def by_hand(yardstick):
+def by_hand(metric):
     """For each pair n, mean, ends of the interval, p and step-down p, exact: every flip of eight seeds, in fractions.
 
     The interval: means of all subsets in order, without as many at each end as make 2.5 % of the flips, less one.
     """
-    values = exact(yardstick)
+    values = exact(metric)
     d = {(a, b): pair(values, a, b) for a, b in PAIRS}
     flips = list(product([1, -1], repeat=len(SEEDS)))
     sums = {
@@ -90,10 +90,10 @@ def test_what_is_frozen_is_what_it_says():
     assert outcomes == {("mae", 5): "killed", ("huber", 4): "diverged"}
 
 
-@pytest.mark.parametrize("yardstick", ["error", "score"])
-def test_differences_are_the_exact_ones(written, yardstick):
-    (verdict,) = report.make(written, "test", primary=yardstick).verdicts
-    for (a, b), expected in by_hand(yardstick).items():
+@pytest.mark.parametrize("metric", ["error", "score"])
+def test_differences_are_the_exact_ones(written, metric):
+    (verdict,) = report.make(written, "test", primary=metric).verdicts
+    for (a, b), expected in by_hand(metric).items():
         row = verdict.difference(a, b)[["n", "difference", "low", "high", "p", "p_all"]]
         assert row.to_list() == pytest.approx(floats(expected), rel=1e-9, abs=1e-12)
 
@@ -219,7 +219,7 @@ def test_markdown_to_the_last_digit(written):
     ]
 
 
-def test_another_yardstick_and_baseline(written):
+def test_another_metric_and_baseline(written):
     made = report.make(written, "test", primary="score", baseline="huber")
     markdown = from_markdown(made)
     assert list(markdown.columns[:4]) == ["n", "test score ↑", "95 % interval", "test error [mm] ↓"]

@@ -1,4 +1,4 @@
-"""Differences by another yardstick than the primary: said where they are clear, and no oftener than a test errs."""
+"""Differences by another metric than the primary: said where they are clear, and no oftener than a test errs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SIX = ALIKE.shape
 
 
 def judged(auprc=ALIKE, **others):
-    """A verdict by auprc on losses a, b, …; each yardstick an array [seed, loss]."""
+    """A verdict by auprc on losses a, b, …; each metric an array [seed, loss]."""
     values = {"auprc": auprc, **others}
     runs = [
         Made("abcd"[loss], seed, metrics={f"test/{name}": float(v[seed, loss]) for name, v in values.items()})
         for seed, loss in np.ndindex(auprc.shape)
     ]
-    return judge(records(*runs, yardsticks=[y for y in YARDSTICKS if y[0] in values]))
+    return judge(records(*runs, metrics=[y for y in YARDSTICKS if y[0] in values]))
 
 
 def far(a=0.116, b=0.587):
@@ -38,7 +38,7 @@ def test_a_large_difference_that_the_primary_does_not_show_is_named_with_its_num
     verdict = judged(f1=far(), ece=np.full(SIX, 0.1))
     assert sorted(verdict.starred) == ["a", "b"]
     found = hidden(verdict)
-    assert (found.yardstick, found.losses, found.looked) == (YARDSTICKS[1], ("b", "a"), 2)
+    assert (found.metric, found.losses, found.looked) == (YARDSTICKS[1], ("b", "a"), 2)
     assert found.means == pytest.approx((far()[:, 1].mean(), far()[:, 0].mean()))
     told = sentence(verdict)
     assert "by test f1: b 0.5" in told
@@ -50,11 +50,11 @@ def test_the_better_one_stands_first_where_lower_is_better():
 
 
 def test_the_largest_of_several_is_named():
-    assert hidden(judged(f1=far(0.4, 0.5), ece=far())).yardstick[0] == "ece"
-    assert hidden(judged(f1=far(), ece=far(0.4, 0.5))).yardstick[0] == "f1"
+    assert hidden(judged(f1=far(0.4, 0.5), ece=far())).metric[0] == "ece"
+    assert hidden(judged(f1=far(), ece=far(0.4, 0.5))).metric[0] == "f1"
 
 
-def test_p_of_one_pair_and_one_yardstick_is_that_of_scipy():
+def test_p_of_one_pair_and_one_metric_is_that_of_scipy():
     f1 = far(0.5, 0.6)
     f1[0, 0] = 0.61  # one seed the other way round
     verdict = judged(f1=np.vstack([f1, far(0.5, 0.6)]), auprc=np.vstack([ALIKE, ALIKE]))
@@ -67,7 +67,7 @@ def test_p_of_one_pair_and_one_yardstick_is_that_of_scipy():
 
 
 def test_of_all_flips_of_equal_losses_one_in_32_is_said_to_differ():
-    """Exactly what a test at 5 % may do with six seeds, whatever it looks at: here two yardsticks and three losses."""
+    """Exactly what a test at 5 % may do with six seeds, whatever it looks at: here two metrics and three losses."""
     rng = np.random.default_rng(1)
     auprc = 0.6 + rng.normal(0, 0.02, (6, 3))
     middle, apart = rng.normal(1, 0.1, (2, 6, 1)), rng.normal(0, 0.5, (2, 6, 3))

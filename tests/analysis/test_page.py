@@ -37,7 +37,7 @@ EACH = ["Leaderboard", "Differences", "Curves", "Training"]
 LAST = ["Fairness", "How this was computed"]
 TOGETHER = ["Across datasets", "Ranks", "Effects"]
 HEADINGS = {
-    "swept": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
+    "swept": [*EACH, "Every loss as a metric", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
     "across": [
         *(h for name in ("one", "three", "two") for h in (name, *EACH)),
         "Across datasets",
@@ -46,7 +46,7 @@ HEADINGS = {
         *LAST,
     ],
     "tuned": ["Leaderboard", "Differences", "Tuning", "Curves", "Training", "Failures", *LAST],
-    "hostile": [*EACH, "Every loss as a yardstick", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
+    "hostile": [*EACH, "Every loss as a metric", "Sensitivity", "Failures", "Pictures, seed 0", *LAST],
 }
 FIGURES = {"swept": 8, "across": 3 * 7 + 2, "hostile": 9, "pair": 6, "tuned": 11}
 PHONE, PAPER = 380, 718  # CSS pixels; A4 within margins of a centimetre
@@ -71,7 +71,7 @@ class Written:
 
 
 def curved(client, runs, **named) -> list[str]:
-    """These runs in a store, with two yardsticks on validation, a loss and a gradient over steps; their ids."""
+    """These runs in a store, with two metrics on validation, a loss and a gradient over steps; their ids."""
     ids = record(client, *runs, **named)
     for one, run_id in zip(runs, ids, strict=True):
         ends = {"val/error": one.error or 1.0, "val/score": 0.9, "train/loss": 0.1, "train/grad_norm": 1.0}
@@ -126,7 +126,7 @@ def hostile(client, folder: Path) -> str:
             *runs(GONE, None, outcome="failed", tags={"lossbench.error": f"{IMG}{SCRIPT}"}),
         ],
         comparison="hostile",
-        yardsticks=YARDSTICKS,
+        metrics=YARDSTICKS,
     )
     Image.new("RGB", (40, 30), "#336699").save(folder / "a_picture.png")
     client.log_artifact(first, str(folder / "a_picture.png"), "pictures")
@@ -160,9 +160,9 @@ def tuned(client) -> str:
             runs.append(trial(loss, number, score, "diverged" if failed else "finished", **drawn))
         ends = {
             arm: list(mean + more + rng.normal(0, 0.1, 6))
-            for arm, more in (("tuned", 0), ("untuned", 1), ("matched", 0.5))
+            for arm, more in (("tuned", 0), ("default", 1), ("matched", 0.5))
         }
-        ends["untuned"][2] = None
+        ends["default"][2] = None
         runs += arms(loss, **ends)
     runs += [run for run in arms(IMG, tuned=[None] * 7) if run.seed == 6]
     tell(client, "tuned", *told, experiment="tuned")
@@ -171,17 +171,17 @@ def tuned(client) -> str:
 
 
 def long(client) -> str:
-    """Names that are longer than a phone is wide, and more yardsticks than any screen has room for."""
-    yardsticks = [("balanced_accuracy_tuned", "↑", ""), *((f"another_yardstick_{k}", "↓", "") for k in range(9))]
+    """Names that are longer than a phone is wide, and more metrics than any screen has room for."""
+    metrics = [("balanced_accuracy_tuned", "↑", ""), *((f"another_yardstick_{k}", "↓", "") for k in range(9))]
     losses = ["asymmetric_charbonnier_with_margin", "a_loss_whose_name_goes_on_and_on_without_an_end", "huber"]
     runs = [
         Made(loss, seed, dataset="a_dataset_with_a_long_name", objective=1.0) for seed in range(6) for loss in losses
     ]
     for run in runs:
         place = losses.index(run.loss)
-        run.metrics = {f"test/{name}": place + run.seed / 10 + place * run.seed / 50 for name, _, _ in yardsticks}
+        run.metrics = {f"test/{name}": place + run.seed / 10 + place * run.seed / 50 for name, _, _ in metrics}
         run.metrics |= {f"test_loss/{loss}": 1.0 + place for loss in losses}
-    curved(client, runs, experiment="long", yardsticks=yardsticks)
+    curved(client, runs, experiment="long", metrics=metrics)
     return "long"
 
 
@@ -211,7 +211,7 @@ OTHERS = (tuned, pair, few, fallen, long, many)
 @pytest.fixture(scope="module")
 def pages(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     """One page that a sweep left in its folder, and others made from records in the same store."""
-    from lossbench.__main__ import main
+    from lossbench.cli.main import main
 
     folder = tmp_path_factory.mktemp("pages")
     shutil.copy(migrated, folder / "mlflow.db")
@@ -485,7 +485,7 @@ HIDDEN = """table => [...table.tHead.rows[0].cells].filter(it => !it.offsetWidth
 
 
 @pytest.mark.parametrize(("where", "shown"), [("desk", 4), ("phone", 1)])
-def test_yardsticks_beyond_what_a_screen_holds_wait_to_be_asked_for(where, shown, visit):
+def test_metrics_beyond_what_a_screen_holds_wait_to_be_asked_for(where, shown, visit):
     page = visit("long", where)
     table, box = page.locator("table >> nth=0"), page.locator(".board input")
     assert len(table.evaluate(HIDDEN)) == 10 - shown
@@ -495,7 +495,7 @@ def test_yardsticks_beyond_what_a_screen_holds_wait_to_be_asked_for(where, shown
         assert len(table.evaluate(HIDDEN)) == hidden
 
 
-def test_a_few_yardsticks_are_all_there(visit):
+def test_a_few_metrics_are_all_there(visit):
     assert visit("hostile").locator("table >> nth=0").evaluate(HIDDEN) == []
     assert not visit("hostile").locator(".board label").is_visible()
 

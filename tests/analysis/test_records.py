@@ -10,7 +10,7 @@ from analysis.made import Made, record, records
 from mlflow.entities import Dataset, DatasetInput
 
 from lossbench.analysis import records as reading
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 
 
 def comparison(client, name, start, experiment="test", command=""):
@@ -72,7 +72,7 @@ def test_a_comparison_comes_before_an_experiment_of_its_name(client):
 def test_what_is_unknown_is_refused_with_the_five_newest(store):
     for number in range(6):
         comparison(store.client, f"made-{number}", 60_000 * number)
-    with pytest.raises(BadInput, match="no such comparison or experiment") as refused:
+    with pytest.raises(ConfigError, match="no such comparison or experiment") as refused:
         reading.read(store.client, "nonsense")
     lines = str(refused.value).splitlines()
     assert "nonsense" in lines[0]
@@ -82,7 +82,7 @@ def test_what_is_unknown_is_refused_with_the_five_newest(store):
 
 @pytest.mark.parametrize("asked", [None, "nonsense", "it's"])
 def test_an_empty_store_says_so_and_how_to_fill_it(store, asked):
-    with pytest.raises(BadInput, match="holds no comparison yet; python -m lossbench compare") as refused:
+    with pytest.raises(ConfigError, match="holds no comparison yet; python -m lossbench compare") as refused:
         reading.read(store.client, asked)
     assert str(refused.value).startswith(f"report {asked}:" if asked else "report:")
 
@@ -93,7 +93,7 @@ def test_names_with_quotes_are_names(store):
     comparison(store.client, "plain", 0)
     assert losses(reading.read(store.client, name)) == ["""mse's "own" `x`"""]
     for asked in ("it's", "' or 1=1 --", '"', "`"):
-        with pytest.raises(BadInput, match="no such comparison"):
+        with pytest.raises(ConfigError, match="no such comparison"):
             reading.read(store.client, asked)
 
 
@@ -138,7 +138,7 @@ def test_a_row_says_what_was_recorded(store):
     expected = {
         "outcome": "diverged",
         "colour": "#336699",
-        "yardsticks": [("error", "↓", "mm"), ("score", "↑", "")],
+        "metrics": [("error", "↓", "mm"), ("score", "↑", "")],
         "objective": 0.25,
         "step": 70,
         "best_step": 40,
@@ -165,11 +165,11 @@ def test_a_run_that_never_said_how_it_ended_has_the_outcome_of_its_status(store,
     assert reading.read(store.client, "test").runs["outcome"].item() == status
 
 
-def test_yardsticks_are_those_of_the_first_run_and_none_without_runs(store):
-    assert records(Made("a", 0)).yardsticks == [("error", "↓", "mm"), ("score", "↑", "")]
+def test_metrics_are_those_of_the_first_run_and_none_without_runs(store):
+    assert records(Made("a", 0)).metrics == [("error", "↓", "mm"), ("score", "↑", "")]
     comparison(store.client, "empty", 0)
     found = reading.read(store.client, "empty")
-    assert found.yardsticks == []
+    assert found.metrics == []
     assert list(found.by_dataset()) == []
 
 

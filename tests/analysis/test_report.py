@@ -9,7 +9,7 @@ import pytest
 from analysis.made import Made, arms, record, searched, tell, trial
 
 from lossbench.analysis import report
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 
 
 def test_every_dataset_has_a_verdict_and_its_sentence(store):
@@ -28,14 +28,14 @@ def test_every_dataset_has_a_verdict_and_its_sentence(store):
 
 
 def test_a_run_that_was_never_built_hides_no_other(store):
-    """Its record names no yardsticks, and the oldest of a comparison may be such a one."""
-    none = {"lossbench.yardsticks": None, "lossbench.data": None}
+    """Its record names no metrics, and the oldest of a comparison may be such a one."""
+    none = {"lossbench.metrics": None, "lossbench.data": None}
     runs = [Made("c", 0, None, "failed", dataset=d, start=0, tags=none) for d in "xz"]
     runs += [Made(loss, s, s + n / 3, dataset="x") for n, loss in enumerate("ab") for s in range(5)]
     record(store.client, *runs)
     made = report.make(store.client, "test")
     (found,) = made.verdicts
-    assert (found.dataset, found.yardstick[0]) == ("x", "error")
+    assert (found.dataset, found.metric[0]) == ("x", "error")
     assert found.leaderboard.set_index("loss").loc["c", "outcomes"] == "1 failed"
     assert "no run on z got as far as its data and its model" in [remark.text for remark in made.remarks]
 
@@ -55,14 +55,14 @@ def test_files_of_a_report_leave_no_run_and_no_pair_out(store, tmp_path):
     assert found["outcome"].value_counts().to_dict() == {"finished": 18, "killed": 1, "diverged": 1, "running": 1}
     pairs = pd.read_csv(folder / "differences.csv")
     assert pairs.groupby("dataset").size().to_dict() == {"x": 3, "y": 3}
-    assert set(pairs["yardstick"]) == {"error"}
+    assert set(pairs["metric"]) == {"error"}
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_files_of_a_tuned_comparison_have_every_trial_and_each_chosen_setting(store, tmp_path):
     numbers = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     tell(store.client, "c", *(searched(loss) for loss in ("a", "b/../ c")))
-    runs = [arms(loss, tuned=numbers, untuned=numbers[::-1]) for loss in ("a", "b/../ c")]
+    runs = [arms(loss, tuned=numbers, default=numbers[::-1]) for loss in ("a", "b/../ c")]
     trials = [trial(loss, k, 1.0 + k, optimizer__lr=0.01) for loss in ("a", "b/../ c") for k in range(3)]
     record(store.client, *runs[0], *runs[1], *trials, comparison="c")
     folder = tmp_path / "files"
@@ -76,21 +76,21 @@ def test_files_of_a_tuned_comparison_have_every_trial_and_each_chosen_setting(st
     gains = pd.read_csv(folder / "tuning.csv").set_index("loss")
     assert gains["difference"].tolist() == pytest.approx([0, 0])
     assert (gains["dataset"] == "toy").all()
-    assert pd.read_csv(folder / "runs.csv")["arm"].value_counts().to_dict() == {"tuned": 12, "untuned": 12}
+    assert pd.read_csv(folder / "runs.csv")["arm"].value_counts().to_dict() == {"tuned": 12, "default": 12}
     assert "Equal tuning (3 trials a loss, random)" in (folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_a_comparison_without_runs_is_refused(store):
     tags = {"lossbench.kind": "comparison", "lossbench.comparison": "empty"}
     record(store.client, Made("", "", tags=tags))
-    with pytest.raises(BadInput, match="report empty: holds no runs"):
+    with pytest.raises(ConfigError, match="report empty: holds no runs"):
         report.make(store.client)
 
 
-def test_a_yardstick_or_baseline_that_is_not_there_is_refused(lossbench, store):
+def test_a_metric_or_baseline_that_is_not_there_is_refused(lossbench, store):
     record(store.client, *(Made(loss, s, 1.0) for loss in "ab" for s in range(2)))
     for words, told in (
-        (["--metric", "auprc"], "--metric auprc: no yardstick of toy; there are error, score"),
+        (["--metric", "auprc"], "--metric auprc: no metric of toy; there are error, score"),
         (["--baseline", "z"], "--baseline z: was not compared on toy; there are a, b"),
     ):
         said = lossbench("report", "test", *words)

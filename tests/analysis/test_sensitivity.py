@@ -1,4 +1,4 @@
-"""Swept settings: which they are, the yardstick over each, and how many are nearly as good as the best."""
+"""Swept settings: which they are, the metric over each, and how many are nearly as good as the best."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_setting_that_differs_between_losses_only_was_not():
     assert sensitivity.swept(records(*runs("a", 1.0), *runs("b", 1.0, params={"loss.delta": "2"}))) == []
 
 
-# the yardstick over it
+# the metric over it
 
 
 def test_each_value_has_the_mean_of_its_runs_on_test():
@@ -88,7 +88,7 @@ def test_of_other_settings_validation_chooses_for_each_value(arrow, rate):
             "a", on_test[name], params={"loss.delta": delta, "optimizer.lr": name}, objective=on_validation[name]
         )
     ]
-    found = records(*made, *runs("b", 9.0), yardsticks=[("error", arrow, ""), ("score", "↑", "")])
+    found = records(*made, *runs("b", 9.0), metrics=[("error", arrow, ""), ("score", "↑", "")])
     table = sensitivity.over(found, judge(found), "loss.delta")
     assert table["mean"].to_list() == pytest.approx([on_test[rate] + NOISE[:6].mean()] * 2)
 
@@ -104,7 +104,7 @@ def test_a_setting_that_validation_never_saw_is_not_chosen():
     assert found.loc[("a", "2"), "mean"] == pytest.approx(3 + NOISE[:6].mean())
 
 
-def test_the_yardstick_that_was_asked_for_is_shown():
+def test_the_metric_that_was_asked_for_is_shown():
     made = swept("a", {"1": 3.0, "2": 1.0})
     for place, run in enumerate(made):
         run.metrics["test/score"] = float(place)
@@ -169,7 +169,7 @@ def test_near_the_best_is_below_it_where_higher_is_better_and_below_zero_too():
     made = records(
         *swept("a", {"1": 1.0, "2": 0.96, "3": 0.94}),
         *swept("b", {"1": 0.97, "2": 0.5}),
-        yardsticks=[("error", "↑", "")],
+        metrics=[("error", "↑", "")],
     )
     losses = made.runs.drop_duplicates("label").set_index("label")["loss"]
     found = sensitivity.near_best(judge(made), losses).set_index("loss")

@@ -140,7 +140,7 @@ def test_a_loss_with_too_few_seeds_in_common_is_neither_among_the_best_nor_worse
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_worse_is_what_a_test_says_in_the_direction_of_the_yardstick(higher_is_better):
+def test_worse_is_what_a_test_says_in_the_direction_of_the_metric(higher_is_better):
     values = table(0.01 * drawn(8, 3) + np.array([0, 1, 1]))
     found = stats.differences(values, RANDOM(0), higher_is_better=higher_is_better)
     called = {

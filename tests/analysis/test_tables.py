@@ -81,7 +81,7 @@ def test_csv_compares_each_loss_with_the_baseline():
     assert [row["best"] for row in by_loss.values()] == [str(loss in found.best) for loss in by_loss]
 
 
-def test_a_paper_shows_the_asked_yardstick_first_and_dashes_for_what_is_not_there():
+def test_a_paper_shows_the_asked_metric_first_and_dashes_for_what_is_not_there():
     runs = [*named("a", "b"), *(Made("c", seed, None, "diverged") for seed in range(10)), Made("b", 0, None, "killed")]
     for run in runs[:20]:
         run.metrics["test/score"] = run.seed / 10
@@ -181,7 +181,7 @@ def test_datasets_and_units_are_escaped_too():
     latex, text = tables.latex(found), markdown(found)
     assert r"50\%\_\&" in latex
     assert "**50%_&\\|&lt;i>**" in text
-    unit = records(*named("a"), yardsticks=[("er_ror", "↑", "m|<u>")])
+    unit = records(*named("a"), metrics=[("er_ror", "↑", "m|<u>")])
     (one,) = [judge(part) for _, part in unit.by_dataset()]
     assert r"er\_ror [m|$<$u$>$] $\uparrow$" in tables.latex([one])
     assert "er_ror [m\\|&lt;u>] ↑" in markdown([one])
@@ -192,7 +192,7 @@ def test_datasets_and_units_are_escaped_too():
 EVIL = '<b>"x"</b>'
 
 
-class Seen(HTMLParser):
+class TrainedModel(HTMLParser):
     """Tags that a reader's browser would make, and text that it would show."""
 
     def __init__(self):
@@ -232,8 +232,8 @@ def evil_page(migrated, tmp_path_factory):
         run.params = {"loss.p": f"v {EVIL}", "train.steps": run.loss} | run.params
         run.metrics |= {"test_loss/mse": 1.0, "test_loss/b": 2.0, "time/step_ms": 1.0} if run.error else {}
         run.tags |= {"lossbench.code": f"code {EVIL}", "lossbench.probe": json.dumps({"gradient": [1.0, 2.0]})}
-    yardsticks = [("error", "↓", f"mm {EVIL}"), ("score", "↑", "")]
-    ids = record(client, *runs, experiment=f"asked {EVIL}", yardsticks=yardsticks)
+    metrics = [("error", "↓", f"mm {EVIL}"), ("score", "↑", "")]
+    ids = record(client, *runs, experiment=f"asked {EVIL}", metrics=metrics)
     for run_id in ids:
         client.log_batch(run_id, [Metric(f"{m}/error", 1.0 / k, k, k) for k in (1, 2, 3) for m in ("val", "train")])
     made = report.make(client, f"asked {EVIL}", allow_mixed=True)
@@ -243,7 +243,7 @@ def evil_page(migrated, tmp_path_factory):
 @pytest.fixture(scope="module")
 def seen(evil_page):
     """The page without the script of plotly, which is not ours."""
-    parsed = Seen()
+    parsed = TrainedModel()
     parsed.feed(evil_page)
     parsed.scripts = [text for text in parsed.scripts if "plotly.js" not in text]
     return parsed

@@ -9,7 +9,7 @@ from analysis.made import Made, compared, records
 
 from lossbench.analysis import stats, tables
 from lossbench.analysis.verdict import by_seed, judge
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 
 NOISE = np.random.default_rng(0).normal(0, 0.01, 20)
 
@@ -145,14 +145,14 @@ def test_validation_chooses_the_setting_and_never_test():
     assert (found.runs["label"] != "swept delta=one").all()
 
 
-def test_validation_chooses_by_the_primary_yardstick_whatever_is_asked_for():
+def test_validation_chooses_by_the_primary_metric_whatever_is_asked_for():
     runs = swept(one={"test": 1.0, "objective": 4.0}, two={"test": 2.0, "objective": 3.0})
     for place, run in enumerate(runs):
         run.metrics["test/score"] = float(place)
     for metric in ("score", "test/score", "error"):
         assert judge(records(*runs), primary=metric).chosen["swept"] == "swept delta=two"
     up = (("score", "↑", ""), ("error", "↓", "mm"))
-    assert judge(records(*runs, yardsticks=up), primary="error").chosen["swept"] == "swept delta=one"
+    assert judge(records(*runs, metrics=up), primary="error").chosen["swept"] == "swept delta=one"
 
 
 @pytest.mark.parametrize(("outcome", "chosen"), [("diverged", "two"), ("failed", "two"), ("killed", "one")])
@@ -195,7 +195,7 @@ def test_the_settings_of_one_loss_are_compared_with_each_other():
 @pytest.mark.parametrize(("arrow", "order"), [("↓", ["a", "b", "c"]), ("↑", ["b", "a", "c"])])
 def test_the_best_mean_comes_first_and_a_loss_without_one_last(arrow, order):
     runs = [*series("a", 1.0), *series("b", 2.0), *(Made("c", seed, None, "diverged") for seed in range(8))]
-    found = judge(records(*runs, yardsticks=[("error", arrow, "")]))
+    found = judge(records(*runs, metrics=[("error", arrow, "")]))
     assert list(found.leaderboard["loss"]) == order
     assert found.best == [order[0]]
     assert found.best_ranked == [order[0]]
@@ -212,7 +212,7 @@ def test_a_loss_that_never_finished_is_not_among_the_best_with_failures_last():
     assert found.best_ranked == ["a", "b"]
 
 
-def test_another_yardstick_brings_its_own_direction():
+def test_another_metric_brings_its_own_direction():
     runs = [*series("a", 1.0), *series("b", 2.0)]
     for run in runs:
         run.metrics["test/score"] = run.error
@@ -223,7 +223,7 @@ def test_another_yardstick_brings_its_own_direction():
     assert found.best_ranked == ["b"]
 
 
-def test_means_spreads_and_intervals_of_every_yardstick():
+def test_means_spreads_and_intervals_of_every_metric():
     runs = [*series("a", 1.0), *series("b", 2.0)]
     for place, run in enumerate(runs):
         run.metrics["test/score"] = float(place**2)
@@ -299,12 +299,12 @@ def test_the_same_records_give_the_same_verdict():
 
 def test_what_these_records_do_not_have_is_refused():
     made = compared(a=[1, 2], b=[2, 3])
-    with pytest.raises(BadInput, match=r"--metric nonsense: no yardstick of toy; there are error, score"):
+    with pytest.raises(ConfigError, match=r"--metric nonsense: no metric of toy; there are error, score"):
         judge(made, primary="nonsense")
-    with pytest.raises(BadInput, match=r"--baseline z: was not compared on toy; there are a, b"):
+    with pytest.raises(ConfigError, match=r"--baseline z: was not compared on toy; there are a, b"):
         judge(made, baseline="z")
-    with pytest.raises(BadInput, match="toy name no yardsticks"):
-        judge(records(Made("a", 0), yardsticks=[]))
+    with pytest.raises(ConfigError, match="toy name no metrics"):
+        judge(records(Made("a", 0), metrics=[]))
 
 
 # ranges

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench import machine
-from lossbench.core import BadInput, Split
+from lossbench.core import ConfigError, Split, machine
 from lossbench.datasets import assemble, check, pictures
 from lossbench.datasets.annotations import parse
 from lossbench.datasets.coco_files import index
@@ -39,7 +38,7 @@ def root(tmp_path, arrays):
 
 
 def refusal(root):
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(ConfigError) as refused:
         mnist(seed=0, root=str(root), validation=0.2)
     return str(refused.value)
 
@@ -124,16 +123,16 @@ def test_more_images_than_labels_are_refused(root, arrays, which):
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_idx(tmp_path)
 
 
-def splits(spoilt="train", *, kind="multiclass", **changed):
+def splits(spoilt="train", *, task_type="multiclass", **changed):
     """Three good splits of two classes, but for one."""
     inputs, targets = torch.zeros(6, 2), torch.tensor([0, 1, 0, 1, 0, 1])
     parts = {name: Split(inputs, targets) for name in ("train", "validation", "test")}
     parts[spoilt] = Split(changed.get("inputs", inputs), changed.get("targets", targets))
-    return assemble(*parts.values(), name="toy", kind=kind, source="", licence="", classes=("a", "b"))
+    return assemble(*parts.values(), name="toy", task_type=task_type, source="", licence="", classes=("a", "b"))
 
 
 def test_good_splits_pass():
@@ -145,39 +144,41 @@ def test_good_splits_pass():
 def test_rows_that_are_not_finite_are_named(name, bad):
     inputs = torch.zeros(6, 2)
     inputs[[1, 4], [0, 1]] = bad
-    with pytest.raises(BadInput, match=rf"inputs of {name} are not finite in rows 1, 4$"):
+    with pytest.raises(ConfigError, match=rf"inputs of {name} are not finite in rows 1, 4$"):
         check(splits(name, inputs=inputs))
 
 
 def test_targets_that_are_not_finite_are_named():
     y = torch.tensor([[0.0], [float("nan")]])
     good, bad = Split(torch.zeros(2, 1), torch.zeros(2, 1)), Split(torch.zeros(2, 1), y)
-    made = assemble(good, good, good, more={"late": bad}, name="toy", kind="regression", source="", licence="")
-    with pytest.raises(BadInput, match=r"targets of late are not finite in rows 1$"):
+    made = assemble(
+        good, good, good, extra_tests={"late": bad}, name="toy", task_type="regression", source="", licence=""
+    )
+    with pytest.raises(ConfigError, match=r"targets of late are not finite in rows 1$"):
         check(made)
 
 
 def test_many_bad_rows_are_counted():
-    with pytest.raises(BadInput, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more$"):
+    with pytest.raises(ConfigError, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more$"):
         check(splits("test", inputs=torch.full((100, 2), float("nan")), targets=torch.zeros(100, dtype=torch.long)))
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_labels_outside_the_classes_are_named(label):
     targets = torch.tensor([0, 1, 0, label, 0, 1])
-    with pytest.raises(BadInput, match=rf"labels \[{label}\] of validation lie outside 0 … 1, in rows 3$"):
+    with pytest.raises(ConfigError, match=rf"labels \[{label}\] of validation lie outside 0 … 1, in rows 3$"):
         check(splits("validation", targets=targets))
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])
 def test_an_empty_split_is_named(name):
-    with pytest.raises(BadInput, match=f"the {name} split is empty"):
+    with pytest.raises(ConfigError, match=f"the {name} split is empty"):
         check(splits(name, inputs=torch.zeros(0, 2), targets=torch.zeros(0, dtype=torch.long)))
 
 
 def test_an_unknown_kind_of_problem_is_refused():
-    with pytest.raises(BadInput, match=r"kind=ranking"):
-        check(splits(kind="ranking"))
+    with pytest.raises(ConfigError, match=r"task_type=ranking"):
+        check(splits(task_type="ranking"))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_a_file_that_unpacks_to_more_than_it_should_is_named_before_it_takes_mem
     path.write_bytes(gzip.compress(header + bytes(unpacked), 1))
     tracemalloc.start()
     try:
-        with pytest.raises(BadInput, match=re.escape(str(path))):
+        with pytest.raises(ConfigError, match=re.escape(str(path))):
             read_idx(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
@@ -232,7 +233,7 @@ def test_a_picture_that_is_a_program_is_not_run(tmp_path):
 
 def test_a_file_without_an_end_is_read_no_further_than_memory_holds(monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: 1 << 20)
-    with pytest.raises(BadInput, match=r"dataset.root=/dev/zero: more than .* bytes"):
+    with pytest.raises(ConfigError, match=r"dataset.root=/dev/zero: more than .* bytes"):
         read_pairs("/dev/zero", 80)
 
 
@@ -264,7 +265,7 @@ IMAGE = '{"id": 1, "file_name": "a.png"}'
 )
 def test_annotations_that_are_hostile_are_refused_in_a_line_or_two(tmp_path, text, said):
     (tmp_path / "all.json").write_text(text)
-    with pytest.raises(BadInput, match=re.escape(str(tmp_path / "all.json"))) as refused:
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "all.json"))) as refused:
         parse(tmp_path / "all.json")
     assert said in str(refused.value)
     assert len(str(refused.value)) < 1000

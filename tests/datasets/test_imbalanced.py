@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import check, coco
 from lossbench.datasets.imbalanced import STRIPS, imbalanced
 from lossbench.datasets.scenes import scene
@@ -32,28 +32,28 @@ def small(cache):
 def test_sizes_and_facts(small):
     check(small)
     assert [len(split) for _, split in small] == [1010, 505, 505]
-    assert small.facts.inputs == (1, 24, 24)
-    assert small.facts.outputs == 1
-    assert small.facts.class_counts == (1000, 10)
+    assert small.info.inputs == (1, 24, 24)
+    assert small.info.outputs == 1
+    assert small.info.class_counts == (1000, 10)
 
 
 @pytest.mark.parametrize(("ratio", "side"), [(4, 16), (9, 24)])
 def test_ratio_and_side_are_as_asked(ratio, side):
     splits = imbalanced(**{**SMALL, **TINY, "ratio": ratio, "side": side, "train": 5 * (1 + ratio)})
     assert (splits.train.targets == 0).sum() == ratio * (splits.train.targets == 1).sum()
-    assert splits.facts.inputs == (1, side, side)
+    assert splits.info.inputs == (1, side, side)
 
 
 def test_labels_are_the_overlap(small):
     for _, split in small:
-        assert torch.equal(split.targets, (split.marks["iou"] >= 0.5).long())
-        assert split.marks["iou"].min() >= 0
-        assert split.marks["iou"].max() <= 1
+        assert torch.equal(split.targets, (split.metadata["iou"] >= 0.5).long())
+        assert split.metadata["iou"].min() >= 0
+        assert split.metadata["iou"].max() <= 1
 
 
 def test_three_percent_of_the_negatives_are_near_misses(small):
     for _, split in small:
-        negatives = split.marks["iou"][split.targets == 0]
+        negatives = split.metadata["iou"][split.targets == 0]
         assert (negatives >= 0.2).sum() == round(0.03 * len(negatives))
 
 
@@ -87,7 +87,7 @@ def same(first, second):
     return all(
         torch.equal(a.inputs, b.inputs)
         and torch.equal(a.targets, b.targets)
-        and torch.equal(a.marks["iou"], b.marks["iou"])
+        and torch.equal(a.metadata["iou"], b.metadata["iou"])
         for (_, a), (_, b) in zip(first, second, strict=True)
     )
 
@@ -96,14 +96,14 @@ def test_same_seed_same_bits_without_the_cache(small, tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     again = imbalanced(**SMALL)
     assert same(small, again)
-    assert small.facts == again.facts
+    assert small.info == again.info
 
 
 def test_other_seed_other_crops(small):
     other = imbalanced(**{**SMALL, **TINY, "seed": 1})
     base = imbalanced(**{**SMALL, **TINY})
     assert not same(base, other)
-    assert base.facts.fingerprint != other.facts.fingerprint
+    assert base.info.fingerprint != other.info.fingerprint
 
 
 def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         imbalanced(**{**SMALL, **settings})
 
 
@@ -166,11 +166,11 @@ def test_coco_crops_are_labelled_by_overlap(tmp_path, canvas, grow, suffix):
     splits = from_coco(tmp_path)
     check(splits)
     for _, split in splits:
-        assert torch.equal(split.targets, (split.marks["iou"] >= 0.5).long())
+        assert torch.equal(split.targets, (split.metadata["iou"] >= 0.5).long())
         assert set(split.targets.tolist()) == {0, 1}
         middle = (split.inputs.min() + split.inputs.max()) / 2
         share = (split.inputs > middle).double().mean((1, 2, 3))  # of a crop that is object
-        assert (split.marks["iou"] <= share + 0.08).all()  # intersection over union ≤ intersection over crop
+        assert (split.metadata["iou"] <= share + 0.08).all()  # intersection over union ≤ intersection over crop
         assert share[split.targets == 0].mean() < 0.5
 
 
@@ -209,7 +209,7 @@ def test_unreadable_images_are_named_all_at_once(tmp_path):
     (tmp_path / "2.png").write_bytes(b"")
     (tmp_path / "3.png").write_bytes(b"no image at all")
     (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:2000])
-    with pytest.raises(BadInput, match=r"0\.png.*2\.png.*3\.png.*5\.png") as refusal:
+    with pytest.raises(ConfigError, match=r"0\.png.*2\.png.*3\.png.*5\.png") as refusal:
         from_coco(tmp_path)
     assert "1.png" not in str(refusal.value)
     assert "4.png" not in str(refusal.value)
@@ -274,13 +274,13 @@ def two_images(root):
 def test_folders_that_cannot_work_are_refused(tmp_path, spoil, named):
     coco_folder(tmp_path)
     root = spoil(tmp_path)
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         imbalanced(**{**SMALL, "source": "coco", "root": root and str(root)})
 
 
 def test_a_folder_with_too_few_objects_is_refused(tmp_path):
     coco_folder(tmp_path)
-    with pytest.raises(BadInput, match=r"dataset\.train=5000: the images hold too little: .* of 1,000 positive"):
+    with pytest.raises(ConfigError, match=r"dataset\.train=5000: the images hold too little: .* of 1,000 positive"):
         from_coco(tmp_path, train=5000)
 
 
@@ -290,5 +290,5 @@ def test_odd_coco_annotations_are_refused(tmp_path, odd):
         Image.new("L", (96, 96)).save(tmp_path / f"{k}.png")
     images = [{"id": k, "file_name": f"{k}.png"} for k in range(3)]
     (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": odd}))
-    with pytest.raises(BadInput, match=r"a\.json"):
+    with pytest.raises(ConfigError, match=r"a\.json"):
         imbalanced(seed=0, source="coco", root=str(tmp_path), ratio=4, train=10, validation=10, test=10)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.digits import FILES, digits, read_idx
 from lossbench.datasets.mnist import mnist
@@ -31,7 +31,7 @@ def small(**settings):
 def trained_on(splits):
     """Labels and their truth, of train and validation together."""
     parts = splits.train, splits.validation
-    return torch.cat([part.targets for part in parts]), torch.cat([part.marks["truth"] for part in parts])
+    return torch.cat([part.targets for part in parts]), torch.cat([part.metadata["truth"] for part in parts])
 
 
 def idx(array):
@@ -47,9 +47,9 @@ def test_sizes_and_facts():
     splits = small(validation=0.25)
     check(splits)
     assert [len(split) for _, split in splits] == [3000, 1000, 1000]
-    assert splits.facts.inputs == (1, 28, 28)
-    assert splits.facts.outputs == 10
-    assert splits.facts.class_counts == tuple(np.bincount(splits.train.targets, minlength=10))
+    assert splits.info.inputs == (1, 28, 28)
+    assert splits.info.outputs == 10
+    assert splits.info.class_counts == tuple(np.bincount(splits.train.targets, minlength=10))
 
 
 def test_no_digit_is_in_two_splits():
@@ -64,8 +64,8 @@ def test_same_seed_same_bits():
         assert torch.equal(a.inputs, b.inputs)
         assert torch.equal(a.targets, b.targets)
         assert not torch.equal(a.inputs, c.inputs)
-    assert first.facts == second.facts
-    assert first.facts.fingerprint != other.facts.fingerprint
+    assert first.info == second.info
+    assert first.info.fingerprint != other.info.fingerprint
 
 
 def test_standardised_by_the_training_split_alone():
@@ -98,14 +98,14 @@ def test_pair_flips_go_to_the_next_class():
 
 def test_noise_and_tail_leave_the_test_split_alone():
     plain, noisy = small(), small(label_noise=0.5, long_tail=20)
-    assert torch.equal(noisy.test.targets, noisy.test.marks["truth"])
+    assert torch.equal(noisy.test.targets, noisy.test.metadata["truth"])
     assert torch.equal(noisy.test.targets, plain.test.targets)
 
 
 def test_noise_leaves_images_alone():
     plain, noisy = small(), small(label_noise=0.5)
     assert torch.equal(plain.train.inputs, noisy.train.inputs)
-    assert torch.equal(plain.train.targets, noisy.train.marks["truth"])
+    assert torch.equal(plain.train.targets, noisy.train.metadata["truth"])
 
 
 def counts(long_tail):
@@ -134,7 +134,7 @@ def test_long_tail_thins_class_by_class():
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         small(**settings)
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from scipy.optimize import least_squares
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.regression import Noise, Outliers, regression
 
@@ -17,13 +17,13 @@ TARGETS = ("linear", "friedman1", "friedman2", "friedman3")
 
 def in_units(splits, split):
     """Targets [n] as they were before standardisation."""
-    return splits.facts.center + splits.facts.scale * split.targets[:, 0].double().numpy()
+    return splits.info.center + splits.info.scale * split.targets[:, 0].double().numpy()
 
 
 def surprise(splits):
     """What noise and outliers added to the test split, in standard deviations of the clean target."""
     clean = in_units(splits, splits.test)
-    return (in_units(splits, splits.more["test_contaminated"]) - clean) / clean.std()
+    return (in_units(splits, splits.extra_tests["test_contaminated"]) - clean) / clean.std()
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -35,8 +35,8 @@ def test_same_seed_same_bits(target):
         assert torch.equal(a.inputs, b.inputs)
         assert torch.equal(a.targets, b.targets)
         assert not torch.equal(a.inputs, c.inputs)
-    assert first.facts == second.facts
-    assert first.facts.fingerprint != other.facts.fingerprint
+    assert first.info == second.info
+    assert first.info.fingerprint != other.info.fingerprint
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -46,9 +46,9 @@ def test_sizes_and_facts(target):
     assert {name: len(split) for name, split in splits} == {
         "train": 50, "validation": 30, "test": 20, "test_contaminated": 20,
     }  # fmt: skip
-    assert splits.facts.inputs == (7,)
-    assert splits.facts.targets == (1,)
-    assert splits.facts.outputs == 1
+    assert splits.info.inputs == (7,)
+    assert splits.info.targets == (1,)
+    assert splits.info.outputs == 1
 
 
 def test_standardised_by_the_training_split_alone():
@@ -67,15 +67,15 @@ def test_the_test_split_does_not_depend_on_contamination():
     )
     assert torch.equal(calm.test.inputs, wild.test.inputs)
     np.testing.assert_allclose(in_units(calm, calm.test), in_units(wild, wild.test), rtol=1e-5, atol=1e-5)
-    assert calm.facts.scale != wild.facts.scale
+    assert calm.info.scale != wild.info.scale
 
 
 def test_contaminated_test_has_the_inputs_of_the_clean_one():
     splits = regression(seed=2)
-    contaminated = splits.more["test_contaminated"]
+    contaminated = splits.extra_tests["test_contaminated"]
     assert torch.equal(splits.test.inputs, contaminated.inputs)
     assert not torch.equal(splits.test.targets, contaminated.targets)
-    assert not splits.test.marks["outlier"].any()
+    assert not splits.test.metadata["outlier"].any()
 
 
 def misfit_of_friedman1(inputs, y):
@@ -93,7 +93,7 @@ def test_clean_friedman1_is_its_formula():
     splits = regression(seed=3, target="friedman1")
     inputs = splits.test.inputs.double().numpy()
     assert misfit_of_friedman1(inputs, in_units(splits, splits.test)) < 1e-4
-    assert misfit_of_friedman1(inputs, in_units(splits, splits.more["test_contaminated"])) > 1
+    assert misfit_of_friedman1(inputs, in_units(splits, splits.extra_tests["test_contaminated"])) > 1
 
 
 def test_clean_linear_is_linear():
@@ -108,14 +108,14 @@ def test_clean_linear_is_linear():
 @pytest.mark.parametrize("fraction", [0.0, 0.05, 0.3, 1.0])
 def test_about_the_asked_fraction_is_marked(fraction):
     splits = regression(seed=5, test=4000, outliers=Outliers(fraction=fraction))
-    marked = splits.more["test_contaminated"].marks["outlier"].double().mean().item()
+    marked = splits.extra_tests["test_contaminated"].metadata["outlier"].double().mean().item()
     assert marked == pytest.approx(fraction, abs=4 * (fraction * (1 - fraction) / 4000) ** 0.5)
 
 
 @pytest.mark.parametrize("side", ["symmetric", "one_sided"])
 def test_what_is_marked_is_what_was_moved(side):
     splits = regression(seed=8, noise=QUIET, outliers=Outliers(fraction=0.2, scale=5.0, side=side))
-    added, marked = surprise(splits), splits.more["test_contaminated"].marks["outlier"].numpy()
+    added, marked = surprise(splits), splits.extra_tests["test_contaminated"].metadata["outlier"].numpy()
     np.testing.assert_allclose(added[~marked], 0, atol=1e-5)
     assert (added[marked] < 0).any() == (side == "symmetric")
     assert (added[marked] > 0).any()
@@ -144,7 +144,7 @@ def test_noise_is_gaussian_or_heavy_tailed(df):
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         regression(seed=0, **settings)
 
 
@@ -160,5 +160,5 @@ def test_impossible_settings_are_refused(settings, named):
     ],
 )
 def test_impossible_contamination_is_refused(make, settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         make(**settings)

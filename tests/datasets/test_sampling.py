@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets.faces import faces
 from lossbench.datasets.images import gan, vae
 from lossbench.datasets.mnist import mnist
@@ -48,12 +48,12 @@ def test_folds_have_the_classes_in_equal_shares():
 
 @pytest.mark.parametrize("folds", [1, 0, 51])
 def test_folds_that_are_none_are_refused(folds):
-    with pytest.raises(BadInput, match=r"dataset\.folds"):
+    with pytest.raises(ConfigError, match=r"dataset\.folds"):
         draw([0, 0], SIZES, folds=folds)
 
 
 def test_folds_leave_nothing_to_tune_on():
-    with pytest.raises(BadInput, match=r"dataset\.folds"):
+    with pytest.raises(ConfigError, match=r"dataset\.folds"):
         draw([0, 0], SIZES, stage="search", folds=5)
 
 
@@ -73,8 +73,8 @@ DRAWN = {
 @pytest.mark.parametrize("name", DRAWN)
 def test_seeds_that_split_one_pool_say_so_and_share_it(name):
     a, b = (DRAWN[name](seed) for seed in (0, 1))
-    assert a.facts.sampling == b.facts.sampling
-    told = a.facts.sampling
+    assert a.info.sampling == b.info.sampling
+    told = a.info.sampling
     assert (told.variation, bool(told.pool)) == ("resplit", True)
     units = 40 if name == "faces" else 5000
     assert told.train + told.validation + told.test == told.candidates == units
@@ -85,7 +85,7 @@ def test_seeds_that_split_one_pool_say_so_and_share_it(name):
 @pytest.mark.parametrize("name", DRAWN)
 def test_folds_test_on_what_no_other_fold_does(name):
     parts = [DRAWN[name](seed, folds=4) for seed in range(4)]
-    assert {part.facts.sampling.variation for part in parts} == {"folds"}
+    assert {part.info.sampling.variation for part in parts} == {"folds"}
     if name == "vae":  # whose pixels no statistic of the training split has moved
         tested = [hashes(part.test) for part in parts]
         assert not any(a & b for a, b in combinations(tested, 2))
@@ -101,7 +101,7 @@ def test_data_that_are_drawn_anew_are_fresh():
         gan(seed=0, source="ring"),
         translation(seed=0, train=30, validation=10, test=10),
     ):
-        told = made.facts.sampling
+        told = made.info.sampling
         assert (told.variation, told.pool) == ("fresh", "")
         assert (told.train, told.validation, told.test) == tuple(map(len, (made.train, made.validation, made.test)))
 
@@ -109,7 +109,7 @@ def test_data_that_are_drawn_anew_are_fresh():
 @pytest.mark.parametrize("make", [gan, translation], ids=["gan", "translation"])
 def test_what_is_drawn_anew_has_no_folds(make):
     source = {"source": "ring"} if make is gan else {}
-    with pytest.raises(BadInput, match=r"dataset\.folds"):
+    with pytest.raises(ConfigError, match=r"dataset\.folds"):
         make(seed=0, folds=5, **source)
 
 
@@ -117,5 +117,5 @@ def test_a_file_of_pairs_is_split_anew(tmp_path):
     file = tmp_path / "pairs.tsv"
     file.write_text("".join(f"word {k}\t{k}\n" for k in range(50)), encoding="utf-8")
     a, b = (translation(seed=seed, root=str(file), folds=5) for seed in (0, 6))
-    assert a.facts.sampling == b.facts.sampling
-    assert (a.facts.sampling.variation, a.facts.sampling.test) == ("folds", 10)
+    assert a.info.sampling == b.info.sampling
+    assert (a.info.sampling.variation, a.info.sampling.test) == ("folds", 10)

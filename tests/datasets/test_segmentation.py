@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.scenes import INK, scene
 from lossbench.datasets.segmentation import segmentation
@@ -37,11 +37,11 @@ def same(first, second):
 def test_sizes_and_facts(small):
     check(small)
     assert [len(split) for _, split in small] == [40, 10, 20]
-    assert small.facts.kind == "segmentation"
-    assert small.facts.inputs == (1, 64, 64)
-    assert small.facts.targets == (64, 64)
-    assert small.facts.outputs == 1
-    assert small.facts.class_counts == ((small.train.targets == 0).sum(), (small.train.targets == 1).sum())
+    assert small.info.task_type == "segmentation"
+    assert small.info.inputs == (1, 64, 64)
+    assert small.info.targets == (64, 64)
+    assert small.info.outputs == 1
+    assert small.info.class_counts == ((small.train.targets == 0).sum(), (small.train.targets == 1).sum())
 
 
 def bare(split):
@@ -56,7 +56,7 @@ def test_a_share_of_the_scenes_is_empty(empty, counts):
 @pytest.mark.parametrize("side", [16, 50, 128])
 def test_side_is_as_asked(side):
     splits = segmentation(**{**SMALL, "train": 6}, side=side)
-    assert splits.facts.inputs == (1, side, side)
+    assert splits.info.inputs == (1, side, side)
     assert splits.train.targets.sum() > 0
 
 
@@ -119,13 +119,13 @@ def test_same_seed_same_bits_whatever_the_threads_without_the_cache(small, tmp_p
     finally:
         torch.set_num_threads(threads)
     assert same(small, again)
-    assert small.facts == again.facts
+    assert small.info == again.info
 
 
 def test_other_seed_other_scenes(small):
     other = segmentation(**{**SMALL, "seed": 1})
     assert not same(small, other)
-    assert small.facts.fingerprint != other.facts.fingerprint
+    assert small.info.fingerprint != other.info.fingerprint
 
 
 def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         segmentation(**{**SMALL, **settings})
 
 
@@ -211,8 +211,8 @@ def test_masks_are_read_whatever_says_object(tmp_path, mode, value, ending):
 @pytest.mark.parametrize(("side", "shape"), [(48, (32, 48)), (24, (16, 24)), (96, (64, 96))])
 def test_images_keep_their_proportions(tmp_path, side, shape):
     splits = read(folder(tmp_path / "pairs"), side=side)
-    assert splits.facts.targets == shape
-    assert splits.facts.inputs == (1, *shape)
+    assert splits.info.targets == shape
+    assert splits.info.inputs == (1, *shape)
     assert splits.train.targets.double().mean().item() == pytest.approx(16 * 32 / (32 * 48), rel=1e-9)
 
 
@@ -223,7 +223,7 @@ def test_colour_stays(tmp_path):
         pixels[..., 2] = 255 - 5 * k
         Image.fromarray(pixels).save(path)
     splits = read(root)
-    assert splits.facts.inputs == (3, 32, 48)
+    assert splits.info.inputs == (3, 32, 48)
     blue, red = splits.train.inputs[:, 2], splits.train.inputs[:, 0]
     assert not torch.equal(blue, red)
 
@@ -267,11 +267,11 @@ def test_all_that_cannot_be_used_is_named_at_once(tmp_path):
         Image.new("L", (20, 20), 255).save(root / folder_ / "4.png")
     Image.new("RGB", (48, 32)).save(root / "images" / "5.png")
     Image.fromarray(np.full((32, 48), 4000, np.uint16)).save(root / "images" / "6.png")  # 12 bits or a dark picture?
-    with pytest.raises(BadInput) as refusal:
+    with pytest.raises(ConfigError) as refusal:
         read(root)
     said = str(refusal.value)
     assert "\n" not in said
-    for complaint in (
+    for error_message in (
         "masks/1.png (size 30×32, its image 48×32)",
         "images/2.png (no image)",
         "masks/3.png (",
@@ -279,7 +279,7 @@ def test_all_that_cannot_be_used_is_named_at_once(tmp_path):
         "images/5.png (mode RGB, most are grey)",
         "images/6.png (16 bits of which 4000 is the brightest",
     ):
-        assert complaint in said
+        assert error_message in said
     assert not [k for k in (0, 7, 8, 9, 10, 11) if f"/{k}.png" in said]
 
 
@@ -288,10 +288,10 @@ def test_names_without_a_partner_are_named_at_once(tmp_path):
     (root / "images" / "3.png").unlink()
     (root / "masks" / "5.png").unlink()
     Image.new("L", (48, 32)).save(root / "images" / "7.bmp")
-    with pytest.raises(BadInput) as refusal:
+    with pytest.raises(ConfigError) as refusal:
         read(root)
-    for complaint in ("images/5.png (no mask)", "masks/3.png (no image)", "images/7.bmp (name taken twice)"):
-        assert complaint in str(refusal.value)
+    for error_message in ("images/5.png (no mask)", "masks/3.png (no image)", "images/7.bmp (name taken twice)"):
+        assert error_message in str(refusal.value)
     assert "4.png" not in str(refusal.value)
 
 
@@ -299,7 +299,7 @@ def test_twenty_are_named_and_the_rest_counted(tmp_path):
     root = folder(tmp_path / "pairs", pairs=25)
     for path in (root / "images").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(BadInput, match=r"and 5 more$") as refusal:
+    with pytest.raises(ConfigError, match=r"and 5 more$") as refusal:
         read(root)
     assert str(refusal.value).count("no image") == 20
 
@@ -308,15 +308,15 @@ def test_twenty_are_named_and_the_rest_counted(tmp_path):
     ("pairs", "value", "named"), [(2, 255, "2 pairs"), (0, 255, "0 pairs"), (5, 0, "no mask holds an object")]
 )
 def test_folders_with_too_little_are_refused(tmp_path, pairs, value, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         read(folder(tmp_path / "pairs", pairs=pairs, value=value))
 
 
 def test_a_folder_without_both_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="no images and no masks"):
+    with pytest.raises(ConfigError, match="no images and no masks"):
         read(tmp_path)
     (tmp_path / "images").mkdir()
-    with pytest.raises(BadInput, match="there is no masks"):
+    with pytest.raises(ConfigError, match="there is no masks"):
         read(tmp_path)
 
 

@@ -29,7 +29,7 @@ def test_one_thread_and_two_make_the_same_data(dataset, threads, tmp_path, monke
     for count in (1, 2, 3):
         monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / str(count)))
         threads(count)
-        prints.append(MADE[dataset]().facts.fingerprint)
+        prints.append(MADE[dataset]().info.fingerprint)
     assert len(set(prints)) == 1
 
 

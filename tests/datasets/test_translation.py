@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.translation import SOURCE, TARGET, translation
 from lossbench.datasets.written import LANGUAGES, ambiguous, dates, numbers
@@ -22,7 +22,7 @@ def made():
 
 
 def sources(splits, split):
-    return ["".join(splits.facts.vocabulary[k] for k in row if k) for row in split.inputs.tolist()]
+    return ["".join(splits.info.vocabulary[k] for k in row if k) for row in split.inputs.tolist()]
 
 
 def targets(splits, split):
@@ -31,7 +31,7 @@ def targets(splits, split):
     for row in split.targets.tolist():
         end = row.index(TARGET.index("<end>"))
         assert not any(row[end + 1 :])
-        texts.append("".join(splits.facts.classes[k] for k in row[:end]))
+        texts.append("".join(splits.info.classes[k] for k in row[:end]))
     return texts
 
 
@@ -42,14 +42,14 @@ def drawn(language, count=400):
 
 def test_splits_are_well_formed(made):
     check(made)
-    facts = made.facts
-    assert facts.kind == "sequence"
+    info = made.info
+    assert info.task_type == "sequence"
     assert [len(split) for _, split in made] == [300, 100, 100]
-    assert facts.vocabulary[:2] == SOURCE
-    assert facts.classes[:4] == TARGET
-    assert facts.inputs == made.train.inputs.shape[1:]
-    assert facts.targets == made.test.targets.shape[1:] == (len("1998-03-05") + 1,)
-    assert facts.outputs == len(facts.classes) == 4 + len("-0123456789")
+    assert info.vocabulary[:2] == SOURCE
+    assert info.classes[:4] == TARGET
+    assert info.inputs == made.train.inputs.shape[1:]
+    assert info.targets == made.test.targets.shape[1:] == (len("1998-03-05") + 1,)
+    assert info.outputs == len(info.classes) == 4 + len("-0123456789")
     assert all(split.inputs.dtype == split.targets.dtype == torch.int64 for _, split in made)
 
 
@@ -67,16 +67,16 @@ def test_half_are_days_and_half_are_numbers(made):
 
 def test_every_example_has_one_form(made):
     for _, split in made:
-        assert torch.stack(list(split.marks.values())).sum(0).eq(1).all()
-    words = made.test.marks["date, figures"].logical_not()
+        assert torch.stack(list(split.metadata.values())).sum(0).eq(1).all()
+    words = made.test.metadata["date, figures"].logical_not()
     for text, worded in zip(sources(made, made.test), words.tolist(), strict=True):
         assert bool(re.search("[a-z]", text)) == worded
 
 
 def test_same_seed_same_data_other_seed_other(made):
     again, other = (translation(seed=seed, **TINY) for seed in (0, 1))
-    assert again.facts == made.facts
-    assert other.facts.fingerprint != made.facts.fingerprint
+    assert again.info == made.info
+    assert other.info.fingerprint != made.info.fingerprint
 
 
 def test_the_seed_decides_what_is_drawn_and_how_it_is_split(made, tmp_path):
@@ -92,7 +92,7 @@ def test_the_vocabulary_is_of_the_training_split_alone(tmp_path):
     path.write_text("".join(f"{chr(ord('a') + k)}\t{chr(ord('A') + k)}\n" for k in range(20)))
     splits = translation(seed=0, root=str(path))
     assert [len(split) for _, split in splits] == [12, 4, 4]
-    assert set(splits.facts.vocabulary) == {*SOURCE, *sources(splits, splits.train)}
+    assert set(splits.info.vocabulary) == {*SOURCE, *sources(splits, splits.train)}
     for split in (splits.validation, splits.test):
         assert set(sources(splits, split)) == {"<unk>"}
         assert set(targets(splits, split)) == {"<unk>"}
@@ -210,7 +210,7 @@ def test_days_span_their_century_and_numbers_reach_their_highest():
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         translation(seed=0, **{**TINY, **settings})
 
 
@@ -242,15 +242,15 @@ def test_pairs_of_a_file(tmp_path, change):
     whole = {pair for pair in both if "<unk>" not in "".join(pair)}
     assert len(whole) >= 6
     assert whole <= {(f"source {k}", f"target {k}") for k in range(10)}
-    assert splits.facts.fingerprint == from_file(tmp_path, GOOD).facts.fingerprint
-    assert not splits.test.marks
+    assert splits.info.fingerprint == from_file(tmp_path, GOOD).info.fingerprint
+    assert not splits.test.metadata
 
 
 def test_files_hold_any_script(tmp_path):
     content = "".join(f"日本 {k}\u2028\tñ{k}€\n" for k in range(5)).encode()
     splits = from_file(tmp_path, content)
-    assert {"日", "\u2028"} <= set(splits.facts.vocabulary)
-    assert "€" in splits.facts.classes
+    assert {"日", "\u2028"} <= set(splits.info.vocabulary)
+    assert "€" in splits.info.classes
 
 
 @pytest.mark.parametrize(
@@ -266,28 +266,28 @@ def test_files_hold_any_script(tmp_path):
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, fault):
-    with pytest.raises(BadInput, match=rf"pairs\.tsv: .*: line 11 {re.escape(fault)}$"):
+    with pytest.raises(ConfigError, match=rf"pairs\.tsv: .*: line 11 {re.escape(fault)}$"):
         from_file(tmp_path, GOOD + line + b"\n" + GOOD)
 
 
 def test_a_longer_line_may_be_allowed(tmp_path):
-    assert from_file(tmp_path, GOOD + b"x" * 81 + b"\ty\n", longest=81).facts.inputs == (96,)  # in blocks of 16
+    assert from_file(tmp_path, GOOD + b"x" * 81 + b"\ty\n", longest=81).info.inputs == (96,)  # in blocks of 16
 
 
 def test_all_bad_lines_are_named_at_once(tmp_path):
-    with pytest.raises(BadInput, match=r"line 11 has 0 tabs, line 12 is no UTF-8, line 13 has no source$"):
+    with pytest.raises(ConfigError, match=r"line 11 has 0 tabs, line 12 is no UTF-8, line 13 has no source$"):
         from_file(tmp_path, GOOD + b"a\n\xff\tb\n\tc\n")
-    with pytest.raises(BadInput, match=r"line 30 has 0 tabs and 5 more$"):
+    with pytest.raises(ConfigError, match=r"line 30 has 0 tabs and 5 more$"):
         from_file(tmp_path, GOOD + 25 * b"a\n")
 
 
 @pytest.mark.parametrize(("content", "count"), [(b"", 0), (b"\n\n", 0), (b"a\tb\n" * 9, 1), (GOOD[:68], 4)])
 def test_too_few_pairs_are_refused(tmp_path, content, count):
-    with pytest.raises(BadInput, match=rf"pairs\.tsv: {count} different sources"):
+    with pytest.raises(ConfigError, match=rf"pairs\.tsv: {count} different sources"):
         from_file(tmp_path, content)
 
 
 @pytest.mark.parametrize("name", ["absent.tsv", "."])
 def test_what_is_no_file_is_named(tmp_path, name):
-    with pytest.raises(BadInput, match=re.escape(str(tmp_path / name))):
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / name))):
         translation(seed=0, root=str(tmp_path / name))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossbench.core import stream
-from lossbench.engine.order import batches
+from lossbench.engine.batches import batches
 from lossbench.losses import bce, cross_entropy, focal, hinge, huber, label_smoothing, mae, mse
 
 LOSSES = {
@@ -28,8 +28,8 @@ PRECISION = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids
 
 
 def toys(name, dtype=torch.float64, **changed):
-    kind, model = name.split("-")
-    return [Toy(loss, seed, kind, model, dtype=dtype, **changed) for seed, loss in enumerate(LOSSES[name])]
+    task_type, model = name.split("-")
+    return [Toy(loss, seed, task_type, model, dtype=dtype, **changed) for seed, loss in enumerate(LOSSES[name])]
 
 
 def first_step_with(example, seed):

@@ -10,7 +10,7 @@ import torch
 from engine.toys import Toy, recording, stopped, train
 from torch import nn
 
-from lossbench.core import Split, Yardstick
+from lossbench.core import Metric, Split
 from lossbench.engine import Nets, Plan, Replica, fit
 
 
@@ -20,7 +20,7 @@ class Line:
 
     spoil: int | None = None
     steps: int = 0
-    yardsticks = (Yardstick("distance", "of w from 3", False),)
+    metrics = (Metric("distance", "of w from 3", False),)
 
     def step(self, nets, batch, noise):
         self.steps += 1
@@ -62,8 +62,8 @@ def by_hand(steps, rate, clip=math.inf):
     square = split.inputs.square().mean().item()
     rows = []
     for step in range(steps):
-        cost, gradient = (w - 3) ** 2 * square, 2 * (w - 3) * square
-        rows.append((w, cost, abs(gradient)))
+        mean_loss, gradient = (w - 3) ** 2 * square, 2 * (w - 3) * square
+        rows.append((w, mean_loss, abs(gradient)))
         w -= rate(step) * gradient * min(1.0, clip / abs(gradient))
     return w, rows
 
@@ -101,8 +101,8 @@ def test_evaluations_come_when_asked_and_at_the_end():
 def test_the_best_step_is_kept_when_later_ones_are_worse():
     class Overshoot(Line):
         def step(self, nets, batch, noise):
-            for player, terms in super().step(nets, batch, noise):
-                yield player, terms if self.steps <= 10 else -terms  # climbs from step 11 on
+            for player, per_example in super().step(nets, batch, noise):
+                yield player, per_example if self.steps <= 10 else -per_example  # climbs from step 11 on
 
     nets = line()
     fitted, seen = go(Overshoot(), nets, plan())
@@ -114,9 +114,9 @@ def test_the_best_step_is_kept_when_later_ones_are_worse():
     assert nets.model.weight.item() != pytest.approx(weight)
 
 
-def test_a_yardstick_that_grows_is_selected_at_its_highest():
+def test_a_metric_that_grows_is_selected_at_its_highest():
     class Higher(Line):
-        yardsticks = (Yardstick("distance", "", True),)
+        metrics = (Metric("distance", "", True),)
 
     fitted, _ = go(Higher(), line(), plan())
     assert fitted.best_step == 5  # descent only lowers it

@@ -6,18 +6,18 @@ from functools import partial
 
 import pytest
 import torch
-from engine.toys import SHAPES, Toy, alone, assert_close, facts, plan, stopped, train
+from engine.toys import SHAPES, Toy, alone, assert_close, info, plan, stopped, train
 from torch import nn
 
-from lossbench import build
 from lossbench.core import Split, stream
 from lossbench.engine import Noise
 from lossbench.engine import nets as engine_nets
 from lossbench.engine.nets import Nets
 from lossbench.engine.predict import CHUNK, predict
-from lossbench.engine.terms import Together
+from lossbench.engine.stacked_loss import StackedLoss
 from lossbench.losses import cross_entropy, focal, hinge, huber, mse
 from lossbench.models import CNN, MLP
+from lossbench.runs import builders
 
 REPLICAS, BATCH = 3, 5
 
@@ -39,7 +39,7 @@ def first(loss):
     return lambda logits, labels: loss(logits[:, 0], labels)
 
 
-# the kind of problem, its model, and the loss of one net alone
+# the task type, its model, and the loss of one net alone
 TASKS = [
     pytest.param("regression", huber, mlp(2), huber, id="regression"),
     pytest.param("binary", focal, cnn(1, "group"), first(focal), id="binary"),
@@ -52,30 +52,30 @@ TASKS = [
 def stacked_batch(task, shape):
     random = stream(1, "batch")
     inputs = torch.randn(REPLICAS, BATCH, *shape, generator=random, dtype=torch.float64)
-    if task.facts.kind == "regression":
+    if task.info.task_type == "regression":
         return Split(inputs, torch.randn(REPLICAS, BATCH, 2, generator=random, dtype=torch.float64))
-    return Split(inputs, torch.randint(len(task.facts.classes), (REPLICAS, BATCH), generator=random))
+    return Split(inputs, torch.randint(len(task.info.classes), (REPLICAS, BATCH), generator=random))
 
 
 def exactly(found, reference):
     torch.testing.assert_close(found, reference, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize(("kind", "given", "make", "loss"), TASKS)
-def test_a_stack_gives_what_each_gives_alone(kind, given, make, loss):
-    task = build.task(kind, given, facts(kind))
-    task = replace(task, loss=Together([task.loss] * REPLICAS))
+@pytest.mark.parametrize(("task_type", "given", "make", "loss"), TASKS)
+def test_a_stack_gives_what_each_gives_alone(task_type, given, make, loss):
+    task = builders.task(task_type, given, info(task_type))
+    task = replace(task, loss=StackedLoss([task.loss] * REPLICAS))
     alone = [Nets(model=make(seed)).double() for seed in range(REPLICAS)]
     stack = Nets.stack(alone)
     batch = stacked_batch(task, SHAPES["mlp" if isinstance(alone[0].model, MLP) else "none"])
-    ((player, terms),) = task.step(stack, batch, Noise([0, 1, 2], torch.device("cpu")))
+    ((player, per_example),) = task.step(stack, batch, Noise([0, 1, 2], torch.device("cpu")))
     expected = [loss(net.model(x), y) for net, x, y in zip(alone, batch.inputs, batch.targets, strict=True)]
     assert player == "model"
-    assert terms.shape == (REPLICAS, BATCH)
-    exactly(terms, torch.stack(expected))
-    assert not torch.equal(terms[0], terms[1])
+    assert per_example.shape == (REPLICAS, BATCH)
+    exactly(per_example, torch.stack(expected))
+    assert not torch.equal(per_example[0], per_example[1])
 
-    terms.mean(-1).sum().backward()
+    per_example.mean(-1).sum().backward()
     for own in expected:
         own.mean().backward()
     for together, *each in zip(stack.parameters(), *(net.parameters() for net in alone), strict=True):
@@ -89,9 +89,9 @@ def test_a_stack_can_be_one_net():
     exactly(Nets.stack([net]).model(inputs[None])[0], net.model(inputs))
 
 
-@pytest.mark.parametrize(("kind", "model"), [("regression", "mlp"), ("multiclass", "group"), ("game", "mlp")])
-def test_replicas_are_views_of_what_a_stack_has_learned(kind, model):
-    alone = [Toy(kind=kind, model=model, seed=seed).made().nets for seed in range(REPLICAS)]
+@pytest.mark.parametrize(("task_type", "model"), [("regression", "mlp"), ("multiclass", "group"), ("game", "mlp")])
+def test_replicas_are_views_of_what_a_stack_has_learned(task_type, model):
+    alone = [Toy(task_type=task_type, model=model, seed=seed).made().nets for seed in range(REPLICAS)]
     before = [nets.snapshot() for nets in alone]
     stack = Nets.stack(alone)
     shapes = {"model": SHAPES[model], "critic": (6,), "generator": (3,)}
@@ -186,15 +186,15 @@ def test_what_is_no_chain_of_linear_layers_goes_through_vmap(model):
 
 def test_bfloat16_is_near_float32_and_leaves_weights_and_losses_in_it():
     toys = [Toy(seed=seed, dtype=torch.float32) for seed in range(2)]
-    kinds = []
+    task_types = []
 
     def watched(prediction, target):
-        kinds.append(prediction.dtype)
+        task_types.append(prediction.dtype)
         return mse(prediction, target)
 
     exact = train(toys, plan())
     rough = train([replace(toy, loss=watched) for toy in toys], plan(precision="bfloat16"))
-    assert set(kinds) == {torch.float32}
+    assert set(task_types) == {torch.float32}
     for one, other in zip(rough, exact, strict=True):
         assert all(tensor.dtype == torch.float32 for tensor in one.weights.values())
         for name, tensor in one.weights.items():

@@ -30,7 +30,7 @@ def _always_waiting(monkeypatch):
 
 
 def test_small_nets_train_on_one_thread_and_others_on_all():
-    small = Toy(cross_entropy, kind="multiclass").made()
+    small = Toy(cross_entropy, task_type="multiclass").made()
     assert pace.threads(small, plan(), 8) == 1
     nets = Nets(model=CNN((1, 32, 32), 3, stream(0, "init"), widths=(64, 64)))
     images = Split(torch.zeros(64, 1, 32, 32), torch.zeros(64, dtype=torch.long))

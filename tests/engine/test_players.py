@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from lossbench.core import Parts, Split, Yardstick, card, stream
+from lossbench.core import LossOutput, Metric, Split, card, stream
 from lossbench.engine import Interrupted, Nets, Noise, Plan, Replica, fit
-from lossbench.engine.nets import Called
-from lossbench.engine.order import Batches, grouped
-from lossbench.engine.terms import Together
+from lossbench.engine.batches import Batches, grouped
+from lossbench.engine.nets import PrecisionWrapper
+from lossbench.engine.stacked_loss import StackedLoss
 from lossbench.losses import NonSaturating, Wasserstein, WassersteinPenalty, elbo, iwae
 from lossbench.models.autoencoder import ConvAutoencoder, MLPAutoencoder
 from lossbench.models.gan import gan
@@ -39,7 +39,7 @@ def test_layers_of_a_stack_are_those_of_its_replicas(make, called):
     nets = coders(make)
     alone = copy.deepcopy(nets)
     stack = Nets.stack(nets).model
-    model = Called(stack, "float32", None) if called else stack
+    model = PrecisionWrapper(stack, "float32", None) if called else stack
     images = torch.rand(REPLICAS, BATCH, 1, 8, 8, generator=stream(0, "x"), dtype=torch.float64)
     codes = torch.randn(REPLICAS, BATCH, 3, generator=stream(1, "x"), dtype=torch.float64)
     for layer, inputs in (("encoder", images), ("decoder", codes)):
@@ -98,20 +98,20 @@ class Watched:
     """The facts that these tasks ask for."""
 
     inputs: tuple = (1, 8, 8)
-    coins: bool = False
-    modes: tuple = ()
+    binarize: bool = False
+    mixture_means: tuple = ()
     classes: tuple = ()
 
 
 def replica(seed, task, nets, points):
     class Measured(type(task)):
         def measure(self, outputs, targets):
-            return {self.yardsticks[0].name: float(targets.mean())}
+            return {self.metrics[0].name: float(targets.mean())}
 
     split = Split(PICTURES[seed], PICTURES[seed])
-    movers = {name: torch.optim.Adam(player.parameters(), lr=1e-2) for name, player in nets.named_children()}
+    optimizer_steps = {name: torch.optim.Adam(player.parameters(), lr=1e-2) for name, player in nets.named_children()}
     made = Measured(**{f: getattr(task, f) for f in task.__dataclass_fields__})
-    return Replica(made, nets, movers, split, split, seed, lambda step, values: points.append((step, values)))
+    return Replica(made, nets, optimizer_steps, split, split, seed, lambda step, values: points.append((step, values)))
 
 
 def gans(seed):
@@ -200,21 +200,24 @@ def test_clipped_weights_stay_within_their_bounds():
     assert reach[1] > 0.05
 
 
-@pytest.mark.parametrize("coins", [False, True])
-def test_autoencoders_in_a_stack_are_what_they_are_alone(coins):
+@pytest.mark.parametrize("binarize", [False, True])
+def test_autoencoders_in_a_stack_are_what_they_are_alone(binarize):
     losses = [elbo, partial(iwae, samples=4), partial(elbo, beta=3.0, warm_up=4)]
-    points = assert_stack_equals_alone(lambda loss: Autoencoder(loss, Watched(coins=coins)), codings, losses)
+    points = assert_stack_equals_alone(lambda loss: Autoencoder(loss, Watched(binarize=binarize)), codings, losses)
     assert {"train/loss", "train/kl", "train/reconstruction"} <= set(points[0][0][1])
 
 
 def test_parts_are_recorded_as_means_and_never_end_a_training():
     class Line:
         def step(self, nets, batch, noise):
-            terms = (nets.model(batch.inputs) - batch.targets).square().mean(-1)
+            per_example = (nets.model(batch.inputs) - batch.targets).square().mean(-1)
             odd = torch.nan if noise.done == 1 else noise.done
             yield (
                 "model",
-                Parts(terms, {"done": torch.full_like(terms, noise.done), "odd": torch.full_like(terms, odd)}),
+                LossOutput(
+                    per_example,
+                    {"done": torch.full_like(per_example, noise.done), "odd": torch.full_like(per_example, odd)},
+                ),
             )
 
         def predict(self, nets, batch, noise, *, closely=False):
@@ -223,7 +226,7 @@ def test_parts_are_recorded_as_means_and_never_end_a_training():
         def measure(self, outputs, targets):
             return {"error": float((outputs - targets).abs().mean())}
 
-        yardsticks = (Yardstick("error", "", False),)
+        metrics = (Metric("error", "", False),)
 
     split = Split(torch.ones(8, 1), torch.ones(8, 1))
     points, net = [], nn.Linear(1, 1)
@@ -235,17 +238,17 @@ def test_parts_are_recorded_as_means_and_never_end_a_training():
     assert [values.get("train/odd") for step, values in points if "train/loss" in values] == [None, 4.0]
 
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def told(prediction, target):
-    terms = (prediction - target).square().mean(-1)
-    return Parts(terms, {"bias": (prediction - target).mean(-1)})
+    per_example = (prediction - target).square().mean(-1)
+    return LossOutput(per_example, {"bias": (prediction - target).mean(-1)})
 
 
 @pytest.mark.parametrize("losses", [[told] * 3, [told, torch.nn.functional.mse_loss, told]], ids=["flat", "in turn"])
 def test_parts_of_flat_losses_are_one_a_replica(losses):
     prediction, target = (torch.randn(3, 5, 2, generator=stream(seed, "p")) for seed in range(2))
-    terms, parts = Together(losses)(prediction, target)
-    torch.testing.assert_close(terms[0], (prediction - target)[0].square().mean(-1))
+    per_example, parts = StackedLoss(losses)(prediction, target)
+    torch.testing.assert_close(per_example[0], (prediction - target)[0].square().mean(-1))
     expected = (prediction - target).flatten(1).mean(1)
     known = [i for i, loss in enumerate(losses) if loss is told]
     torch.testing.assert_close(parts["bias"][known], expected[known])

@@ -28,9 +28,9 @@ MORE = {torch.optim.SGD: {"momentum": 0.9, "nesterov": True}, torch.optim.RMSpro
 
 def toys(name, optimizer=torch.optim.Adam, **more):
     """Four replicas that share as little as they may: not loss, seed, data, learning rate or weight decay."""
-    kind, model = name.split("-")
+    task_type, model = name.split("-")
     return [
-        Toy(loss, seed, kind, model, optimizer, {"lr": rate, "weight_decay": decay, **more})
+        Toy(loss, seed, task_type, model, optimizer, {"lr": rate, "weight_decay": decay, **more})
         for seed, (loss, rate, decay) in enumerate(zip(MANY[name], RATES, DECAYS, strict=True))
     ]
 
@@ -159,9 +159,11 @@ def test_an_optimizer_that_looks_beyond_a_number_does_not_stack(optimizer):
 
 
 def test_optimizers_of_two_kinds_or_of_several_groups_do_not_stack():
-    kinds = [Toy(seed=seed, optimizer=kind) for seed, kind in enumerate([torch.optim.Adam, torch.optim.AdamW])]
+    task_types = [
+        Toy(seed=seed, optimizer=task_type) for seed, task_type in enumerate([torch.optim.Adam, torch.optim.AdamW])
+    ]
     with pytest.raises(ValueError, match="cannot move a stack"):
-        train(kinds, plan())
+        train(task_types, plan())
     groups = [Toy(seed=seed).made() for seed in range(2)]
     nets = groups[1].nets
     apart = [{"params": nets.model.body.parameters()}, {"params": nets.model.head.parameters(), "lr": 0.1}]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from engine.toys import Toy, plan, sigmoid_terms
 
-from lossbench.core import Facts, Split, stream
+from lossbench.core import DatasetInfo, Split, stream
 from lossbench.engine import Nets, Replica, fit, trial
 from lossbench.losses import cross_entropy, huber, mae, mse
 from lossbench.models import MLP
@@ -73,25 +73,25 @@ def test_what_cannot_train_together_is_told_and_threads_are_as_they_were():
     assert torch.get_num_threads() == threads
 
 
-def wide(width, examples=256, inputs=4):
+def replica_batched(width, examples=256, inputs=4):
     """A regression by a net of two hidden layers."""
     nets = Nets(model=MLP((inputs,), 1, stream(0, "init"), hidden=(width, width)))
     train = Split(torch.zeros(examples, inputs), torch.zeros(examples, 1))
-    task = Regression(mse, Facts("toy", "regression", (inputs,), (1,), "", "", ""))
+    task = Regression(mse, DatasetInfo("toy", "regression", (inputs,), (1,), "", "", ""))
     return Replica(task, nets, {"model": torch.optim.Adam(nets.parameters())}, train, train[torch.arange(8)], 0)
 
 
 def test_a_step_of_more_takes_longer():
-    small, large = (trial.step_s([wide(width)], plan(batch_size=256)) for width in (8, 1024))
+    small, large = (trial.step_s([replica_batched(width)], plan(batch_size=256)) for width in (8, 1024))
     assert large > 3 * small
 
 
 @pytest.mark.parametrize("measured", ["batch_size", "width", "examples"])
 def test_memory_grows(measured):
     given = {
-        "batch_size": lambda n: trial.nbytes(wide(16), plan(batch_size=n)),
-        "width": lambda n: trial.nbytes(wide(n), plan()),
-        "examples": lambda n: trial.nbytes(wide(16, examples=n), plan()),
+        "batch_size": lambda n: trial.nbytes(replica_batched(16), plan(batch_size=n)),
+        "width": lambda n: trial.nbytes(replica_batched(n), plan()),
+        "examples": lambda n: trial.nbytes(replica_batched(16, examples=n), plan()),
     }
     sizes = [given[measured](n) for n in (16, 32, 64, 128, 256)]
     assert sizes == sorted(set(sizes))
@@ -113,13 +113,13 @@ def test_memory_is_what_is_counted_by_hand(width, batch_size, examples, inputs):
     activations = batch_size * (inputs + 2 * sum(columns for _, columns in layers))
     data = 2 * examples * (inputs + 1) + 8 * (inputs + 1)
     expected = 4 * (data + 5 * weights + activations)
-    found = trial.nbytes(wide(width, examples, inputs), plan(batch_size=batch_size))
+    found = trial.nbytes(replica_batched(width, examples, inputs), plan(batch_size=batch_size))
     assert 0.7 < found / expected < 2
 
 
 def test_double_precision_takes_twice_as_much():
-    single = wide(64)
-    double = replace(single, nets=Nets(model=wide(64).nets.model.double()))
+    single = replica_batched(64)
+    double = replace(single, nets=Nets(model=replica_batched(64).nets.model.double()))
     double = replace(double, optimizers={"model": torch.optim.Adam(double.nets.parameters())})
     splits = [Split(s.inputs.double(), s.targets.double()) for s in (single.train, single.validation)]
     double = replace(double, train=splits[0], validation=splits[1])

@@ -12,20 +12,22 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lossbench import build
-from lossbench.core import Facts, Split, Yardstick, stream
+from lossbench.core import DatasetInfo, Metric, Split, stream
 from lossbench.engine import Interrupted, Nets, Plan, Replica, fit
 from lossbench.losses import mse
 from lossbench.models import CNN, MLP
+from lossbench.runs import builders
 
 EXAMPLES, BATCH = 50, 16
 OUTPUTS = {"regression": 2, "binary": 1, "multiclass": 4, "game": 1}
 SHAPES = {"mlp": (6,), "none": (2, 9, 9), "group": (2, 9, 9)}
 
 
-def facts(kind):
-    classes = {"binary": 2, "multiclass": 4}.get(kind, 0)
-    return Facts("toy", kind, (), (2,) if kind == "regression" else (), "", "", "", classes=("c",) * classes)
+def info(task_type):
+    classes = {"binary": 2, "multiclass": 4}.get(task_type, 0)
+    return DatasetInfo(
+        "toy", task_type, (), (2,) if task_type == "regression" else (), "", "", "", classes=("c",) * classes
+    )
 
 
 def plan(**changed):
@@ -33,14 +35,14 @@ def plan(**changed):
 
 
 @cache
-def data(kind, seed, shape, dtype, n=EXAMPLES, poison=None):
+def data(task_type, seed, shape, dtype, n=EXAMPLES, poison=None):
     """The same object for the same arguments; `poison` is an example whose inputs are not finite."""
     random = stream(seed, "data")
     inputs = torch.randn(n, *shape, generator=random, dtype=dtype)
-    if kind in ("regression", "game"):
-        targets = torch.randn(n, OUTPUTS[kind], generator=random, dtype=dtype)
+    if task_type in ("regression", "game"):
+        targets = torch.randn(n, OUTPUTS[task_type], generator=random, dtype=dtype)
     else:
-        targets = torch.randint(len(facts(kind).classes), (n,), generator=random)
+        targets = torch.randint(len(info(task_type).classes), (n,), generator=random)
     if poison is not None:
         inputs[poison] = torch.nan
     return Split(inputs, targets)
@@ -51,8 +53,8 @@ class Game:
     """Two players: a critic tells examples from what a generator makes of noise; `loss` is of scores and labels."""
 
     loss: Callable
-    facts: Facts
-    yardsticks = (Yardstick("score", "mean score of the critic", True),)
+    info: DatasetInfo
+    metrics = (Metric("score", "mean score of the critic", True),)
 
     def step(self, nets, batch, noise):
         latent = noise.normal(BATCH, 3).to(batch.inputs.dtype)
@@ -77,7 +79,7 @@ class Toy:
 
     loss: Callable = mse
     seed: int = 0
-    kind: str = "regression"
+    task_type: str = "regression"
     model: str = "mlp"
     optimizer: type[torch.optim.Optimizer] = torch.optim.Adam
     options: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.01})
@@ -88,21 +90,21 @@ class Toy:
 
     def made(self, record=lambda step, values: None):
         nets = self.nets().to(self.dtype)
-        make = self.task or (Game if self.kind == "game" else partial(build.task, self.kind))
+        make = self.task or (Game if self.task_type == "game" else partial(builders.task, self.task_type))
         seed, shape = self.seed if self.data is None else self.data, SHAPES[self.model]
         return Replica(
-            make(self.loss, facts(self.kind)),
+            make(self.loss, info(self.task_type)),
             nets,
             {name: self.optimizer(player.parameters(), **self.options) for name, player in nets.named_children()},
-            data(self.kind, seed, shape, self.dtype, poison=self.poison),
-            data(self.kind, seed + 1000, shape, self.dtype, 30),
+            data(self.task_type, seed, shape, self.dtype, poison=self.poison),
+            data(self.task_type, seed + 1000, shape, self.dtype, 30),
             self.seed,
             record,
         )
 
     def nets(self):
-        random, outputs, shape = stream(self.seed, "init"), OUTPUTS[self.kind], SHAPES[self.model]
-        if self.kind == "game":
+        random, outputs, shape = stream(self.seed, "init"), OUTPUTS[self.task_type], SHAPES[self.model]
+        if self.task_type == "game":
             critic, generator = MLP(shape, 1, random, hidden=(8,)), MLP((3,), 6, random, hidden=(5,))
             return Nets(critic=critic, generator=generator)
         if self.model == "mlp":

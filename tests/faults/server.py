@@ -20,9 +20,9 @@ from typing import Any
 
 LOADED = (  # in this order
     "torch",
-    "lossbench.vision",  # before anything that imports torchvision
-    "lossbench.verbs",
-    "lossbench.training",
+    "lossbench.core.vision",  # before anything that imports torchvision
+    "lossbench.cli.commands",
+    "lossbench.runs.training",
     "lossbench.analysis.report",
     "lossbench.sweeps.launch",
     "lossbench.sweeps.tuning.sweep",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import coco
 from lossbench.datasets.boxes import boxes
 from lossbench.datasets.imbalanced import imbalanced
@@ -55,7 +55,7 @@ def loaded(root):
 
 
 def refusal(root):
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(ConfigError) as refused:
         loaded(root)
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -226,7 +226,7 @@ def test_both_datasets_use_them(tmp_path, layout):
     root = split_folder(tmp_path, layout)
     imbalanced(seed=0, source="coco", root=str(root), ratio=1, train=4, validation=4, test=4, side=16)
     (root / list(layout.values())[2][0]).unlink()
-    with pytest.raises(BadInput, match="train and validation but none of test"):
+    with pytest.raises(ConfigError, match="train and validation but none of test"):
         imbalanced(seed=0, source="coco", root=str(root), ratio=1, train=4, validation=4, test=4, side=16)
 
 
@@ -321,7 +321,7 @@ def test_boxes_without_area_are_left_out_and_said(tmp_path, capsys):
     root = folder(tmp_path, edit=edit)
     assert [len(part) for _, part in loaded(root).images] == [1, 2, 1, 2, 2]
     made = boxes(seed=0, source="coco", root=str(root), train=2, validation=1, test=1, side=16)
-    assert "boxes without area left out (2)" in made.facts.source
+    assert "boxes without area left out (2)" in made.info.source
     assert "boxes without area left out (2)" in capsys.readouterr().err
 
 

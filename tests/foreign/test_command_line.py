@@ -98,7 +98,7 @@ INSTEAD = {
     "a page in no folder": (["verify", "--html", "/proc/x"], ["--html /proc/x", "cannot be written"]),
     "an option of Hydra's alone": (["--resolve"], ["--resolve", "--cfg"]),
     "what --cfg does not show": (["--cfg", "nope"], ["--cfg nope", "job"]),
-    "a dataset that is none": (["dataset._target_=os.getcwd", "dataset.kind=regression"], ["os.getcwd", "Splits"]),
+    "a dataset that is none": (["dataset._target_=os.getcwd", "dataset.task_type=regression"], ["os.getcwd", "Splits"]),
     "an optimizer that is none": (["optimizer._target_=os.getcwd", *DATA], ["optimizer", "os.getcwd"]),
 }
 

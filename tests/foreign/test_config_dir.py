@@ -12,17 +12,17 @@ import torch
 from lossbench.core import Split, card
 from lossbench.datasets import assemble
 
-def points(*, seed, kind="plain"):
+def points(*, seed, task_type="plain"):
     x = torch.randn(90, 3, generator=torch.Generator().manual_seed(seed))
     y = (x.sum(1, keepdim=True) > 0).float() if kind == "binary" else x.sum(1, keepdim=True)
     parts = [Split(x[k], y[k]) for k in torch.arange(90).split(30)]
-    return assemble(*parts, name="points", kind="regression", source=f"here, {kind}", licence="mine")
+    return assemble(*parts, name="points", task_type="regression", source=f"here, {task_type}", licence="mine")
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def cubic(prediction, target):
     return (prediction - target).abs().pow(3).mean(-1)
 
-@card(kinds=("binary",))
+@card(task_types=("binary",))
 def of_classes(prediction, target):
     return (prediction - target).square().mean(-1)
 
@@ -45,7 +45,7 @@ class Net(torch.nn.Module):
 """
 FILES = {
     "dataset/points.yaml": "# @package _global_\ndefaults:\n  - override /model: net\n  - override /loss: cubic\n"
-    "dataset:\n  _target_: first_class.points\n  kind: regression\n  seed: ${seed}\n"
+    "dataset:\n  _target_: first_class.points\n  task_type: regression\n  seed: ${seed}\n"
     "train:\n  steps: 2\n  batch_size: 8\n",
     "dataset/fewer.yaml": "# @package _global_\ndefaults:\n  - points\ntrain:\n  batch_size: 4\n",
     "model/net.yaml": "_target_: first_class.Net\n",

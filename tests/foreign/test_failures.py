@@ -17,9 +17,8 @@ from recorded import artifacts, runs
 from small import SMALL
 from sqlalchemy.exc import OperationalError
 
-from lossbench import faults
-from lossbench.core import BadInput, Pictures
-from lossbench.run import Run
+from lossbench.core import ConfigError, Pictures, failures
+from lossbench.runs.run import Run
 from lossbench.sweeps import launch
 from lossbench.sweeps.planning import Way
 from lossbench.tasks.pictures import confusion_matrix
@@ -36,13 +35,13 @@ from lossbench.core import card, stream
 def seed_of(generator):
     return next(seed for seed in range(100) if stream(seed, "loss").initial_seed() == generator.initial_seed())
 
-@card(kinds=("regression",), needs=("generator",))
+@card(task_types=("regression",), needs=("generator",))
 def fussy(prediction, target, *, generator):
     if seed_of(generator) in (1, 3):
         raise RuntimeError("this loss does not like its seed")
     return (prediction - target).abs().mean(-1)
 
-@card(kinds=("regression",), needs=("generator",))
+@card(task_types=("regression",), needs=("generator",))
 def losing(prediction, target, *, generator):
     asked.append(1)
     if seed_of(generator) == 0 and len(asked) > 12 and not Path("away").exists():
@@ -57,14 +56,14 @@ def losing(prediction, target, *, generator):
 
 asked = []
 
-@card(kinds=("regression",), batch=True)
+@card(task_types=("regression",), batch=True)
 def in_the_middle(prediction, target, *, what="memory"):
     asked.append(1)
     if len(asked) > 15:
         raise {"memory": MemoryError(), "disk": OSError(errno.ENOSPC, "No space left"), "own": ValueError("bad")}[what]
     return (prediction - target).abs().mean(-1)
 
-@card(kinds=("regression",), batch=True)
+@card(task_types=("regression",), batch=True)
 def fatal(prediction, target):
     once = Path("once")
     asked.append(1)
@@ -170,8 +169,8 @@ def caused(error, cause):
         (OperationalError("insert", {}, Exception("locked")), "error"),
         (sqlite3.OperationalError("disk I/O error"), "error"),
         (BrokenProcessPool("dead"), "error"),
-        (faults.MachineFault("worker process 7 ended by SIGKILL"), "error"),
-        (caused(BadInput("loss: failed on the first batch"), MemoryError()), "error"),
+        (failures.MachineFault("worker process 7 ended by SIGKILL"), "error"),
+        (caused(ConfigError("loss: failed on the first batch"), MemoryError()), "error"),
         (caused(RuntimeError("loss"), ValueError("mine")), "failed"),
         (caused(met := ValueError("mine"), caused(RuntimeError("loss"), met)), "failed"),
         (RuntimeError("shapes do not match"), "failed"),
@@ -180,13 +179,13 @@ def caused(error, cause):
     ],
 )
 def test_whose_fault_an_error_is(error, outcome):
-    assert faults.outcome(error) == outcome
+    assert failures.outcome(error) == outcome
 
 
 def test_torch_itself_says_what_no_memory_is_called_here():
     with pytest.raises(RuntimeError) as met:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert faults.outcome(met.value) == "error"
+    assert failures.outcome(met.value) == "error"
 
 
 @pytest.mark.slow
@@ -205,10 +204,10 @@ def test_a_dead_worker_is_missing_and_the_same_command_trains_its_runs_again(los
 
 
 def test_a_worker_that_died_before_it_opened_a_record_leaves_one(configured, store, here):
-    from lossbench.settings import Names
+    from lossbench.config.schema import Names
 
     one = Run(configured("regression"), Names("regression", "mlp", "mse", "adam"), "some comparison")
-    one.abandon(faults.MachineFault("worker process 7 ended by SIGSEGV"))
+    one.abandon(failures.MachineFault("worker process 7 ended by SIGSEGV"))
     (run,) = runs(store)
     assert (run.info.status, run.data.tags["lossbench.outcome"]) == ("FAILED", "error")
     assert run.data.tags["lossbench.comparison"] == "some comparison"
@@ -241,11 +240,11 @@ class Undrawn(Regression):
 )
 def test_a_figure_that_raises_costs_itself_only(task, remark, drawn, lossbench, store, here, monkeypatch):
     """It cost the run, and its weights."""
-    from lossbench import settings
+    from lossbench.config import schema
 
     (here / "raising.py").write_text(RAISING, encoding="utf-8")
     monkeypatch.syspath_prepend(str(here))
-    monkeypatch.setitem(settings.TASKS, "regression", f"raising.{task}")
+    monkeypatch.setitem(schema.TASKS, "regression", f"raising.{task}")
     monkeypatch.delitem(sys.modules, "raising", raising=False)
     said = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
     assert said.code == 0, said.err
@@ -259,8 +258,8 @@ def test_a_figure_that_raises_costs_itself_only(task, remark, drawn, lossbench, 
     assert f"{remark[0].upper()}{remark[1:]}" in (here / "report.html").read_text(encoding="utf-8")
 
 
-def test_weights_outlive_a_yardstick_that_raises(lossbench, store, here, monkeypatch):
-    from lossbench import settings
+def test_weights_outlive_a_metric_that_raises(lossbench, store, here, monkeypatch):
+    from lossbench.config import schema
 
     (here / "raising.py").write_text(
         "from lossbench.tasks.regression import Regression\n"
@@ -268,7 +267,7 @@ def test_weights_outlive_a_yardstick_that_raises(lossbench, store, here, monkeyp
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(here))
-    monkeypatch.setitem(settings.TASKS, "regression", "raising.Unread")
+    monkeypatch.setitem(schema.TASKS, "regression", "raising.Unread")
     monkeypatch.delitem(sys.modules, "raising", raising=False)
     assert lossbench(*SHORT).code == 1
     (run,) = runs(store)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lossbench import datasets
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets.digits import digits
 from lossbench.datasets.pairs import read_pairs
 
@@ -61,14 +61,14 @@ def test_texts_are_utf_8(tmp_path, encoding, ending):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_texts_of_excel_are_named_for_what_they_are(tmp_path, encoding):
     (tmp_path / "pairs.txt").write_bytes(table().encode(encoding))
-    with pytest.raises(BadInput, match=r"pairs\.txt: .*UTF-8") as refused:
+    with pytest.raises(ConfigError, match=r"pairs\.txt: .*UTF-8") as refused:
         read_pairs(str(tmp_path / "pairs.txt"), 80)
     assert "line 2" not in str(refused.value)  # one fault of the file, not one of each line
 
 
 def test_a_line_in_another_encoding_is_named(tmp_path):
     (tmp_path / "pairs.tsv").write_bytes(table().encode() + "\nfünfzig\t50".encode("latin-1"))
-    with pytest.raises(BadInput, match="line 7 is no UTF-8"):
+    with pytest.raises(ConfigError, match="line 7 is no UTF-8"):
         read_pairs(str(tmp_path / "pairs.tsv"), 80)
 
 

@@ -8,17 +8,18 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
-from lossbench import build, catalogue, overrides
+from lossbench.config import catalogue, overrides
+from lossbench.config.schema import CONFIGS
 from lossbench.contract import checking
 from lossbench.contract.checking import Fit
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
+from lossbench.core.vision import torchvision
 from lossbench.engine import fit
 from lossbench.losses import hinge as carded
-from lossbench.settings import CONFIGS
+from lossbench.runs import builders
+from lossbench.runs.experiment import Experiment
 from lossbench.tasks.adapting import ASTRAY, ONE_NUMBER, adapted
 from lossbench.tasks.lifting import PAD, lifted
-from lossbench.trainee import Trainee
-from lossbench.vision import torchvision
 
 SHAPES = {
     "regression": ((1,), 1),
@@ -31,21 +32,21 @@ SHAPES = {
 }
 
 
-def fitted(loss, kind):
-    return adapted(loss, kind, *SHAPES[kind])
+def fitted(loss, task_type):
+    return adapted(loss, task_type, *SHAPES[task_type])
 
 
-def batch(kind, n=6):
+def batch(task_type, n=6):
     """Predictions and targets, other than those that forms are found with."""
-    target, outputs = SHAPES[kind]
-    random = stream(1, kind)
-    z = torch.randn(n, *target, *((outputs,) if kind in ("multiclass", "sequence") else ()), generator=random)
-    if kind in ("regression", "boxes"):
+    target, outputs = SHAPES[task_type]
+    random = stream(1, task_type)
+    z = torch.randn(n, *target, *((outputs,) if task_type in ("multiclass", "sequence") else ()), generator=random)
+    if task_type in ("regression", "boxes"):
         return z, torch.randn(n, *target, generator=random)
-    if kind in ("binary", "segmentation"):
+    if task_type in ("binary", "segmentation"):
         return z, torch.randint(2, (n, *target), generator=random)
-    tokens = torch.randint(1 if kind == "sequence" else 0, outputs, (n, *target), generator=random)
-    return z, tokens * (torch.arange(target[0]) <= torch.arange(n)[:, None]) if kind == "sequence" else tokens
+    tokens = torch.randint(1 if task_type == "sequence" else 0, outputs, (n, *target), generator=random)
+    return z, tokens * (torch.arange(target[0]) <= torch.arange(n)[:, None]) if task_type == "sequence" else tokens
 
 
 def real(z, y):
@@ -80,10 +81,10 @@ EQUAL = {
 }
 
 
-@pytest.mark.parametrize(("make", "kind", "expected"), EQUAL.values(), ids=EQUAL)
-def test_the_form_is_the_one_that_its_author_meant(make, kind, expected):
-    found = fitted(make(), kind)
-    z, y = batch(kind)
+@pytest.mark.parametrize(("make", "task_type", "expected"), EQUAL.values(), ids=EQUAL)
+def test_the_form_is_the_one_that_its_author_meant(make, task_type, expected):
+    found = fitted(make(), task_type)
+    z, y = batch(task_type)
     assert found.leads
     assert torch.allclose(found.loss(z, y), expected(z, y), atol=1e-6)
     assert (ONE_NUMBER in found.notes) == (found.loss(z, y).dim() == 0)
@@ -115,12 +116,12 @@ def test_nor_are_they_classes(shape):
 def test_values_of_parts_become_one_an_example():
     bce = nn.BCEWithLogitsLoss(reduction="none")
     z, y = batch("segmentation")
-    terms = fitted(bce, "segmentation").loss(z, y)
-    assert torch.allclose(terms, bce(z, y.float()).mean((1, 2)))
+    per_example = fitted(bce, "segmentation").loss(z, y)
+    assert torch.allclose(per_example, bce(z, y.float()).mean((1, 2)))
     z, y = batch("sequence")
-    terms = fitted(nn.CrossEntropyLoss(reduction="none"), "sequence").loss(z, y)
+    per_example = fitted(nn.CrossEntropyLoss(reduction="none"), "sequence").loss(z, y)
     expected = [F.cross_entropy(*real(one, other)) for one, other in zip(z, y, strict=True)]
-    assert torch.allclose(terms, torch.stack(expected), atol=1e-6)
+    assert torch.allclose(per_example, torch.stack(expected), atol=1e-6)
     z, y = batch("regression")
     assert fitted(lambda p, t: (p - t).square(), "regression").loss(z, y).shape == (6,)
 
@@ -156,27 +157,36 @@ def test_what_leads_nowhere_is_said():
     assert ASTRAY in fitted(lambda p, t: -(p - t).square().mean(-1), "regression").notes
 
 
-OURS = [(entry, kind) for entry in catalogue.losses([CONFIGS]) for kind in entry.kinds if kind in SHAPES]
-OURS = [(entry, kind) for entry, kind in OURS if not (kind == "embedding" and "multiclass" in entry.kinds)]
 OURS = [
-    (entry, kind)
-    for entry, kind in OURS
-    if catalogue.heads(entry.target) == 1 and "generator" not in entry.described.card.get("needs", ())  # random centres
+    (entry, task_type) for entry in catalogue.losses([CONFIGS]) for task_type in entry.task_types if task_type in SHAPES
+]
+OURS = [
+    (entry, task_type)
+    for entry, task_type in OURS
+    if not (task_type == "embedding" and "multiclass" in entry.task_types)
+]
+OURS = [
+    (entry, task_type)
+    for entry, task_type in OURS
+    if catalogue.outputs_per_target(entry.target) == 1
+    and "generator" not in entry.described.card.get("needs", ())  # random centres
 ]
 
 
-@pytest.mark.parametrize(("entry", "kind"), OURS, ids=[f"{entry.name} {kind}" for entry, kind in OURS])
-def test_a_right_loss_is_called_as_it_is(entry, kind):
+@pytest.mark.parametrize(("entry", "task_type"), OURS, ids=[f"{entry.name} {task_type}" for entry, task_type in OURS])
+def test_a_right_loss_is_called_as_it_is(entry, task_type):
     """Ours, without their cards."""
-    classes = 2 if kind in ("binary", "segmentation") else SHAPES[kind][1]
+    classes = 2 if task_type in ("binary", "segmentation") else SHAPES[task_type][1]
     brings = {
         "classes": lambda: classes,
         "class_counts": lambda: tuple(range(1, classes + 1)),
-        "dimensions": lambda: SHAPES[kind][1],
+        "dimensions": lambda: SHAPES[task_type][1],
         "generator": lambda: stream(0, "loss"),
     }
-    made = lifted(build.loss(OmegaConf.create({"_target_": entry.target, **entry.parameters}), kind, brings), kind)
-    found = fitted(lambda prediction, target: made(prediction, target), kind)
+    made = lifted(
+        builders.loss(OmegaConf.create({"_target_": entry.target, **entry.parameters}), task_type, brings), task_type
+    )
+    found = fitted(lambda prediction, target: made(prediction, target), task_type)
     assert found.leads
     assert [note for note in found.notes if note != ONE_NUMBER] == []
 
@@ -213,10 +223,10 @@ def test_it_trains_as_typed(dataset, words, configured, datasets):
     overrides.replace(cfg, words)
     OmegaConf.resolve(cfg)
     if dataset not in datasets:
-        datasets[dataset] = build.splits(cfg.dataset)
-    trainee = Trainee(cfg, datasets[dataset])
+        datasets[dataset] = builders.splits(cfg.dataset)
+    experiment = Experiment(cfg, datasets[dataset])
     told = {}
-    fit([trainee.replica(lambda step, values: told.update(values))], trainee.plan)
+    fit([experiment.replica(lambda step, values: told.update(values))], experiment.plan)
     assert math.isfinite(told["train/loss"])
     assert told["train/grad_norm"] > 0
 
@@ -228,14 +238,14 @@ WANTED = {
 }
 
 
-@pytest.mark.parametrize(("target", "kind", "said"), [(t, *rest) for t, rest in WANTED.items()], ids=WANTED)
-def test_or_it_says_what_it_wants(target, kind, said):
-    with pytest.raises(BadInput, match=said):
-        build.loss(OmegaConf.create({"_target_": target}), kind)
+@pytest.mark.parametrize(("target", "task_type", "said"), [(t, *rest) for t, rest in WANTED.items()], ids=WANTED)
+def test_or_it_says_what_it_wants(target, task_type, said):
+    with pytest.raises(ConfigError, match=said):
+        builders.loss(OmegaConf.create({"_target_": target}), task_type)
 
 
 def test_a_loss_of_classes_takes_no_axes_of_embeddings_for_them():
-    with pytest.raises(BadInput, match="CrossEntropyLoss reads a logit a class"):
+    with pytest.raises(ConfigError, match="CrossEntropyLoss reads a logit a class"):
         adapted(nn.CrossEntropyLoss(), "embedding", (), 32)
 
 
@@ -245,18 +255,18 @@ def answer(*words):
 
 
 def test_check_has_three_answers():
-    assert answer("huber", "kind=regression").fit is Fit.KEEPS
-    logs = answer("torch.nn.NLLLoss", "kind=multiclass")
+    assert answer("huber", "task_type=regression").fit is Fit.KEEPS
+    logs = answer("torch.nn.NLLLoss", "task_type=multiclass")
     assert logs.fit is Fit.TRAINS
     assert "log-probabilities" in logs.why
     assert "no values of single examples" in logs.why
-    assert answer("torch.nn.functional.smooth_l1_loss", "kind=multiclass").fit is Fit.TRAINS
-    assert answer("torch.nn.CosineSimilarity", "kind=multiclass").fit is Fit.UNFIT
+    assert answer("torch.nn.functional.smooth_l1_loss", "task_type=multiclass").fit is Fit.TRAINS
+    assert answer("torch.nn.CosineSimilarity", "task_type=multiclass").fit is Fit.UNFIT
 
 
 @pytest.mark.parametrize("name", ["ArcFaceLoss", "ProxyNCALoss"])
 def test_centres_that_start_at_random_are_no_fault(name):
-    checked = checking.check([f"pytorch_metric_learning.losses.{name}", "kind=embedding"])
+    checked = checking.check([f"pytorch_metric_learning.losses.{name}", "task_type=embedding"])
     broken = {f.clause.name for f in checked.findings["embedding"] if f.verdict.value == "broken"}
     assert not broken & {"generator", "classes", "repeat", "descent", "slope", "own", "order"}
     assert not checked.unfit

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import masks
 from lossbench.datasets.segmentation import segmentation
 
@@ -46,7 +46,7 @@ def read(root, side=SIDE):
 
 
 def refusal(root, **settings):
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(ConfigError) as refused:
         read(root, **settings)
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -171,7 +171,7 @@ def test_void_is_no_object_and_said(tmp_path, save, capsys):
     assert ((drawn == 2) == BORDER).all()
     splits = segmentation(seed=0, root=str(root), side=SIDE)
     assert sum(int(split.targets.sum()) for _, split in splits) == TRUE.sum()
-    assert "void counted as background in 6 masks" in splits.facts.source
+    assert "void counted as background in 6 masks" in splits.info.source
     assert "void" in capsys.readouterr().err
 
 

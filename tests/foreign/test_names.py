@@ -13,8 +13,9 @@ from recorded import artifacts, runs
 from rich.console import Console
 from small import SMALL
 
-from lossbench import settings, terminal, tracking
-from lossbench.core import BadInput, Parts, record_name
+from lossbench import terminal, tracking
+from lossbench.config import checks, schema
+from lossbench.core import ConfigError, LossOutput, record_name
 from lossbench.tasks.pictures import confusion_matrix
 
 SHORT = [*SMALL["regression"], "train.steps=20", "train.eval_every=10"]
@@ -47,19 +48,19 @@ def test_a_store_takes_every_name_that_is_recorded(name, clean, store):
 
 
 def told(*names):
-    return Parts(torch.zeros(3), {name: torch.full((3,), float(k)) for k, name in enumerate(names)})
+    return LossOutput(torch.zeros(3), {name: torch.full((3,), float(k)) for k, name in enumerate(names)})
 
 
 def test_parts_get_names_that_can_be_recorded():
-    assert list(Parts.of(told("kl", "error@p90", "a/b")).parts) == ["kl", "error_p90", "a_b"]
-    assert Parts.of(Parts.of(told("a@"))).parts.keys() == {"a_"}
-    assert list(Parts.of(torch.zeros(3)).parts) == []
+    assert list(LossOutput.of(told("kl", "error@p90", "a/b")).parts) == ["kl", "error_p90", "a_b"]
+    assert LossOutput.of(LossOutput.of(told("a@"))).parts.keys() == {"a_"}
+    assert list(LossOutput.of(torch.zeros(3)).parts) == []
 
 
 @pytest.mark.parametrize("names", [("loss",), ("grad_norm", "kl"), ("kl", "a@", "a#")])
 def test_a_part_does_not_take_another_s_place(names):
-    with pytest.raises(BadInput, match="part"):
-        Parts.of(told(*names))
+    with pytest.raises(ConfigError, match="part"):
+        LossOutput.of(told(*names))
 
 
 PARTS = """
@@ -89,15 +90,15 @@ def test_parts_of_any_name_are_recorded_and_those_of_the_loop_are_refused(lossbe
 def test_an_experiment_is_refused_before_anything_is_imported(name, configured):
     cfg = configured("regression")
     cfg.experiment_name = name
-    with pytest.raises(BadInput, match="experiment_name="):
-        settings.check(cfg, settings.Names("regression", "mlp", "mse", "adam"))
+    with pytest.raises(ConfigError, match="experiment_name="):
+        checks.check(cfg, schema.Names("regression", "mlp", "mse", "adam"))
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "ä" * 100, "a/b: c", "C# 50% [/x]", "a?b", "x.y"])
 def test_every_other_experiment_takes_runs_files_and_views(name, configured, store, here):
     cfg = configured("regression")
     cfg.experiment_name = name
-    settings.check(cfg, settings.Names("regression", "mlp", "mse", "adam"))
+    checks.check(cfg, schema.Names("regression", "mlp", "mse", "adam"))
     recorder = store.start(name, "run", {})
     with recorder.files() as folder:
         (folder / "note.txt").write_text("hello", encoding="utf-8")
@@ -114,7 +115,7 @@ def test_every_folder_holds_a_store_and_its_files(folder, tmp_path, cache, migra
     """MLflow takes a part of some for one of an address."""
     (tmp_path / folder).mkdir()
     shutil.copy(migrated, tmp_path / folder / "mlflow.db")
-    tracking.reach(uri := f"sqlite:///{tmp_path / folder}/mlflow.db")
+    tracking.check_connection(uri := f"sqlite:///{tmp_path / folder}/mlflow.db")
     store = tracking.Store(uri)
     recorder = store.start("test", "run", {})
     with recorder.files() as made:
@@ -128,7 +129,7 @@ def test_every_folder_holds_a_store_and_its_files(folder, tmp_path, cache, migra
 def test_an_error_with_markup_in_it_ends_its_run_and_no_other(lossbench, store, here, monkeypatch):
     (here / "marked.py").write_text(
         "from lossbench.core import card, stream\n"
-        '@card(kinds=("regression",), needs=("generator",))\n'
+        '@card(task_types=("regression",), needs=("generator",))\n'
         "def marked(prediction, target, *, generator):\n"
         '    if generator.initial_seed() == stream(1, "loss").initial_seed():\n'
         f"        raise RuntimeError({MARKUP!r})\n"

@@ -14,24 +14,24 @@ from recorded import numbers, runs
 from safetensors.torch import load_file
 from small import SMALL
 
-from lossbench import build
-from lossbench.core import BadInput, Facts, Split
+from lossbench.core import ConfigError, DatasetInfo, Split
 from lossbench.engine.stack import Stack
 from lossbench.models import foreign
-from lossbench.trainee import MODEL_FILE, Trainee, on_device
+from lossbench.runs import builders
+from lossbench.runs.experiment import MODEL_FILE, Experiment, on_device
 
-PICTURES = Facts("pictures", "multiclass", (1, 28, 28), (), "", "", "", classes=tuple("0123456789"))
-NUMBERS = Facts("numbers", "regression", (6,), (2,), "", "", "")
+PICTURES = DatasetInfo("pictures", "multiclass", (1, 28, 28), (), "", "", "", classes=tuple("0123456789"))
+NUMBERS = DatasetInfo("numbers", "regression", (6,), (2,), "", "", "")
 SHORT = ("train.steps=6", "train.batch_size=32", "train.eval_every=3")
 NO_FILE = ("~model.widths", "~model.norm")  # settings of the model that mnist brings
 
 
-def made(target, facts, seed=0, **settings):
-    return build.nets(OmegaConf.create({"_target_": target, **settings}), facts, seed)
+def made(target, info, seed=0, **settings):
+    return builders.nets(OmegaConf.create({"_target_": target, **settings}), info, seed)
 
 
 @pytest.mark.parametrize(
-    ("target", "facts", "settings"),
+    ("target", "info", "settings"),
     [
         ("foreign.networks.Normalised", NUMBERS, {"p": 0.1}),
         ("foreign.networks.Averaging", NUMBERS, {}),
@@ -45,23 +45,23 @@ def made(target, facts, seed=0, **settings):
         ("monai.networks.nets.FullyConnectedNet", NUMBERS, {"hidden_channels": [8], "dropout": 0.1}),
     ],
 )
-def test_a_plain_module_is_told_what_its_signature_names(target, facts, settings):
+def test_a_plain_module_is_told_what_its_signature_names(target, info, settings):
     """And has the seed's initial weights, whatever it draws them from."""
-    first, again, other = (made(target, facts, seed, **settings) for seed in (0, 0, 1))
+    first, again, other = (made(target, info, seed, **settings) for seed in (0, 0, 1))
     with first.evaluating(), torch.no_grad():
-        assert first.model(torch.zeros(2, *facts.inputs)).shape == (2, facts.outputs)
+        assert first.model(torch.zeros(2, *info.inputs)).shape == (2, info.outputs)
     assert first.initial == again.initial != other.initial
     assert all(module.training for module in first.modules())
 
 
 def test_a_setting_wins_over_what_the_data_say():
     cfg = OmegaConf.create({"_target_": "torch.nn.Linear", "out_features": 5})
-    assert build.nets(cfg, NUMBERS, 0).model.out_features == 5
-    assert build.nets(cfg, NUMBERS, 0).model.in_features == 6
+    assert builders.nets(cfg, NUMBERS, 0).model.out_features == 5
+    assert builders.nets(cfg, NUMBERS, 0).model.in_features == 6
 
 
 def test_a_net_for_masks_by_a_library():
-    masks = Facts("masks", "segmentation", (1, 32, 32), (32, 32), "", "", "", classes=("no", "yes"))
+    masks = DatasetInfo("masks", "segmentation", (1, 32, 32), (32, 32), "", "", "", classes=("no", "yes"))
     net = made("segmentation_models_pytorch.Unet", masks, encoder_name="resnet18", encoder_weights=None).model
     assert not isinstance(net, foreign.Coloured)  # it names in_channels
     assert net.eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 1, 32, 32)
@@ -93,8 +93,8 @@ def test_a_net_that_keeps_an_axis_for_one_channel_trains_on_masks(words, lossben
     ids=["auxiliary", "by name"],
 )
 def test_a_net_that_gives_more_than_a_tensor_is_named_rather_than_the_loss(words, told, configured):
-    with pytest.raises(BadInput) as refused:
-        Trainee(configured("mnist", f"model._target_={words[0]}", *words[1:], "~model.widths", "~model.norm"))
+    with pytest.raises(ConfigError) as refused:
+        Experiment(configured("mnist", f"model._target_={words[0]}", *words[1:], "~model.widths", "~model.norm"))
     assert str(refused.value).startswith("model:")
     assert told in str(refused.value)
 
@@ -109,10 +109,10 @@ def test_grey_pictures_reach_a_net_that_wants_colour():
 
 def test_a_head_is_wanted_only_where_something_asks_for_it():
     cfg = OmegaConf.create({"_target_": "foreign.networks.Normalised", "prior": "auto"})
-    with pytest.raises(BadInput, match="head"):
-        build.nets(cfg, NUMBERS, 0)
-    with pytest.raises(BadInput, match="head"):
-        build.nets(OmegaConf.create({"_target_": "foreign.networks.Normalised"}), NUMBERS, 0, heads=2)
+    with pytest.raises(ConfigError, match="head"):
+        builders.nets(cfg, NUMBERS, 0)
+    with pytest.raises(ConfigError, match="head"):
+        builders.nets(OmegaConf.create({"_target_": "foreign.networks.Normalised"}), NUMBERS, 0, outputs_per_target=2)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_head_is_wanted_only_where_something_asks_for_it():
     [("collections.OrderedDict", {}, "head"), ("builtins.len", {}, "len"), ("torch.nn.ReLU6.nothing", {}, "imported")],
 )
 def test_what_is_no_module_is_refused_in_a_line(target, settings, told):
-    with pytest.raises(BadInput) as refused:
-        build.nets(OmegaConf.create({"_target_": target, "prior": "auto", **settings}), NUMBERS, 0)
+    with pytest.raises(ConfigError) as refused:
+        builders.nets(OmegaConf.create({"_target_": target, "prior": "auto", **settings}), NUMBERS, 0)
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -133,7 +133,7 @@ def test_the_seed_reaches_a_loss_with_parameters_of_its_own(configured):
 
     def centres(seed):
         torch.rand(seed + 3)
-        return Trainee(configured("faces", "loss=mse", *words, f"seed={seed}")).learning.W.detach()
+        return Experiment(configured("faces", "loss=mse", *words, f"seed={seed}")).learning.W.detach()
 
     assert torch.equal(centres(0), centres(0))
     assert not torch.equal(centres(0), centres(1))
@@ -160,12 +160,12 @@ def test_it_trains_and_is_measured_as_its_own_weights_say(words, lossbench, here
 
     from hydra import compose, initialize_config_dir
 
-    from lossbench import settings
+    from lossbench.config import schema
 
-    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         cfg = compose("config", [*data, *words, *NO_FILE])
-    splits = build.splits(cfg.dataset)
-    nets = build.nets(cfg.model, splits.facts, 99).eval()
+    splits = builders.splits(cfg.dataset)
+    nets = builders.nets(cfg.model, splits.info, 99).eval()
     folder = Path(store.client.download_artifacts(run.info.run_id, ""))
     nets.load_state_dict(load_file(folder / MODEL_FILE))
     with torch.no_grad():

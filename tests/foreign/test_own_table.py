@@ -22,7 +22,7 @@ def diabetes(*, seed):
     scaler = StandardScaler().fit(train_x)
     parts = [(train_x, train_y), (held_x, held_y), (test_x, test_y)]
     splits = [Split(torch.tensor(scaler.transform(a)).float(), torch.tensor(b).float()) for a, b in parts]
-    return assemble(*splits, name="diabetes", kind="regression", source="scikit-learn", licence="BSD")
+    return assemble(*splits, name="diabetes", task_type="regression", source="scikit-learn", licence="BSD")
 """
 ROWS, TEST = 442, 89
 SHORT = ["train.steps=20", "train.eval_every=10", "model.hidden=[8]", "train.batch_size=32"]

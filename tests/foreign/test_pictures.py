@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.datasets import coco, masks, photos
 from lossbench.datasets.boxes import boxes
 from lossbench.datasets.faces import faces
@@ -158,7 +158,7 @@ def test_print_and_screen_have_one_grey(tmp_path, door, mode):
 )
 @DOORS
 def test_a_depth_that_cannot_be_told_is_refused(tmp_path, door, values):
-    with pytest.raises(BadInput, match=r"\b0\.tif"):
+    with pytest.raises(ConfigError, match=r"\b0\.tif"):
         door(tmp_path, ".tif", tiff(values))
 
 
@@ -243,7 +243,7 @@ def stack(path):
 @FOLDERS
 def test_a_broken_picture_is_named_alone(tmp_path, make, load, spoil):
     spoil(make(tmp_path / "root"))
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(ConfigError) as refused:
         load(tmp_path / "root")
     said = str(refused.value)
     assert said.count(".png") == 1
@@ -267,11 +267,11 @@ def test_what_systems_leave_behind_is_left_out(tmp_path, make, load):
                 (copies / f"{k}.png").write_bytes(sound.read_bytes())
     (tmp_path / "root" / "__MACOSX" / "._instances.json").write_bytes(b"\0\5\x16\7")
     (tmp_path / "root" / "._instances.json").write_bytes(b"\0\5\x16\7")
-    assert load(tmp_path / "root").facts.fingerprint == load(tmp_path / "clean").facts.fingerprint
+    assert load(tmp_path / "root").info.fingerprint == load(tmp_path / "clean").info.fingerprint
 
 
 def test_photos_that_pillow_cannot_read_are_not_passed_over(tmp_path):
     people(tmp_path / "root")
     (tmp_path / "root" / "p1" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x24ftypheic" + bytes(100))
-    with pytest.raises(BadInput, match=r"p1/IMG_1\.HEIC"):
+    with pytest.raises(ConfigError, match=r"p1/IMG_1\.HEIC"):
         of_faces(tmp_path / "root")

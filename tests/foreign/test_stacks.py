@@ -9,15 +9,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from engine.toys import facts, plan
+from engine.toys import info, plan
 from foreign import networks
 from foreign.networks import INPUTS, OUTPUTS
 
-from lossbench import build
 from lossbench.core import Split, stream
 from lossbench.engine import Interrupted, Nets, Replica, fit, predict, trial
 from lossbench.engine.randomness import seeded
 from lossbench.losses import huber, mae, mse
+from lossbench.runs import builders
 
 LOSSES = (mse, huber, mae)
 EQUAL = ["Normalised", "Averaging", "Hidden", "Frozen", "Channels"]
@@ -34,10 +34,10 @@ def data(seed, n=60):
 def replica(name, seed=0, loss=mse, record=lambda step, values: None):
     with seeded(seed, "init"):
         net = getattr(networks, name)().double()
-    task = build.task("regression", loss, facts("regression"))
+    task = builders.task("regression", loss, info("regression"))
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    movers = {"model": torch.optim.Adam(learning, lr=0.01, weight_decay=0.01)}
-    return Replica(task, Nets(model=net), movers, data(seed), data(seed + 50), seed, record)
+    optimizer_steps = {"model": torch.optim.Adam(learning, lr=0.01, weight_decay=0.01)}
+    return Replica(task, Nets(model=net), optimizer_steps, data(seed), data(seed + 50), seed, record)
 
 
 def many(name):

@@ -7,10 +7,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from small import SMALL
 
-from lossbench import build, overrides, settings
 from lossbench.analysis.records import read
 from lossbench.analysis.short import short
-from lossbench.core import BadInput
+from lossbench.config import checks, overrides, schema
+from lossbench.core import ConfigError
+from lossbench.runs import builders
 
 SHORT = (*SMALL["regression"], "train.steps=4")
 LIB = """import torch
@@ -45,9 +46,9 @@ def foreign(tmp_path, monkeypatch):
 
 def left(group, *words):
     """What remains of a group under these words of a command line."""
-    settings.register()
+    schema.register()
     words = overrides.free(words)
-    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         cfg = compose("config", words)
     overrides.replace(cfg, words)
     return OmegaConf.to_container(cfg[group], resolve=False)
@@ -79,11 +80,11 @@ LEFT = {
     ),
     "a dataset, whose kind is ours": (
         ["dataset._target_=brought.fixed"],
-        {"_target_": "brought.fixed", "kind": "regression"},
+        {"_target_": "brought.fixed", "task_type": "regression"},
     ),
     "a dataset with a seed, which follows the run's": (
         ["dataset._target_=brought.made", "dataset.examples=9"],
-        {"_target_": "brought.made", "kind": "regression", "seed": "${seed}", "examples": 9},
+        {"_target_": "brought.made", "task_type": "regression", "seed": "${seed}", "examples": 9},
     ),
 }
 
@@ -114,7 +115,7 @@ def test_two_classes_of_one_name_are_two_rows(lossbench, store, foreign):
 
 def test_a_search_compares_them_too(lossbench, store, foreign):
     words = ["-m", "hydra/sweeper=fair", "loss._target_=lib_a.DiceLoss,brought.power", "loss.k=interval(1,2)"]
-    words += ["hydra.sweeper.trials=1", "hydra.sweeper.untuned=false", "seed=0", *SHORT]
+    words += ["hydra.sweeper.trials=1", "hydra.sweeper.at_defaults=false", "seed=0", *SHORT]
     said = lossbench(*words)
     assert said.code == 2
     assert "loss.k" in said.err
@@ -134,7 +135,7 @@ def test_what_is_nested_in_the_settings_of_a_function_is_made(foreign):
     import torch
 
     nested = {"_target_": "brought.twice", "base": {"_target_": "torch.nn.L1Loss", "reduction": "sum"}}
-    made = build.loss(OmegaConf.create(nested), "regression")
+    made = builders.loss(OmegaConf.create(nested), "regression")
     assert made(torch.ones(3, 1), torch.zeros(3, 1)).item() == 6
 
 
@@ -156,7 +157,7 @@ def test_a_setting_that_none_of_them_has_is_refused_with_the_nearest(lossbench):
 
 
 def test_a_search_gives_a_setting_to_the_losses_that_have_it(lossbench, store):
-    fair = ("hydra/sweeper=fair", "hydra.sweeper.trials=1", "hydra.sweeper.untuned=false")
+    fair = ("hydra/sweeper=fair", "hydra.sweeper.trials=1", "hydra.sweeper.at_defaults=false")
     said = lossbench("-m", *fair, "loss=mse,huber", "loss.delta=0.5", "seed=0", *SHORT)
     assert said.code == 0, said.err
     runs = store.find({"lossbench.kind": "run"})
@@ -166,5 +167,5 @@ def test_a_search_gives_a_setting_to_the_losses_that_have_it(lossbench, store):
 def test_the_signature_behind_a_package_is_read():
     """So that a setting it does not take is refused before anything is imported."""
     cfg = left("loss", "loss._target_=lossbench.losses.huber", "loss.delat=2")
-    with pytest.raises(BadInput, match=r"loss\.delat.*takes delta"):
-        settings._keys("loss", OmegaConf.create(cfg), set())
+    with pytest.raises(ConfigError, match=r"loss\.delat.*takes delta"):
+        checks._keys("loss", OmegaConf.create(cfg), set())

@@ -10,12 +10,12 @@ import pytest
 from recorded import runs
 from small import SMALL
 
-from lossbench import streams
+from lossbench.terminal import encoding
 
 SHORT = [*SMALL["regression"], "train.steps=20", "train.eval_every=10"]
 CALL = (
     "import warnings; warnings.filterwarnings('error', category=EncodingWarning, module='lossbench');"
-    "from lossbench.__main__ import main; main()"
+    "from lossbench.cli.main import main; main()"
 )
 
 
@@ -68,7 +68,7 @@ def test_a_file_of_ones_own_is_read_as_utf_8_in_any_locale(store, here):
 
 
 def test_what_a_stream_lacks_comes_out_as_a_question_mark():
-    wants = f"from {streams.__name__} import lenient; lenient(); print('a → ±1')"
+    wants = f"from {encoding.__name__} import lenient; lenient(); print('a → ±1')"
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     out = subprocess.run([sys.executable, "-c", wants], env=environment, capture_output=True, check=True).stdout
     assert out.decode("latin-1").strip() == "a ? ±1"

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lossbench import catalogue
+from lossbench.config import catalogue
+from lossbench.config.schema import CONFIGS
 from lossbench.gallery import curves
 from lossbench.gallery.knobs import knobs, through
 from lossbench.gallery.views import VIEWS, views
-from lossbench.settings import CONFIGS
 
 ENTRIES = catalogue.losses([CONFIGS])
 BY_NAME = {entry.name: entry for entry in ENTRIES}
@@ -29,7 +29,7 @@ def slopes(loss, case, x):
 
 @pytest.mark.parametrize(("entry", "view"), VIEWED, ids=[f"{entry.name}-{view.name}" for entry, view in VIEWED])
 def test_a_gradient_lies_between_the_slopes_on_either_side(entry, view):
-    loss = curves.made(entry, view.kind, {})
+    loss = curves.made(entry, view.task_type, {})
     off = 0
     for name, case in view.cases.items():
         x = view.x[::7]
@@ -49,7 +49,7 @@ def test_a_gradient_lies_between_the_slopes_on_either_side(entry, view):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_every_loss_is_drawn(entry):
-    assert set(entry.kinds) & set(VIEWS)
+    assert set(entry.task_types) & set(VIEWS)
     assert views(entry)
     view = views(entry)[0]
     made = curves.drawing(entry, view)

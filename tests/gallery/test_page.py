@@ -11,9 +11,9 @@ import browser
 import pytest
 from playwright.sync_api import Browser, Page
 
-from lossbench import catalogue, families
+from lossbench.config import catalogue, families
+from lossbench.config.schema import CONFIGS
 from lossbench.gallery import page as gallery
-from lossbench.settings import CONFIGS
 
 FAMILIES = families.families(catalogue.losses([CONFIGS]))
 SOME = ("huber", "mse", "focal", "bce", "triplet", "dice", "lsgan", "kl", "giou", "gce")

@@ -7,11 +7,11 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from lossbench import catalogue, families
+from lossbench.config import catalogue, families
+from lossbench.config.schema import CONFIGS
 from lossbench.gallery import prose, site
 from lossbench.gallery.page import Drawn
 from lossbench.gallery.tree import limits, setting, tree
-from lossbench.settings import CONFIGS
 
 ENTRIES = catalogue.losses([CONFIGS])
 FAMILIES = families.families(ENTRIES)
@@ -68,7 +68,7 @@ def test_families_stand_in_their_order_with_their_guests():
     )
     by_name = {family.name: family for family in FAMILIES}
     sequence = {guest.name for guest in by_name["sequence"].guests}
-    assert sequence == {entry.name for entry in ENTRIES if "sequence" in entry.kinds}
+    assert sequence == {entry.name for entry in ENTRIES if "sequence" in entry.task_types}
     assert not by_name["sequence"].members
 
 

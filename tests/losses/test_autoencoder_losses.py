@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Independent, Laplace, Normal, kl_divergence
 
-from lossbench.coding import Code
-from lossbench.core import BadInput, Parts, stream
+from lossbench.core import ConfigError, LossOutput, stream
+from lossbench.core.latent_code import LatentCode
 from lossbench.engine import Noise
 from lossbench.losses.autoencoder import GaussianElbo, discrepancy, elbo, iwae, kl, mmd_wae, reconstruction
 
@@ -21,7 +21,7 @@ for _parameter in DECODER.parameters():
 def code(seed=0, done=0, spread=1.0):
     random = stream(seed, "code")
     mean, log_variance = (spread * torch.randn(BATCH, LATENT, generator=random, dtype=torch.float64) for _ in range(2))
-    return Code(mean, log_variance, DECODER, Doubled(seed, done))
+    return LatentCode(mean, log_variance, DECODER, Doubled(seed, done))
 
 
 class Doubled(Noise):
@@ -62,16 +62,16 @@ CONSTANTS = {"bce": 0.0, "mse": 0.5 * math.log(math.pi), "l1": math.log(2)}  # t
 
 def test_kl_is_that_of_the_distributions():
     given = code()
-    terms, parts = kl(given, target())
-    torch.testing.assert_close(terms, kl_divergence(posterior(given), prior()))
-    assert torch.equal(parts["kl"], terms)
+    per_example, parts = kl(given, target())
+    torch.testing.assert_close(per_example, kl_divergence(posterior(given), prior()))
+    assert torch.equal(parts["kl"], per_example)
 
 
 @pytest.mark.parametrize("pixel", LIKELIHOODS)
 def test_reconstruction_is_the_likelihood_at_the_mean(pixel):
     given, x = code(), target()
     expected = -LIKELIHOODS[pixel](DECODER(given.mean)).log_prob(x).sum(-1) - PIXELS * CONSTANTS[pixel]
-    torch.testing.assert_close(reconstruction(given, x, pixel=pixel).terms, expected)
+    torch.testing.assert_close(reconstruction(given, x, pixel=pixel).per_example, expected)
 
 
 @pytest.mark.parametrize("pixel", LIKELIHOODS)
@@ -80,8 +80,8 @@ def test_elbo_is_likelihood_and_divergence(pixel, beta):
     given, x = code(), target()
     log_p = LIKELIHOODS[pixel](DECODER(drawn(given))).log_prob(x).sum(-1) + PIXELS * CONSTANTS[pixel]
     divergence = kl_divergence(posterior(given), prior())
-    terms, parts = elbo(code(), x, reconstruction=pixel, beta=beta)
-    torch.testing.assert_close(terms, beta * divergence - log_p)
+    per_example, parts = elbo(code(), x, reconstruction=pixel, beta=beta)
+    torch.testing.assert_close(per_example, beta * divergence - log_p)
     torch.testing.assert_close(parts["kl"], divergence)
     torch.testing.assert_close(parts["reconstruction"], -log_p)
 
@@ -90,14 +90,14 @@ def test_iwae_of_one_sample_is_the_elbo_with_its_divergence_sampled():
     given, x = code(), target()
     latent = drawn(given)
     sampled = posterior(given).log_prob(latent) - prior().log_prob(latent)
-    expected = elbo(code(), x, beta=0).terms + sampled
-    torch.testing.assert_close(iwae(given, x, samples=1).terms, expected)
+    expected = elbo(code(), x, beta=0).per_example + sampled
+    torch.testing.assert_close(iwae(given, x, samples=1).per_example, expected)
 
 
 def test_iwae_of_one_sample_is_the_elbo_on_average():
     x = target()
-    both = [(iwae(code(done=k), x, samples=1).terms, elbo(code(done=k), x).terms) for k in range(4000)]
-    one, other = (torch.stack(terms) for terms in zip(*both, strict=True))
+    both = [(iwae(code(done=k), x, samples=1).per_example, elbo(code(done=k), x).per_example) for k in range(4000)]
+    one, other = (torch.stack(per_example) for per_example in zip(*both, strict=True))
     error = (one - other).std(0) / math.sqrt(len(one))
     assert ((one - other).mean(0).abs() < 4 * error).all()
 
@@ -113,51 +113,54 @@ def test_iwae_averages_weights_inside_the_logarithm():
         for z in latents
     ]
     expected = -torch.stack(logs).exp().mean(0).log()
-    torch.testing.assert_close(iwae(given, x, samples=7).terms, expected)
+    torch.testing.assert_close(iwae(given, x, samples=7).per_example, expected)
 
 
 @pytest.mark.parametrize("log_variance", [-30.0, -60.0, -200.0])
 def test_a_narrow_posterior_is_no_rounding(log_variance):
     """In single precision its latents are its mean, but their densities are not those of the mean."""
     given = code()
-    narrow = Code(given.mean, torch.full_like(given.mean, log_variance), DECODER, Doubled(0, 0))
-    single = Code(narrow.mean.float(), narrow.log_variance.float(), DECODER.float(), Doubled(0, 0))
-    terms = iwae(single, target().float(), samples=9).terms
+    narrow = LatentCode(given.mean, torch.full_like(given.mean, log_variance), DECODER, Doubled(0, 0))
+    single = LatentCode(narrow.mean.float(), narrow.log_variance.float(), DECODER.float(), Doubled(0, 0))
+    per_example = iwae(single, target().float(), samples=9).per_example
     DECODER.double()
-    torch.testing.assert_close(terms.double(), iwae(narrow, target(), samples=9).terms, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        per_example.double(), iwae(narrow, target(), samples=9).per_example, rtol=1e-5, atol=1e-4
+    )
 
 
 def test_more_samples_tighten_the_bound():
     x = target()
     means = [
-        torch.stack([iwae(code(done=k), x, samples=samples).terms for k in range(200)]).mean() for samples in (1, 5, 50)
+        torch.stack([iwae(code(done=k), x, samples=samples).per_example for k in range(200)]).mean()
+        for samples in (1, 5, 50)
     ]
     assert means[0] > means[1] > means[2]
 
 
 def test_exact_posterior_makes_the_bound_tight():
     """A decoder that ignores its latent: the prior is the posterior, and every bound is −log p(x)."""
-    blind = Code(
+    blind = LatentCode(
         torch.zeros(BATCH, LATENT), torch.zeros(BATCH, LATENT), lambda z: z.sum(-1, keepdim=True) * 0, Doubled(0, 0)
     )
     x = target()[:, :1]
     expected = torch.full((BATCH,), math.log(2)).double()
-    for terms in (elbo(blind, x).terms, iwae(blind, x, samples=9).terms):
-        torch.testing.assert_close(terms.double(), expected)
+    for per_example in (elbo(blind, x).per_example, iwae(blind, x, samples=9).per_example):
+        torch.testing.assert_close(per_example.double(), expected)
 
 
 def test_free_bits_are_a_floor_under_each_unit():
     given, x = code(), target()
     per_unit = kl_divergence(posterior(given).base_dist, prior().base_dist)
-    free = elbo(code(), x, free_bits=0.7).terms - elbo(code(), x, beta=0).terms
+    free = elbo(code(), x, free_bits=0.7).per_example - elbo(code(), x, beta=0).per_example
     torch.testing.assert_close(free, per_unit.clamp(min=0.7).sum(-1))
 
 
 @pytest.mark.parametrize(("done", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (500, 1.0)])
 def test_the_divergence_warms_up(done, share):
     x = target()
-    with_, without = (elbo(code(done=done), x, beta=beta, warm_up=10).terms for beta in (3.0, 0.0))
-    torch.testing.assert_close(with_ - without, 3 * share * kl(code(), x).terms)
+    with_, without = (elbo(code(done=done), x, beta=beta, warm_up=10).per_example for beta in (3.0, 0.0))
+    torch.testing.assert_close(with_ - without, 3 * share * kl(code(), x).per_example)
 
 
 def test_gaussian_elbo_is_the_normal_likelihood_and_learns_its_deviation():
@@ -165,10 +168,10 @@ def test_gaussian_elbo_is_the_normal_likelihood_and_learns_its_deviation():
     given = code()
     sigma = 0.01 + math.log(2)
     log_p = Normal(DECODER(drawn(given)).sigmoid(), sigma).log_prob(x).sum(-1)
-    terms, parts = loss(code(), x)
-    torch.testing.assert_close(terms, kl_divergence(posterior(given), prior()) - log_p)
+    per_example, parts = loss(code(), x)
+    torch.testing.assert_close(per_example, kl_divergence(posterior(given), prior()) - log_p)
     assert parts["sigma"][0].item() == pytest.approx(sigma)
-    terms.sum().backward()
+    per_example.sum().backward()
     assert loss.rho.grad is not None
     assert loss.rho.grad != 0
 
@@ -178,8 +181,8 @@ def test_learned_deviation_settles_at_the_root_of_the_mean_square():
     optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
     for _ in range(400):
         optimizer.zero_grad()
-        terms, parts = loss(code(), x)
-        terms.sum().backward()
+        per_example, parts = loss(code(), x)
+        per_example.sum().backward()
         optimizer.step()
     errors = (x - DECODER(drawn(code())).sigmoid()).square().mean().sqrt()
     assert parts["sigma"][0].item() == pytest.approx(errors.item(), rel=1e-3)
@@ -190,8 +193,8 @@ def test_gaussian_elbo_with_its_deviation_given_learns_nothing(sigma):
     loss, x = GaussianElbo(sigma=sigma), torch.rand(BATCH, PIXELS, generator=stream(0, "grey"), dtype=torch.float64)
     given = code()
     log_p = Normal(DECODER(drawn(given)).sigmoid(), sigma).log_prob(x).sum(-1)
-    terms, parts = loss(code(), x)
-    torch.testing.assert_close(terms, kl_divergence(posterior(given), prior()) - log_p)
+    per_example, parts = loss(code(), x)
+    torch.testing.assert_close(per_example, kl_divergence(posterior(given), prior()) - log_p)
     assert parts["sigma"].tolist() == pytest.approx([sigma] * BATCH)
     assert not [*loss.parameters()]
     assert not loss.state_dict()
@@ -200,9 +203,9 @@ def test_gaussian_elbo_with_its_deviation_given_learns_nothing(sigma):
 @pytest.mark.parametrize("beta", [0.5, 1.0])
 def test_gaussian_elbo_of_variance_a_half_is_the_elbo_with_mse_but_for_a_constant(beta):
     x = torch.rand(BATCH, PIXELS, generator=stream(0, "grey"), dtype=torch.float64)
-    ours = GaussianElbo(sigma=math.sqrt(0.5), beta=beta)(code(), x).terms
+    ours = GaussianElbo(sigma=math.sqrt(0.5), beta=beta)(code(), x).per_example
     constant = PIXELS * 0.5 * math.log(math.pi)
-    torch.testing.assert_close(ours - constant, elbo(code(), x, reconstruction="mse", beta=beta).terms)
+    torch.testing.assert_close(ours - constant, elbo(code(), x, reconstruction="mse", beta=beta).per_example)
 
 
 def kernel(a, b, units, scale):
@@ -236,9 +239,9 @@ def test_mmd_wae_is_its_pixels_and_the_discrepancy_of_all_codes(pixel):
     noise = Doubled(0, 0)
     latent = posterior(given).base_dist.mean + posterior(given).stddev * noise.normal(BATCH, LATENT)
     apart = discrepancy(latent, noise.normal(BATCH, LATENT), 0.5)
-    picture = elbo(code(), x, reconstruction=pixel, beta=0).terms
-    terms, parts = mmd_wae(code(), x, reconstruction=pixel, penalty=7.0, scale=0.5)
-    torch.testing.assert_close(terms, picture + 7 * apart)
+    picture = elbo(code(), x, reconstruction=pixel, beta=0).per_example
+    per_example, parts = mmd_wae(code(), x, reconstruction=pixel, penalty=7.0, scale=0.5)
+    torch.testing.assert_close(per_example, picture + 7 * apart)
     torch.testing.assert_close(parts["mmd"], apart.expand(BATCH))
     torch.testing.assert_close(parts["reconstruction"], picture)
 
@@ -246,9 +249,11 @@ def test_mmd_wae_is_its_pixels_and_the_discrepancy_of_all_codes(pixel):
 def test_mmd_wae_pulls_codes_to_the_prior_and_leaves_its_own_alone():
     def pull(mean):
         mean = mean.requires_grad_()
-        given = Code(mean, torch.full_like(mean, -40.0), DECODER, Doubled(0, 0))
-        terms = mmd_wae(given, target(), penalty=1.0).terms - mmd_wae(given, target(), penalty=0.0).terms
-        return torch.autograd.grad(terms.mean(), mean)[0]
+        given = LatentCode(mean, torch.full_like(mean, -40.0), DECODER, Doubled(0, 0))
+        per_example = (
+            mmd_wae(given, target(), penalty=1.0).per_example - mmd_wae(given, target(), penalty=0.0).per_example
+        )
+        return torch.autograd.grad(per_example.mean(), mean)[0]
 
     far = pull(torch.full((BATCH, LATENT), 3.0, dtype=torch.float64) + 0.1 * code().mean.detach())
     assert (far.sum(0) > 0).all()
@@ -271,8 +276,8 @@ EACH = pytest.mark.parametrize("loss", ALL.values(), ids=ALL)
 @EACH
 def test_one_term_a_picture_and_its_parts(loss):
     given = loss(code(), target())
-    assert isinstance(given, Parts)
-    assert given.terms.shape == (BATCH,)
+    assert isinstance(given, LossOutput)
+    assert given.per_example.shape == (BATCH,)
     assert all(part.shape == (BATCH,) for part in given.parts.values())
 
 
@@ -281,9 +286,9 @@ def test_one_term_a_picture_and_its_parts(loss):
 def test_finite_at_extremes(loss, spread):
     given = code(spread=spread)
     mean, log_variance = given.mean.requires_grad_(), given.log_variance.requires_grad_()
-    terms, _ = loss(given, target())
-    gradients = torch.autograd.grad(terms.sum(), (mean, log_variance), allow_unused=True)
-    assert terms.isfinite().all()
+    per_example, _ = loss(given, target())
+    gradients = torch.autograd.grad(per_example.sum(), (mean, log_variance), allow_unused=True)
+    assert per_example.isfinite().all()
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
@@ -292,25 +297,25 @@ def test_gradient_is_the_slope(loss):
     x = target()
     start = code()
 
-    def terms(mean, log_variance):
-        return loss(Code(mean, log_variance, DECODER, Doubled(0, 0)), x).terms
+    def per_example(mean, log_variance):
+        return loss(LatentCode(mean, log_variance, DECODER, Doubled(0, 0)), x).per_example
 
-    assert torch.autograd.gradcheck(terms, (start.mean.requires_grad_(), start.log_variance.requires_grad_()))
+    assert torch.autograd.gradcheck(per_example, (start.mean.requires_grad_(), start.log_variance.requires_grad_()))
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(BadInput, match="bce, mse or l1"):
+    with pytest.raises(ConfigError, match="bce, mse or l1"):
         elbo(code(), target(), reconstruction="huber")
-    with pytest.raises(BadInput, match="at least 1"):
+    with pytest.raises(ConfigError, match="at least 1"):
         iwae(code(), target(), samples=0)
-    with pytest.raises(BadInput, match="above 0"):
+    with pytest.raises(ConfigError, match="above 0"):
         GaussianElbo(floor=0.0)
-    with pytest.raises(BadInput, match="or null"):
+    with pytest.raises(ConfigError, match="or null"):
         GaussianElbo(sigma=0.0)
     for name in ("penalty", "scale"):
-        with pytest.raises(BadInput, match=f"loss.{name}"):
+        with pytest.raises(ConfigError, match=f"loss.{name}"):
             mmd_wae(code(), target(), **{name: -1.0})
     alone = code()
-    one = Code(alone.mean[:1], alone.log_variance[:1], DECODER, Doubled(0, 0))
-    with pytest.raises(BadInput, match="batch_size"):
+    one = LatentCode(alone.mean[:1], alone.log_variance[:1], DECODER, Doubled(0, 0))
+    with pytest.raises(ConfigError, match="batch_size"):
         mmd_wae(one, target()[:1])

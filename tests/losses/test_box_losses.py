@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.core import BadInput, stream
-from lossbench.engine.terms import Together
+from lossbench.core import ConfigError, stream
+from lossbench.core.box_offsets import FURTHEST, decode, encode
+from lossbench.core.vision import torchvision
+from lossbench.engine.stacked_loss import StackedLoss
 from lossbench.losses import huber, mae, mse
 from lossbench.losses.boxes import ciou, diou, giou, smooth_l1
-from lossbench.offsets import FURTHEST, decode, encode
-from lossbench.vision import torchvision
 
 LOSSES = (giou, diou, ciou, smooth_l1)
 OVERLAPS = LOSSES[:3]
@@ -91,7 +91,7 @@ def test_the_weight_of_proportions_has_no_gradient():
     ratio = (prediction[:, 2] - prediction[:, 3]).exp().atan() - (target[:, 2] - target[:, 3]).exp().atan()
     weighted = diou(prediction, target) + alpha * 4 / math.pi**2 * ratio**2
     found, expected = (
-        torch.autograd.grad(terms.sum(), prediction)[0] for terms in (ciou(prediction, target), weighted)
+        torch.autograd.grad(per_example.sum(), prediction)[0] for per_example in (ciou(prediction, target), weighted)
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -110,10 +110,10 @@ def test_a_box_that_is_right_costs_nothing(loss, dtype):
 @EACH_OVERLAP
 def test_boxes_apart_cost_between_one_and_the_most(loss):
     boxes = offsets()
-    terms = loss(boxes + torch.tensor([8.0, 0, 0, 0], dtype=boxes.dtype), boxes)
-    assert ((terms > 1) & (terms < 2)).all()  # of equal proportions, so that ciou has no third part
+    per_example = loss(boxes + torch.tensor([8.0, 0, 0, 0], dtype=boxes.dtype), boxes)
+    assert ((per_example > 1) & (per_example < 2)).all()  # of equal proportions, so that ciou has no third part
     further = loss(boxes + torch.tensor([1e4, 0, 0, 0], dtype=boxes.dtype), boxes)
-    assert (further > terms).all()
+    assert (further > per_example).all()
     assert further.tolist() == pytest.approx([2.0] * len(boxes), abs=2e-2)
 
 
@@ -174,7 +174,7 @@ def test_smooth_l1_is_between_absolute_and_squared():
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, "wide"])
 def test_an_impossible_beta_is_refused(beta):
-    with pytest.raises(BadInput, match=r"loss\.beta=.*above 0|loss\.beta=.*not a number"):
+    with pytest.raises(ConfigError, match=r"loss\.beta=.*above 0|loss\.beta=.*not a number"):
         smooth_l1(offsets(2), offsets(2), beta=beta)
 
 
@@ -186,15 +186,15 @@ def test_an_impossible_beta_is_refused(beta):
 @pytest.mark.parametrize("target", [(0, 0, 0, 0), (0.3, -0.2, 0.4, -0.5), (1e4,) * 4, (-1e4,) * 4, (1e4, 0, -1e4, 20)])
 def test_finite_at_extremes(loss, dtype, target):
     prediction = torch.tensor([*itertools.product(EXTREMES, repeat=4)], dtype=dtype).requires_grad_()
-    terms = loss(prediction, torch.tensor([target], dtype=dtype).expand_as(prediction))
-    (gradient,) = torch.autograd.grad(terms.sum(), prediction)
-    assert terms.shape == (len(prediction),)
-    assert terms.dtype == gradient.dtype == dtype
-    assert terms.isfinite().all()
+    per_example = loss(prediction, torch.tensor([target], dtype=dtype).expand_as(prediction))
+    (gradient,) = torch.autograd.grad(per_example.sum(), prediction)
+    assert per_example.shape == (len(prediction),)
+    assert per_example.dtype == gradient.dtype == dtype
+    assert per_example.isfinite().all()
     assert gradient.isfinite().all()
     if loss in OVERLAPS:
-        assert terms.min() > -1e-3
-        assert terms.max() <= (3.01 if loss is ciou else 2.01)
+        assert per_example.min() > -1e-3
+        assert per_example.max() <= (3.01 if loss is ciou else 2.01)
 
 
 @EACH
@@ -210,7 +210,7 @@ def test_a_term_depends_on_its_own_example_only(loss):
     prediction, target = offsets(12), offsets(12, seed=1)
     alone = torch.cat([loss(p, t) for p, t in zip(prediction.split(1), target.split(1), strict=True)])
     torch.testing.assert_close(loss(prediction, target), alone)
-    stacked = Together([loss] * 3)(prediction.unflatten(0, (3, 4)), target.unflatten(0, (3, 4)))
+    stacked = StackedLoss([loss] * 3)(prediction.unflatten(0, (3, 4)), target.unflatten(0, (3, 4)))
     torch.testing.assert_close(stacked, alone.unflatten(0, (3, 4)))
 
 
@@ -229,9 +229,9 @@ def test_descent_brings_the_boxes_together(loss):
     prediction, target = offsets(spread=0.2).requires_grad_(), offsets(seed=1, spread=0.2)
     means = []
     for _ in range(60):
-        terms = loss(prediction, target)
-        means.append(terms.mean().item())
-        (gradient,) = torch.autograd.grad(terms.sum(), prediction)
+        per_example = loss(prediction, target)
+        means.append(per_example.mean().item())
+        (gradient,) = torch.autograd.grad(per_example.sum(), prediction)
         prediction = (prediction - 0.02 * gradient).detach().requires_grad_()
     assert all(later < earlier for earlier, later in itertools.pairwise(means[:11]))
     assert means[-1] < means[0] / 3

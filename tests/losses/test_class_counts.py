@@ -12,15 +12,15 @@ from omegaconf import OmegaConf
 from recorded import numbers, runs
 from small import SMALL
 
-from lossbench import build
-from lossbench.core import BadInput, Facts, stream
+from lossbench.core import ConfigError, DatasetInfo, stream
 from lossbench.engine import Nets, fit
-from lossbench.engine.terms import Together
+from lossbench.engine.stacked_loss import StackedLoss
 from lossbench.losses.imbalance import class_balanced, class_weighted, ldam, logit_adjusted
+from lossbench.runs import builders
+from lossbench.runs.experiment import Experiment
 from lossbench.sweeps import launch
 from lossbench.sweeps.planning import Way
 from lossbench.tasks.lifting import of_tokens
-from lossbench.trainee import Trainee
 
 CLASS_BALANCED = OmegaConf.create({"_target_": "lossbench.losses.imbalance.class_balanced", "beta": 0.99})
 WORDS = {  # settings under which each seed has counts of its own
@@ -30,49 +30,49 @@ WORDS = {  # settings under which each seed has counts of its own
 SHORT = ["train.steps=24", "train.eval_every=8"]
 
 
-def facts(kind="multiclass", counts=(30, 5, 1)):
+def info(task_type="multiclass", counts=(30, 5, 1)):
     classes = ("cat", "dog", "cow")[: len(counts) or 3]
-    return Facts("zoo", kind, (4,), (), "", "", "", classes=classes, class_counts=counts)
+    return DatasetInfo("zoo", task_type, (4,), (), "", "", "", classes=classes, class_counts=counts)
 
 
-def trainee(configured, dataset, *words, loss="class_balanced"):
-    return Trainee(configured(dataset, f"loss={loss}", *WORDS[dataset], *SHORT, *words))
+def experiment(configured, dataset, *words, loss="class_balanced"):
+    return Experiment(configured(dataset, f"loss={loss}", *WORDS[dataset], *SHORT, *words))
 
 
 @pytest.mark.parametrize("dataset", WORDS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_counts_are_those_of_the_training_split(configured, dataset, seed):
-    made = trainee(configured, dataset, f"seed={seed}")
+    made = experiment(configured, dataset, f"seed={seed}")
     targets = made.splits.train.targets.tolist()
     counts = made.task.loss.keywords["class_counts"]
-    assert counts == tuple(targets.count(label) for label in range(len(made.splits.facts.classes)))
+    assert counts == tuple(targets.count(label) for label in range(len(made.splits.info.classes)))
     assert len(set(counts)) > 1
     assert sum(counts) != sum(map(len, (made.splits.train, made.splits.validation)))
 
 
 @pytest.mark.parametrize("dataset", WORDS)
 def test_class_weighted_costs_log_k_over_the_training_split_where_nothing_is_known(configured, dataset):
-    made = trainee(configured, dataset, loss="class_weighted")
-    targets, classes = made.splits.train.targets, len(made.splits.facts.classes)
+    made = experiment(configured, dataset, loss="class_weighted")
+    targets, classes = made.splits.train.targets, len(made.splits.info.classes)
     shape = (len(targets), classes) if classes > 2 else (len(targets),)
-    terms = made.task.loss(torch.zeros(shape, dtype=torch.float64), targets)
-    assert terms.mean().item() == pytest.approx(math.log(classes), rel=1e-12)
-    assert terms.std() > 0.1
+    per_example = made.task.loss(torch.zeros(shape, dtype=torch.float64), targets)
+    assert per_example.mean().item() == pytest.approx(math.log(classes), rel=1e-12)
+    assert per_example.std() > 0.1
 
 
 @pytest.mark.parametrize("counts", [(30, 0, 1), (0, 5, 1), (30, 5, 0)])
 def test_a_class_without_examples_is_refused_by_name(counts):
-    absent = facts().classes[counts.index(0)]
-    with pytest.raises(BadInput, match=f"dataset=zoo: class {absent} has no example in the training split"):
-        build.loss_of_run(CLASS_BALANCED, facts(counts=counts), None, 0)
-    assert build.loss_of_run(OmegaConf.create({"_target_": "lossbench.losses.gce"}), facts(counts=counts), None, 0)
+    absent = info().classes[counts.index(0)]
+    with pytest.raises(ConfigError, match=f"dataset=zoo: class {absent} has no example in the training split"):
+        builders.loss_of_run(CLASS_BALANCED, info(counts=counts), None, 0)
+    assert builders.loss_of_run(OmegaConf.create({"_target_": "lossbench.losses.gce"}), info(counts=counts), None, 0)
 
 
 @pytest.mark.parametrize("counts", [(), (5,)])
 def test_a_dataset_that_does_not_tell_its_counts_is_refused(counts):
-    untold = replace(facts(), class_counts=counts)
-    with pytest.raises(BadInput, match=f"dataset=zoo: .*class_counts, and there are {len(counts)} for 3 classes"):
-        build.loss_of_run(CLASS_BALANCED, untold, None, 0)
+    untold = replace(info(), class_counts=counts)
+    with pytest.raises(ConfigError, match=f"dataset=zoo: .*class_counts, and there are {len(counts)} for 3 classes"):
+        builders.loss_of_run(CLASS_BALANCED, untold, None, 0)
 
 
 def test_a_class_without_examples_ends_the_command(lossbench, store):
@@ -89,7 +89,7 @@ from lossbench.core import card
 
 seen = []
 
-@card(kinds=("multiclass", "embedding"), needs=("class_counts",))
+@card(task_types=("multiclass", "embedding"), needs=("class_counts",))
 def weighed(logits, targets, *, class_counts):
     seen.append(class_counts)
     return logits.logsumexp(-1)
@@ -100,7 +100,7 @@ def test_a_loss_of_ones_own_may_need_them_also_over_identities(tmp_path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "needing.py").write_text(OWN)
     nets = Nets(model=torch.nn.Linear(4, 4))
-    made = build.loss_of_run(OmegaConf.create({"_target_": "needing.weighed"}), facts("embedding"), nets, 0)
+    made = builders.loss_of_run(OmegaConf.create({"_target_": "needing.weighed"}), info("embedding"), nets, 0)
     assert made(torch.zeros(5, 4), torch.zeros(5).long()).shape == (5,)
     import needing
 
@@ -129,8 +129,8 @@ def test_replicas_of_other_counts_keep_their_own_weights(loss, settings, wrap, s
     logits = torch.randn(*shape, 3, generator=random, dtype=torch.float64)
     targets = torch.randint(3, shape, generator=random)
     expected = torch.stack([loss(z, y) for loss, z, y in zip(losses, logits, targets, strict=True)])
-    torch.testing.assert_close(Together(losses)(logits, targets), expected, rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(Together([losses[0]] * 5)(logits, targets), expected)
+    torch.testing.assert_close(StackedLoss(losses)(logits, targets), expected, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(StackedLoss([losses[0]] * 5)(logits, targets), expected)
 
 
 def test_counts_that_hardly_differ_are_not_taken_for_one():
@@ -140,7 +140,7 @@ def test_counts_that_hardly_differ_are_not_taken_for_one():
     close = [partial(class_balanced, class_counts=(n, n, 1), beta=1 - 1e-9) for n in (10**7, 10**7 + 1)]
     apart = [loss(logits, targets) for loss in close]
     assert not torch.equal(*apart)
-    assert not torch.equal(*Together(close)(logits.expand(2, 6, 3), targets.expand(2, 6)))
+    assert not torch.equal(*StackedLoss(close)(logits.expand(2, 6, 3), targets.expand(2, 6)))
 
 
 @pytest.mark.parametrize("dataset", WORDS)
@@ -149,7 +149,7 @@ def test_a_stack_of_several_counts_learns_what_each_learns_alone(configured, dat
         losses = ["loss=class_balanced"] * 3 + ["loss=focal"]
         seeds = [0, 1, 2, 0]
         return [
-            trainee(configured, dataset, *words) for words in zip(losses, (f"seed={s}" for s in seeds), strict=True)
+            experiment(configured, dataset, *words) for words in zip(losses, (f"seed={s}" for s in seeds), strict=True)
         ]
 
     together, alone = made(), made()

@@ -9,7 +9,7 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn import metrics
 from torch.nn import functional as F
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.losses.classification import (
     bce,
     brier,
@@ -30,8 +30,8 @@ CLASSES = torch.tensor(RANDOM.integers(0, 6, 200))
 PAIR = torch.stack([torch.zeros_like(LOGITS), LOGITS], -1)
 
 
-def same(terms, reference):
-    torch.testing.assert_close(terms, torch.as_tensor(reference), rtol=1e-10, atol=1e-12)
+def same(per_example, reference):
+    torch.testing.assert_close(per_example, torch.as_tensor(reference), rtol=1e-10, atol=1e-12)
 
 
 def by_hand(loss):
@@ -111,11 +111,11 @@ def test_brier_of_two_classes_is_twice_that_of_one_logit():
 
 @pytest.mark.parametrize("eta", [0.1, 0.5, 0.8])
 def test_brier_is_least_at_the_probability(eta):
-    def cost(z):
-        terms = brier(torch.tensor([z, z], dtype=torch.float64), torch.tensor([1, 0]))
-        return float(eta * terms[0] + (1 - eta) * terms[1])
+    def mean_loss(z):
+        per_example = brier(torch.tensor([z, z], dtype=torch.float64), torch.tensor([1, 0]))
+        return float(eta * per_example[0] + (1 - eta) * per_example[1])
 
-    z = minimize_scalar(cost, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x
+    z = minimize_scalar(mean_loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x
     assert 1 / (1 + math.exp(-z)) == pytest.approx(eta, abs=1e-6)
 
 
@@ -151,7 +151,7 @@ def test_square_logits_of_one_logit_is_the_squared_hinge_without_its_corner():
 
 
 def test_square_logits_refuses_to_weigh_one_logit():
-    with pytest.raises(BadInput, match=r"loss\.k=2"):
+    with pytest.raises(ConfigError, match=r"loss\.k=2"):
         square_logits(LOGITS, LABELS, k=2.0)
 
 
@@ -176,11 +176,11 @@ def test_poly1_of_two_classes_is_that_of_one_logit():
 
 @pytest.mark.parametrize(("epsilon", "way"), [(2.0, 1), (-0.8, -1)])
 def test_poly1_sharpens_or_softens(epsilon, way):
-    def cost(z):
-        terms = poly1(torch.tensor([z, z], dtype=torch.float64), torch.tensor([1, 0]), epsilon=epsilon)
-        return float(0.7 * terms[0] + 0.3 * terms[1])
+    def mean_loss(z):
+        per_example = poly1(torch.tensor([z, z], dtype=torch.float64), torch.tensor([1, 0]), epsilon=epsilon)
+        return float(0.7 * per_example[0] + 0.3 * per_example[1])
 
-    z = minimize_scalar(cost, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x
+    z = minimize_scalar(mean_loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x
     assert way * (z - math.log(0.7 / 0.3)) > 0.1
 
 
@@ -196,14 +196,14 @@ def test_poly1_sharpens_or_softens(epsilon, way):
 )
 def test_settings_without_sense_are_refused(loss, changed):
     (name,) = changed
-    with pytest.raises(BadInput, match=rf"loss\.{name}="):
+    with pytest.raises(ConfigError, match=rf"loss\.{name}="):
         loss(CLASS_LOGITS, CLASSES, **changed)
 
 
 @pytest.mark.parametrize("loss", [hinge, squared_hinge])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
 def test_margin_losses_refuse_labels_0_and_1(loss, dtype):
-    with pytest.raises(BadInput, match=r"^targets have to be −1 and \+1; got 0, 1$"):
+    with pytest.raises(ConfigError, match=r"^targets have to be −1 and \+1; got 0, 1$"):
         loss(LOGITS, LABELS.to(dtype))
     assert loss(LOGITS, (2 * LABELS - 1).to(dtype)).shape == (200,)
     for one in (-1, 1):  # a batch of one class
@@ -216,7 +216,7 @@ def test_margin_losses_refuse_labels_0_and_1(loss, dtype):
     [([-1, 1, 1], "-1, 1"), ([0.0, 0.5, 1.5], "0, 0.5, 1.5"), ([0, 7, 30, 255, 90], "0, 7, 30, 90, …")],
 )
 def test_bce_refuses_targets_that_are_no_probabilities(targets, said):
-    with pytest.raises(BadInput, match=rf"^targets have to lie in 0 … 1; got {said}$"):
+    with pytest.raises(ConfigError, match=rf"^targets have to lie in 0 … 1; got {said}$"):
         bce(torch.zeros(len(targets)), torch.tensor(targets))
 
 

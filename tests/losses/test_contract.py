@@ -6,17 +6,18 @@ from functools import cache
 import pytest
 import torch
 
-from lossbench.catalogue import losses, ranges
+from lossbench.config.catalogue import losses, ranges
+from lossbench.config.schema import CONFIGS
 from lossbench.contract import CLAUSES, Verdict, ask, entries
 from lossbench.contract.calling import found
-from lossbench.core import KINDS
-from lossbench.settings import CONFIGS
+from lossbench.core import TASK_TYPES
 
 ENTRIES = losses([CONFIGS])
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 EACH_KIND = pytest.mark.parametrize(
-    ("name", "kind"), [pytest.param(e.name, kind, id=f"{e.name}-{kind}") for e in ENTRIES for kind in e.kinds]
+    ("name", "task_type"),
+    [pytest.param(e.name, task_type, id=f"{e.name}-{task_type}") for e in ENTRIES for task_type in e.task_types],
 )
 EACH_CLAUSE = pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.name)
 
@@ -40,13 +41,13 @@ SAME = {  # pairs that train alike: kind, and the size of one's gradient relativ
 
 
 @cache
-def trial(name, kind):
-    return entries.trial_of(BY_NAME[name], kind)
+def trial(name, task_type):
+    return entries.trial_of(BY_NAME[name], task_type)
 
 
 @cache
-def asked(name, kind, clause):
-    return ask(next(one for one in CLAUSES if one.name == clause), trial(name, kind))
+def asked(name, task_type, clause):
+    return ask(next(one for one in CLAUSES if one.name == clause), trial(name, task_type))
 
 
 def test_every_file_is_found():
@@ -57,32 +58,34 @@ def test_every_file_is_found():
 
 @EACH_KIND
 @EACH_CLAUSE
-def test_keeps(name, kind, clause):
-    finding = asked(name, kind, clause.name)
+def test_keeps(name, task_type, clause):
+    finding = asked(name, task_type, clause.name)
     assert finding.verdict is not Verdict.BROKEN, f"{finding.seen}; to mend: {finding.mend}"
-    assert (finding.verdict is Verdict.NOT_ASKED) == spared(BY_NAME[name], kind, clause.name), finding.seen
+    assert (finding.verdict is Verdict.NOT_ASKED) == spared(BY_NAME[name], task_type, clause.name), finding.seen
 
 
-def spared(entry, kind, clause):
+def spared(entry, task_type, clause):
     """Whether a clause does not concern a loss."""
     card = entry.described.card
     needs = set(card.get("needs", ()))
     if clause in ("own", "double"):
         return bool(card.get("batch"))
     if clause == "logits":
-        return kind not in ("binary", "multiclass", "segmentation", "sequence")
+        return task_type not in ("binary", "multiclass", "segmentation", "sequence")
     if clause == "ends":
-        return not ranges(entry.described, kind)
+        return not ranges(entry.described, task_type)
     if clause == "padding":
-        return kind != "sequence"
-    if clause == "wide":
-        return not card.get("wide")
+        return task_type != "sequence"
+    if clause == "replica_batched":
+        return not card.get("replica_batched")
     if clause == "counts":
         return "class_counts" not in needs
     if clause == "classes":
-        learns = bool(needs & {"classes", "generator"}) or "multiclass" in entry.kinds
+        learns = bool(needs & {"classes", "generator"}) or "multiclass" in entry.task_types
         return not (
-            kind in ("multiclass", "sequence") or "class_counts" in needs or (kind == "embedding" and not learns)
+            task_type in ("multiclass", "sequence")
+            or "class_counts" in needs
+            or (task_type == "embedding" and not learns)
         )
     return clause == "target" and entry.name == "kl"
 
@@ -101,7 +104,9 @@ def test_its_entry_keeps(entry, check):
 
 
 def test_what_is_held_fixed_is_known():
-    fixed = {e.name for e in ENTRIES for kind in e.kinds if "held fixed" in asked(e.name, kind, "slope").seen}
+    fixed = {
+        e.name for e in ENTRIES for task_type in e.task_types if "held fixed" in asked(e.name, task_type, "slope").seen
+    }
     assert fixed == set(HELD)
 
 
@@ -111,23 +116,23 @@ def test_file_trains_the_loss_of_its_name(entry):
     assert given == ALIASES.get(entry.name, entry.name.replace("_", ""))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_losses_that_train_alike_are_known(kind):
+@pytest.mark.parametrize("task_type", TASK_TYPES)
+def test_losses_that_train_alike_are_known(task_type):
     """Gradients of two losses on the same samples point the same way only where they are listed."""
-    prints = {e.name: entries.fingerprint(trial(e.name, kind)) for e in ENTRIES if kind in e.kinds}
+    prints = {e.name: entries.fingerprint(trial(e.name, task_type)) for e in ENTRIES if task_type in e.task_types}
     assert prints
     alike = {
         frozenset((one, other))
         for one, other in itertools.combinations(prints, 2)
         if max(entries.angle(prints[one][player], prints[other][player]) for player in prints[one]) < entries.ALIKE
     }
-    assert alike == {frozenset(pair) for pair, (where, _) in SAME.items() if where == kind}
+    assert alike == {frozenset(pair) for pair, (where, _) in SAME.items() if where == task_type}
 
 
 @pytest.mark.parametrize(("pair", "told"), SAME.items(), ids=lambda given: "-".join(map(str, given)))
 def test_known_equivalences_have_their_factor(pair, told):
-    kind, factor = told
-    one, other = (entries.fingerprint(trial(name, kind))["model"] for name in pair)
+    task_type, factor = told
+    one, other = (entries.fingerprint(trial(name, task_type))["model"] for name in pair)
     torch.testing.assert_close(one, factor * other, rtol=1e-5, atol=1e-12)
 
 

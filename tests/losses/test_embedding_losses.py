@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
 from lossbench.losses.embedding import (
     ArcFace,
     CosFace,
@@ -33,9 +33,9 @@ def batch(labels=LABELS, dimensions=5, seed=0, dtype=torch.float64):
     return embeddings.requires_grad_(), labels
 
 
-def terms(loss, embeddings, labels, **settings):
+def per_example(loss, embeddings, labels, **settings):
     given = loss(embeddings, labels, **settings)
-    return getattr(given, "terms", given)
+    return getattr(given, "per_example", given)
 
 
 def assert_same(found, expected, embeddings, rtol=1e-9):
@@ -82,7 +82,7 @@ def test_triplet_is_a_loop_over_all_triplets(miner, distance, margin, seed):
     assert kept.any()
     expected = F.relu(gaps[kept] + margin).mean()
     found = triplet(embeddings, labels, margin=margin, miner=miner, distance=distance)
-    assert_same(found.terms, expected, embeddings)
+    assert_same(found.per_example, expected, embeddings)
     share = (chosen(gaps, margin, "all") if miner == "none" else kept).double().mean()
     torch.testing.assert_close(found.parts["active"], share)
 
@@ -94,12 +94,12 @@ def test_soft_triplet_is_a_loop_over_all_triplets(miner, distance):
     gaps = triplets(embeddings, labels, distance)
     expected = torch.log1p(torch.exp(gaps[chosen(gaps, 0.2, miner)] + 0.2)).mean()
     settings = {"margin": 0.2, "miner": miner, "distance": distance}
-    assert_same(terms(soft_triplet, embeddings, labels, **settings), expected, embeddings)
+    assert_same(per_example(soft_triplet, embeddings, labels, **settings), expected, embeddings)
 
 
 def test_miners_keep_different_triplets():
     embeddings, labels = batch()
-    values = {miner: triplet(embeddings, labels, margin=0.3, miner=miner).terms.item() for miner in MINERS}
+    values = {miner: triplet(embeddings, labels, margin=0.3, miner=miner).per_example.item() for miner in MINERS}
     assert len(set(values.values())) == len(MINERS)
 
 
@@ -185,7 +185,7 @@ def test_multi_similarity_weighs_the_pairs_that_its_miner_keeps(miner, settings)
         push = torch.log1p(sum(torch.exp(beta * (s[a][n] - base)) for n in strangers)) / beta if strangers else 0
         expected.append(pull + push + torch.zeros((), dtype=torch.float64))
     found = multi_similarity(embeddings, labels, alpha=alpha, beta=beta, base=base, miner=miner, epsilon=epsilon)
-    assert_same(found.terms, torch.stack(expected).mean(), embeddings)
+    assert_same(found.per_example, torch.stack(expected).mean(), embeddings)
     assert found.parts["active"].item() == pytest.approx(kept / 72)
     assert (kept < 72) == (miner == "similarity")
 
@@ -193,13 +193,13 @@ def test_multi_similarity_weighs_the_pairs_that_its_miner_keeps(miner, settings)
 @pytest.mark.parametrize(("m", "beta"), [(0.2, 1.2), (0.05, 0.9)])
 def test_margin_has_one_boundary_for_all_distances(m, beta):
     embeddings, labels = batch()
-    u, terms = unit(embeddings), []
+    u, per_example = unit(embeddings), []
     for a in range(len(labels)):
         mates, strangers = sides(labels, a)
         for p, n in itertools.product(mates, strangers):
-            terms.append(F.relu(DISTANCES["euclidean"](u[a], u[p]) - beta + m))
-            terms.append(F.relu(beta + m - DISTANCES["euclidean"](u[a], u[n])))
-    expected = torch.stack([term for term in terms if term > 0]).mean()
+            per_example.append(F.relu(DISTANCES["euclidean"](u[a], u[p]) - beta + m))
+            per_example.append(F.relu(beta + m - DISTANCES["euclidean"](u[a], u[n])))
+    expected = torch.stack([term for term in per_example if term > 0]).mean()
     assert_same(margin(embeddings, labels, margin=m, beta=beta), expected, embeddings)
 
 
@@ -244,8 +244,8 @@ def test_n_pairs_is_the_papers_where_photos_of_an_identity_are_alike():
     torch.testing.assert_close(n_pairs(balanced, few, regularisation=0.0), theirs(balanced, few))
 
 
-def learned(kind, classes=4, dimensions=5, seed=3, **settings):
-    return kind(classes=classes, dimensions=dimensions, generator=stream(seed, "loss"), **settings).double()
+def learned(task_type, classes=4, dimensions=5, seed=3, **settings):
+    return task_type(classes=classes, dimensions=dimensions, generator=stream(seed, "loss"), **settings).double()
 
 
 @pytest.mark.parametrize(("margin", "scale"), [(28.6, 64.0), (10.0, 8.0), (100.0, 4.0)])
@@ -283,7 +283,7 @@ def test_cosface_takes_its_margin_off_the_cosine(margin, scale):
 
 def test_cosface_and_arcface_without_margin_are_one():
     embeddings, labels = batch()
-    one, other = (learned(kind, margin=0.0, scale=8.0) for kind in (CosFace, ArcFace))
+    one, other = (learned(task_type, margin=0.0, scale=8.0) for task_type in (CosFace, ArcFace))
     assert torch.equal(one.of.W, other.of.W)
     assert_same(one(embeddings, labels), other(embeddings, labels), embeddings, rtol=1e-6)
 
@@ -304,13 +304,13 @@ def test_proxy_anchor_sums_over_the_batch_of_each_proxy(margin, scale):
     assert_same(loss(embeddings, labels), expected, embeddings)
 
 
-LEARNED = pytest.mark.parametrize("kind", [ArcFace, CosFace, ProxyAnchor])
+LEARNED = pytest.mark.parametrize("task_type", [ArcFace, CosFace, ProxyAnchor])
 
 
 @LEARNED
-def test_what_a_loss_learns_comes_from_its_generator_alone(kind):
+def test_what_a_loss_learns_comes_from_its_generator_alone(task_type):
     before = torch.random.get_rng_state()
-    first, again, other = (dict(learned(kind, seed=seed).named_parameters()) for seed in (0, 0, 1))
+    first, again, other = (dict(learned(task_type, seed=seed).named_parameters()) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
     for name, parameter in first.items():
         assert torch.equal(parameter, again[name])
@@ -318,8 +318,8 @@ def test_what_a_loss_learns_comes_from_its_generator_alone(kind):
 
 
 @LEARNED
-def test_what_a_loss_learns_is_counted_and_has_a_gradient(kind):
-    loss = learned(kind, classes=6, dimensions=7)
+def test_what_a_loss_learns_is_counted_and_has_a_gradient(task_type):
+    loss = learned(task_type, classes=6, dimensions=7)
     (parameter,) = loss.parameters()
     assert parameter.numel() == 42
     embeddings, labels = batch(dimensions=7)
@@ -329,8 +329,8 @@ def test_what_a_loss_learns_is_counted_and_has_a_gradient(kind):
 
 @LEARNED
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_what_a_loss_learns_keeps_its_type(kind, dtype):
-    loss = kind(classes=4, dimensions=5, generator=stream(0, "loss"))
+def test_what_a_loss_learns_keeps_its_type(task_type, dtype):
+    loss = task_type(classes=4, dimensions=5, generator=stream(0, "loss"))
     embeddings, labels = batch(dtype=dtype)
     assert loss(embeddings, labels).dtype == dtype
     assert {parameter.dtype for parameter in loss.parameters()} == {torch.float32}
@@ -358,7 +358,7 @@ def made(name, **settings):
     loss = MADE[name]
     if isinstance(loss, type):
         return kind_of(loss, **settings)
-    return lambda embeddings, labels: terms(loss, embeddings, labels, **settings)
+    return lambda embeddings, labels: per_example(loss, embeddings, labels, **settings)
 
 
 def kind_of(loss, **settings):
@@ -408,11 +408,11 @@ def test_finite_where_all_are_at_one_place_and_far_out(name, scale, spread):
 
 @pytest.mark.parametrize("towards", [1, -1])
 @LEARNED
-def test_finite_where_an_embedding_meets_its_centre(kind, towards):
+def test_finite_where_an_embedding_meets_its_centre(task_type, towards):
     for seed in range(10):
-        loss = kind(classes=4, dimensions=64, generator=stream(seed, "loss"))
+        loss = task_type(classes=4, dimensions=64, generator=stream(seed, "loss"))
         (parameter,) = loss.parameters()
-        centres = parameter if kind is ProxyAnchor else parameter.T
+        centres = parameter if task_type is ProxyAnchor else parameter.T
         embeddings = (towards * centres).detach().clone().requires_grad_()
         gradients = torch.autograd.grad(loss(embeddings, torch.arange(4)), [embeddings, parameter])
         assert all(gradient.isfinite().all() for gradient in gradients)
@@ -429,9 +429,9 @@ def separated():
 def test_no_active_triplet_costs_nothing_and_pulls_nowhere(miner, distance):
     embeddings, labels = separated()
     found = triplet(embeddings, labels, margin=0.05, miner=miner, distance=distance)
-    assert found.terms.item() == 0
+    assert found.per_example.item() == 0
     assert found.parts["active"].item() == 0
-    assert torch.equal(torch.autograd.grad(found.terms, embeddings)[0], torch.zeros_like(embeddings))
+    assert torch.equal(torch.autograd.grad(found.per_example, embeddings)[0], torch.zeros_like(embeddings))
 
 
 @pytest.mark.parametrize("name", FREE)
@@ -484,7 +484,7 @@ def test_the_same_bits_on_one_thread_and_on_two():
     try:
         for count in (1, 2, 2):
             torch.set_num_threads(count)
-            gradients.append(torch.autograd.grad(triplet(embeddings, labels, miner="none").terms, embeddings)[0])
+            gradients.append(torch.autograd.grad(triplet(embeddings, labels, miner="none").per_example, embeddings)[0])
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(gradients[0], gradients[1])
@@ -504,14 +504,14 @@ def test_the_same_bits_on_one_thread_and_on_two():
     ],
 )
 def test_impossible_settings_are_refused(name, settings, said):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(ConfigError, match=said):
         made(name, **settings)(*batch(dtype=torch.float32))
 
 
 def test_every_loss_says_that_it_sees_the_whole_batch():
     for loss in MADE.values():
         assert loss.card.batch
-        assert loss.card.kinds == ("embedding",)
+        assert loss.card.task_types == ("embedding",)
 
 
 @pytest.mark.parametrize(
@@ -530,5 +530,5 @@ def test_every_loss_says_that_it_sees_the_whole_batch():
     ],
 )
 def test_settings_that_cannot_be_are_refused(name, settings, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(ConfigError, match=told):
         made(name, **settings)(*batch())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossbench.core import BadInput, Parts, stream
+from lossbench.core import ConfigError, LossOutput, stream
 from lossbench.engine import Noise
 from lossbench.losses.gan import (
     Dragan,
@@ -67,13 +67,13 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("kind", CLOSED, ids=lambda kind: kind.__name__)
-def test_terms_are_the_closed_form(kind):
+@pytest.mark.parametrize("task_type", CLOSED, ids=lambda task_type: task_type.__name__)
+def test_terms_are_the_closed_form(task_type):
     real, fake, score = pictures(0), pictures(1), critic()
-    of_critic, of_generator = CLOSED[kind]
-    loss = lifted(kind(), "gan")
-    terms, parts = loss.critic(score, real, fake, noise())
-    torch.testing.assert_close(terms, of_critic(score(real), score(fake)))
+    of_critic, of_generator = CLOSED[task_type]
+    loss = lifted(task_type(), "gan")
+    per_example, parts = loss.critic(score, real, fake, noise())
+    torch.testing.assert_close(per_example, of_critic(score(real), score(fake)))
     torch.testing.assert_close(loss.generator(score, real, fake), of_generator(score(fake)))
     torch.testing.assert_close(parts["real"], score(real))
     torch.testing.assert_close(parts["fake"], score(fake))
@@ -82,10 +82,10 @@ def test_terms_are_the_closed_form(kind):
 @pytest.mark.parametrize("slope", [0.0, 0.3, 1.0, 5.0])
 def test_gradient_penalty_of_a_linear_critic(slope):
     loss = WassersteinPenalty(penalty=7.0)
-    terms, parts = loss.critic(critic(slope), pictures(0), pictures(1), noise())
-    plain = Wasserstein().critic(critic(slope), pictures(0), pictures(1)).terms
+    per_example, parts = loss.critic(critic(slope), pictures(0), pictures(1), noise())
+    plain = Wasserstein().critic(critic(slope), pictures(0), pictures(1)).per_example
     expected = torch.full((BATCH,), 7 * (slope - 1) ** 2, dtype=torch.float64)
-    torch.testing.assert_close(terms - plain, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(per_example - plain, expected, atol=2e-5, rtol=1e-5)
     assert parts["slope"].tolist() == pytest.approx([slope] * BATCH, abs=2e-6)
 
 
@@ -106,20 +106,20 @@ def test_dragans_penalty_is_taken_around_real_pictures_alone():
 
     real = 3 * pictures(0) + 7
     loss = Dragan(penalty=4.0, reach=0.8)
-    terms, parts = loss.critic(square, real, pictures(1), noise())
+    per_example, parts = loss.critic(square, real, pictures(1), noise())
     around = real + 0.8 * real.std(correction=0) * (2 * noise().uniform(BATCH, 2, 3) - 1)
     slope = around.flatten(-2).norm(dim=-1)
     torch.testing.assert_close(parts["slope"], slope)
-    plain = NonSaturating().critic(square, real, pictures(1)).terms
-    torch.testing.assert_close(terms - plain, 4 * (slope - 1) ** 2)
+    plain = NonSaturating().critic(square, real, pictures(1)).per_example
+    torch.testing.assert_close(per_example - plain, 4 * (slope - 1) ** 2)
     at_real = Dragan(reach=0.0).critic(square, real, pictures(1), noise()).parts["slope"]
     torch.testing.assert_close(at_real, real.flatten(-2).norm(dim=-1))
 
 
 def test_dragan_without_penalty_is_non_saturating():
     real, fake, score = pictures(0), pictures(1), critic()
-    terms = Dragan(penalty=0.0).critic(score, real, fake, noise()).terms
-    torch.testing.assert_close(terms, NonSaturating().critic(score, real, fake).terms)
+    per_example = Dragan(penalty=0.0).critic(score, real, fake, noise()).per_example
+    torch.testing.assert_close(per_example, NonSaturating().critic(score, real, fake).per_example)
 
 
 @pytest.mark.parametrize("shape", [(3, BATCH, 2, 3), (3, BATCH, 2), (BATCH, 6)])
@@ -151,8 +151,8 @@ def test_relativistic_average_is_its_equation():
 
     of_critic = [-log_p(a - mean_f) - log_p(mean_r - b) for a, b in zip(r, f, strict=True)]
     of_generator = [-log_p(b - mean_r) - log_p(mean_f - a) for a, b in zip(r, f, strict=True)]
-    terms, parts = RelativisticAverage().critic(score, real, fake)
-    assert terms.tolist() == pytest.approx(of_critic)
+    per_example, parts = RelativisticAverage().critic(score, real, fake)
+    assert per_example.tolist() == pytest.approx(of_critic)
     assert parts["real"].tolist() == pytest.approx(r)
     assert parts["fake"].tolist() == pytest.approx(f)
     assert RelativisticAverage().generator(score, real, fake).tolist() == pytest.approx(of_generator)
@@ -162,34 +162,34 @@ def test_relativistic_average_sees_differences_of_scores_alone():
     real, fake, score = pictures(0), pictures(1), critic()
     loss = RelativisticAverage()
     for one, other in (
-        (loss.critic(score, real, fake).terms, loss.critic(lambda x: score(x) + 5, real, fake).terms),
-        (loss.critic(score, real, fake).terms, loss.generator(lambda x: -score(x), real, fake)),
+        (loss.critic(score, real, fake).per_example, loss.critic(lambda x: score(x) + 5, real, fake).per_example),
+        (loss.critic(score, real, fake).per_example, loss.generator(lambda x: -score(x), real, fake)),
     ):
         torch.testing.assert_close(one, other)
 
 
 def test_relativistic_average_is_of_one_replicas_batch():
     real, fake = (torch.stack([pictures(seed), 9 + pictures(seed + 1)]) for seed in (0, 2))
-    both = RelativisticAverage().critic(critic(), real, fake).terms
-    alone = [RelativisticAverage().critic(critic(), r, f).terms for r, f in zip(real, fake, strict=True)]
+    both = RelativisticAverage().critic(critic(), real, fake).per_example
+    alone = [RelativisticAverage().critic(critic(), r, f).per_example for r, f in zip(real, fake, strict=True)]
     torch.testing.assert_close(both, torch.stack(alone))
 
 
 @pytest.mark.parametrize("loss", [WassersteinPenalty(), Dragan()], ids=lambda loss: type(loss).__name__)
 def test_gradient_of_the_penalty_of_a_flat_critic_is_finite(loss):
     weight = torch.zeros(6, dtype=torch.float64, requires_grad=True)
-    terms, _ = loss.critic(lambda x: x.flatten(-2) @ weight, pictures(0), pictures(1), noise())
-    terms.sum().backward()
+    per_example, _ = loss.critic(lambda x: x.flatten(-2) @ weight, pictures(0), pictures(1), noise())
+    per_example.sum().backward()
     assert weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", [*CLOSED, RelativisticAverage], ids=lambda kind: kind.__name__)
-def test_r1_is_half_gamma_times_the_squared_slope_at_real_pictures(kind):
+@pytest.mark.parametrize("task_type", [*CLOSED, RelativisticAverage], ids=lambda task_type: task_type.__name__)
+def test_r1_is_half_gamma_times_the_squared_slope_at_real_pictures(task_type):
     def square(x):
         return 0.5 * x.flatten(-2).square().sum(-1)
 
-    with_, without = (lifted(kind(r1=gamma), "gan") for gamma in (3.0, 0.0))
-    both = [loss.critic(square, pictures(0), pictures(1), noise()).terms for loss in (with_, without)]
+    with_, without = (lifted(task_type(r1=gamma), "gan") for gamma in (3.0, 0.0))
+    both = [loss.critic(square, pictures(0), pictures(1), noise()).per_example for loss in (with_, without)]
     torch.testing.assert_close(both[0] - both[1], 1.5 * pictures(0).flatten(-2).square().sum(-1))
 
 
@@ -201,7 +201,7 @@ def test_a_step_of_the_critic_tells_real_from_fake_better(loss):
     def score(x):
         return x.flatten(-2) @ weight
 
-    (slope,) = torch.autograd.grad(loss.critic(score, real, fake, noise()).terms.sum(), weight)
+    (slope,) = torch.autograd.grad(loss.critic(score, real, fake, noise()).per_example.sum(), weight)
     with torch.no_grad():
         weight -= 0.01 * slope
         assert score(real).mean() > score(fake).mean()
@@ -234,9 +234,9 @@ def test_finite_at_extreme_scores(loss, scale, dtype):
 
     real, fake = pictures(0).to(dtype), pictures(1).to(dtype)
     for given in (loss.critic(score, real, fake, noise()), loss.generator(score, real, fake)):
-        terms = given.terms if isinstance(given, Parts) else given
-        (slope,) = torch.autograd.grad(terms.sum(), weight)
-        assert terms.isfinite().all()
+        per_example = given.per_example if isinstance(given, LossOutput) else given
+        (slope,) = torch.autograd.grad(per_example.sum(), weight)
+        assert per_example.isfinite().all()
         assert slope.isfinite().all()
 
 
@@ -259,22 +259,22 @@ def test_a_foreign_loss_of_three_arguments_is_called_with_three():
     loss = lifted(Foreign(), "gan")
     torch.testing.assert_close(
         loss.critic(critic(), pictures(0), pictures(1), noise()),
-        Wasserstein().critic(critic(), pictures(0), pictures(1)).terms,
+        Wasserstein().critic(critic(), pictures(0), pictures(1)).per_example,
     )
     assert getattr(loss, "project", None) is None
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"),
+    ("task_type", "settings"),
     [
         (Dragan, {"penalty": -1.0}),
         (Dragan, {"reach": -0.1}),
         (WassersteinPenalty, {"penalty": -1.0}),
         (Wasserstein, {"clip": 0.0}),
-        *((kind, {"r1": -1.0}) for kind in (*CLOSED, RelativisticAverage)),
+        *((task_type, {"r1": -1.0}) for task_type in (*CLOSED, RelativisticAverage)),
     ],
 )
-def test_settings_that_cannot_be_are_refused(kind, settings):
+def test_settings_that_cannot_be_are_refused(task_type, settings):
     (name,) = settings
-    with pytest.raises(BadInput, match=f"loss.{name}"):
-        lifted(kind(**settings), "gan").critic(critic(), pictures(0), pictures(1), noise())
+    with pytest.raises(ConfigError, match=f"loss.{name}"):
+        lifted(task_type(**settings), "gan").critic(critic(), pictures(0), pictures(1), noise())

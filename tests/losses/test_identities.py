@@ -9,7 +9,8 @@ from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from torch.nn import functional as F
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
+from lossbench.core.vision import torchvision
 from lossbench.losses import (
     bce,
     class_balanced,
@@ -25,7 +26,6 @@ from lossbench.losses import (
     softmax_mae,
     squared_hinge,
 )
-from lossbench.vision import torchvision
 
 RANDOM = np.random.default_rng(3)
 LOGITS = torch.tensor(4 * RANDOM.standard_normal(200))
@@ -35,23 +35,25 @@ CLASSES = torch.tensor(RANDOM.integers(0, 6, 200))
 PREDICTION, TARGET = torch.tensor(RANDOM.standard_normal((2, 50, 3)))
 
 
-def same(terms, reference):
-    torch.testing.assert_close(terms, reference, rtol=1e-10, atol=1e-12)
+def same(per_example, reference):
+    torch.testing.assert_close(per_example, reference, rtol=1e-10, atol=1e-12)
 
 
-def minimiser(cost, low=-20.0, high=20.0):
-    return minimize_scalar(lambda z: float(cost(z)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x
+def minimiser(mean_loss, low=-20.0, high=20.0):
+    return minimize_scalar(
+        lambda z: float(mean_loss(z)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}
+    ).x
 
 
 def expected(loss, eta, negative=0):
     """What a loss costs at score z on average, where a share eta is positive."""
 
-    def cost(z):
+    def mean_loss(z):
         at = torch.tensor([z, z], dtype=torch.float64)
         positive, other = loss(at, torch.tensor([1, negative]))
         return eta * positive + (1 - eta) * other
 
-    return cost
+    return mean_loss
 
 
 def test_bce_is_log_loss():
@@ -102,7 +104,7 @@ def test_softmax_focal_is_its_equation(gamma):
 
 
 def test_softmax_focal_refuses_alpha():
-    with pytest.raises(BadInput, match=r"alpha=0\.25"):
+    with pytest.raises(ConfigError, match=r"alpha=0\.25"):
         focal(CLASS_LOGITS, CLASSES, alpha=0.25)
 
 
@@ -144,17 +146,17 @@ def effective_numbers(counts, beta):
 def test_class_balanced_weighs_by_the_effective_number(beta):
     weights = 1 / effective_numbers(COUNTS, beta)
     weights = weights * len(COUNTS) / weights.sum()
-    terms = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=beta)
-    same(terms, weights[CLASSES] * cross_entropy(CLASS_LOGITS, CLASSES))
+    per_example = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=beta)
+    same(per_example, weights[CLASSES] * cross_entropy(CLASS_LOGITS, CLASSES))
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.9999])
 def test_binary_class_balanced_counts_class_0_and_class_1(beta):
     weights = 1 / effective_numbers((1000, 10), beta)
     weights = weights / weights.mean()
-    terms = class_balanced(LOGITS, LABELS, class_counts=(1000, 10), beta=beta)
-    same(terms, weights[LABELS] * bce(LOGITS, LABELS))
-    same(class_balanced(LOGITS, LABELS.double(), class_counts=(1000, 10), beta=beta), terms)
+    per_example = class_balanced(LOGITS, LABELS, class_counts=(1000, 10), beta=beta)
+    same(per_example, weights[LABELS] * bce(LOGITS, LABELS))
+    same(class_balanced(LOGITS, LABELS.double(), class_counts=(1000, 10), beta=beta), per_example)
 
 
 def test_class_balanced_of_two_classes_is_binary_class_balanced():
@@ -164,8 +166,8 @@ def test_class_balanced_of_two_classes_is_binary_class_balanced():
 
 def test_class_balanced_without_repetition_is_cross_entropy():
     for none in (0.0, 0):
-        terms = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=none)
-        assert torch.equal(terms, cross_entropy(CLASS_LOGITS, CLASSES))
+        per_example = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=none)
+        assert torch.equal(per_example, cross_entropy(CLASS_LOGITS, CLASSES))
         assert torch.equal(class_balanced(LOGITS, LABELS, class_counts=(9, 1), beta=none), bce(LOGITS, LABELS))
 
 
@@ -177,35 +179,35 @@ def test_class_balanced_of_equal_classes_is_cross_entropy():
 def test_class_balanced_of_endless_repetition_weighs_by_inverse_frequency(beta):
     weights = 1 / torch.tensor(COUNTS, dtype=torch.float64)
     expected = (weights / weights.mean())[CLASSES] * cross_entropy(CLASS_LOGITS, CLASSES)
-    terms = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=beta)
-    torch.testing.assert_close(terms, expected, rtol=1e-8, atol=0)
+    per_example = class_balanced(CLASS_LOGITS, CLASSES, class_counts=COUNTS, beta=beta)
+    torch.testing.assert_close(per_example, expected, rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("beta", [5e-324, 0.9999, 1 - 2**-53])
 def test_class_balanced_is_finite_at_any_beta_and_any_count(beta):
     for counts in ((1, 10**12), (1, 1), (10**12, 10**12)):
-        terms = class_balanced(torch.zeros(2), torch.tensor([0, 1]), class_counts=counts, beta=beta)
-        assert terms.isfinite().all()
-        assert terms.mean().item() == pytest.approx(math.log(2))  # the weights' mean over classes is 1
+        per_example = class_balanced(torch.zeros(2), torch.tensor([0, 1]), class_counts=counts, beta=beta)
+        assert per_example.isfinite().all()
+        assert per_example.mean().item() == pytest.approx(math.log(2))  # the weights' mean over classes is 1
 
 
 @pytest.mark.parametrize("beta", [1.0, 1, -0.1, 1.5, math.nan, "much"])
 def test_class_balanced_refuses_beta_outside_its_range(beta):
-    with pytest.raises(BadInput, match=r"loss\.beta="):
+    with pytest.raises(ConfigError, match=r"loss\.beta="):
         class_balanced(LOGITS, LABELS, class_counts=(1, 1), beta=beta)
 
 
 def test_class_balanced_refuses_a_class_without_examples():
     for beta in (0.0, 0.9999):
-        with pytest.raises(BadInput, match="class 4 has no example"):
+        with pytest.raises(ConfigError, match="class 4 has no example"):
             class_balanced(CLASS_LOGITS, CLASSES, class_counts=(5, 4, 3, 2, 0, 1), beta=beta)
 
 
 @pytest.mark.parametrize("counts", [(), (5,), (5, 4, 3)])
 def test_class_balanced_refuses_counts_of_other_classes(counts):
-    with pytest.raises(BadInput, match=f"{len(counts)} of them, and 6 classes"):
+    with pytest.raises(ConfigError, match=f"{len(counts)} of them, and 6 classes"):
         class_balanced(CLASS_LOGITS, CLASSES, class_counts=counts)
-    with pytest.raises(BadInput, match=f"{len(counts)} of them, and 2 classes"):
+    with pytest.raises(ConfigError, match=f"{len(counts)} of them, and 2 classes"):
         class_balanced(LOGITS, LABELS, class_counts=counts)
 
 
@@ -237,7 +239,7 @@ def test_gce_at_its_end_and_softmax_mae_are_the_absolute_error():
 
 @pytest.mark.parametrize("q", [-0.1, 1.1, math.nan])
 def test_gce_refuses_other_q(q):
-    with pytest.raises(BadInput, match=r"loss\.q="):
+    with pytest.raises(ConfigError, match=r"loss\.q="):
         gce(CLASS_LOGITS, CLASSES, q=q)
 
 
@@ -268,7 +270,7 @@ def test_sce_of_one_part_is_that_part():
 @pytest.mark.parametrize("changed", [{"alpha": -1.0}, {"beta": -1.0}, {"log_zero": 0.0}], ids=str)
 def test_sce_refuses_what_would_reward_mistakes(changed):
     (name,) = changed
-    with pytest.raises(BadInput, match=rf"loss\.{name}="):
+    with pytest.raises(ConfigError, match=rf"loss\.{name}="):
         sce(CLASS_LOGITS, CLASSES, **changed)
 
 
@@ -316,17 +318,17 @@ def test_label_smoothing_is_its_equation():
 
 
 def test_label_smoothing_is_content_below_certainty():
-    def cost(gap):
+    def mean_loss(gap):
         return label_smoothing(torch.tensor([[gap] + [0.0] * 9], dtype=torch.float64), torch.tensor([0]), epsilon=0.1)
 
-    gap = minimiser(cost)
+    gap = minimiser(mean_loss)
     assert gap == pytest.approx(4.5109, abs=5e-5)
     assert math.exp(gap) / (math.exp(gap) + 9) == pytest.approx(0.91, abs=1e-6)
 
 
 def test_hinge_is_scikit_learns():
-    signs = 2 * LABELS - 1
-    assert hinge(LOGITS, signs).mean().item() == pytest.approx(metrics.hinge_loss(signs, LOGITS))
+    signed_targets = 2 * LABELS - 1
+    assert hinge(LOGITS, signed_targets).mean().item() == pytest.approx(metrics.hinge_loss(signed_targets, LOGITS))
 
 
 def test_squared_hinge_is_the_square_of_the_hinge():

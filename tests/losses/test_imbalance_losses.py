@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.losses.classification import bce, cross_entropy
 from lossbench.losses.imbalance import asymmetric, class_balanced, class_weighted, focal, ldam, logit_adjusted
 
@@ -23,8 +23,8 @@ COUNTS = (5000, 2997, 1796, 60, 3, 1)
 COUNTING = pytest.mark.parametrize("loss", [class_balanced, class_weighted, ldam, logit_adjusted])
 
 
-def same(terms, reference):
-    torch.testing.assert_close(terms, torch.as_tensor(reference), rtol=1e-10, atol=1e-12)
+def same(per_example, reference):
+    torch.testing.assert_close(per_example, torch.as_tensor(reference), rtol=1e-10, atol=1e-12)
 
 
 def labels_of(counts):
@@ -40,13 +40,13 @@ def test_class_weights_are_scikit_learns():
 
 def test_class_weighted_costs_log_k_where_nothing_is_known():
     labels = labels_of(COUNTS)
-    terms = class_weighted(torch.zeros(len(labels), 6, dtype=torch.float64), labels, class_counts=COUNTS)
-    assert terms.mean().item() == pytest.approx(math.log(6), rel=1e-12)
+    per_example = class_weighted(torch.zeros(len(labels), 6, dtype=torch.float64), labels, class_counts=COUNTS)
+    assert per_example.mean().item() == pytest.approx(math.log(6), rel=1e-12)
     for label in range(6):
-        assert terms[labels == label].sum().item() == pytest.approx(len(labels) / 6 * math.log(6), rel=1e-12)
+        assert per_example[labels == label].sum().item() == pytest.approx(len(labels) / 6 * math.log(6), rel=1e-12)
     labels = labels_of((990, 10))
-    terms = class_weighted(torch.zeros(1000, dtype=torch.float64), labels, class_counts=(990, 10))
-    assert terms.mean().item() == pytest.approx(math.log(2), rel=1e-12)
+    per_example = class_weighted(torch.zeros(1000, dtype=torch.float64), labels, class_counts=(990, 10))
+    assert per_example.mean().item() == pytest.approx(math.log(2), rel=1e-12)
 
 
 def test_class_weighted_is_class_balanced_at_its_end_but_for_the_scale():
@@ -69,8 +69,8 @@ def authors_ldam(x, target, counts, max_m, s):
 
 @pytest.mark.parametrize(("max_margin", "scale"), [(0.5, 30.0), (2.0, 1.0)])
 def test_ldam_is_the_authors_code(max_margin, scale):
-    terms = ldam(CLASS_LOGITS, CLASSES, class_counts=COUNTS, max_margin=max_margin, scale=scale)
-    same(terms, authors_ldam(CLASS_LOGITS, CLASSES, COUNTS, max_margin, scale))
+    per_example = ldam(CLASS_LOGITS, CLASSES, class_counts=COUNTS, max_margin=max_margin, scale=scale)
+    same(per_example, authors_ldam(CLASS_LOGITS, CLASSES, COUNTS, max_margin, scale))
     pair = authors_ldam(PAIR, LABELS, (500, 9), max_margin, scale)
     torch.testing.assert_close(  # which has no digits of p near 1
         ldam(LOGITS, LABELS, class_counts=(500, 9), max_margin=max_margin, scale=scale), pair, rtol=1e-8, atol=1e-13
@@ -84,9 +84,9 @@ def test_ldam_by_default_is_the_papers():
 def test_ldam_gives_the_rarest_class_the_whole_margin():
     """Counts 16 and 1: their fourth roots are as 2 to 1."""
     at = torch.tensor([0.25, -0.5], dtype=torch.float64)  # just at the margins of class 1, of 1, and of class 0, of 16
-    terms = ldam(torch.tensor([0.5, -0.25]).double(), torch.tensor([1, 0]), class_counts=(16, 1))
-    assert terms.tolist() == pytest.approx([math.log(2)] * 2)
-    assert (ldam(at, torch.tensor([1, 0]), class_counts=(16, 1)) - terms).tolist()[0] > 1
+    per_example = ldam(torch.tensor([0.5, -0.25]).double(), torch.tensor([1, 0]), class_counts=(16, 1))
+    assert per_example.tolist() == pytest.approx([math.log(2)] * 2)
+    assert (ldam(at, torch.tensor([1, 0]), class_counts=(16, 1)) - per_example).tolist()[0] > 1
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
@@ -107,12 +107,12 @@ def test_logit_adjusted_learns_logits_of_classes_equally_frequent():
     """Of 500 and 20, a share η positive: σ of its minimiser is η where both weigh the same, here 1/2."""
     eta = 20 / 520
 
-    def cost(z):
+    def mean_loss(z):
         at = torch.tensor([z, z], dtype=torch.float64)
         negative, positive = logit_adjusted(at, torch.tensor([0, 1]), class_counts=(500, 20))
         return float(eta * positive + (1 - eta) * negative)
 
-    found = minimize_scalar(cost, bounds=(-9, 9), method="bounded", options={"xatol": 1e-9}).x
+    found = minimize_scalar(mean_loss, bounds=(-9, 9), method="bounded", options={"xatol": 1e-9}).x
     assert found == pytest.approx(0, abs=1e-6)
 
 
@@ -121,9 +121,9 @@ def test_counts_stay_with_their_classes(loss):
     """Under other names of the classes, their logits and counts renamed alike, nothing changes."""
     names = torch.tensor([3, 0, 5, 1, 4, 2])  # what was class names[k] is now class k
     counts = tuple(COUNTS[k] for k in names)
-    terms = loss(CLASS_LOGITS, CLASSES, class_counts=COUNTS)
-    same(loss(CLASS_LOGITS[:, names], names.argsort()[CLASSES], class_counts=counts), terms)
-    assert not torch.allclose(loss(CLASS_LOGITS, CLASSES, class_counts=counts), terms)
+    per_example = loss(CLASS_LOGITS, CLASSES, class_counts=COUNTS)
+    same(loss(CLASS_LOGITS[:, names], names.argsort()[CLASSES], class_counts=counts), per_example)
+    assert not torch.allclose(loss(CLASS_LOGITS, CLASSES, class_counts=counts), per_example)
     one = loss(LOGITS, LABELS, class_counts=(500, 9))
     same(loss(-LOGITS, 1 - LABELS, class_counts=(9, 500)), one)
     same(loss(LOGITS, LABELS.double(), class_counts=(500, 9)), one)
@@ -139,11 +139,11 @@ def test_equal_counts_treat_classes_alike(loss):
 
 @COUNTING
 def test_classes_without_examples_or_counts_are_refused(loss):
-    with pytest.raises(BadInput, match="class 4 has no example"):
+    with pytest.raises(ConfigError, match="class 4 has no example"):
         loss(CLASS_LOGITS, CLASSES, class_counts=(5, 4, 3, 2, 0, 1))
-    with pytest.raises(BadInput, match="class 1 has no example"):
+    with pytest.raises(ConfigError, match="class 1 has no example"):
         loss(LOGITS, LABELS, class_counts=(5, 0))
-    with pytest.raises(BadInput, match="5 of them, and 6 classes"):
+    with pytest.raises(ConfigError, match="5 of them, and 6 classes"):
         loss(CLASS_LOGITS, CLASSES, class_counts=(5, 4, 3, 2, 1))
 
 
@@ -169,9 +169,9 @@ def authors_asymmetric(x, y, gamma_neg, gamma_pos, clip):
 
 @pytest.mark.parametrize(("gamma_neg", "gamma_pos", "clip"), [(4.0, 1.0, 0.05), (2.0, 0.0, 0.0), (0.5, 3.0, 0.3)])
 def test_asymmetric_is_the_authors_code(gamma_neg, gamma_pos, clip):
-    terms = asymmetric(LOGITS, LABELS, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip)
+    per_example = asymmetric(LOGITS, LABELS, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip)
     reference = authors_asymmetric(LOGITS.numpy(), LABELS.numpy(), gamma_neg, gamma_pos, clip)
-    torch.testing.assert_close(terms, torch.tensor(reference), rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(per_example, torch.tensor(reference), rtol=1e-8, atol=1e-12)
     assert (LOGITS[LABELS == 0].sigmoid() < 0.05).any()
 
 
@@ -182,8 +182,8 @@ def test_asymmetric_by_default_is_the_papers():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_asymmetric_alike_for_both_is_focal(gamma):
-    terms = asymmetric(LOGITS, LABELS, gamma_neg=gamma, gamma_pos=gamma, clip=0.0)
-    same(terms, focal(LOGITS, LABELS, gamma=gamma, alpha=None))
+    per_example = asymmetric(LOGITS, LABELS, gamma_neg=gamma, gamma_pos=gamma, clip=0.0)
+    same(per_example, focal(LOGITS, LABELS, gamma=gamma, alpha=None))
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-12, 0.05, 0.3])
@@ -193,9 +193,9 @@ def test_asymmetric_pulls_finitely_at_and_about_its_clip(gamma, clip):
     z = torch.tensor([-1e4, -200.0, *(at + d for d in (-1e-6, -1e-7, 0, 1e-7, 1e-6)), 0.0, 200.0, 1e4])
     for y in (0, 1):
         logits = z.clone().requires_grad_()
-        terms = asymmetric(logits, torch.full((10,), y), gamma_neg=gamma, gamma_pos=gamma, clip=clip)
-        (gradient,) = torch.autograd.grad(terms.sum(), logits)
-        assert terms.isfinite().all()
+        per_example = asymmetric(logits, torch.full((10,), y), gamma_neg=gamma, gamma_pos=gamma, clip=clip)
+        (gradient,) = torch.autograd.grad(per_example.sum(), logits)
+        assert per_example.isfinite().all()
         assert gradient.isfinite().all()
 
 
@@ -213,5 +213,5 @@ def test_asymmetric_pulls_finitely_at_and_about_its_clip(gamma, clip):
 def test_settings_without_sense_are_refused(loss, changed):
     (name,) = changed
     counts = {} if loss is asymmetric else {"class_counts": (5, 4)}
-    with pytest.raises(BadInput, match=rf"loss\.{name}="):
+    with pytest.raises(ConfigError, match=rf"loss\.{name}="):
         loss(LOGITS, LABELS, **counts, **changed)

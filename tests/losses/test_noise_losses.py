@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.losses.classification import brier, cross_entropy
 from lossbench.losses.noise import agce, bi_tempered, gce, nce, nce_rce, rce, sce, softmax_mae
 
@@ -19,8 +19,8 @@ P = LOGITS.softmax(-1).numpy()
 PY = (P * LABEL).sum(-1)
 
 
-def same(terms, reference, rtol=1e-10):
-    torch.testing.assert_close(terms, torch.as_tensor(reference), rtol=rtol, atol=1e-12)
+def same(per_example, reference, rtol=1e-10):
+    torch.testing.assert_close(per_example, torch.as_tensor(reference), rtol=rtol, atol=1e-12)
 
 
 def authors_nce(p, label):
@@ -161,8 +161,8 @@ def test_bi_tempered_gradient_is_the_slope(t1, t2):
 def test_bi_tempered_goes_over_into_cross_entropy():
     same(bi_tempered(LOGITS, CLASSES, t1=1.0, t2=1.0), cross_entropy(LOGITS, CLASSES))
     for near in (1e-9, 1e-13):
-        terms = bi_tempered(LOGITS, CLASSES, t1=1 - near, t2=1 + near)
-        same(terms, cross_entropy(LOGITS, CLASSES), rtol=1e-6)
+        per_example = bi_tempered(LOGITS, CLASSES, t1=1 - near, t2=1 + near)
+        same(per_example, cross_entropy(LOGITS, CLASSES), rtol=1e-6)
 
 
 def test_bi_tempered_at_its_other_end_is_half_of_the_brier_score():
@@ -171,10 +171,10 @@ def test_bi_tempered_at_its_other_end_is_half_of_the_brier_score():
 
 @pytest.mark.parametrize("t1", [0.2, 0.8])
 def test_bi_tempered_is_bounded(t1):
-    terms = bi_tempered(torch.tensor([[0.0, 1e30]], dtype=torch.float64), torch.tensor([0]), t1=t1)
+    per_example = bi_tempered(torch.tensor([[0.0, 1e30]], dtype=torch.float64), torch.tensor([0]), t1=t1)
     limit = 1 / (1 - t1)
-    assert terms.item() <= limit
-    assert terms.item() == pytest.approx(limit, rel=1e-3)
+    assert per_example.item() <= limit
+    assert per_example.item() == pytest.approx(limit, rel=1e-3)
 
 
 @pytest.mark.parametrize("loss", [nce, rce, nce_rce, agce, bi_tempered])
@@ -203,5 +203,5 @@ def test_a_gradient_may_be_taken_example_by_example(loss):
 )
 def test_settings_without_sense_are_refused(loss, changed):
     (name,) = changed
-    with pytest.raises(BadInput, match=rf"loss\.{name}="):
+    with pytest.raises(ConfigError, match=rf"loss\.{name}="):
         loss(LOGITS, CLASSES, **changed)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
 from lossbench.losses.regression import (
     barron,
     beta_nll,
@@ -40,8 +40,8 @@ ROBUST = {"tukey": tukey, "cauchy": cauchy, "welsch": welsch, "geman_mcclure": g
 EACH_ROBUST = pytest.mark.parametrize("loss", ROBUST.values(), ids=ROBUST)
 
 
-def same(terms, reference, rtol=1e-10, atol=1e-12):
-    torch.testing.assert_close(terms, torch.as_tensor(reference, dtype=terms.dtype), rtol=rtol, atol=atol)
+def same(per_example, reference, rtol=1e-10, atol=1e-12):
+    torch.testing.assert_close(per_example, torch.as_tensor(reference, dtype=per_example.dtype), rtol=rtol, atol=atol)
 
 
 def at(loss, residuals, **settings):
@@ -137,11 +137,11 @@ def test_a_scale_stretches_and_leaves_the_curvature(loss, sigma):
 @pytest.mark.parametrize("n", [60, 61])
 def test_the_mad_is_scipys_of_each_output(loss, n):
     prediction, target = PREDICTION[:n] * torch.tensor([0.1, 1.0, 20.0]), TARGET[:n]
-    terms = loss(prediction, target, scale="mad")
+    per_example = loss(prediction, target, scale="mad")
     sigmas = 1.4826 * stats.median_abs_deviation((prediction - target).numpy(), axis=0)
     outputs = zip(prediction.T[..., None], target.T[..., None], sigmas.tolist(), strict=True)
-    same(terms, torch.stack([loss(p, t, scale=sigma) for p, t, sigma in outputs]).mean(0))
-    assert not torch.allclose(terms, loss(prediction, target))
+    same(per_example, torch.stack([loss(p, t, scale=sigma) for p, t, sigma in outputs]).mean(0))
+    assert not torch.allclose(per_example, loss(prediction, target))
 
 
 @EACH_ROBUST
@@ -205,8 +205,8 @@ def test_both_sides_of_an_expectile_add_up_to_the_square(tau):
 
 def minimiser(loss):
     target = torch.tensor(SAMPLE)[:, None]
-    cost = lambda c: loss(torch.full_like(target, float(c)), target).mean().item()  # noqa: E731
-    return minimize_scalar(cost, bounds=(0, 6), method="bounded", options={"xatol": 1e-9}).x
+    mean_loss = lambda c: loss(torch.full_like(target, float(c)), target).mean().item()  # noqa: E731
+    return minimize_scalar(mean_loss, bounds=(0, 6), method="bounded", options={"xatol": 1e-9}).x
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.5, 0.9])
@@ -302,9 +302,9 @@ def test_the_best_variance_is_the_mean_square(loss):
 @pytest.mark.parametrize("loss", [gaussian_nll, beta_nll])
 @pytest.mark.parametrize("width", [1, 3, 5, 7])
 def test_a_net_of_one_number_an_output_is_refused(loss, width):
-    with pytest.raises(BadInput, match=f"6 an example, and the model gives {width}"):
+    with pytest.raises(ConfigError, match=f"6 an example, and the model gives {width}"):
         loss(torch.zeros(4, width), torch.zeros(4, 3))
-    with pytest.raises(BadInput, match="4 an example, and the model gives 2"):
+    with pytest.raises(ConfigError, match="4 an example, and the model gives 2"):
         loss(torch.zeros(4, 2), torch.zeros(4, 2))  # one mean and one variance would pass by broadcasting
 
 
@@ -323,6 +323,6 @@ BAD = [
 
 @pytest.mark.parametrize(("loss", "settings"), BAD, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_settings_that_make_no_sense_are_refused_by_name(loss, settings):
-    prediction = torch.randn(4, 2 * loss.card.heads, generator=stream(0, "bad"))
-    with pytest.raises(BadInput, match=rf"loss\.{next(iter(settings))}="):
+    prediction = torch.randn(4, 2 * loss.card.outputs_per_target, generator=stream(0, "bad"))
+    with pytest.raises(ConfigError, match=rf"loss\.{next(iter(settings))}="):
         loss(prediction, torch.zeros(4, 2), **settings)

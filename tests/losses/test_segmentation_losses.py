@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lossbench.core import BadInput, card_of, stream
+from lossbench.core import ConfigError, card_of, stream
+from lossbench.core.vision import torchvision  # noqa: F401  so that timm finds it, beside a torch of another make
 from lossbench.losses.segmentation import dice, dice_bce, focal_tversky, jaccard, lovasz, tversky
-from lossbench.vision import torchvision  # noqa: F401  so that timm finds it, beside a torch of another make
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -32,8 +32,8 @@ def example(batch=5, side=9, share=0.2, dtype=torch.float64):
 LOGITS, MASKS = example()
 
 
-def same(terms, reference):
-    torch.testing.assert_close(terms, reference, rtol=1e-10, atol=1e-12)
+def same(per_example, reference):
+    torch.testing.assert_close(per_example, reference, rtol=1e-10, atol=1e-12)
 
 
 def of_monai(criterion):
@@ -123,9 +123,9 @@ def test_lovasz_of_sure_pixels_is_one_minus_iou(sure):
 
 def test_lovasz_of_an_empty_mask_is_the_hinge_of_its_worst_pixel():
     logits = LOGITS[:2].clone().requires_grad_()
-    terms = lovasz(logits, torch.zeros_like(MASKS[:2]))
-    same(terms, 1 + logits.flatten(1).max(1).values)
-    (gradient,) = torch.autograd.grad(terms.sum(), logits)
+    per_example = lovasz(logits, torch.zeros_like(MASKS[:2]))
+    same(per_example, 1 + logits.flatten(1).max(1).values)
+    (gradient,) = torch.autograd.grad(per_example.sum(), logits)
     assert (gradient != 0).sum((1, 2)).tolist() == [1, 1]
     assert lovasz(logits - 20, torch.zeros_like(MASKS[:2])).tolist() == [0, 0]
 
@@ -177,12 +177,12 @@ def test_focal_tversky_is_finite_the_nearer_it_gets(sure, gamma, dtype):
     """At t = 0 the power's own slope is infinite where γ > 1."""
     masks = torch.stack([MASKS[0], torch.zeros_like(MASKS[0])])
     logits = (sure * (2 * masks - 1)).to(dtype).requires_grad_()
-    terms = focal_tversky(logits, masks, gamma=gamma)
-    (gradient,) = torch.autograd.grad(terms.sum(), logits)
-    assert terms.isfinite().all()
+    per_example = focal_tversky(logits, masks, gamma=gamma)
+    (gradient,) = torch.autograd.grad(per_example.sum(), logits)
+    assert per_example.isfinite().all()
     assert gradient.isfinite().all()
     if sure > 1000:
-        assert terms.max() < 1e-11
+        assert per_example.max() < 1e-11
         assert not gradient.any()
     if sure == 10:
         assert torch.equal(gradient.sign(), (1 - 2 * masks).to(dtype))
@@ -246,10 +246,10 @@ def test_a_term_is_of_one_image(loss):
     """Not of the batch, as where libraries sum over it; an empty mask among the others changes no other term."""
     masks = MASKS.clone()
     masks[2] = 0
-    terms = loss(LOGITS, masks)
-    assert terms.shape == (5,)
-    same(terms, torch.cat([loss(z, y) for z, y in zip(LOGITS.split(1), masks.split(1), strict=True)]))
-    same(terms[[0, 1, 3, 4]], loss(LOGITS, MASKS)[[0, 1, 3, 4]])
+    per_example = loss(LOGITS, masks)
+    assert per_example.shape == (5,)
+    same(per_example, torch.cat([loss(z, y) for z, y in zip(LOGITS.split(1), masks.split(1), strict=True)]))
+    same(per_example[[0, 1, 3, 4]], loss(LOGITS, MASKS)[[0, 1, 3, 4]])
 
 
 @ALL
@@ -271,10 +271,10 @@ def test_gradient_is_the_slope(loss):
 def test_finite_at_extremes(loss, dtype, scale):
     logits = (scale * (2 * torch.eye(8) - 1)).expand(4, 8, 8).to(dtype).clone().requires_grad_()
     masks = torch.stack([torch.zeros(8, 8), torch.ones(8, 8), torch.eye(8), 1 - torch.eye(8)])
-    terms = loss(logits, masks)
-    (gradient,) = torch.autograd.grad(terms.sum(), logits)
-    assert terms.dtype == dtype
-    assert terms.isfinite().all()
+    per_example = loss(logits, masks)
+    (gradient,) = torch.autograd.grad(per_example.sum(), logits)
+    assert per_example.dtype == dtype
+    assert per_example.isfinite().all()
     assert gradient.isfinite().all()
 
 
@@ -297,5 +297,5 @@ def test_descent_leads_to_the_mask(loss):
     ],
 )
 def test_settings_that_cannot_be_are_refused(loss, settings, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(ConfigError, match=told):
         loss(LOGITS, MASKS, **settings)

@@ -1,4 +1,4 @@
-"""Losses that are wrong on purpose, one fault each; and one of each kind of problem without fault."""
+"""Losses that are wrong on purpose, one fault each; and one of each task type without fault."""
 
 import random
 
@@ -15,7 +15,7 @@ def wrong_sign(prediction, target):
     return -(prediction - target).square().mean(-1)
 
 
-@card(kinds=("binary",))
+@card(task_types=("binary",))
 def wrong_sign_for_negatives(logits, targets):
     return torch.where(targets == 1, F.softplus(-logits), -F.softplus(logits))
 
@@ -32,35 +32,35 @@ def silent_mean(prediction, target):
     return (prediction - target).square().mean()
 
 
-@card(kinds=("binary",))
+@card(task_types=("binary",))
 def pow_gradient(logits, targets, *, gamma=0.5):
     p = torch.where(targets == 1, logits, -logits).sigmoid()
     return -((1 - p) ** gamma) * F.logsigmoid(torch.where(targets == 1, logits, -logits))
 
 
-@card(kinds=("binary",), search={"gamma": (0.0, 5.0)})
+@card(task_types=("binary",), search={"gamma": (0.0, 5.0)})
 def pow_gradient_within_its_range(logits, targets, *, gamma=2.0):
     return pow_gradient(logits, targets, gamma=gamma)
 
 
-@card(kinds=("multiclass",), needs=("class_counts",))
+@card(task_types=("multiclass",), needs=("class_counts",))
 def counts_off_by_one(logits, targets, *, class_counts):
     weights = 1 / logits.new_tensor(class_counts).roll(1)
     return F.cross_entropy(logits, targets, weight=weights, reduction="none")
 
 
-@card(kinds=("tabular",))
+@card(task_types=("tabular",))
 def of_no_kind(prediction, target):
     return (prediction - target).square().mean(-1)
 
 
-@card(kinds=("binary",), needs=("class_counts",))
+@card(task_types=("binary",), needs=("class_counts",))
 def counts_swapped(logits, targets, *, class_counts):
     weights = 1 / logits.new_tensor(class_counts).roll(1)
     return weights[targets] * F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
 
 
-@card(kinds=("multiclass",))
+@card(task_types=("multiclass",))
 def labels_off_by_one(logits, targets):
     return F.cross_entropy(logits, (targets + 1) % logits.shape[-1], reduction="none")
 
@@ -111,16 +111,16 @@ def batch_order(prediction, target):
 
 
 def by_the_largest(prediction, target):
-    terms = (prediction - target).square().mean(-1)
-    return terms * terms / terms.max()
+    per_example = (prediction - target).square().mean(-1)
+    return per_example * per_example / per_example.max()
 
 
-@card(kinds=("binary",))
+@card(task_types=("binary",))
 def wants_probabilities(p, targets):
     return torch.where(targets == 1, -p.log(), -(1 - p).log())
 
 
-@card(kinds=("multiclass",))
+@card(task_types=("multiclass",))
 def wants_clamped_probabilities(p, targets):
     return -p.clamp(1e-6, 1).gather(-1, targets.unsqueeze(-1)).squeeze(-1).log()
 
@@ -211,23 +211,23 @@ class GeneratorTheOtherWay:
         return F.softplus(critic(fake))
 
 
-@card(kinds=("embedding",), batch=True)
+@card(task_types=("embedding",), batch=True)
 def pulls_apart(embeddings, labels):
     return -pulls_together(embeddings, labels)
 
 
-@card(kinds=("segmentation",))
+@card(task_types=("segmentation",))
 def dice_of_the_batch(logits, targets):
     p = logits.sigmoid()
     return (1 - 2 * (p * targets).sum() / (p + targets).sum()).expand(len(logits))
 
 
-@card(kinds=("sequence",))
+@card(task_types=("sequence",))
 def counts_padding(logits, targets):
     return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(1)
 
 
-@card(kinds=("regression",), batch=True, wide=True)
+@card(task_types=("regression",), batch=True, replica_batched=True)
 def not_so_wide(prediction, target):
     residual = prediction - target
     return (residual / residual.abs().mean(0).detach()).square().mean(-1)
@@ -288,7 +288,7 @@ FAULTS = {
     "pulls_apart": "descent",
     "dice_of_the_batch": "own",
     "counts_padding": "padding",
-    "not_so_wide": "wide",
+    "not_so_wide": "replica_batched",
     "nan_everywhere": "callable",
     "ends_the_program": "callable",
     "foreign_error": "callable",
@@ -307,7 +307,7 @@ def logistic(logits, targets):
     return F.softplus(torch.where(targets == 1, -logits, logits))
 
 
-@card(kinds=("binary",), signs=True)
+@card(task_types=("binary",), signed_targets=True)
 def margin(scores, targets):
     return F.softplus(1 - targets * scores)
 
@@ -321,27 +321,27 @@ def overlap(logits, targets):
     return 1 - (2 * (p * y).sum(1) + 1) / (p.sum(1) + y.sum(1) + 1)
 
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def weighed_by_itself(prediction, target):
     """Its weight is held fixed on purpose, as in beta_nll."""
     residual = prediction - target
     return (residual.square() * (1 + residual.abs()).reciprocal().detach()).mean(-1)
 
 
-@card(kinds=("sequence",))
+@card(task_types=("sequence",))
 def of_tokens(logits, targets):
-    terms = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=0, reduction="none")
-    return terms.sum(1) / (targets != 0).sum(1).clamp(min=1)
+    per_example = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=0, reduction="none")
+    return per_example.sum(1) / (targets != 0).sum(1).clamp(min=1)
 
 
-@card(kinds=("embedding",), batch=True)
+@card(task_types=("embedding",), batch=True)
 def pulls_together(embeddings, labels):
     near, same = F.normalize(embeddings) @ F.normalize(embeddings).T, labels[:, None] == labels
     others = (~same).to(near.dtype)
     return 1 - near[same].mean() + (near * others).sum() / others.sum().clamp(min=1)
 
 
-@card(kinds=("autoencoder",))
+@card(task_types=("autoencoder",))
 def decoded(code, target):
     return F.binary_cross_entropy_with_logits(code.decode(code.mean), target, reduction="none").sum(-1)
 
@@ -377,4 +377,4 @@ RIGHT = {
     "Game": "gan",
     "Scaled": "regression",
 }
-"""A kind of problem that each one is found to be for."""
+"""A task type that each one is found to be for."""

@@ -35,7 +35,7 @@ def noisy(n, classes, true_temperature, seed=0):
 
 
 def test_ece_is_torchmetrics_for_classes():
-    from lossbench.vision import torchvision  # noqa: F401, I001 (torchmetrics imports it)
+    from lossbench.core.vision import torchvision  # noqa: F401, I001 (torchmetrics imports it)
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     logits, targets = noisy(700, 4, 2.0)

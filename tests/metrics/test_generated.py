@@ -26,7 +26,7 @@ def test_frechet_distance_is_that_of_the_two_gaussians():
 
 
 def test_frechet_distance_is_torchmetrics():
-    from lossbench.vision import torchvision  # noqa: F401, I001  torchmetrics imports it, which has to go through our door
+    from lossbench.core.vision import torchvision  # noqa: F401, I001  torchmetrics imports it, which has to go through our door
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     class Flat(torch.nn.Module):
@@ -85,9 +85,9 @@ def test_precision_and_recall_are_shares_within_reach():
 
 
 def test_precision_and_recall_know_missing_and_made_up_modes():
-    modes = torch.cat([cloud(0, 50, 2, scale=0.01), cloud(1, 50, 2, shift=10, scale=0.01)])
-    assert precision_recall(modes, modes[:50]) == pytest.approx((1.0, 0.5))
-    assert precision_recall(modes[:50], modes) == pytest.approx((0.5, 1.0))
+    mixture_means = torch.cat([cloud(0, 50, 2, scale=0.01), cloud(1, 50, 2, shift=10, scale=0.01)])
+    assert precision_recall(mixture_means, mixture_means[:50]) == pytest.approx((1.0, 0.5))
+    assert precision_recall(mixture_means[:50], mixture_means) == pytest.approx((0.5, 1.0))
 
 
 def test_parzen_nll_is_the_kernel_density():

@@ -1,4 +1,4 @@
-"""Yardsticks of masks: against scikit-learn and MONAI, by hand, and where there is nothing to measure."""
+"""Metrics of masks: against scikit-learn and MONAI, by hand, and where there is nothing to measure."""
 
 import warnings
 

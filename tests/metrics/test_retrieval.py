@@ -1,4 +1,4 @@
-"""Yardsticks of embeddings against loops, scikit-learn, and what is known without computing."""
+"""Metrics of embeddings against loops, scikit-learn, and what is known without computing."""
 
 import itertools
 

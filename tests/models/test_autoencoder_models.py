@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
 from lossbench.models.autoencoder import ConvAutoencoder, MLPAutoencoder, Up, down
 from lossbench.models.gan import gan
 
@@ -184,11 +184,11 @@ def test_neighbouring_pixels_start_alike():
 
 @pytest.mark.parametrize("shape", [(10,), (28, 28), (1, 1, 28, 28)], ids=str)
 def test_a_convolutional_coder_refuses_what_is_no_image(shape):
-    with pytest.raises(BadInput, match="wants images"):
+    with pytest.raises(ConfigError, match="wants images"):
         ConvAutoencoder(shape, 0, stream(0, "init"))
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 1, 28, 28), ()], ids=str)
 def test_players_refuse_what_is_neither_image_nor_vector(shape):
-    with pytest.raises(BadInput, match="model=gan"):
+    with pytest.raises(ConfigError, match="model=gan"):
         gan(shape, 0, stream(0, "init"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
 from lossbench.models.embedder import Embedder
 
 SHAPE = (1, 20, 15)
@@ -58,5 +58,5 @@ def test_replicas_stack():
     ],
 )
 def test_what_it_cannot_be_is_refused(shape, settings, said):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(ConfigError, match=said):
         Embedder(shape, 2, stream(0, "init"), **settings)

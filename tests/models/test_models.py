@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
 from lossbench.models import CNN, MLP
 from lossbench.models.initial import initialise, start_at
 
@@ -121,13 +121,13 @@ def test_mlp_takes_vectors_and_images_laid_flat(shape):
 
 @pytest.mark.parametrize("shape", [(10,), (28, 28)])
 def test_cnn_refuses_what_is_no_image(shape):
-    with pytest.raises(BadInput, match="wants images"):
+    with pytest.raises(ConfigError, match="wants images"):
         CNN(shape, 2, stream(0, "init"))
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance", ""])
 def test_cnn_refuses_a_norm_that_it_does_not_have(norm):
-    with pytest.raises(BadInput, match=r"model\.norm"):
+    with pytest.raises(ConfigError, match=r"model\.norm"):
         CNN((1, 8, 8), 2, stream(0, "init"), norm=norm)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lossbench.core import BadInput, stream
+from lossbench.core import ConfigError, stream
 from lossbench.engine import Nets
 from lossbench.models.seq2seq import PAD, Seq2Seq
 
@@ -140,5 +140,5 @@ def test_weights_come_from_the_generator_alone():
     ],
 )
 def test_what_cannot_work_is_refused(inputs, settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         Seq2Seq(inputs, WRITTEN, stream(0, "init"), **{"vocabulary": READ, "length": TARGET, "width": 16, **settings})

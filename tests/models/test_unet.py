@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 from torch.func import functional_call, stack_module_state, vmap
 
-from lossbench import build
-from lossbench.core import BadInput, Facts, stream
+from lossbench.core import ConfigError, DatasetInfo, stream
 from lossbench.models.unet import UNet
+from lossbench.runs import builders
 
 
 def made(seed=0, inputs=(1, 16, 16), outputs=1, **settings):
@@ -98,12 +98,14 @@ def test_replicas_stack(norm):
     ],
 )
 def test_what_cannot_work_is_refused(settings, named):
-    with pytest.raises(BadInput, match=named):
+    with pytest.raises(ConfigError, match=named):
         made(**settings)
 
 
 @pytest.mark.parametrize(("prior", "bias"), [(0.01, -math.log(99)), ("auto", -math.log(3))])
 def test_its_last_bias_starts_at_a_prior(prior, bias):
-    facts = Facts("toy", "segmentation", (1, 8, 8), (8, 8), "", "", "", classes=("no", "yes"), class_counts=(75, 25))
+    info = DatasetInfo(
+        "toy", "segmentation", (1, 8, 8), (8, 8), "", "", "", classes=("no", "yes"), class_counts=(75, 25)
+    )
     cfg = OmegaConf.create({"_target_": "lossbench.models.unet.UNet", "widths": [4, 8], "norm": "none", "prior": prior})
-    assert build.nets(cfg, facts, 0).model.head.bias.item() == pytest.approx(bias)
+    assert builders.nets(cfg, info, 0).model.head.bias.item() == pytest.approx(bias)

@@ -9,7 +9,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from lossbench import settings
+from lossbench.config import schema
 from lossbench.sweeps.composing import Composer
 
 SWEEPS = [
@@ -37,9 +37,9 @@ class Counting:
 
 @pytest.fixture
 def loader(monkeypatch):
-    settings.register()
+    schema.register()
     monkeypatch.setenv("LOSSBENCH_SWEEP", "/nowhere")
-    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 
 

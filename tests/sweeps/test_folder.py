@@ -12,7 +12,7 @@ import pytest
 from recorded import runs
 from small import SMALL
 
-from lossbench import machine
+from lossbench.core import machine
 from lossbench.tracking import Store
 
 DATA = [*SMALL["regression"], "train.steps=2"]

@@ -53,7 +53,7 @@ def some(of):
 @settings(deadline=None)
 @given(st.lists(some(MAY_DIFFER | MAY_NOT), min_size=1, max_size=12), st.integers(1, 5))
 def test_every_run_is_in_exactly_one_stack_with_those_it_may_share(changes, size):
-    groups = planning.mates([run(each) for each in changes])
+    groups = planning.stack_groups([run(each) for each in changes])
     stacks = [stack for group in groups for stack in planning.parts(group, size)]
     assert sorted(position for stack in stacks for position in stack) == list(range(len(changes)))
     assert all(1 <= len(stack) <= size for stack in stacks)
@@ -65,7 +65,7 @@ def test_every_run_is_in_exactly_one_stack_with_those_it_may_share(changes, size
 @settings(deadline=None)
 @given(st.lists(some(MAY_DIFFER), min_size=1, max_size=12))
 def test_runs_of_one_loss_stand_side_by_side_in_the_order_they_came(changes):
-    (group,) = planning.mates([run(each) for each in changes])
+    (group,) = planning.stack_groups([run(each) for each in changes])
     losses = [(changes[p]["loss._target_"], changes[p]["loss.delta"]) for p in group]
     assert len(set(losses)) == 1 + sum(a != b for a, b in pairwise(losses))
     for loss in set(losses):
@@ -76,7 +76,7 @@ def test_runs_of_one_loss_stand_side_by_side_in_the_order_they_came(changes):
 def test_losses_of_other_nets_train_in_stacks_of_their_own():
     losses = [f"lossbench.losses.regression.{name}" for name in ("mse", "gaussian_nll", "beta_nll", "tukey")]
     runs = [run({"loss._target_": loss, "seed": seed}) for seed in (0, 1) for loss in losses]
-    assert planning.mates(runs) == [[0, 4, 3, 7], [1, 5, 2, 6]]
+    assert planning.stack_groups(runs) == [[0, 4, 3, 7], [1, 5, 2, 6]]
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 50))

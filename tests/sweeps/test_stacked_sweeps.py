@@ -24,7 +24,7 @@ def narrow(prediction, target, *, spoil):
         raise RuntimeError(f"predictions wider than {spoil}")
     return (prediction - target).abs().mean(-1)
 
-@card(kinds=("regression",), batch=True)
+@card(task_types=("regression",), batch=True)
 def fatal(prediction, target, *, spoil):
     calls[spoil] = calls.get(spoil, 0) + 1
     if spoil and calls[spoil] > spoil:
@@ -33,7 +33,7 @@ def fatal(prediction, target, *, spoil):
 
 largest = []
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def hungry(prediction, target, *, room=128):
     largest.append(len(prediction))
     if len(prediction) > room:

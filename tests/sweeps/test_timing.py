@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from lossbench import build
+from lossbench.config.schema import Names
 from lossbench.engine import trial
-from lossbench.run import Run
-from lossbench.settings import Names
+from lossbench.runs import builders
+from lossbench.runs.experiment import Experiment
+from lossbench.runs.run import Run
 from lossbench.sweeps import timing
 from lossbench.sweeps.planning import TURNS
-from lossbench.trainee import Trainee
 
 COUNTED = """
 from torch import nn
@@ -50,14 +50,14 @@ def runs(here, configured, monkeypatch):
 
 
 def datasets(cfg):
-    return build.splits(cfg.dataset)
+    return builders.splits(cfg.dataset)
 
 
 @pytest.mark.parametrize("room", [1, 3, 7])
 def test_stacks_keep_within_memory(room, runs, monkeypatch):
     asked, tried = runs(), []
-    trainee = Trainee(asked[0].cfg)
-    need = trial.nbytes(trainee.replica(lambda step, values: None), trainee.plan)
+    experiment = Experiment(asked[0].cfg)
+    need = trial.nbytes(experiment.replica(lambda step, values: None), experiment.plan)
     monkeypatch.setattr(timing, "_memory", lambda device: room * need + need // 2)
     step_s = trial.step_s
 
@@ -87,7 +87,7 @@ def test_one_run_needs_no_trial(runs):
 
 def test_a_trial_trains_nothing(runs):
     asked = runs(n=4)
-    before = Trainee(asked[0].cfg).nets.snapshot()
+    before = Experiment(asked[0].cfg).nets.snapshot()
     timing.way(asked, datasets)
     after = asked[0].build().nets
     assert isinstance(after, nn.Module)

@@ -1,4 +1,4 @@
-"""Autoencoders: the likelihood against quadrature, coins, yardsticks by hand, pictures, and that every loss learns."""
+"""Autoencoders: the likelihood against quadrature, coins, metrics by hand, pictures, and that every loss learns."""
 
 import itertools
 import math
@@ -12,15 +12,15 @@ from PIL import Image
 from scipy.stats import norm
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from lossbench.coding import Code
-from lossbench.core import BadInput, Facts, Seen, Split, Splits, stream
+from lossbench.core import ConfigError, DatasetInfo, Split, Splits, TrainedModel, stream
+from lossbench.core.latent_code import LatentCode
 from lossbench.datasets.images import vae
 from lossbench.engine import Nets, Noise, Plan, Replica, fit
 from lossbench.engine.predict import predict
-from lossbench.features import Features
 from lossbench.losses import GaussianElbo, elbo, iwae, kl, reconstruction
 from lossbench.metrics import frechet_distance
 from lossbench.models.autoencoder import MLPAutoencoder
+from lossbench.runs.features import Features
 from lossbench.tasks import autoencoder as module
 from lossbench.tasks.autoencoder import ACTIVE, WALK, Autoencoder
 
@@ -29,12 +29,12 @@ SHAPE = (1, 2, 4)
 PIXELS = 8
 
 
-def facts(coins=True, inputs=SHAPE):
-    return Facts("toy", "autoencoder", inputs, inputs, "", "", "", classes=("a", "b"), coins=coins)
+def info(binarize=True, inputs=SHAPE):
+    return DatasetInfo("toy", "autoencoder", inputs, inputs, "", "", "", classes=("a", "b"), binarize=binarize)
 
 
-def task(loss=elbo, coins=False, **settings):
-    return Autoencoder(loss, facts(coins), **settings)
+def task(loss=elbo, binarize=False, **settings):
+    return Autoencoder(loss, info(binarize), **settings)
 
 
 def model(latent=2, seed=0, scale=4.0):
@@ -92,12 +92,12 @@ def nll_by_quadrature(net, x, latent):
 
 @torch.no_grad()
 def of_seeds(made, name, samples, seeds):
-    """A yardstick's terms [seed, picture], of so many samples, under many seeds of the noise."""
+    """A metric's terms [seed, picture], of so many samples, under many seeds of the noise."""
     asked = task(importance=samples)
     return torch.stack([predict(asked, made, split(), seed, closely=True)[name] for seed in range(seeds)])
 
 
-# yardsticks
+# metrics
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -106,9 +106,9 @@ def test_the_bound_comes_down_to_the_true_likelihood(latent):
     exact = nll_by_quadrature(made.model, pictures(), latent)
     gaps, errors = [], []
     for samples in (1, 10, 200):
-        terms = of_seeds(made, "nll", samples, 200)
-        gaps.append((terms.mean(0) - exact).mean().item())
-        errors.append((terms.mean(1).std() / math.sqrt(len(terms))).item())
+        per_example = of_seeds(made, "nll", samples, 200)
+        gaps.append((per_example.mean(0) - exact).mean().item())
+        errors.append((per_example.mean(1).std() / math.sqrt(len(per_example))).item())
     assert gaps[0] - 5 * errors[0] > gaps[1]
     assert gaps[1] - 5 * errors[1] > gaps[2]
     assert gaps[2] > -4 * errors[2]
@@ -226,7 +226,7 @@ class Linear:
 
 def test_fid_is_of_samples_from_the_prior_and_real_pictures():
     made, x, noise = nets(), pictures(40), Remembering()
-    seeing = Autoencoder(elbo, facts(False), Linear(), importance=2, watched=2)
+    seeing = Autoencoder(elbo, info(False), Linear(), importance=2, watched=2)
     with torch.no_grad():
         found = seeing.predict(made, split(40), noise)
         expected = made.model.decoder(noise.gave[0].double()).sigmoid()
@@ -246,13 +246,13 @@ def test_samples_from_the_prior_do_not_depend_on_the_pictures():
 
 
 def assert_complete(found, x):
-    seeing = Autoencoder(elbo, facts(), Linear())
-    assert seeing.tune(found, x) == {}
+    seeing = Autoencoder(elbo, info(), Linear())
+    assert seeing.calibrate(found, x) == {}
     report = seeing.report(found, x, {})
-    assert sorted(report) == sorted(yardstick.name for yardstick in seeing.yardsticks)
+    assert sorted(report) == sorted(metric.name for metric in seeing.metrics)
     assert all(map(math.isfinite, report.values())), report
     watched = seeing.measure(found, x)
-    assert seeing.yardsticks[0].name == "nll" in watched
+    assert seeing.metrics[0].name == "nll" in watched
     assert watched == {name: report[name] for name in watched}
     return report
 
@@ -303,7 +303,7 @@ def test_saturated_decoders_are_reported(dtype, level, log_variance):
 @pytest.mark.parametrize("name", ["importance", "watched"])
 @pytest.mark.parametrize("samples", [0, -1, 2.5, "many"])
 def test_samples_are_a_whole_number(name, samples):
-    with pytest.raises(BadInput, match=f"task.{name}={samples}"):
+    with pytest.raises(ConfigError, match=f"task.{name}={samples}"):
         task(**{name: samples})
 
 
@@ -316,11 +316,11 @@ def test_a_run_without_samples_is_refused_before_it_trains(lossbench):
 # coins
 
 
-def thrown(done, seed=0, coins=True, x=None, loss=None):
+def thrown(done, seed=0, binarize=True, x=None, loss=None):
     """The pictures that a step's loss is given."""
     seen = []
     x = grey() if x is None else x
-    step = task(loss or (lambda code, target: seen.append((code, target)) or target.sum(-1)), coins)
+    step = task(loss or (lambda code, target: seen.append((code, target)) or target.sum(-1)), binarize)
     made = Nets(model=model())
     ((player, _),) = step.step(made, Split(x, x), Noise([seed], CPU).at(done))
     assert player == "model"
@@ -365,7 +365,7 @@ def test_what_a_loss_draws_is_none_of_the_coins():
 
 def test_coins_of_an_evaluation_are_the_same_at_each_call():
     split_ = Split(grey(), grey())
-    asked = task(coins=True, watched=2)
+    asked = task(binarize=True, watched=2)
     first, again = (predict(asked, nets(seed=seed), split_, 0)["input"] for seed in (0, 1))
     assert torch.equal(first, again)
     assert set(first.unique().tolist()) == {0.0, 1.0}
@@ -374,7 +374,7 @@ def test_coins_of_an_evaluation_are_the_same_at_each_call():
 
 
 def test_grey_pixels_are_left_as_they_are():
-    assert torch.equal(thrown(0, coins=False)[1], grey().flatten(1))
+    assert torch.equal(thrown(0, binarize=False)[1], grey().flatten(1))
     found = predict(task(watched=2), nets(), Split(grey(), grey()), 0)
     assert torch.equal(found["input"], grey())
 
@@ -382,7 +382,7 @@ def test_grey_pixels_are_left_as_they_are():
 def test_a_stack_throws_the_coins_of_its_replicas():
     both = torch.stack([grey(), grey().flip(0)])
     seen = []
-    stacked = task(lambda code, target: seen.append(target) or target, coins=True)
+    stacked = task(lambda code, target: seen.append(target) or target, binarize=True)
     list(stacked.step(Nets.stack([nets(), nets()]), Split(both, both), Noise([5, 7], CPU).at(2)))
     for found, x, seed in zip(seen[0], both, (5, 7), strict=True):
         assert torch.equal(found, thrown(2, seed, x=x)[1])
@@ -401,7 +401,7 @@ def seen(latent=2, labels=True, n=30):
     with torch.no_grad():
         found = predict(asked, made, one, 0)
         glimpses = {step: {name: tensor[:8] for name, tensor in found.items()} for step in (5, 10, 15)}
-    return Seen(made, {"test": found}, Splits(facts(), one, one, one), {}, glimpses)
+    return TrainedModel(made, {"test": found}, Splits(info(), one, one, one), {}, glimpses)
 
 
 @pytest.mark.parametrize(("latent", "labels", "n"), [(2, True, 30), (3, False, 30), (1, True, 30), (2, True, 3)])
@@ -428,7 +428,9 @@ def test_the_grid_walks_the_units_that_vary_most_by_the_priors_quantiles():
     spread = torch.tensor([0.1, 3.0, 1.0])
     mean = spread * torch.randn(30, 3, generator=stream(0, "means"))
     given.outputs["test"]["mean"] = mean
-    drawn = cells(task().pictures(Seen(given.nets, given.outputs, given.splits, {}, given.glimpses))["latent_grid"])
+    drawn = cells(
+        task().pictures(TrainedModel(given.nets, given.outputs, given.splits, {}, given.glimpses))["latent_grid"]
+    )
     assert drawn.shape[:2] == (WALK, WALK)
     for row, column in itertools.product((0, 7, 14), (0, 4, 14)):
         latent = torch.zeros(1, 3)
@@ -454,7 +456,9 @@ def test_the_scatter_shows_means_of_the_units_that_vary_most_by_class():
     mean = torch.tensor([0.1, 3.0, 1.0]) * torch.randn(30, 3, generator=stream(0, "means"))
     given.outputs["test"]["mean"] = mean
     with torch.no_grad():
-        figure = task().pictures(Seen(given.nets, given.outputs, given.splits, {}, given.glimpses))["latent_scatter"]
+        figure = task().pictures(TrainedModel(given.nets, given.outputs, given.splits, {}, given.glimpses))[
+            "latent_scatter"
+        ]
     (dots,) = figure.axes[0].collections
     assert np.allclose(dots.get_offsets(), mean[:, [1, 2]])
     assert np.array_equal(dots.get_array(), np.arange(30) % 10)
@@ -470,10 +474,10 @@ def digits(cache):
 
 def trained(loss, data, steps, hidden=64, **settings):
     """The task, its nets, and the numbers of training by step; not yet trained where steps is 0."""
-    made = Nets(model=MLPAutoencoder(data.facts.inputs, 0, stream(0, "init"), latent=8, hidden=(hidden,)))
+    made = Nets(model=MLPAutoencoder(data.info.inputs, 0, stream(0, "init"), latent=8, hidden=(hidden,)))
     own = list(loss.parameters()) if isinstance(loss, torch.nn.Module) else []
-    movers = {"model": torch.optim.Adam([*made.model.parameters(), *own], lr=3e-3)}
-    asked = Autoencoder(loss, data.facts, Features(data, CPU), importance=20, watched=2, **settings)
+    optimizer_steps = {"model": torch.optim.Adam([*made.model.parameters(), *own], lr=3e-3)}
+    asked = Autoencoder(loss, data.info, Features(data, CPU), importance=20, watched=2, **settings)
     points = {}
 
     def record(step, values):
@@ -481,7 +485,7 @@ def trained(loss, data, steps, hidden=64, **settings):
 
     if steps:
         plan = Plan(steps, 64, eval_every=steps, record_every=10)
-        (fitted,) = fit([Replica(asked, made, movers, data.train, data.validation, 0, record)], plan)
+        (fitted,) = fit([Replica(asked, made, optimizer_steps, data.train, data.validation, 0, record)], plan)
         assert fitted.diverged is None
     return asked, made, points
 
@@ -512,7 +516,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_trains(digits, name):
     loss = GaussianElbo() if name == "gaussian_elbo" else LOSSES[name]
-    few = Splits(digits.facts, digits.train, digits.validation[torch.arange(50)], digits.test)
+    few = Splits(digits.info, digits.train, digits.validation[torch.arange(50)], digits.test)
     _, _, points = trained(loss, few, 80, hidden=32)
     first, last = points[10], points[80]
     part = "train/kl" if name == "kl" else "train/reconstruction"
@@ -525,5 +529,5 @@ def test_every_loss_trains(digits, name):
 
 def test_code_is_what_a_loss_is_given():
     code, target = thrown(0)
-    assert isinstance(code, Code)
+    assert isinstance(code, LatentCode)
     assert target.shape == (400, PIXELS)

@@ -1,4 +1,4 @@
-"""Boxes: yardsticks against torchvision and by hand, degenerate answers, pictures, and that it learns."""
+"""Boxes: metrics against torchvision and by hand, degenerate answers, pictures, and that it learns."""
 
 import math
 from types import SimpleNamespace
@@ -8,19 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from lossbench.core import Facts, Seen, Split, Splits, stream
+from lossbench.core import DatasetInfo, Split, Splits, TrainedModel, stream
+from lossbench.core.box_offsets import CROP, decode
+from lossbench.core.vision import torchvision
 from lossbench.datasets.boxes import boxes
 from lossbench.engine import Nets, Plan, Replica, fit
 from lossbench.engine.predict import predict
 from lossbench.losses.boxes import ciou, diou, giou, smooth_l1
 from lossbench.metrics.overlap import paired_iou
 from lossbench.models.cnn import CNN
-from lossbench.offsets import CROP, decode
 from lossbench.tasks.boxes import Boxes
 from lossbench.tasks.lifting import lifted
-from lossbench.vision import torchvision
 
-FACTS = Facts("toy", "boxes", (1, 16, 16), (4,), "", "", "")
+FACTS = DatasetInfo("toy", "boxes", (1, 16, 16), (4,), "", "", "")
 TASK = Boxes(giou, FACTS)
 LOSSES = (giou, diou, ciou, smooth_l1)
 
@@ -37,7 +37,7 @@ def test_overlap_of_pairs_is_torchvisions():
         torch.testing.assert_close(paired_iou(*pairs), torchvision.ops.box_iou(*pairs).diagonal())
 
 
-def test_yardsticks_by_hand():
+def test_metrics_by_hand():
     outputs, targets = example()
     iou, centre, size = [], [], []
     for p, t in zip(outputs.tolist(), targets.tolist(), strict=True):
@@ -63,12 +63,12 @@ def test_yardsticks_by_hand():
 
 
 def assert_complete(outputs, targets):
-    """A report has every declared yardstick, nothing else, and every value is finite."""
-    report = TASK.report(outputs, targets, TASK.tune(outputs, targets))
-    assert sorted(report) == sorted(yardstick.name for yardstick in TASK.yardsticks)
+    """A report has every declared metric, nothing else, and every value is finite."""
+    report = TASK.report(outputs, targets, TASK.calibrate(outputs, targets))
+    assert sorted(report) == sorted(metric.name for metric in TASK.metrics)
     assert all(map(math.isfinite, report.values()))
     watched = TASK.measure(outputs, targets)
-    assert TASK.yardsticks[0].name in watched
+    assert TASK.metrics[0].name in watched
     assert watched == {name: report[name] for name in watched}
     return report
 
@@ -95,19 +95,19 @@ def test_an_answer_that_is_no_number_is_none_of_theirs():
     assert math.isnan(TASK.measure(outputs, targets)["iou"])
 
 
-def test_yardsticks_get_better_with_the_answer():
+def test_metrics_get_better_with_the_answer():
     poor, good = (TASK.measure(*example(spread=spread)) for spread in (0.3, 0.05))
-    for yardstick in TASK.yardsticks:
-        assert yardstick.better(good[yardstick.name], poor[yardstick.name]), yardstick.name
+    for metric in TASK.metrics:
+        assert metric.better(good[metric.name], poor[metric.name]), metric.name
 
 
 def test_a_step_gives_the_losss_terms_and_a_prediction_four_offsets():
     nets = SimpleNamespace(model=lambda crops: 3 * crops.flatten(1)[:, :4] - 1)
     crops, targets = torch.randn(6, 1, 4, 4, generator=stream(0, "crops")), example(6)[1].float()
-    ((player, terms),) = TASK.step(nets, Split(crops, targets), None)
+    ((player, per_example),) = TASK.step(nets, Split(crops, targets), None)
     expected = 3 * crops.flatten(1)[:, :4] - 1
     assert player == "model"
-    torch.testing.assert_close(terms, giou(expected, targets))
+    torch.testing.assert_close(per_example, giou(expected, targets))
     torch.testing.assert_close(TASK.predict(nets, Split(crops, targets), None), expected)
 
 
@@ -122,7 +122,7 @@ def seen(n=40, channels=1, glimpses=True, outputs=None):
     split = Split(inputs, targets)
     watched = {step: given[:8] * step / 50 for step in range(5, 55, 5)} if glimpses else {}
     answers = given if outputs is None else torch.full_like(given, outputs)
-    return Seen(None, {"test": answers}, Splits(FACTS, split, split, split), {}, watched)
+    return TrainedModel(None, {"test": answers}, Splits(FACTS, split, split, split), {}, watched)
 
 
 @pytest.mark.parametrize(("n", "channels", "outputs"), [(40, 1, None), (2, 3, None), (40, 1, 1e4), (7, 1, -1e4)])
@@ -192,8 +192,8 @@ def crops(tmp_path_factory):
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_it_learns(crops, loss):
-    task = Boxes(loss, crops.facts)
-    nets = Nets(model=CNN(crops.facts.inputs, 4, stream(0, "init"), widths=(8, 16, 32)))
+    task = Boxes(loss, crops.info)
+    nets = Nets(model=CNN(crops.info.inputs, 4, stream(0, "init"), widths=(8, 16, 32)))
     optimizers = {"model": torch.optim.Adam(nets.model.parameters(), lr=3e-3)}
 
     def measured():

@@ -1,4 +1,4 @@
-"""Classification tasks: yardsticks against scikit-learn on the raw arrays, degenerate splits, pictures."""
+"""Classification tasks: metrics against scikit-learn on the raw arrays, degenerate splits, pictures."""
 
 import itertools
 import math
@@ -12,20 +12,20 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn import metrics
 from torch import nn
 
-from lossbench import build
-from lossbench.core import Facts, Seen, Split, Splits, stream
+from lossbench.core import DatasetInfo, Split, Splits, TrainedModel, stream
 from lossbench.engine import Noise
 from lossbench.losses import bce, cross_entropy, hinge
+from lossbench.runs import builders
 from lossbench.tasks import Binary, Multiclass
 
 
-def facts(kind, classes):
+def info(task_type, classes):
     names = tuple(f"class {k}" for k in range(classes))
-    return Facts("toy", kind, (4,), (), "", "", "", classes=names, class_counts=(1,) * classes)
+    return DatasetInfo("toy", task_type, (4,), (), "", "", "", classes=names, class_counts=(1,) * classes)
 
 
-BINARY = Binary(bce, facts("binary", 2))
-MULTICLASS = Multiclass(cross_entropy, facts("multiclass", 4))
+BINARY = Binary(bce, info("binary", 2))
+MULTICLASS = Multiclass(cross_entropy, info("multiclass", 4))
 
 
 def binary_example(n=301, seed=0):
@@ -51,13 +51,13 @@ def ece(confidence, correct):
     return sum(abs((confidence[i] - correct[i]).sum()) for i in inside) / len(confidence)
 
 
-def test_binary_yardsticks_are_scikit_learns():
+def test_binary_metrics_are_scikit_learns():
     z, y = binary_example()
-    tuned = {"threshold": z[y == 1].mean(), "temperature": 1.7}
-    z[0], y[0] = tuned["threshold"], 1  # a score at the threshold is positive
-    p, guess, late = expit(z), z > 0, z >= tuned["threshold"]
+    calibration = {"threshold": z[y == 1].mean(), "temperature": 1.7}
+    z[0], y[0] = calibration["threshold"], 1  # a score at the threshold is positive
+    p, guess, late = expit(z), z > 0, z >= calibration["threshold"]
     confidence, tempered = (np.maximum(expit(s), expit(-s)) for s in (z, z / 1.7))
-    signs = 2 * y - 1
+    signed_targets = 2 * y - 1
     expected = {
         "auprc": metrics.average_precision_score(y, z),
         "auroc": metrics.roc_auc_score(y, z),
@@ -67,16 +67,16 @@ def test_binary_yardsticks_are_scikit_learns():
         "macro_f1": (metrics.f1_score(y, guess) + metrics.f1_score(1 - y, ~guess)) / 2,
         "balanced_accuracy": metrics.balanced_accuracy_score(y, guess),
         "balanced_accuracy_tuned": metrics.balanced_accuracy_score(y, late),
-        "nll": -log_expit(signs * z).mean(),
+        "nll": -log_expit(signed_targets * z).mean(),
         "brier": np.mean((p - y) ** 2),
         "ece": ece(confidence, guess == y),
-        "nll_tempered": -log_expit(signs * z / 1.7).mean(),
+        "nll_tempered": -log_expit(signed_targets * z / 1.7).mean(),
         "ece_tempered": ece(tempered, guess == y),
     }
-    assert BINARY.report(*tensors(z, y), tuned) == pytest.approx(expected, rel=1e-9)
+    assert BINARY.report(*tensors(z, y), calibration) == pytest.approx(expected, rel=1e-9)
 
 
-def test_class_yardsticks_are_scikit_learns():
+def test_class_metrics_are_scikit_learns():
     z, y = class_example()
     one_hot, guess = np.eye(4)[y], z.argmax(1)
     expected = {
@@ -100,12 +100,12 @@ EACH = pytest.mark.parametrize(
 
 
 def assert_complete(task, outputs, y):
-    """Tuned on itself, a report has every declared yardstick, nothing else, and every value is finite."""
-    tuned = task.tune(outputs, y)
-    report = task.report(outputs, y, tuned)
-    names = [yardstick.name for yardstick in task.yardsticks]
+    """Tuned on itself, a report has every declared metric, nothing else, and every value is finite."""
+    calibration = task.calibrate(outputs, y)
+    report = task.report(outputs, y, calibration)
+    names = [metric.name for metric in task.metrics]
     assert sorted(report) == sorted(names)
-    assert all(map(math.isfinite, (*report.values(), *tuned.values())))
+    assert all(map(math.isfinite, (*report.values(), *calibration.values())))
     return report
 
 
@@ -114,7 +114,7 @@ def test_a_report_is_what_is_declared(task, example):
     outputs, y = tensors(*example())
     report = assert_complete(task, outputs, y)
     watched = task.measure(outputs, y)
-    assert task.yardsticks[0].name in watched
+    assert task.metrics[0].name in watched
     assert watched == {name: report[name] for name in watched}
 
 
@@ -122,7 +122,7 @@ def test_a_report_is_what_is_declared(task, example):
 def test_tuning_helps_where_it_was_tuned(task, example):
     logits, y = example()
     outputs, y = tensors(5 * logits, y)
-    report = task.report(outputs, y, task.tune(outputs, y))
+    report = task.report(outputs, y, task.calibrate(outputs, y))
     assert report["nll_tempered"] < report["nll"]
     assert report["ece_tempered"] < report["ece"]
     assert report.get("f1_tuned", 1) >= report.get("f1", 1)
@@ -130,7 +130,7 @@ def test_tuning_helps_where_it_was_tuned(task, example):
 
 def test_tuned_threshold_helps_where_it_was_tuned():
     outputs, y = tensors(*binary_example())
-    report = BINARY.report(outputs, y, BINARY.tune(outputs, y))
+    report = BINARY.report(outputs, y, BINARY.calibrate(outputs, y))
     assert report["f1_tuned"] > report["f1"]
 
 
@@ -173,7 +173,7 @@ def test_ranks_survive_where_probabilities_round_to_0_and_1():
     scores = torch.tensor([100.0, 200.0, 300.0, 400.0])
     assert len(scores.sigmoid().unique()) == 1
     assert BINARY.measure(scores, y)["auroc"] == 1
-    two = Multiclass(cross_entropy, facts("multiclass", 2))
+    two = Multiclass(cross_entropy, info("multiclass", 2))
     pair = torch.stack([torch.zeros(4), scores], -1)
     assert two.report(pair, y, {"temperature": 1.0})["auroc"] == 1
 
@@ -197,17 +197,17 @@ class Net:
     ("task", "outputs", "loss"),
     [
         (BINARY, 1, lambda z, y: bce(z[:, 0], y)),
-        (build.task("binary", hinge, facts("binary", 2)), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
-        (build.task("binary", partial(hinge), facts("binary", 2)), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
+        (builders.task("binary", hinge, info("binary", 2)), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
+        (builders.task("binary", partial(hinge), info("binary", 2)), 1, lambda z, y: hinge(z[:, 0], 2 * y - 1)),
         (MULTICLASS, 4, cross_entropy),
     ],
     ids=["binary", "signs", "signs-bound", "multiclass"],
 )
 def test_a_step_asks_the_loss_for_its_terms(task, outputs, loss):
     nets, batch = Net(outputs), Split(torch.randn(6, 4, generator=stream(0, "x")), torch.tensor([0, 1, 0, 1, 1, 0]))
-    ((player, terms),) = task.step(nets, batch, Noise([0], torch.device("cpu")))
+    ((player, per_example),) = task.step(nets, batch, Noise([0], torch.device("cpu")))
     assert player == "model"
-    torch.testing.assert_close(terms, loss(nets.model(batch.inputs), batch.targets))
+    torch.testing.assert_close(per_example, loss(nets.model(batch.inputs), batch.targets))
     assert task.predict(nets, batch, Noise([0], torch.device("cpu"))).shape == ((6,) if outputs == 1 else (6, outputs))
 
 
@@ -224,7 +224,7 @@ def test_pictures_are_drawn(task, example, tmp_path):
     outputs, y = tensors(*example())
     split = Split(torch.zeros(len(y), 4), y)
     figures = task.pictures(
-        Seen(nn.Module(), {"test": outputs}, Splits(task.facts, *[split] * 3), task.tune(outputs, y))
+        TrainedModel(nn.Module(), {"test": outputs}, Splits(task.info, *[split] * 3), task.calibrate(outputs, y))
     )
     assert set(figures) == {"confusion_matrix", "precision_recall", "reliability"}
     assert_drawn(figures, tmp_path)
@@ -233,8 +233,8 @@ def test_pictures_are_drawn(task, example, tmp_path):
 def test_confusion_matrix_counts():
     z, y = class_example()
     split = Split(torch.zeros(len(y), 4), torch.tensor(y))
-    splits = Splits(MULTICLASS.facts, split, split, split)
-    figure = MULTICLASS.pictures(Seen(nn.Module(), {"test": torch.tensor(z)}, splits, {"temperature": 1.0}))[
+    splits = Splits(MULTICLASS.info, split, split, split)
+    figure = MULTICLASS.pictures(TrainedModel(nn.Module(), {"test": torch.tensor(z)}, splits, {"temperature": 1.0}))[
         "confusion_matrix"
     ]
     shown = {(round(t.get_position()[1]), round(t.get_position()[0])): int(t.get_text()) for t in figure.axes[0].texts}
@@ -245,8 +245,10 @@ def test_confusion_matrix_counts():
 def test_pictures_of_a_class_that_is_absent(tmp_path):
     outputs, y = tensors(*class_example(classes=3))
     split = Split(torch.zeros(len(y), 4), y)
-    splits = Splits(MULTICLASS.facts, split, split, split)
-    assert_drawn(MULTICLASS.pictures(Seen(nn.Module(), {"test": outputs}, splits, {"temperature": 1.0})), tmp_path)
+    splits = Splits(MULTICLASS.info, split, split, split)
+    assert_drawn(
+        MULTICLASS.pictures(TrainedModel(nn.Module(), {"test": outputs}, splits, {"temperature": 1.0})), tmp_path
+    )
 
 
 def test_multiclass_report_on_one_class_only():
@@ -257,8 +259,8 @@ def test_multiclass_report_on_one_class_only():
 def test_binary_pictures_without_positives():
     split = Split(torch.zeros(9, 1), torch.zeros(9).long())
     outputs = {"test": torch.randn(9, generator=stream(0, "x"))}
-    tuned = {"temperature": 1.0, "threshold": 0.0}
-    assert BINARY.pictures(Seen(nn.Module(), outputs, Splits(BINARY.facts, split, split, split), tuned))
+    calibration = {"temperature": 1.0, "threshold": 0.0}
+    assert BINARY.pictures(TrainedModel(nn.Module(), outputs, Splits(BINARY.info, split, split, split), calibration))
 
 
 def test_nll_is_not_clipped():

@@ -6,17 +6,17 @@ import pytest
 import torch
 from PIL import Image
 
-from lossbench.core import BadInput, Facts, Parts, Seen, Split, Splits, stream
+from lossbench.core import ConfigError, DatasetInfo, LossOutput, Split, Splits, TrainedModel, stream
 from lossbench.datasets.faces import faces
 from lossbench.engine import Nets, Noise
-from lossbench.engine.order import grouped
+from lossbench.engine.batches import grouped
 from lossbench.losses.embedding import triplet
 from lossbench.metrics import retrieval
 from lossbench.models.embedder import Embedder
 from lossbench.tasks.embedding import COLLAPSED, Embedding
 from lossbench.tasks.embedding_views import DRAWS, seen_anew
 
-FACTS = Facts("toy", "embedding", (1, 12, 10), (), "", "", "", classes=("a", "b", "c"), class_counts=(4, 4, 4))
+FACTS = DatasetInfo("toy", "embedding", (1, 12, 10), (), "", "", "", classes=("a", "b", "c"), class_counts=(4, 4, 4))
 TASK = Embedding(triplet, FACTS)
 LABELS = torch.arange(5).repeat_interleave(4)
 
@@ -40,8 +40,8 @@ def noise(*seeds):
 
 
 def assert_complete(outputs, labels):
-    report = TASK.report(outputs, labels, TASK.tune(outputs, labels))
-    assert list(report) == [yardstick.name for yardstick in TASK.yardsticks]
+    report = TASK.report(outputs, labels, TASK.calibrate(outputs, labels))
+    assert list(report) == [metric.name for metric in TASK.metrics]
     assert all(map(math.isfinite, report.values()))
     assert report == TASK.measure(outputs, labels)
     return report
@@ -56,14 +56,14 @@ def test_a_report_is_what_is_declared():
 
 
 def test_map_at_r_is_primary_and_only_spread_tells_of_a_collapse():
-    assert TASK.yardsticks[0].name == "map_at_r"
-    assert {y.name: y.collapse for y in TASK.yardsticks if y.collapse is not None} == {"spread": COLLAPSED}
+    assert TASK.metrics[0].name == "map_at_r"
+    assert {y.name: y.collapse for y in TASK.metrics if y.collapse is not None} == {"spread": COLLAPSED}
 
 
-def test_directions_of_the_yardsticks():
+def test_directions_of_the_metrics():
     near, far = (TASK.measure(embeddings(noise=scale), LABELS) for scale in (0.1, 3.0))
-    for yardstick in TASK.yardsticks[:-1]:
-        assert yardstick.better(near[yardstick.name], far[yardstick.name]), yardstick.name
+    for metric in TASK.metrics[:-1]:
+        assert metric.better(near[metric.name], far[metric.name]), metric.name
 
 
 @pytest.mark.parametrize("place", [0.0, 1.0, 1e4])
@@ -80,10 +80,10 @@ def test_nothing_to_compare_is_reported(labels):
 
 def test_a_step_asks_the_model_once_about_views_of_the_batch():
     players, batch, seen = nets(), split(), []
-    task = Embedding(lambda e, y: Parts(seen.append((e, y)) or e.sum(), {}), FACTS)
+    task = Embedding(lambda e, y: LossOutput(seen.append((e, y)) or e.sum(), {}), FACTS)
     ((player, given),) = task.step(players, batch, noise())
     assert player == "model"
-    assert isinstance(given, Parts)
+    assert isinstance(given, LossOutput)
     ((e, y),) = seen
     views = seen_anew(batch.inputs, noise().uniform(12, DRAWS), 1.0)
     torch.testing.assert_close(e, players.model(views))
@@ -140,7 +140,7 @@ def test_strength_of_views_grows():
 
 
 def test_negative_augmentation_is_refused():
-    with pytest.raises(BadInput, match=r"task\.augment=-1"):
+    with pytest.raises(ConfigError, match=r"task\.augment=-1"):
         Embedding(triplet, FACTS, augment=-1.0)
 
 
@@ -150,7 +150,7 @@ def test_pictures_are_drawn(people, tmp_path):
     photos = torch.randn(2 * people, 1, 12, 10, generator=stream(0, "photos"))
     test = Split(photos, labels)
     outputs = torch.randn(2 * people, 6, generator=stream(0, "embeddings"))
-    figures = TASK.pictures(Seen(None, {"test": outputs}, Splits(FACTS, test, test, test)))
+    figures = TASK.pictures(TrainedModel(None, {"test": outputs}, Splits(FACTS, test, test, test)))
     assert {"nearest_neighbours", "map", "roc"} <= set(figures)
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
@@ -163,7 +163,7 @@ def test_frames_say_who_is_right():
     outputs = torch.tensor([[1.0, 0.0], [0.9, 0.3], [0.0, 1.0], [0.8, 0.4]])  # the last is among the others
     photos = torch.zeros(4, 1, 12, 10)
     test = Split(photos, labels)
-    figure = TASK.pictures(Seen(None, {"test": outputs}, Splits(FACTS, test, test, test)))["nearest_neighbours"]
+    figure = TASK.pictures(TrainedModel(None, {"test": outputs}, Splits(FACTS, test, test, test)))["nearest_neighbours"]
     frames = [axes.spines["left"] for axes in figure.axes if axes.axison]
     assert len(frames) == 2 * 4  # each query and its three others
     assert sum(frame.get_linestyle() == "--" for frame in frames) == 4
@@ -173,8 +173,8 @@ def test_frames_say_who_is_right():
 def test_it_learns_faces(tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     splits = faces(seed=0, height=28, width=23)
-    task = Embedding(triplet, splits.facts)
-    players = Nets(model=Embedder(splits.facts.inputs, 0, stream(0, "init"), widths=(8, 16)))
+    task = Embedding(triplet, splits.info)
+    players = Nets(model=Embedder(splits.info.inputs, 0, stream(0, "init"), widths=(8, 16)))
     before = task.measure(task.predict(players, splits.test, noise()), splits.test.targets)
     optimizer = torch.optim.Adam(players.parameters(), lr=3e-3)
     draws = noise()
@@ -182,7 +182,7 @@ def test_it_learns_faces(tmp_path, monkeypatch):
         draws.at(step)
         for _, given in task.step(players, splits.train[positions], draws):
             optimizer.zero_grad()
-            given.terms.backward()
+            given.per_example.backward()
             optimizer.step()
     with torch.no_grad():
         after = task.measure(task.predict(players, splits.test, noise()), splits.test.targets)

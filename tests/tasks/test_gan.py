@@ -9,7 +9,7 @@ from PIL import Image
 from recorded import artifacts, runs
 from torch import nn
 
-from lossbench.core import BadInput, Facts, Seen, Split, Splits, stream
+from lossbench.core import ConfigError, DatasetInfo, Split, Splits, TrainedModel, stream
 from lossbench.datasets.images import gan as made_up
 from lossbench.engine import Nets, Noise, Plan, Replica, fit
 from lossbench.engine.predict import predict
@@ -21,8 +21,8 @@ from lossbench.tasks.lifting import lifted
 
 CPU = torch.device("cpu")
 RING = [(2 * math.cos(a), 2 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 8, endpoint=False)]
-PLANE = Facts("toy", "gan", (2,), (2,), "", "", "", modes=tuple(RING), scale=0.1)
-IMAGES = Facts("toy", "gan", (1, 4, 5), (1, 4, 5), "", "", "", classes=tuple("abcd"))
+PLANE = DatasetInfo("toy", "gan", (2,), (2,), "", "", "", mixture_means=tuple(RING), scale=0.1)
+IMAGES = DatasetInfo("toy", "gan", (1, 4, 5), (1, 4, 5), "", "", "", classes=tuple("abcd"))
 CENTRES = torch.tensor(RING)
 
 
@@ -39,15 +39,15 @@ def real(n=400, seed=0):
     return CENTRES[chosen] + 0.1 * torch.randn(n, 2, generator=random)
 
 
-def task(loss=None, facts=PLANE, **settings):
-    return Gan(lifted(loss or NonSaturating(), "gan"), facts, **settings)
+def task(loss=None, info=PLANE, **settings):
+    return Gan(lifted(loss or NonSaturating(), "gan"), info, **settings)
 
 
-def players(seed=0, facts=PLANE):
-    return Nets(**gan(facts.inputs, 0, stream(seed, "init"), latent=3, widths=(4, 8), hidden=(16,)))
+def players(seed=0, info=PLANE):
+    return Nets(**gan(info.inputs, 0, stream(seed, "init"), latent=3, widths=(4, 8), hidden=(16,)))
 
 
-# yardsticks
+# metrics
 
 
 def test_a_mode_is_covered_from_a_tenth_of_its_fair_share():
@@ -120,7 +120,7 @@ def images(n=200, seed=0):
 
 def test_images_are_measured_through_their_features():
     truth, fake = images(), images(seed=1).sqrt()
-    seeing = task(facts=IMAGES, features=Corners())
+    seeing = task(info=IMAGES, features=Corners())
     a, b = Corners().of(truth), Corners().of(fake)
     precision, recall = precision_recall(a, b)
     expected = {
@@ -138,20 +138,20 @@ def test_images_are_measured_through_their_features():
 def test_modes_of_images_are_the_classes_that_they_are_taken_for():
     fake = torch.zeros(400, 1, 4, 5)
     fake[:, 0, 0, 0] = torch.tensor([0.1] * 200 + [0.3] * 181 + [0.6] * 10 + [0.9] * 9)  # fair: 10 of 400, 4 classes
-    assert task(facts=IMAGES, features=Corners()).measure(fake, images())["modes"] == 3
+    assert task(info=IMAGES, features=Corners()).measure(fake, images())["modes"] == 3
 
 
-def asked(facts):
-    return task(facts=facts, features=Corners() if facts is IMAGES else None), real if facts is PLANE else images
+def asked(info):
+    return task(info=info, features=Corners() if info is IMAGES else None), real if info is PLANE else images
 
 
-EACH = pytest.mark.parametrize("facts", [PLANE, IMAGES], ids=["plane", "images"])
+EACH = pytest.mark.parametrize("info", [PLANE, IMAGES], ids=["plane", "images"])
 
 
 @EACH
 @pytest.mark.parametrize("said", ["alike", "one place", "zeros", "far", "right"])
-def test_a_report_is_what_is_declared(facts, said):
-    asking, draw = asked(facts)
+def test_a_report_is_what_is_declared(info, said):
+    asking, draw = asked(info)
     truth = draw()
     samples = {
         "alike": draw(seed=1),
@@ -160,14 +160,14 @@ def test_a_report_is_what_is_declared(facts, said):
         "far": 1e3 * truth,
         "right": truth,
     }[said]
-    assert asking.tune(samples, truth) == {}
+    assert asking.calibrate(samples, truth) == {}
     report = asking.report(samples, truth, {})
-    assert sorted(report) == sorted(yardstick.name for yardstick in asking.yardsticks)
+    assert sorted(report) == sorted(metric.name for metric in asking.metrics)
     assert all(map(math.isfinite, report.values())), report
     watched = asking.measure(samples, truth)
-    assert asking.yardsticks[0].name in watched
+    assert asking.metrics[0].name in watched
     assert watched == {name: report[name] for name in watched}
-    (collapsing,) = [y for y in asking.yardsticks if y.collapse is not None]
+    (collapsing,) = [y for y in asking.metrics if y.collapse is not None]
     assert collapsing.name == "spread"
     assert (report["spread"] <= COLLAPSED == collapsing.collapse) == (said in ("one place", "zeros"))
     if said == "right":
@@ -175,13 +175,13 @@ def test_a_report_is_what_is_declared(facts, said):
 
 
 @EACH
-def test_directions_of_the_yardsticks(facts):
-    asking, draw = asked(facts)
+def test_directions_of_the_metrics(info):
+    asking, draw = asked(info)
     truth = draw(400)
     poor = 2 + 0.3 * draw(400, 1)
     good, bad = asking.report(draw(400, 2), truth, {}), asking.report(poor, truth, {})
-    for yardstick in asking.yardsticks:
-        assert yardstick.better(good[yardstick.name], bad[yardstick.name]), yardstick.name
+    for metric in asking.metrics:
+        assert metric.better(good[metric.name], bad[metric.name]), metric.name
 
 
 # steps
@@ -189,7 +189,7 @@ def test_directions_of_the_yardsticks(facts):
 
 @pytest.mark.parametrize("steps", [1, 3])
 @EACH
-def test_the_critic_moves_so_often_each_time_on_other_samples(facts, steps):
+def test_the_critic_moves_so_often_each_time_on_other_samples(info, steps):
     seen = []
 
     class Loss:
@@ -201,11 +201,11 @@ def test_the_critic_moves_so_often_each_time_on_other_samples(facts, steps):
             seen.append(("generator", real, fake, critic))
             return critic(fake)
 
-    nets, draw = players(facts=facts), asked(facts)[1]
+    nets, draw = players(info=info), asked(info)[1]
     batch = Split(draw(6), draw(6))
     order = [
-        (player, tuple(terms.shape))
-        for player, terms in task(Loss(), facts, critic_steps=steps).step(nets, batch, Noise([0], CPU))
+        (player, tuple(per_example.shape))
+        for player, per_example in task(Loss(), info, critic_steps=steps).step(nets, batch, Noise([0], CPU))
     ]
     assert order == [("critic", (6,))] * steps + [("generator", (6,))]
     assert [who for who, *_ in seen] == [player for player, _ in order]
@@ -218,7 +218,7 @@ def test_the_critic_moves_so_often_each_time_on_other_samples(facts, steps):
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, "many"])
 def test_critic_steps_are_a_whole_number(steps):
-    with pytest.raises(BadInput, match=f"task.critic_steps={steps}"):
+    with pytest.raises(ConfigError, match=f"task.critic_steps={steps}"):
         task(critic_steps=steps)
 
 
@@ -247,7 +247,7 @@ def test_clipped_weights_are_within_bounds_after_each_of_the_critics_steps(steps
         if before == "critic":
             assert reach(nets.critic) <= 0.02 + 1e-9
         nets.zero_grad()
-        given = getattr(given, "terms", given)
+        given = getattr(given, "per_example", given)
         (1e3 * given.mean()).backward()
         optimizers[player].step()
         beyond.append(reach(nets.critic))
@@ -306,8 +306,8 @@ def test_the_same_latents_at_every_evaluation():
 def test_glimpses_over_training_are_of_the_same_latents():
     nets = players()
     split = Split(real(60), real(60))
-    movers = {name: torch.optim.SGD(player.parameters(), lr=0.0) for name, player in nets.named_children()}
-    (fitted,) = fit([Replica(task(), nets, movers, split, split, 0)], Plan(4, 8, eval_every=1, record_every=1))
+    optimizer_steps = {name: torch.optim.SGD(player.parameters(), lr=0.0) for name, player in nets.named_children()}
+    (fitted,) = fit([Replica(task(), nets, optimizer_steps, split, split, 0)], Plan(4, 8, eval_every=1, record_every=1))
     assert list(fitted.glimpses) == [1, 2, 3, 4]
     assert all(torch.equal(samples, fitted.glimpses[1]) for samples in fitted.glimpses.values())
 
@@ -315,17 +315,17 @@ def test_glimpses_over_training_are_of_the_same_latents():
 # pictures
 
 
-def seen(facts, n=50):
-    draw = asked(facts)[1]
+def seen(info, n=50):
+    draw = asked(info)[1]
     truth = Split(draw(n), draw(n))
     glimpses = {step: draw(8, seed=step) for step in range(5, 55, 5)}
-    return Seen(None, {"test": draw(n, seed=1)}, Splits(facts, truth, truth, truth), {}, glimpses)
+    return TrainedModel(None, {"test": draw(n, seed=1)}, Splits(info, truth, truth, truth), {}, glimpses)
 
 
 @EACH
 @pytest.mark.parametrize("n", [50, 4])
-def test_pictures_can_be_drawn(facts, n, tmp_path):
-    figures = asked(facts)[0].pictures(seen(facts, n))
+def test_pictures_can_be_drawn(info, n, tmp_path):
+    figures = asked(info)[0].pictures(seen(info, n))
     assert sorted(figures) == ["samples", "samples_over_training"]
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
@@ -414,16 +414,18 @@ def ring():
 
 
 def test_it_learns_the_ring(ring):
-    asking = task(NonSaturating(r1=0.1), ring.facts)
+    asking = task(NonSaturating(r1=0.1), ring.info)
     nets = Nets(**gan((2,), 0, stream(0, "init"), latent=8, hidden=(64, 64)))
 
     def report():
         return asking.report(predict(asking, nets, ring.test, 0), ring.test.targets, {})
 
     before = report()
-    movers = {n: torch.optim.Adam(p.parameters(), lr=2e-3, betas=(0.5, 0.999)) for n, p in nets.named_children()}
+    optimizer_steps = {
+        n: torch.optim.Adam(p.parameters(), lr=2e-3, betas=(0.5, 0.999)) for n, p in nets.named_children()
+    }
     plan = Plan(800, 128, eval_every=400, record_every=400)
-    (fitted,) = fit([Replica(asking, nets, movers, ring.train, ring.validation, 0)], plan)
+    (fitted,) = fit([Replica(asking, nets, optimizer_steps, ring.train, ring.validation, 0)], plan)
     assert fitted.diverged is None
     after = report()
     assert before["modes"] == before["near_modes"] == 0

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lossbench.core import Parts, card, card_of, stream
-from lossbench.engine.terms import Together
+from lossbench.core import LossOutput, card, card_of, stream
+from lossbench.engine.stacked_loss import StackedLoss
 from lossbench.losses import NonSaturating, WassersteinPenalty, bce, cross_entropy, focal, hinge, mse, squared_hinge
 from lossbench.losses.segmentation import dice
 from lossbench.tasks.lifting import PAD, OfIdentities, Quiet, lifted
@@ -70,23 +70,23 @@ def test_a_loss_of_masks_is_called_as_it_is():
     assert lifted(dice, "segmentation")(outputs, MASKS).shape == (3,)
 
 
-@pytest.mark.parametrize("kind", ["binary", "segmentation"])
-def test_signs_reach_the_loss_that_wants_them_and_no_other(kind):
+@pytest.mark.parametrize("task_type", ["binary", "segmentation"])
+def test_signs_reach_the_loss_that_wants_them_and_no_other(task_type):
     seen = []
 
-    @card(kinds=("binary",), signs=True)
+    @card(task_types=("binary",), signed_targets=True)
     def wants(scores, labels):
         seen.append(labels)
         return scores * labels
 
-    @card(kinds=("binary",))
+    @card(task_types=("binary",))
     def does_not(scores, labels):
         seen.append(labels)
         return scores * labels
 
-    outputs, targets = (logits(3, 4, 5), MASKS) if kind == "segmentation" else (logits(60), MASKS.flatten())
+    outputs, targets = (logits(3, 4, 5), MASKS) if task_type == "segmentation" else (logits(60), MASKS.flatten())
     for loss in (wants, does_not):
-        lifted(loss, kind)(outputs, targets)
+        lifted(loss, task_type)(outputs, targets)
     assert seen[0].unique().tolist() == [-1, 1]
     assert torch.equal(seen[0] > 0, MASKS.flatten() == 1)
     assert torch.equal(seen[1], MASKS.flatten())
@@ -106,11 +106,11 @@ def test_a_loss_of_vectors_is_of_one_hot_targets():
     outputs, targets = logits(len(LENGTHS), max(LENGTHS), CLASSES), sentences()
     expected = []
     for row, length in enumerate(LENGTHS):
-        terms = []
+        per_example = []
         for k in range(length):
             right = [1.0 if c == targets[row, k] else 0.0 for c in range(CLASSES)]
-            terms.append(sum((z.item() - t) ** 2 for z, t in zip(outputs[row, k], right, strict=True)) / CLASSES)
-        expected.append(sum(terms) / length)
+            per_example.append(sum((z.item() - t) ** 2 for z, t in zip(outputs[row, k], right, strict=True)) / CLASSES)
+        expected.append(sum(per_example) / length)
     scale = alone(mse, torch.ones(CLASSES), torch.zeros(CLASSES))  # mean or sum over outputs: as mse has it
     assert lifted(mse, "sequence")(outputs, targets).tolist() == pytest.approx([scale * e for e in expected])
 
@@ -123,10 +123,10 @@ def test_padding_never_counts_whatever_stands_there(loss, stands_there):
     odd = plain.detach().clone()
     odd[targets == PAD] = stands_there
     odd.requires_grad_()
-    terms, expected = (lifted(loss, "sequence")(outputs, targets) for outputs in (odd, plain))
-    torch.testing.assert_close(terms, expected)
+    per_example, expected = (lifted(loss, "sequence")(outputs, targets) for outputs in (odd, plain))
+    torch.testing.assert_close(per_example, expected)
     expected.sum().backward()
-    terms.sum().backward()
+    per_example.sum().backward()
     real = targets != PAD
     torch.testing.assert_close(odd.grad[real], plain.grad[real])
     assert (odd.grad[real].abs().sum(-1) > 0).all()
@@ -138,24 +138,24 @@ def test_padding_never_counts_whatever_stands_there(loss, stands_there):
 @pytest.mark.parametrize("loss", [cross_entropy, mse], ids=["cross_entropy", "mse"])
 def test_an_example_of_padding_alone_costs_nothing(loss):
     outputs, targets = logits(2, 3, CLASSES).requires_grad_(), torch.tensor([[PAD] * 3, [1, 2, PAD]])
-    terms = lifted(loss, "sequence")(outputs, targets)
-    terms.sum().backward()
-    assert terms[0] == 0
-    assert terms[1] > 0
+    per_example = lifted(loss, "sequence")(outputs, targets)
+    per_example.sum().backward()
+    assert per_example[0] == 0
+    assert per_example[1] > 0
     assert (outputs.grad[0] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["regression", "binary", "multiclass", "autoencoder", "segmentation", "sequence"])
-def test_a_loss_without_a_card_is_called_as_it_is(kind):
+@pytest.mark.parametrize("task_type", ["regression", "binary", "multiclass", "autoencoder", "segmentation", "sequence"])
+def test_a_loss_without_a_card_is_called_as_it_is(task_type):
     def mine(outputs, targets):
         return outputs
 
-    assert lifted(mine, kind) is mine
+    assert lifted(mine, task_type) is mine
 
 
-@pytest.mark.parametrize(("loss", "kind"), [(mse, "regression"), (cross_entropy, "multiclass"), (bce, "binary")])
-def test_a_loss_at_home_is_called_as_it_is(loss, kind):
-    assert lifted(loss, kind) is loss
+@pytest.mark.parametrize(("loss", "task_type"), [(mse, "regression"), (cross_entropy, "multiclass"), (bce, "binary")])
+def test_a_loss_at_home_is_called_as_it_is(loss, task_type):
+    assert lifted(loss, task_type) is loss
 
 
 def test_the_card_is_found_through_what_a_loss_is_wrapped_in():
@@ -180,8 +180,8 @@ def test_a_critic_without_noise_is_called_as_if_it_took_some():
         return points.square().sum(-1)
 
     found, expected = loss.critic(score, real, fake, Watchful()), NonSaturating(r1=2.0).critic(score, real, fake)
-    assert isinstance(found, Parts)
-    assert torch.equal(found.terms, expected.terms)
+    assert isinstance(found, LossOutput)
+    assert torch.equal(found.per_example, expected.per_example)
     assert torch.equal(loss.generator(score, real, fake), F.softplus(-score(fake)))
     assert loss.r1 == 2.0
     with pytest.raises(AttributeError):
@@ -216,7 +216,7 @@ class Plain:
 
 @pytest.mark.parametrize("make", [Weighed, Plain])
 def test_losses_of_a_stack_that_differ_are_each_called(make):
-    together = Together([lifted(make(weight), "gan") for weight in (1.0, 5.0)])
+    together = StackedLoss([lifted(make(weight), "gan") for weight in (1.0, 5.0)])
     real = logits(2, 3, 2)
     expected = real.sum(-1) * torch.tensor([1.0, 5.0])[:, None]
     torch.testing.assert_close(together.critic(lambda points: points.sum(-1), real, real, None), expected)
@@ -225,14 +225,14 @@ def test_losses_of_a_stack_that_differ_are_each_called(make):
 def test_losses_of_a_stack_that_are_alike_share_a_call():
     calls = []
 
-    @card(kinds=("gan",), wide=True)
+    @card(task_types=("gan",), replica_batched=True)
     @dataclass(frozen=True)
     class Counted(Plain):
         def critic(self, critic, real, fake):
             calls.append(real.shape)
             return real.sum(-1)
 
-    Together([lifted(Counted(2.0), "gan") for _ in range(3)]).critic(None, logits(3, 4, 2), logits(3, 4, 2), None)
+    StackedLoss([lifted(Counted(2.0), "gan") for _ in range(3)]).critic(None, logits(3, 4, 2), logits(3, 4, 2), None)
     assert calls == [(3, 4, 2)]
 
 
@@ -243,11 +243,11 @@ def identities(seed=0, loss=cross_entropy):
 def test_identities_are_a_linear_layer_and_the_loss():
     made = identities().double()
     embeddings, labels = logits(6, 4).requires_grad_(), torch.tensor([0, 6, 1, 1, 2, 5])
-    terms = made(embeddings, labels)
+    per_example = made(embeddings, labels)
     weight, bias = made.head.weight.detach(), made.head.bias.detach()
     expected = F.cross_entropy(embeddings @ weight.T + bias, labels, reduction="none")
-    torch.testing.assert_close(terms, expected)
-    terms.sum().backward()
+    torch.testing.assert_close(per_example, expected)
+    per_example.sum().backward()
     assert all((p.grad != 0).any() for p in (embeddings, *made.parameters()))
 
 

@@ -1,4 +1,4 @@
-"""Segmentation: yardsticks against scikit-learn and by hand, degenerate masks, pictures, and that it learns."""
+"""Segmentation: metrics against scikit-learn and by hand, degenerate masks, pictures, and that it learns."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.special import expit, log_expit
 from sklearn import metrics
 
-from lossbench.core import Facts, Seen, Split, Splits, stream
+from lossbench.core import DatasetInfo, Split, Splits, TrainedModel, stream
 from lossbench.datasets.segmentation import segmentation
 from lossbench.engine import Nets, Plan, Replica, fit
 from lossbench.engine.predict import predict
@@ -23,7 +23,7 @@ from lossbench.tasks.lifting import lifted
 from lossbench.tasks.pictures import INK, QUIET, WARN
 from lossbench.tasks.segmentation import Segmentation
 
-FACTS = Facts("toy", "segmentation", (1, 16, 16), (16, 16), "", "", "", classes=("background", "object"))
+FACTS = DatasetInfo("toy", "segmentation", (1, 16, 16), (16, 16), "", "", "", classes=("background", "object"))
 TASK = Segmentation(dice, FACTS)
 
 
@@ -38,7 +38,7 @@ def example(n=12, side=16, seed=0, dtype=torch.float64):
     return torch.tensor(logits, dtype=dtype), torch.tensor(masks)
 
 
-def test_yardsticks_are_scikit_learns():
+def test_metrics_are_scikit_learns():
     outputs, targets = example()
     z, y = outputs.numpy(), targets.numpy()
     guess, p = z > 0, expit(z)
@@ -63,13 +63,13 @@ def test_yardsticks_are_scikit_learns():
 
 
 def assert_complete(outputs, targets):
-    """Tuned on itself, a report has every declared yardstick, nothing else, and every value is finite."""
-    tuned = TASK.tune(outputs, targets)
-    report = TASK.report(outputs, targets, tuned)
-    assert sorted(report) == sorted(yardstick.name for yardstick in TASK.yardsticks)
-    assert all(map(math.isfinite, (*report.values(), *tuned.values())))
+    """Tuned on itself, a report has every declared metric, nothing else, and every value is finite."""
+    calibration = TASK.calibrate(outputs, targets)
+    report = TASK.report(outputs, targets, calibration)
+    assert sorted(report) == sorted(metric.name for metric in TASK.metrics)
+    assert all(map(math.isfinite, (*report.values(), *calibration.values())))
     watched = TASK.measure(outputs, targets)
-    assert TASK.yardsticks[0].name in watched
+    assert TASK.metrics[0].name in watched
     assert watched == {name: report[name] for name in watched}
     return report
 
@@ -84,9 +84,14 @@ def test_a_report_is_what_is_declared():
 def test_degenerate_masks_have_a_report(scale, said, share):
     _, targets = example()
     targets = {"some": targets, "none": 0 * targets, "all": 0 * targets + 1}[share]
-    signs = 2.0 * targets - 1
-    ones = torch.ones_like(signs)
-    outputs = scale * {"right": signs, "wrong": -signs, "nothing": -ones, "all": ones, "undecided": 0 * ones}[said]
+    signed_targets = 2.0 * targets - 1
+    ones = torch.ones_like(signed_targets)
+    outputs = (
+        scale
+        * {"right": signed_targets, "wrong": -signed_targets, "nothing": -ones, "all": ones, "undecided": 0 * ones}[
+            said
+        ]
+    )
     report = assert_complete(outputs, targets)
     if said == "right":
         assert (report["iou"], report["dice"], report["hd95"], report["small_recall"]) == (1, 1, 0, 1)
@@ -96,21 +101,21 @@ def test_degenerate_masks_have_a_report(scale, said, share):
         assert report["iou"] == pytest.approx((targets.sum((1, 2)) == 0).double().mean().item())
 
 
-def test_yardsticks_get_better_with_the_answer():
+def test_metrics_get_better_with_the_answer():
     good, targets = example()
     poor = good - 4 * targets  # more is missed
     reports = [TASK.report(outputs, targets, {"threshold": 0.0}) for outputs in (poor, good)]
-    for yardstick in TASK.yardsticks:
-        if yardstick.name not in ("ece",):
-            assert yardstick.better(reports[1][yardstick.name], reports[0][yardstick.name]), yardstick.name
+    for metric in TASK.metrics:
+        if metric.name not in ("ece",):
+            assert metric.better(reports[1][metric.name], reports[0][metric.name]), metric.name
 
 
 @pytest.mark.parametrize("shift", [-2.0, 0.0, 2.0])
 def test_tuning_finds_a_shifted_threshold(shift):
     _, targets = example()
     outputs = (2.0 * targets - 1) * 0.3 + shift
-    tuned = TASK.tune(outputs, targets)
-    assert TASK.report(outputs, targets, tuned)["iou_tuned"] == 1
+    calibration = TASK.calibrate(outputs, targets)
+    assert TASK.report(outputs, targets, calibration)["iou_tuned"] == 1
     assert (TASK.measure(outputs, targets)["iou"] == 1) == (shift == 0)
 
 
@@ -118,9 +123,9 @@ def test_a_step_gives_the_losss_terms_and_a_prediction_a_logit_a_pixel():
     nets = SimpleNamespace(model=lambda images: 3 * images.squeeze(1) - 1)
     random = stream(0, "images")
     images, masks = torch.randn(6, 1, 16, 16, generator=random), example(6)[1]
-    ((player, terms),) = TASK.step(nets, Split(images, masks), None)
+    ((player, per_example),) = TASK.step(nets, Split(images, masks), None)
     assert player == "model"
-    torch.testing.assert_close(terms, dice(3 * images[:, 0] - 1, masks))
+    torch.testing.assert_close(per_example, dice(3 * images[:, 0] - 1, masks))
     torch.testing.assert_close(TASK.predict(nets, Split(images, masks), None), 3 * images[:, 0] - 1)
 
 
@@ -139,7 +144,7 @@ def seen(channels=1, empty=True, glimpses=True):
     inputs = torch.randn(len(targets), channels, 16, 16, generator=stream(0, "images"))
     split = Split(inputs, targets)
     watched = {step: outputs[:8] * step / 50 for step in range(5, 55, 5)} if glimpses else {}
-    return Seen(None, {"test": outputs}, Splits(FACTS, split, split, split), {"threshold": 0.0}, watched)
+    return TrainedModel(None, {"test": outputs}, Splits(FACTS, split, split, split), {"threshold": 0.0}, watched)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -205,14 +210,14 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize("loss", [bce, focal, dice, jaccard], ids=lambda loss: loss.__name__)
 def test_it_learns(scenes, loss):
-    task = Segmentation(lifted(loss, "segmentation"), scenes.facts)
+    task = Segmentation(lifted(loss, "segmentation"), scenes.info)
     nets = Nets(model=UNet((1, 32, 32), 1, stream(0, "init"), widths=(8, 16, 16)))
     optimizers = {"model": torch.optim.Adam(nets.model.parameters(), lr=5e-3)}
 
     def overlap():
         outputs = predict(task, nets, scenes.test, 0)
-        tuned = task.tune(predict(task, nets, scenes.validation, 0), scenes.validation.targets)
-        return task.report(outputs, scenes.test.targets, tuned)["iou_tuned"]
+        calibration = task.calibrate(predict(task, nets, scenes.validation, 0), scenes.validation.targets)
+        return task.report(outputs, scenes.test.targets, calibration)["iou_tuned"]
 
     untrained = overlap()
     plan = Plan(steps=120, batch_size=16, eval_every=60, record_every=60)

@@ -1,4 +1,4 @@
-"""The sequence task: yardsticks against brute force, greedy search symbol by symbol, padding that never counts."""
+"""The sequence task: metrics against brute force, greedy search symbol by symbol, padding that never counts."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from lossbench.core import Facts, Seen, Split, Splits, stream
+from lossbench.core import DatasetInfo, Split, Splits, TrainedModel, stream
 from lossbench.engine import Nets, Noise
 from lossbench.losses import cross_entropy, focal, label_smoothing, mse
 from lossbench.models.seq2seq import Seq2Seq
@@ -17,7 +17,7 @@ from lossbench.tasks.sequence import END, PAD, START, Sequence, answered, greedy
 READ = ("<pad>", "<unk>", *"abcdef")
 WRITTEN = ("<pad>", "<start>", "<unk>", "<end>", *"0123456")
 LENGTH = 7
-FACTS = Facts("toy", "sequence", (9,), (LENGTH,), "", "", "", classes=WRITTEN, vocabulary=READ)
+FACTS = DatasetInfo("toy", "sequence", (9,), (LENGTH,), "", "", "", classes=WRITTEN, vocabulary=READ)
 TASK = Sequence(cross_entropy, FACTS)
 
 
@@ -128,11 +128,11 @@ def text(row):
     return [k for k in row.tolist() if k != PAD]
 
 
-def test_yardsticks_are_those_of_a_loop():
+def test_metrics_are_those_of_a_loop():
     split = example()
     found = outputs(split)
-    tuned = TASK.tune(found, split.targets)
-    t = tuned["temperature"]
+    calibration = TASK.calibrate(found, split.targets)
+    t = calibration["temperature"]
     right, nll, tempered, confidence, distance = [], [], [], [], []
     for logits, target, decoded in zip(found["prediction"].numpy(), split.targets, found["decoded"], strict=True):
         a, b = text(decoded), text(target)
@@ -143,7 +143,7 @@ def test_yardsticks_are_those_of_a_loop():
             confidence.append(np.exp(log_softmax(z)[guess]))
             nll.append(-log_softmax(z)[y])
             tempered.append(-log_softmax(z / t)[y])
-    report = TASK.report(found, split.targets, tuned)
+    report = TASK.report(found, split.targets, calibration)
     bins = np.ceil(np.array(confidence) * 15)
     gaps = [abs((np.array(right) * 1.0 - confidence)[bins == k].sum()) for k in range(1, 16)]
     assert report == pytest.approx(
@@ -170,9 +170,9 @@ def test_padding_never_counts():
     changed["prediction"][padding] = (
         100 * torch.randn(int(padding.sum()), len(WRITTEN), generator=stream(0, "x")).double()
     )
-    tuned = TASK.tune(found, split.targets)
-    assert tuned == TASK.tune(changed, split.targets)
-    assert TASK.report(found, split.targets, tuned) == TASK.report(changed, split.targets, tuned)
+    calibration = TASK.calibrate(found, split.targets)
+    assert calibration == TASK.calibrate(changed, split.targets)
+    assert TASK.report(found, split.targets, calibration) == TASK.report(changed, split.targets, calibration)
 
 
 def test_longer_padding_changes_nothing():
@@ -194,16 +194,16 @@ def test_reports_are_complete_and_finite(scale, answer):
         "prediction": scale * outputs(split)["prediction"].float(),
         "decoded": torch.full_like(targets, answer),
     }
-    tuned = TASK.tune(found, targets)
-    report = TASK.report(found, targets, tuned)
-    assert sorted(report) == sorted(yardstick.name for yardstick in TASK.yardsticks)
-    assert all(map(math.isfinite, (*report.values(), *tuned.values())))
+    calibration = TASK.calibrate(found, targets)
+    report = TASK.report(found, targets, calibration)
+    assert sorted(report) == sorted(metric.name for metric in TASK.metrics)
+    assert all(map(math.isfinite, (*report.values(), *calibration.values())))
     watched = TASK.measure(found, targets)
     assert watched == {name: report[name] for name in watched}
-    assert TASK.yardsticks[0].name in watched
+    assert TASK.metrics[0].name in watched
 
 
-def test_perfect_answers_have_perfect_yardsticks():
+def test_perfect_answers_have_perfect_metrics():
     split = example()
     logits = 100 * torch.nn.functional.one_hot(split.targets, len(WRITTEN)).double()
     report = TASK.measure({"prediction": logits, "decoded": split.targets}, split.targets)
@@ -231,19 +231,21 @@ def test_it_learns(loss):
             with torch.inference_mode():
                 matches.append(task.measure(task.predict(Nets(model=net), test, None), test.targets)["exact_match"])
         batch = train[torch.arange(32) + 32 * (step % 20)]
-        for _, terms in task.step(Nets(model=net), batch, None):
-            assert terms.shape == (32,)
+        for _, per_example in task.step(Nets(model=net), batch, None):
+            assert per_example.shape == (32,)
             optimizer.zero_grad()
-            terms.mean().backward()
+            per_example.mean().backward()
             optimizer.step()
     assert matches[0] < 0.05
     assert matches[-1] > 0.5
 
 
-def drawn(marks, glimpses):
+def drawn(metadata, glimpses):
     split = example()
-    test = Split(split.inputs, split.targets, marks)
-    seen = Seen(None, {"test": outputs(split)}, Splits(FACTS, split, split, test), {"temperature": 1.3}, glimpses)
+    test = Split(split.inputs, split.targets, metadata)
+    seen = TrainedModel(
+        None, {"test": outputs(split)}, Splits(FACTS, split, split, test), {"temperature": 1.3}, glimpses
+    )
     return TASK.pictures(seen)
 
 

@@ -15,7 +15,7 @@ from recorded import artifacts, runs
 from small import SMALL
 
 from lossbench import tracking
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.tracking import sqlite
 
 
@@ -67,7 +67,7 @@ def test_a_half_made_store_is_made_again(tmp_path, cache, statement, monkeypatch
     monkeypatch.setattr(sqlite, "STILL_S", 0.2)
     path = tmp_path / "half.db"
     assert killed(lambda: mlflows_own(path), statement) == signal.SIGKILL
-    tracking.reach(f"sqlite:///{path}")
+    tracking.check_connection(f"sqlite:///{path}")
     usable(path)
     assert "left half made and without a run" in capsys.readouterr().err
 
@@ -81,7 +81,7 @@ def test_a_store_that_holds_anything_is_never_replaced(tmp_path, cache, migrated
     for change in ("UPDATE alembic_version SET version_num = 'other'", "DELETE FROM alembic_version"):
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(change)
-        with contextlib.suppress(BadInput):  # as MLflow finds it
+        with contextlib.suppress(ConfigError):  # as MLflow finds it
             tracking.Store(f"sqlite:///{path}")
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT name FROM registered_models").fetchall() == [("mine",)]
@@ -98,7 +98,7 @@ def test_another_programs_empty_tables_stay(tmp_path, cache, monkeypatch):
 
 
 def test_to_ask_whether_a_store_can_be_made_makes_nothing(tmp_path):
-    tracking.reach(f"sqlite:///{tmp_path}/new.db")
+    tracking.check_connection(f"sqlite:///{tmp_path}/new.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,8 +119,8 @@ def small_disk(tmp_path):
 
 def test_a_disk_that_is_full_is_said_and_leaves_nothing(small_disk, cache):
     uri = f"sqlite:///{small_disk}/mlflow.db"
-    tracking.reach(uri)
-    with pytest.raises(BadInput, match="full"):
+    tracking.check_connection(uri)
+    with pytest.raises(ConfigError, match="full"):
         tracking.Store(uri)
     assert [path.name for path in small_disk.iterdir()] in ([], [".mlflow.db.lock"])
     subprocess.run(["mount", "-o", "remount,size=9m", str(small_disk)], check=True)

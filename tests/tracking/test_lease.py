@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lossbench.machine import started
+from lossbench.core.machine import started
 from lossbench.tracking import lease
 
 QUIET = [].append

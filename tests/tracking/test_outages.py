@@ -21,7 +21,7 @@ from recorded import artifacts, numbers, runs
 from small import SMALL
 
 from lossbench import tracking
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.tracking import spool as spools
 from lossbench.tracking import store as stores
 from lossbench.tracking import writer
@@ -267,7 +267,7 @@ def test_a_password_in_the_address_is_used_and_not_shown(network, monkeypatch, l
         assert "p%40ss" not in text
         assert "p@ss" not in text
     told.only = "me:another"
-    with pytest.raises(BadInput, match=r"tracking\.uri=http://…@127.0.0.1:\d+: MLflow cannot use it: .*401"):
+    with pytest.raises(ConfigError, match=r"tracking\.uri=http://…@127.0.0.1:\d+: MLflow cannot use it: .*401"):
         tracking.Store(asked)
 
 

@@ -240,7 +240,7 @@ def test_a_comparison_without_a_server(cluster, cache, tmp_path):
 
 def test_studies_have_a_database_of_their_own(cluster, lossbench, store):
     uri = cluster.new("studies")
-    words = ["-m", "hydra/sweeper=fair", "loss=mse", "seed=0", "hydra.sweeper.untuned=false", *STEPS]
+    words = ["-m", "hydra/sweeper=fair", "loss=mse", "seed=0", "hydra.sweeper.at_defaults=false", *STEPS]
     words += [*SMALL["regression"], f"hydra.sweeper.storage={uri}"]
     for trials in (2, 3):
         said = lossbench(*words, f"hydra.sweeper.trials={trials}")

@@ -10,10 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from lossbench import tracking
-from lossbench.core import BadInput, Facts
+from lossbench.core import ConfigError, DatasetInfo
 from lossbench.tracking import entries
 
-FACTS = Facts("toy", "regression", (1,), (1,), "nowhere", "none", "ab" * 32)
+FACTS = DatasetInfo("toy", "regression", (1,), (1,), "nowhere", "none", "ab" * 32)
 
 
 def points(store, run_id, name):
@@ -123,7 +123,7 @@ def test_what_the_writer_met_is_raised_by_a_later_send(store):
 
 def test_a_deleted_experiment_is_refused(store):
     store.client.delete_experiment(store.experiment("gone"))
-    with pytest.raises(BadInput, match="experiment_name=gone: was deleted"):
+    with pytest.raises(ConfigError, match="experiment_name=gone: was deleted"):
         store.experiment("gone")
 
 
@@ -137,7 +137,7 @@ def test_addresses_are_made_absolute(here):
     assert tracking.resolve("sqlite:///x.db") == f"sqlite:///{here}/x.db"
     assert tracking.resolve("sqlite:////a/x.db") == "sqlite:////a/x.db"
     for nonsense in ("file:///tmp", "./mlruns", "mlruns"):
-        with pytest.raises(BadInput, match=r"tracking\.uri"):
+        with pytest.raises(ConfigError, match=r"tracking\.uri"):
             tracking.resolve(nonsense)
 
 
@@ -152,7 +152,7 @@ def test_many_reach_for_one_new_file_at_once(tmp_path):
     with ThreadPoolExecutor(8) as many:
         for attempt in range(25):
             uri = f"sqlite:///{tmp_path}/{attempt}.db"
-            list(many.map(tracking.reach, [uri] * 8))
+            list(many.map(tracking.check_connection, [uri] * 8))
 
 
 # where MLflow's UI shows something

@@ -52,7 +52,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    from lossbench.__main__ import main
+    from lossbench.cli.main import main
 
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(migrated, folder / "mlflow.db")

@@ -53,7 +53,7 @@ def over_budget(tuning: Tuning) -> go.Figure | None:
         mode = "lines" if len(known) > 1 else "markers"
         figure.add_scatter(x=known.index, y=known["middle"], mode=mode, name=wrapped(loss), **common)
     figure.update_xaxes(title="trials")
-    figure.update_yaxes(title=f"validation {escape(tuning.yardstick[0])} {tuning.yardstick[1]}", **axis.drawn)
+    figure.update_yaxes(title=f"validation {escape(tuning.metric[0])} {tuning.metric[1]}", **axis.drawn)
     return plain(figure, 360)
 
 
@@ -92,7 +92,7 @@ def effect(tuning: Tuning, parameter: str) -> go.Figure | None:
             hoverinfo="text",
         )
     figure.update_xaxes(title=escape(parameter), **_across(list(spaces.values()), parameter, choices))
-    figure.update_yaxes(title=f"validation {escape(tuning.yardstick[0])} {tuning.yardstick[1]}", **axis.drawn)
+    figure.update_yaxes(title=f"validation {escape(tuning.metric[0])} {tuning.metric[1]}", **axis.drawn)
     return plain(figure, 340)
 
 

@@ -1,4 +1,4 @@
-"""What equal tuning did: each loss tuned against untuned, what survives of the differences, what the search cost."""
+"""What equal tuning did: tuned losses against default settings, which differences survive, what it cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lossbench.analysis import stats
-from lossbench.analysis.records import Records, Yardsticks
+from lossbench.analysis.records import Metrics, Records
 from lossbench.analysis.tuning import searches, survival
 from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import FINISHED, STREAM, Verdict, judge
@@ -26,14 +26,14 @@ COMPARED = ("n", "difference", "low", "high", "p")
 
 @dataclass(frozen=True)
 class Tuning:
-    """The searches on one dataset, their trials, and the verdicts on tuned, untuned and gradient-matched runs.
+    """The searches on one dataset, their trials, and the verdicts on tuned, default and gradient-matched runs.
 
     `arms` and `budget` have a row a loss; `fates` maps each pair that any test tells apart to what became of it;
     `alike` are the losses none of whose trials was better than another.
     """
 
     dataset: str
-    yardstick: tuple[str, str, str]
+    metric: tuple[str, str, str]
     searches: list[Search]
     trials: pd.DataFrame
     verdicts: dict[str, Verdict]
@@ -45,8 +45,8 @@ class Tuning:
 
     @property
     def higher_is_better(self) -> bool:
-        """Of scores: they are of the primary yardstick on validation, whatever the verdict is on."""
-        return self.yardstick[1] == "↑"
+        """Of scores: they are of the primary metric on validation, whatever the verdict is on."""
+        return self.metric[1] == "↑"
 
 
 def tunings(client: MlflowClient, records: Records, primary: str | None = None) -> dict[str, Tuning]:
@@ -65,28 +65,28 @@ def study(records: Records, trials: pd.DataFrame, primary: str | None = None) ->
     trials = trials[trials["study"].isin([search.study for search in found])]
     verdicts = {
         arm: judge(part, primary=primary)
-        for arm in ("tuned", "untuned", "matched")
+        for arm in ("tuned", "default", "matched")
         if len((part := records.arm(arm)).runs)
     }
-    yardstick = _primary(records.yardsticks)
+    metric = _primary(records.metrics)
     alike = [search.loss for search in found if _all_alike(trials[trials["study"] == search.study])]
     fates = _fates(verdicts)
     return Tuning(
         dataset,
-        yardstick,
+        metric,
         found,
         trials,
         verdicts,
         _arms(found, verdicts, alike),
-        _budget(found, trials, verdicts.get("tuned"), yardstick[1] == "↑"),
+        _budget(found, trials, verdicts.get("tuned"), metric[1] == "↑"),
         fates,
         alike,
         survival.sentence(found, trials, verdicts, fates, alike),
     )
 
 
-def _primary(yardsticks: Yardsticks) -> tuple[str, str, str]:
-    return yardsticks[0] if yardsticks else ("score", "↓", "")
+def _primary(metrics: Metrics) -> tuple[str, str, str]:
+    return metrics[0] if metrics else ("score", "↓", "")
 
 
 def _all_alike(trials: pd.DataFrame) -> bool:
@@ -101,11 +101,11 @@ def _contender(verdict: Verdict | None, loss: str) -> str | None:
 
 
 def _arms(found: Sequence[Search], verdicts: dict[str, Verdict], alike: Sequence[str]) -> pd.DataFrame:
-    """A row a loss: of each arm its mean, interval, failures and rank; and tuned − untuned, Holm's p over losses."""
+    """A row a loss: of each arm its mean, interval, failures and rank; and tuned − default, Holm's p over losses."""
     rows = []
     for search in found:
         row: dict[str, Any] = {"loss": search.loss, "alike": search.loss in alike}
-        for arm in ("untuned", "tuned", "matched"):
+        for arm in ("default", "tuned", "matched"):
             row |= _arm(verdicts.get(arm), search.loss, arm)
         rows.append(row | _gain(verdicts, search.loss))
     table = pd.DataFrame(rows)
@@ -120,16 +120,16 @@ def _arm(verdict: Verdict | None, loss: str, arm: str) -> dict[str, Any]:
     name = _contender(verdict, loss)
     if verdict is None or name is None:
         return {arm: np.nan, f"{arm} low": np.nan, f"{arm} high": np.nan, f"{arm} failures": 0, f"{arm} rank": np.nan}
-    board, main = verdict.leaderboard.set_index("loss"), verdict.yardstick[0]
+    board, main = verdict.leaderboard.set_index("loss"), verdict.metric[0]
     row, ranks = board.loc[name], board[main].rank(ascending=not verdict.higher_is_better)
     ends = {f"{arm}{end}": row[f"{main}{end}"] for end in ("", " low", " high")}
     return {**ends, f"{arm} failures": row["failures"], f"{arm} rank": ranks[name]}
 
 
 def _gain(verdicts: dict[str, Verdict], loss: str) -> dict[str, Any]:
-    """Tuned − untuned of one loss, paired by seed."""
+    """Tuned − default of one loss, paired by seed."""
     columns = {}
-    for arm in ("tuned", "untuned"):
+    for arm in ("tuned", "default"):
         name = _contender(verdicts.get(arm), loss)
         if name is None:
             return {"n": 0} | dict.fromkeys(COMPARED[1:], np.nan)
@@ -143,12 +143,12 @@ def _gain(verdicts: dict[str, Verdict], loss: str) -> dict[str, Any]:
 
 def _fates(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
     """What tuning made of each difference that is real in one arm or the other."""
-    if not {"tuned", "untuned"} <= set(verdicts):
+    if not {"tuned", "default"} <= set(verdicts):
         return {}
-    tuned, untuned = verdicts["tuned"], verdicts["untuned"]
+    tuned, default = verdicts["tuned"], verdicts["default"]
     fates = {}
-    for a, b in combinations([loss for loss in untuned.values if loss in tuned.values], 2):
-        before, after = (_sign(verdict.difference(a, b)) for verdict in (untuned, tuned))
+    for a, b in combinations([loss for loss in default.values if loss in tuned.values], 2):
+        before, after = (_sign(verdict.difference(a, b)) for verdict in (default, tuned))
         if before and after:
             fates[a, b] = "survives" if before == after else "turns round"
         elif before or after:

@@ -22,11 +22,11 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
     verdict = tuning.verdicts.get("tuned") or next(iter(tuning.verdicts.values()), None)
     return {
         "sentence": tuning.sentence,
-        "yardstick": verdict.yardstick if verdict else tuning.yardstick,
-        "scored": tuning.yardstick,
+        "metric": verdict.metric if verdict else tuning.metric,
+        "scored": tuning.metric,
         "arms": list(arms(tuning)),
         "matched": "matched" in tuning.verdicts,
-        "untuned": "untuned" in tuning.verdicts,
+        "default": "default" in tuning.verdicts,
         "fates": [(f"{a} and {b}", fate) for (a, b), fate in tuning.fates.items()],
         "budget": list(budget(tuning)),
         "over_budget": drawn(charts.over_budget(tuning)),
@@ -43,13 +43,13 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
 
 
 def arms(tuning: Tuning) -> Iterator[dict[str, Any]]:
-    """Tuned against untuned: a row a loss."""
+    """Tuned against default settings: a row a loss."""
     for row in tuning.arms.to_dict("records"):
         width = row["high"] - row["low"]
-        ranks = [_rank(row[f"{arm} rank"]) for arm in ("untuned", "tuned")]
+        ranks = [_rank(row[f"{arm} rank"]) for arm in ("default", "tuned")]
         yield {
             "loss": row["loss"],
-            **{arm: _mean(row, arm) for arm in ("untuned", "tuned", "matched")},
+            **{arm: _mean(row, arm) for arm in ("default", "tuned", "matched")},
             "difference": _cell(row["difference"], answer.amount(row["difference"], width), _limits(row, "")),
             "p": _cell(row["p_holm"], "–" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.3g}"),
             "real": row["p_holm"] <= stats.ALPHA and not row["alike"],

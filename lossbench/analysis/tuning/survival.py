@@ -43,18 +43,18 @@ def sentence(
 
 def _changed(verdicts: dict[str, Verdict], fates: dict[Any, str]) -> str:
     """What came of the tuning that the sentence begins with."""
-    missing = [arm for arm in ("tuned", "untuned") if arm not in verdicts]
+    missing = [arm for arm in ("tuned", "default") if arm not in verdicts]
     if missing:
         return f": there are no {answer.listed(missing)} runs, so nothing says what it changed."
-    tuned, untuned = verdicts["tuned"], verdicts["untuned"]
+    tuned, default = verdicts["tuned"], verdicts["default"]
     if tuned.runs["loss"].nunique() == 1:
         return " of one loss: the table says what it gained."
-    if tuned.differences["p_all"].isna().all() or untuned.differences["p_all"].isna().all():
+    if tuned.differences["p_all"].isna().all() or default.differences["p_all"].isna().all():
         return ": too few paired seeds to say which differences survive it."
-    before, after = answer.leaders(untuned), answer.leaders(tuned)
-    if set(tuned.best) == set(untuned.best):
-        return f" leaves the answer as it was: tuned and untuned, {after}. {_told(list(fates.values()))}"
-    return f" changes the answer: untuned, {before}; tuned, {after}. {_told(list(fates.values()))}"
+    before, after = answer.leaders(default), answer.leaders(tuned)
+    if set(tuned.best) == set(default.best):
+        return f" leaves the answer as it was: tuned or not, {after}. {_told(list(fates.values()))}"
+    return f" changes the answer: at default settings, {before}; tuned, {after}. {_told(list(fates.values()))}"
 
 
 def _told(fates: Sequence[str]) -> str:
@@ -67,5 +67,5 @@ def _told(fates: Sequence[str]) -> str:
         return (
             f"Untuned, no difference is real; tuned, {new.split(' ')[0] or 'none'} {'are' if len(fates) > 1 else 'is'}."
         )
-    said = f"Of {real} difference{'s' if real > 1 else ''} untuned, {', '.join(told.values())}"
+    said = f"Of {real} difference{'s' if real > 1 else ''} at default settings, {', '.join(told.values())}"
     return f"{said}; {new}." if new else f"{said}."

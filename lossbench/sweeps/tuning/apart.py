@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from lossbench import catalogue
-from lossbench.core import BadInput, Split, Splits
-from lossbench.sweeps.turns import Datasets
+from lossbench.config import catalogue
+from lossbench.core import ConfigError, Split, Splits
+from lossbench.sweeps.one_at_a_time import Datasets
 
 
 def wanted(trial: DictConfig, final: DictConfig, datasets: Datasets) -> bool:
     """Whether a search and the final runs need a stage each: where their data differ, and the dataset knows stages.
 
-    Raises: BadInput for a dataset that does not, where a final run would test on what a trial has seen.
+    Raises: ConfigError for a dataset that does not, where a final run would test on what a trial has seen.
     """
     if trial.dataset == final.dataset:  # one split for all seeds, whose test part no trial sees
         return False
@@ -43,8 +43,8 @@ def _refuse(target: str, searched: Splits, final: Splits, seed: int) -> None:
     seen = {example for split in (searched.train, searched.validation) for example in examples(split)}
     both = sum(example in seen for example in examples(final.test))
     if both:
-        raise BadInput(
-            f"dataset={final.facts.name}: its search would see {both} of the {len(final.test)} examples that seed "
+        raise ConfigError(
+            f"dataset={final.info.name}: its search would see {both} of the {len(final.test)} examples that seed "
             f"{seed} tests on\ndataset.seed=0 keeps one split for all seeds; or let {target} take `stage`, search or "
             "final, and keep them apart"
         )

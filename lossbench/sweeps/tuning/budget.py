@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning.study import Trial
 
 MOST = 10  # times the trials that a budget of steps pays for: some may diverge at once
@@ -23,26 +23,26 @@ class Budget:
 
     @staticmethod
     def read(settings: Mapping[str, Any], *, learns: bool) -> Budget:
-        """Raises: BadInput for an amount below one, two units at once, or fewer trials than TPE draws at first."""
+        """Raises: ConfigError for an amount below one, two units at once, or fewer trials than TPE draws at first."""
         given = {unit: settings[unit] for unit in ("steps", "seconds") if settings[unit] is not None}
         if len(given) > 1:
-            raise BadInput(f"hydra.sweeper.steps={given['steps']}: and seconds; a budget has one unit")
+            raise ConfigError(f"hydra.sweeper.steps={given['steps']}: and seconds; a budget has one unit")
         unit, amount = next(iter(given.items()), ("trials", settings["trials"]))
         for name, value in ((unit, amount), ("batch", 1 if settings["batch"] is None else settings["batch"])):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise BadInput(f"hydra.sweeper.{name}={value}: a whole number, at least 1")
+                raise ConfigError(f"hydra.sweeper.{name}={value}: a whole number, at least 1")
         if learns and unit == "trials" and amount < settings["initial"]:
-            raise BadInput(
+            raise ConfigError(
                 f"hydra.sweeper.trials={amount}: fewer than the {settings['initial']} that tpe draws before it learns; "
                 "more trials, fewer hydra.sweeper.initial, or sampler=random"
             )
         return Budget(unit, amount, settings["batch"] or (5 if learns else None))
 
     def affords(self, a_trial: int, initial: int) -> None:
-        """Raises: BadInput for steps that do not pay for the first trials, each of `a_trial` steps."""
+        """Raises: ConfigError for steps that do not pay for the first trials, each of `a_trial` steps."""
         if self.unit == "steps" and self.amount < a_trial * initial:
             wants = f"the {initial} trials that tpe draws before it learns take" if initial > 1 else "one trial takes"
-            raise BadInput(f"hydra.sweeper.steps={self.amount}: {wants} {a_trial * initial}")
+            raise ConfigError(f"hydra.sweeper.steps={self.amount}: {wants} {a_trial * initial}")
 
     def upto(self, trials: Sequence[Trial], a_trial: int, splits: int = 1) -> int:
         """How many trials there are after the next batch, given those that are known; no more, where it is spent."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import islice, product
 from typing import Any, TypeAlias
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning.space import Choices, Dimension, Space
 
 SHUFFLED = 16  # bits of a trial's number
@@ -60,14 +60,14 @@ def grid(space: Space, seed: int, trials: int) -> Draw:
 
     It has as few levels a parameter as give it that many points.
 
-    Raises: BadInput where choices alone give fewer points than there are trials.
+    Raises: ConfigError where choices alone give fewer points than there are trials.
     """
     levels = 1
     while math.prod(len(_levels(dimension, levels)) for dimension in space.values()) < trials:
         levels += 1
         if levels > trials:
             most = math.prod(len(_levels(dimension, levels)) for dimension in space.values())
-            raise BadInput(f"hydra.sweeper.trials={trials}: the grid has {most} points, of {', '.join(space)}")
+            raise ConfigError(f"hydra.sweeper.trials={trials}: the grid has {most} points, of {', '.join(space)}")
     axes = [_levels(dimension, levels) for dimension in space.values()]
     count = math.prod(map(len, axes))
     order = sorted(range(count), key=lambda point: _digest(seed, "grid", point))

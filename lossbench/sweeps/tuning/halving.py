@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning.searches import Search
 from lossbench.sweeps.tuning.study import Trial
 
@@ -15,18 +15,18 @@ RUNGS = 2  # pauses at most
 
 
 def check(eta: int | None) -> None:
-    """Raises: BadInput for a factor that halves nothing."""
+    """Raises: ConfigError for a factor that halves nothing."""
     if eta is not None and (not isinstance(eta, int) or isinstance(eta, bool) or eta < 2):
-        raise BadInput(f"hydra.sweeper.pruning={eta}: one in how many goes on: 2 or more, or null")
+        raise ConfigError(f"hydra.sweeper.pruning={eta}: one in how many goes on: 2 or more, or null")
 
 
 def rungs(train: DictConfig, eta: int | None, trials: int) -> list[int]:
     """Steps at which a batch of so many trials pauses, at evaluations; each rung takes η times as long as the last."""
     if eta is None:
         return []
-    from lossbench import build
+    from lossbench.runs import builders
 
-    every = build.plan(train).eval_every
+    every = builders.plan(train).eval_every
     levels = min(RUNGS, int(math.log(trials, eta) + 1e-9))
     found = {max(1, round(train.steps / eta**level / every)) * every for level in range(1, levels + 1)}
     return sorted(step for step in found if step < train.steps)

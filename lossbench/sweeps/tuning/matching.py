@@ -7,29 +7,29 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lossbench.core import BadInput
-from lossbench.overrides import key
+from lossbench.config.overrides import key
+from lossbench.core import ConfigError
+from lossbench.runs.experiment import Experiment
+from lossbench.sweeps.one_at_a_time import Datasets
 from lossbench.sweeps.tuning.searches import Search
 from lossbench.sweeps.tuning.space import DIGITS
-from lossbench.sweeps.turns import Datasets
-from lossbench.trainee import Trainee
 
 BATCHES = 50  # whose gradients are averaged
 
 
 def check(searches: Sequence[Search]) -> None:
-    """Raises: BadInput for optimizers whose steps do not grow with the gradient, and for several players."""
+    """Raises: ConfigError for optimizers whose steps do not grow with the gradient, and for several players."""
     for search in searches:
         optimizer = str(search.cfg.optimizer._target_)
         if not optimizer.endswith(".SGD"):
-            raise BadInput(
+            raise ConfigError(
                 f"hydra.sweeper.matched=true: {optimizer.rpartition('.')[2]} divides the size of a gradient out, so "
                 "every loss takes steps of one size already; it tells something with optimizer=sgd"
             )
         if "lr" not in search.cfg.optimizer:
-            raise BadInput("hydra.sweeper.matched=true: scales optimizer.lr=…, which is not given")
-        if search.cfg.dataset.kind == "gan":
-            raise BadInput("hydra.sweeper.matched=true: two players have one learning rate; it is for one")
+            raise ConfigError("hydra.sweeper.matched=true: scales optimizer.lr=…, which is not given")
+        if search.cfg.dataset.task_type == "gan":
+            raise ConfigError("hydra.sweeper.matched=true: two players have one learning rate; it is for one")
 
 
 def rates(searches: Sequence[Search], datasets: Datasets) -> dict[str, float]:
@@ -60,6 +60,6 @@ def _norm(search: Search, datasets: Datasets) -> float:
     def record(step: int, values: Mapping[str, float]) -> None:
         told.update(values)
 
-    trainee = Trainee(cfg, datasets(search.cfg))
-    fit([trainee.replica(record)], trainee.plan)
+    experiment = Experiment(cfg, datasets(search.cfg))
+    fit([experiment.replica(record)], experiment.plan)
     return told.get("train/grad_norm", 0.0)

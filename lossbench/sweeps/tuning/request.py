@@ -11,7 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.own import discrete
 from lossbench.sweeps.tuning.space import Dimension, choices, interval, searchable
 
@@ -32,7 +32,7 @@ class Request:
 
 
 def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
-    """Raises: BadInput for a search over seeds or data, for seeds that are no numbers, and for ranges that are none."""
+    """Raises: ConfigError for a search over seeds or data, for seeds that are no numbers, for ranges that are none."""
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     latest = {override.get_key_element(): override for override in parsed}  # the command line comes after a file
     others = [override for key, override in latest.items() if key.lstrip("+~") != "seed"]
@@ -87,5 +87,5 @@ def _seeds(override: Override) -> list[int]:
     values: list[Any] = _values(override) if override.is_sweep_override() else [override.value()]
     good = all(isinstance(value, int) and value >= 0 for value in values) and len(set(values)) == len(values)
     if not values or not good:
-        raise BadInput(f"{override.input_line}: the seeds of the final runs are different whole numbers, 0 or above")
+        raise ConfigError(f"{override.input_line}: the seeds of the final runs are different whole numbers, 0 or above")
     return values

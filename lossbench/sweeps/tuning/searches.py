@@ -12,15 +12,18 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from lossbench import origin, settings
 from lossbench.analysis.tuning import recipes
-from lossbench.core import BadInput, Yardstick
-from lossbench.overrides import key
-from lossbench.redaction import HELD, shown
-from lossbench.run import TRIAL
-from lossbench.settings import Names
+from lossbench.config import run_key
+from lossbench.config.overrides import key
+from lossbench.config.redaction import HELD, redacted
+from lossbench.config.schema import Names
+from lossbench.core import ConfigError, Metric
+from lossbench.runs import provenance
+from lossbench.runs.experiment import Experiment
+from lossbench.runs.run import TRIAL
 from lossbench.sweeps import launch
 from lossbench.sweeps.fitting import Faults
+from lossbench.sweeps.one_at_a_time import Datasets
 from lossbench.sweeps.own import distribute
 from lossbench.sweeps.tuning import apart, draws
 from lossbench.sweeps.tuning import space as spaces
@@ -28,8 +31,6 @@ from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.request import Request
 from lossbench.sweeps.tuning.space import Space
 from lossbench.sweeps.tuning.study import Study, open_storage
-from lossbench.sweeps.turns import Datasets
-from lossbench.trainee import Trainee
 
 SEARCHED_ON = 10_000  # the first seed of a search: its data, weights and batches are none of a final run's
 CHOICES = ("loss", "loss._target_", "dataset", "dataset._target_", "experiment")  # that have names of their own
@@ -49,7 +50,7 @@ class Search:
     job: launch.Job
     space: Space
     seeds: list[int]
-    primary: Yardstick
+    primary: Metric
     study: Study
     asked: Mapping[str, Any]
 
@@ -72,7 +73,7 @@ class Search:
 
     @property
     def label(self) -> str:
-        own = [shown(word) for word in self.words if key(word) not in (*CHOICES, *HELD)]
+        own = [redacted(word) for word in self.words if key(word) not in (*CHOICES, *HELD)]
         return " ".join([self.names.loss, "on", self.names.dataset, *own])
 
 
@@ -86,13 +87,13 @@ def prepared(
 ) -> list[Search]:
     """Every search, its study opened. `given` are the sweeper's settings.
 
-    Raises: BadInput for whatever cannot be searched or trained.
+    Raises: ConfigError for whatever cannot be searched or trained.
     """
     if given["sampler"] not in SAMPLERS:
-        raise BadInput(f"hydra.sweeper.sampler={given['sampler']}: unknown; choose {', '.join(SAMPLERS)}")
+        raise ConfigError(f"hydra.sweeper.sampler={given['sampler']}: unknown; choose {', '.join(SAMPLERS)}")
     for name, least in (("splits", 1), ("seeds", 1), ("initial", 1), ("seed", 0)):
         if not isinstance(given[name], int) or given[name] < least:
-            raise BadInput(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
+            raise ConfigError(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
     seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
     faults, candidates = Faults(config), []
     words = distribute(context.config_loader, config, [[*o, *loss] for o in asked.comparisons for loss in asked.losses])
@@ -130,7 +131,7 @@ def _candidate(
     datasets: Datasets,
     number: int,
 ) -> Candidate:
-    """`seeds` are the first of the search and of the final runs. Raises: BadInput."""
+    """`seeds` are the first of the search and of the final runs. Raises: ConfigError."""
     searched, final = [*own, f"seed={seeds[0]}", f"tuning.arm={TRIAL}"], [*own, f"seed={seeds[1]}"]
     job = launch.composed(context, config, searched, number)
     parted = apart.wanted(job.cfg, launch.composed(context, config, final, number).cfg, datasets)
@@ -146,11 +147,11 @@ def _ends(space: Space) -> list[dict[str, Any]]:
     return [{name: d.at(place / (count - 1)) for name, d in space.items()} for place in range(count)]
 
 
-def _try(job: launch.Job, datasets: Datasets) -> Trainee:
-    """Raises: BadInput for what only shows with the data at hand."""
+def _try(job: launch.Job, datasets: Datasets) -> Experiment:
+    """Raises: ConfigError for what only shows with the data at hand."""
     try:
-        return Trainee(job.cfg, datasets(job.cfg))
-    except BadInput as error:
+        return Experiment(job.cfg, datasets(job.cfg))
+    except ConfigError as error:
         raise launch.blame(error, job.overrides) from error
 
 
@@ -158,12 +159,16 @@ def _refuse_unused(asked: Request, found: Sequence[Candidate]) -> None:
     losses = ", ".join(dict.fromkeys(one.job.names.loss for one in found))
     for name in asked.asked:
         if not any(name in one.space for one in found):
-            hint = f"; say +{name}=… first, with the value of untuned runs" if name.startswith("loss.") else ""
-            raise BadInput(f"{name}: to be searched, and {losses} has no such setting{hint}")
+            hint = (
+                f"; say +{name}=… first, with the value of runs at default settings" if name.startswith("loss.") else ""
+            )
+            raise ConfigError(f"{name}: to be searched, and {losses} has no such setting{hint}")
     for one in found:
         if not one.space:
             rate = "" if "lr" in one.job.cfg.optimizer else "; optimizer.lr=…, where its search starts, is not given"
-            raise BadInput(f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set{rate}")
+            raise ConfigError(
+                f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set{rate}"
+            )
 
 
 def _search(
@@ -173,20 +178,20 @@ def _search(
     sampler, learns = given["sampler"], given["sampler"] == "tpe"
     steps = job.cfg.train.steps * len(seeds)
     budget.affords(steps, given["initial"] if learns else 1)
-    trainee = _try(job, datasets)
+    experiment = _try(job, datasets)
     asked = {
         "sampler": sampler,
         "splits": len(seeds),
         "pruning": given["pruning"],
         "space": {name: spaces.told(dimension) for name, dimension in space.items()},
     }
-    deciding = [settings.key(job.cfg), origin.code(), asked, given["seed"], trainee.splits.facts.fingerprint]
+    deciding = [run_key.key(job.cfg), provenance.code(), asked, given["seed"], experiment.splits.info.fingerprint]
     if learns:
         deciding += [given["initial"], budget.batch]
     if sampler == "grid":
         deciding += [budget.amount]
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-    primary = trainee.task.yardsticks[0]
+    primary = experiment.task.metrics[0]
     study = Study(
         storage,
         f"{job.names.loss}-{digest[:16]}",
@@ -202,6 +207,6 @@ def _search(
 def _draw(sampler: str, space: Space, seed: int, budget: Budget) -> draws.Draw:
     if sampler == "grid":
         if budget.trials is None:
-            raise BadInput(f"hydra.sweeper.{budget.unit}={budget.amount}: a grid is counted in trials")
+            raise ConfigError(f"hydra.sweeper.{budget.unit}={budget.amount}: a grid is counted in trials")
         return draws.grid(space, seed, budget.trials)
     return draws.quasi(space, seed) if sampler == "quasi" else draws.random(space, seed)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from lossbench import terminal
 from lossbench.analysis.tuning import recipes
-from lossbench.run import PAUSED, TRIAL, Run
+from lossbench.runs.run import PAUSED, TRIAL, Run
 from lossbench.sweeps import comparison, launch
 from lossbench.sweeps.tuning import halving
 from lossbench.sweeps.tuning.budget import Budget

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench import catalogue, settings
-from lossbench.core import BadInput
+from lossbench.config import catalogue, run_key
+from lossbench.core import ConfigError
 
 WIDE = 20  # from which ratio of its ends on a range is searched by its logarithm
 DIGITS = 4  # of a drawn number: enough for any setting, and short on a command line
@@ -70,40 +70,44 @@ Space: TypeAlias = "Mapping[str, Dimension]"
 
 
 def interval(name: str, low: Any, high: Any, log: bool | None = None) -> Range:
-    """Raises: BadInput for a range that is empty, the wrong way round or not of finite numbers."""
+    """Raises: ConfigError for a range that is empty, the wrong way round or not of finite numbers."""
     said = f"{name}: {_short(low)} to {_short(high)}"
     if not all(
         isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in (low, high)
     ):
-        raise BadInput(f"{said} is no range; two finite numbers make one, as [1e-4, 1e-1]")
+        raise ConfigError(f"{said} is no range; two finite numbers make one, as [1e-4, 1e-1]")
     if low >= high:
-        raise BadInput(
+        raise ConfigError(
             f"{said} is {'an empty range' if low == high else 'an inverted range'}; the lower end comes first"
         )
     log = low > 0 and high / low >= WIDE if log is None else log
     if log and low <= 0:
-        raise BadInput(f"{said} has no logarithm; a range that is searched by it starts above 0")
+        raise ConfigError(f"{said} has no logarithm; a range that is searched by it starts above 0")
     return Range(float(low), float(high), log)
 
 
 def choices(name: str, values: list[Any]) -> Choices:
-    """Raises: BadInput for fewer than two different values, and for values that have parts."""
+    """Raises: ConfigError for fewer than two different values, and for values that have parts."""
     whole = [value for value in values if isinstance(value, list | dict)]
     if whole:
-        raise BadInput(f"{name}: {whole[0]} is no choice of a search; numbers, words, true, false and null are")
+        raise ConfigError(f"{name}: {whole[0]} is no choice of a search; numbers, words, true, false and null are")
     if len(set(map(str, values))) < 2:
-        raise BadInput(f"{name}: {values} leaves nothing to search; give two values or a range, or set the one")
+        raise ConfigError(f"{name}: {values} leaves nothing to search; give two values or a range, or set the one")
     return Choices(tuple(values))
 
 
 def searchable(name: str) -> None:
-    """Raises: BadInput for a setting that is no part of a search: seeds, data, and what a loss is compared under."""
+    """Raises: ConfigError for a setting that is no part of a search: seeds, data, and what a loss is compared under."""
     if name in ("seed", "dataset.seed"):
-        raise BadInput(f"{name}: seeds are no part of a search: it would pick the luckiest; 'seed=range(10)' repeats")
+        raise ConfigError(
+            f"{name}: seeds are no part of a search: it would pick the luckiest; 'seed=range(10)' repeats"
+        )
     if name.partition(".")[0] == "dataset":
-        raise BadInput(f"{name}: a search may not change the data; values apart by commas compare on each of them")
+        raise ConfigError(f"{name}: a search may not change the data; values apart by commas compare on each of them")
     if name in KEPT or name.partition(".")[0] in ("experiment_name", "tracking", "tuning", "hydra"):
-        raise BadInput(f"{name}: is no part of a search; learning rates, weight decays and a loss's own parameters are")
+        raise ConfigError(
+            f"{name}: is no part of a search; learning rates, weight decays and a loss's own parameters are"
+        )
 
 
 def space(cfg: DictConfig, loss: str, asked: Space, fixed: set[str]) -> dict[str, Dimension]:
@@ -111,23 +115,23 @@ def space(cfg: DictConfig, loss: str, asked: Space, fixed: set[str]) -> dict[str
 
     `asked` are ranges of the command line, for whichever loss has such a setting; `fixed` are settings given there.
 
-    Raises: BadInput for a range of something that cannot be searched, or that the loss does not have.
+    Raises: ConfigError for a range of something that cannot be searched, or that the loss does not have.
     """
-    known = settings.flat(cfg)
+    known = run_key.flat(cfg)
     shared: Any = OmegaConf.to_container(cfg.search, resolve=True)
     found = dict(_own(cfg))
-    for name, given in settings.leaves(shared).items():
+    for name, given in run_key.leaves(shared).items():
         searchable(name)
         if name not in known:
             if name.startswith("loss."):
                 has = ", ".join(k for k in known if k.startswith("loss.") and k != "loss._target_") or "no parameters"
-                raise BadInput(f"search.{name}: loss={loss} has {has}")
+                raise ConfigError(f"search.{name}: loss={loss} has {has}")
             continue  # another optimizer's
         found.pop(name, None)
         if given is not None:
             found[name] = _read(f"search.{name}", given)
             if isinstance(known[name], int | float) and not _numbers(found[name]):
-                raise BadInput(f"search.{name}={given}: {name} is a number, as {known[name]}")
+                raise ConfigError(f"search.{name}={given}: {name} is a number, as {known[name]}")
     found |= {name: dimension for name, dimension in asked.items() if name in known}
     return {name: found[name] for name in sorted(found) if name in known and name not in fixed - set(asked)}
 
@@ -140,13 +144,13 @@ def told(dimension: Dimension) -> dict[str, Any]:
 
 def _own(cfg: DictConfig) -> dict[str, Dimension]:
     """The ranges that stand beside the loss's equation."""
-    ranges = catalogue.ranges(catalogue.describe(cfg.loss._target_), cfg.dataset.kind)
+    ranges = catalogue.ranges(catalogue.describe(cfg.loss._target_), cfg.dataset.task_type)
     return {f"loss.{name}": interval(f"loss.{name}", *ends) for name, ends in ranges.items()}
 
 
 def _read(name: str, given: Any) -> Dimension:
     if not isinstance(given, list):
-        raise BadInput(
+        raise ConfigError(
             f"{name}={given}: a list: two numbers are the ends of a range, other values are choices; or null"
         )
     if len(given) == 2 and all(isinstance(end, int | float) and not isinstance(end, bool) for end in given):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lossbench import terminal
-from lossbench.core import BadInput
-from lossbench.redaction import clean, shown
-from lossbench.run import PAUSED
+from lossbench.config.redaction import clean, redacted
+from lossbench.core import ConfigError
+from lossbench.runs.run import PAUSED
 from lossbench.sweeps.tuning.draws import Draw
 from lossbench.sweeps.tuning.space import Choices, Dimension, Space
-from lossbench.tracking import lease, reach, resolve
+from lossbench.tracking import check_connection, lease, resolve
 
 if TYPE_CHECKING:
     import optuna
@@ -27,7 +27,7 @@ SCORED = ("finished", "cut", "pruned")  # outcomes that leave a score
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that were tried. `score` is the yardstick on validation, missing for one that failed.
+    """Settings that were tried. `score` is the metric on validation, missing for one that failed.
 
     `steps` and `seconds` are what it cost, over all its data splits.
     """
@@ -60,7 +60,7 @@ class Study:
     ) -> None:
         """With `learns_after`, the trials after that many are TPE's; `draw` gives the others.
 
-        Raises: BadInput where another process is at work on this study.
+        Raises: ConfigError where another process is at work on this study.
         """
         import optuna
 
@@ -160,32 +160,32 @@ class Study:
         if not open_ or not owner or lease.is_mine(owner):
             return
         if lease.alive(owner, lambda: self._told("beat"), terminal.out().print):
-            raise BadInput(f"{self.name}: process {lease.pid(owner)} is searching here; wait for it, or end it")
+            raise ConfigError(f"{self.name}: process {lease.pid(owner)} is searching here; wait for it, or end it")
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Optuna's storage at an SQLite or PostgreSQL URL, made if it is new.
 
-    Raises: BadInput for one that cannot be used, and for a database that is another program's.
+    Raises: ConfigError for one that cannot be used, and for a database that is another program's.
     """
     import optuna
     from sqlalchemy import NullPool, create_engine, inspect
     from sqlalchemy.exc import SQLAlchemyError
 
-    said = f"hydra.sweeper.storage={shown(url)}"
+    said = f"hydra.sweeper.storage={redacted(url)}"
     if not url.startswith(("sqlite:///", "postgresql://", "postgresql+", "postgres://")):
-        raise BadInput(f"{said}: no storage; sqlite:///tuning.db or postgresql://… works")
+        raise ConfigError(f"{said}: no storage; sqlite:///tuning.db or postgresql://… works")
     try:
         url = resolve(url)
-        reach(url)
+        check_connection(url)
         tables = inspect(create_engine(url, poolclass=NullPool)).get_table_names()
         if tables and "studies" not in tables:
-            raise BadInput(f"{said}: is the database of another program; studies need one of their own")
+            raise ConfigError(f"{said}: is the database of another program; studies need one of their own")
         return optuna.storages.get_storage(url)
-    except BadInput as error:
-        raise BadInput(str(error).replace("tracking.uri", "hydra.sweeper.storage")) from error
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("tracking.uri", "hydra.sweeper.storage")) from error
     except (SQLAlchemyError, RuntimeError, ModuleNotFoundError) as error:
-        raise BadInput(f"{said}: cannot be used: {clean(str(error).strip().splitlines()[0], url)}") from error
+        raise ConfigError(f"{said}: cannot be used: {clean(str(error).strip().splitlines()[0], url)}") from error
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -12,23 +12,23 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from lossbench import terminal
-from lossbench.core import BadInput
-from lossbench.redaction import shown
+from lossbench.config.redaction import redacted
+from lossbench.core import ConfigError
 from lossbench.sweeps import comparison
+from lossbench.sweeps.one_at_a_time import Datasets
 from lossbench.sweeps.tuning import halving, matching, request
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searches import Search, prepared
 from lossbench.sweeps.tuning.searching import Searching, words
-from lossbench.sweeps.turns import Datasets
 from lossbench.tracking import Store
 
 
 def sweep(
     launcher: Any, context: HydraContext, config: DictConfig, settings: Mapping[str, Any], arguments: Sequence[str]
 ) -> list[JobReturn]:
-    """Search, then run the arms: tuned, untuned and, if asked for, matched. Hydra's callback concludes.
+    """Search, then run the arms: tuned, default and, if asked for, matched. Hydra's callback concludes.
 
-    Raises: BadInput before any training. KeyboardInterrupt after Ctrl-C: the same command goes on.
+    Raises: ConfigError before any training. KeyboardInterrupt after Ctrl-C: the same command goes on.
     """
     setup_globals()
     budget = Budget.read(settings, learns=settings["sampler"] == "tpe")
@@ -65,21 +65,21 @@ def sweep(
 
 
 def _refuse_elsewhere(searches: Sequence[Search], store: Store) -> None:
-    """Raises: BadInput where a storage knows of trials that were recorded in another store."""
+    """Raises: ConfigError where a storage knows of trials that were recorded in another store."""
     for search in searches:
         told = {str(trial.number) for trial in search.study.trials if trial.outcome != "failed"}
         if told:
             found = store.find({"lossbench.kind": "trial", "lossbench.study": search.study.name})
             if told - {record.data.tags["lossbench.trial"] for record in found}:
-                raise BadInput(
+                raise ConfigError(
                     f"hydra.sweeper.storage: has trials of {search.names.loss} that are not recorded in "
-                    f"tracking.uri={shown(store.uri)}\ngive the store that they are in, or another storage"
+                    f"tracking.uri={redacted(store.uri)}\ngive the store that they are in, or another storage"
                 )
 
 
 def _final(searches: Sequence[Search], seeds: Sequence[int], settings: Mapping[str, Any]) -> tuple[int, int]:
     """How many runs there are after the search, and how many steps, before it is known what they are."""
-    arms = 1 + bool(settings["untuned"] or settings["matched"]) + bool(settings["matched"])
+    arms = 1 + bool(settings["at_defaults"] or settings["matched"]) + bool(settings["matched"])
     return arms * len(searches) * len(seeds), arms * sum(search.cfg.train.steps for search in searches) * len(seeds)
 
 
@@ -92,8 +92,8 @@ def _arms(searches: Sequence[Search], budget: Budget, settings: Mapping[str, Any
     best = {search.study.name: search.study.best(budget.trials) for search in searches}
     chosen = {name: trial.settings if trial else {} for name, trial in best.items()}
     arms: Arms = {"tuned": chosen}
-    if settings["untuned"] or settings["matched"]:
-        arms["untuned"] = {name: {} for name in chosen}
+    if settings["at_defaults"] or settings["matched"]:
+        arms["default"] = {name: {} for name in chosen}
     if settings["matched"]:
         rates = matching.rates(searches, datasets)
         arms["matched"] = {name: {"optimizer.lr": rate} for name, rate in rates.items()}
@@ -129,6 +129,6 @@ def _told(search: Search, budget: Budget) -> str:
             "own": [name for name in search.space if name.startswith("loss.")],
             "chosen": best.number if best else None,
             "settings": dict(best.settings) if best else {},
-            "words": [*map(shown, search.words)],
+            "words": [*map(redacted, search.words)],
         }
     )

@@ -94,7 +94,7 @@ def test_trials_are_found_by_study_in_whichever_comparison_they_lie(store):
     tell(client, "first", searched("a", chosen=0))
     record(client, trial("a", 0, 1.0), trial("z", 0, 9.0), comparison="first")
     tell(client, "second", searched("a", chosen=1) | {"something new": 1}, start=9000)
-    record(client, trial("a", 1, 0.5), *arms("a", tuned=LEVEL, untuned=LEVEL), comparison="second")
+    record(client, trial("a", 1, 0.5), *arms("a", tuned=LEVEL, default=LEVEL), comparison="second")
     found = reading.read(client, "second")
     assert found.searches["study-a"].chosen == 1
     assert searches.trials(client, found)["number"].tolist() == [0, 1]
@@ -116,7 +116,7 @@ def test_a_comparison_without_a_search_has_none(store):
 
 
 def tuned(**changed):
-    runs = [*arms("a", tuned=LEVEL, untuned=up(2), matched=up(1)), *arms("b", tuned=up(1), untuned=up(0.5))]
+    runs = [*arms("a", tuned=LEVEL, default=up(2), matched=up(1)), *arms("b", tuned=up(1), default=up(0.5))]
     return records(*runs, **{"searches": [searched("a"), searched("b")], **changed})
 
 
@@ -132,8 +132,8 @@ def test_without_tuned_runs_a_verdict_is_on_plain_ones_and_each_dataset_has_its_
     other = [Made(loss, s, 3.0, dataset="other") for loss in "ab" for s in range(6)]
     main = records(*arms("a", tuned=LEVEL), *other, Made("b", 0, 1.0)).main.runs
     assert main.groupby("dataset")["arm"].unique().map(list).to_dict() == {"other": [""], "toy": ["tuned"]}
-    assert set(records(*arms("a", untuned=LEVEL), Made("b", 0, 1.0)).main.runs["loss"]) == {"b"}
-    assert len(records(*arms("a", untuned=LEVEL, matched=LEVEL)).main.runs) == 6
+    assert set(records(*arms("a", default=LEVEL), Made("b", 0, 1.0)).main.runs["loss"]) == {"b"}
+    assert len(records(*arms("a", default=LEVEL, matched=LEVEL)).main.runs) == 6
 
 
 def test_a_later_search_replaces_the_tuned_runs_of_an_earlier_one():

@@ -22,11 +22,11 @@ def errors(mean, stream=0):
     return list(mean + HARD + NOISE[stream])
 
 
-def studied(losses, trials=None, primary=None, yardsticks=None, **changed):
-    """What is said of losses with an error untuned and one tuned each; three trials a loss unless others are given."""
+def studied(losses, trials=None, primary=None, metrics=None, **changed):
+    """What is said of losses with an error default and one tuned each; three trials a loss unless others are given."""
     runs, told, made = [], [], []
     for n, (loss, ends) in enumerate(losses.items()):
-        names = ("untuned", "tuned", "matched")[: len(ends)]
+        names = ("default", "tuned", "matched")[: len(ends)]
         runs += arms(
             loss, **{arm: errors(end, 3 * n + k) for k, (arm, end) in enumerate(zip(names, ends, strict=True))}
         )
@@ -35,7 +35,7 @@ def studied(losses, trials=None, primary=None, yardsticks=None, **changed):
             loss, [trial(loss, k, ends[1] + k / 10, optimizer__lr=0.01 + k / 100) for k in range(3)]
         )
         made.append(searches.table(Search(**told[-1]), entities(mine)))
-    found = records(*runs, searches=told, **({"yardsticks": yardsticks} if yardsticks else {}))
+    found = records(*runs, searches=told, **({"metrics": metrics} if metrics else {}))
     return gains.study(found, pd.concat(made, ignore_index=True), primary)
 
 
@@ -51,15 +51,15 @@ def concerns(found):
     return " | ".join(text for text, concern in said(found) if concern)
 
 
-# tuned against untuned
+# tuned against default settings
 
 
 def test_a_gain_is_the_mean_over_seeds_with_the_p_of_its_sign_flips():
     row = arm(studied({"a": (2.0, 1.99), "b": (3.0, 3.0)}), "a")
-    tuned, untuned = np.array(errors(1.99, 1)), np.array(errors(2.0, 0))
-    assert (row["untuned"], row["tuned"]) == (pytest.approx(untuned.mean()), pytest.approx(tuned.mean()))
-    assert row["difference"] == pytest.approx((tuned - untuned).mean())
-    test = permutation_test((tuned, untuned), lambda x, y: (x - y).mean(), permutation_type="samples", n_resamples=999)
+    tuned, default = np.array(errors(1.99, 1)), np.array(errors(2.0, 0))
+    assert (row["default"], row["tuned"]) == (pytest.approx(default.mean()), pytest.approx(tuned.mean()))
+    assert row["difference"] == pytest.approx((tuned - default).mean())
+    test = permutation_test((tuned, default), lambda x, y: (x - y).mean(), permutation_type="samples", n_resamples=999)
     assert row["p"] == pytest.approx(test.pvalue)
     assert row["low"] < row["difference"] < row["high"]
 
@@ -74,12 +74,12 @@ def test_p_is_corrected_over_losses_as_holm_does():
 
 def test_ranks_and_failures_of_each_arm():
     found = studied({"a": (1.0, 2.0, 1.5), "b": (2.0, 1.0, 2.5)})
-    assert arm(found, "a")[["untuned rank", "tuned rank", "matched rank"]].tolist() == [1, 2, 1]
-    runs = [*arms("a", untuned=[1.0, None, *range(6)], tuned=[1.0, 2.0, *range(6)]), *arms("b", tuned=range(8))]
+    assert arm(found, "a")[["default rank", "tuned rank", "matched rank"]].tolist() == [1, 2, 1]
+    runs = [*arms("a", default=[1.0, None, *range(6)], tuned=[1.0, 2.0, *range(6)]), *arms("b", tuned=range(8))]
     found = gains.study(records(*runs, searches=[searched("a"), searched("b")]), pd.DataFrame(columns=searches.COLUMNS))
-    assert arm(found, "a")[["untuned failures", "tuned failures", "n"]].tolist() == [1, 0, 7]
+    assert arm(found, "a")[["default failures", "tuned failures", "n"]].tolist() == [1, 0, 7]
     assert np.isnan(arm(found, "b")["difference"])
-    assert np.isnan(arm(found, "b")["untuned"])
+    assert np.isnan(arm(found, "b")["default"])
 
 
 # what survives
@@ -109,22 +109,24 @@ def test_a_pair_that_never_differed_has_no_fate():
 def test_tuning_that_changes_the_answer_says_so():
     found = studied({"bce": (1.0, 0.9), "focal": (2.0, 0.9), "other": (3.0, 2.0)})
     assert found.sentence == (
-        "Equal tuning (3 trials a loss, random) changes the answer: untuned, bce is best; tuned, "
+        "Equal tuning (3 trials a loss, random) changes the answer: at default settings, bce is best; tuned, "
         f"{' and '.join(found.verdicts['tuned'].best)} are indistinguishable. "
-        "Of 3 differences untuned, 2 survive, 1 vanishes."
+        "Of 3 differences at default settings, 2 survive, 1 vanishes."
     )
 
 
 def test_tuning_that_changes_nothing_says_so():
     text = studied({"a": (1.0, 0.9), "b": (2.0, 1.9)}).sentence
-    assert "leaves the answer as it was: tuned and untuned, a is best. Of 1 difference untuned, 1 survives." in text
+    assert (
+        "leaves the answer as it was: tuned or not, a is best. Of 1 difference at default settings, 1 survives." in text
+    )
 
 
 def test_differences_that_tuning_brings_are_told():
     text = studied({"a": (1.0, 0.5), "b": (1.0, 0.9)}).sentence
     assert "Untuned, no difference is real; tuned, 1 is." in text
     both = studied({"a": (1.0, 0.5), "b": (1.0, 0.9), "c": (2.0, 0.9)})
-    assert "Of 2 differences untuned, 1 survives, 1 vanishes; 1 appears." in both.sentence
+    assert "Of 2 differences at default settings, 1 survives, 1 vanishes; 1 appears." in both.sentence
 
 
 def test_a_search_whose_trials_all_score_alike_is_no_gain():
@@ -150,7 +152,7 @@ def test_unequal_searches_are_not_called_equal():
 
 
 def test_too_few_seeds_say_nothing():
-    runs = [run for loss in "ab" for run in arms(loss, tuned=[1.0, 2.0], untuned=[2.0, 3.0])]
+    runs = [run for loss in "ab" for run in arms(loss, tuned=[1.0, 2.0], default=[2.0, 3.0])]
     found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
     assert "too few paired seeds" in found.sentence
 
@@ -158,7 +160,7 @@ def test_too_few_seeds_say_nothing():
 def test_without_untuned_runs_nothing_says_what_tuning_changed():
     runs = [*arms("a", tuned=errors(1)), *arms("b", tuned=errors(2))]
     found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
-    assert "there are no untuned runs" in found.sentence
+    assert "there are no runs at default settings" in found.sentence
     assert tables.gains(found).empty
 
 
@@ -191,7 +193,7 @@ def test_the_best_trial_stands_beside_fresh_seeds():
 
 def test_higher_may_be_better():
     up = [("error", "↑", "")]
-    found = studied({"a": (1.0, 2.0), "b": (1.5, 1.6)}, yardsticks=up)
+    found = studied({"a": (1.0, 2.0), "b": (1.5, 1.6)}, metrics=up)
     assert found.budget["best score"].tolist() == [2.2, pytest.approx(1.8)]
     assert arm(found, "a")["tuned rank"] == 1
     assert "tuned, a is best" in found.sentence
@@ -299,9 +301,9 @@ def test_the_terminal_shows_gains_and_what_survives(capsys, monkeypatch):
     runs = records(*arms("bce", tuned=errors(1)))
     terminal.report(report.Report(runs, [found.verdicts["tuned"]], ["said"], [], {"toy": found}))
     shown = capsys.readouterr().out
-    for part in ("toy: tuned against untuned", "gradient-matched", "2 → ", "changes the answer"):
+    for part in ("toy: tuned against default settings", "gradient-matched", "2 → ", "changes the answer"):
         assert part in shown
-    assert shown.index("said") < shown.index("tuned against untuned") < shown.index("changes the answer")
+    assert shown.index("said") < shown.index("tuned against default settings") < shown.index("changes the answer")
 
 
 @pytest.mark.parametrize(("width", "columns"), [(120, 7), (80, 6), (76, 5), (30, 4)])
@@ -314,5 +316,5 @@ def test_a_narrow_terminal_leaves_columns_out_rather_than_digits(width, columns)
 def test_markdown_tells_what_survives_below_the_table():
     found = studied({"bce": (1.0, 0.9), "focal": (2.0, 0.9)})
     text = tables.markdown([found.verdicts["tuned"]], ["said"], {"toy": found})
-    assert text.index("said") < text.index("Equal tuning (3 trials a loss, random)") < text.index("tuned − untuned")
-    assert "\n\n| loss | untuned error [mm] ↓ |" in text
+    assert text.index("said") < text.index("Equal tuning (3 trials a loss, random)") < text.index("tuned − default")
+    assert "\n\n| loss | default error [mm] ↓ |" in text

@@ -10,13 +10,13 @@ from PIL import Image
 from recorded import runs
 from small import SMALL
 
-from lossbench import build
 from lossbench.datasets.digits import digits
 from lossbench.datasets.pools import draw
 from lossbench.datasets.scenery import glyphs
 from lossbench.datasets.translation import translation
+from lossbench.runs import builders
 
-FAIR = ["-m", "hydra/sweeper=fair", "hydra.sweeper.untuned=false", "hydra.sweeper.trials=1"]
+FAIR = ["-m", "hydra/sweeper=fair", "hydra.sweeper.at_defaults=false", "hydra.sweeper.trials=1"]
 
 
 def folder(root):
@@ -48,7 +48,7 @@ def test_no_example_that_is_tested_on_was_searched_on(dataset, configured, here)
 
     def seen(seed, stage, *names):
         words = [f"++dataset.stage={stage}", f"seed={seed}", *DATA[dataset]]
-        splits = dict(build.splits(configured(dataset, *words).dataset))
+        splits = dict(builders.splits(configured(dataset, *words).dataset))
         return set.union(*(hashes(splits[name]) for name in names))
 
     searched = seen(10_000, "search", "train", "validation")
@@ -101,7 +101,7 @@ def test_pasted_digits_are_kept_apart():
 def test_written_days_and_numbers_are_kept_apart():
     def of(seed, stage, *names):
         made = dict(translation(seed=seed, train=300, validation=100, test=100, stage=stage))
-        symbols = translation(seed=seed, train=300, validation=100, test=100, stage=stage).facts.classes
+        symbols = translation(seed=seed, train=300, validation=100, test=100, stage=stage).info.classes
         return {tuple(symbols[k] for k in row) for name in names for row in made[name].targets}
 
     searched = of(10_000, "search", "train", "validation")
@@ -118,7 +118,7 @@ def pool(*, seed, {more}):
     order = torch.randperm(100, generator=torch.Generator().manual_seed(seed))
     x = torch.arange(100.0)[:, None].repeat(1, 3)
     parts = [Split(x[k], x[k, :1] / 50) for k in order.split([60, 20, 20])]
-    return assemble(*parts, name="pool", kind="regression", source="here", licence="mine")
+    return assemble(*parts, name="pool", task_type="regression", source="here", licence="mine")
 """
 
 
@@ -127,7 +127,7 @@ def test_somebodys_pool_without_stages_is_refused_unless_its_split_stays(words, 
     (here / "pooled.py").write_text(POOL.format(more="noise=0.0"))
     monkeypatch.syspath_prepend(str(here))
     (here / "mine/dataset").mkdir(parents=True)
-    body = "# @package _global_\ndataset:\n  _target_: pooled.pool\n  kind: regression\n  seed: ${seed}\n"
+    body = "# @package _global_\ndataset:\n  _target_: pooled.pool\n  task_type: regression\n  seed: ${seed}\n"
     (here / "mine/dataset/pool.yaml").write_text(body + "train:\n  batch_size: 8\n")
     said = lossbench("--config-dir=mine", *FAIR, "dataset=pool", "loss=mse", *words, "train.steps=2", "seed=range(3)")
     assert said.code == code, said

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import halving
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searching import Searching
@@ -38,23 +38,23 @@ def test_a_budget_has_one_unit(given, unit, amount, trials):
 @pytest.mark.parametrize("unit", ["trials", "steps", "seconds"])
 @pytest.mark.parametrize("amount", [0, -1, 1.5, "many", True])
 def test_an_amount_that_is_none(unit, amount):
-    with pytest.raises(BadInput, match=rf"hydra\.sweeper\.{unit}={amount}: a whole number, at least 1"):
+    with pytest.raises(ConfigError, match=rf"hydra\.sweeper\.{unit}={amount}: a whole number, at least 1"):
         read(**{unit: amount})
 
 
 @pytest.mark.parametrize("batch", [0, -1, 2.5, "all"])
 def test_a_batch_that_is_none(batch):
-    with pytest.raises(BadInput, match=rf"hydra\.sweeper\.batch={batch}"):
+    with pytest.raises(ConfigError, match=rf"hydra\.sweeper\.batch={batch}"):
         read(batch=batch)
 
 
 def test_two_units_are_refused():
-    with pytest.raises(BadInput, match="one unit"):
+    with pytest.raises(ConfigError, match="one unit"):
         read(steps=100, seconds=10)
 
 
 def test_what_learns_has_trials_to_learn_from():
-    with pytest.raises(BadInput, match=r"hydra\.sweeper\.trials=9: fewer than the 10"):
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.trials=9: fewer than the 10"):
         read(learns=True, trials=9)
     assert read(learns=True, trials=10).amount == 10
     assert read(learns=False, trials=9).amount == 9
@@ -64,7 +64,7 @@ def test_what_learns_has_trials_to_learn_from():
 
 def test_steps_pay_for_the_first_trials():
     for steps, initial in ((STEPS - 1, 1), (10 * STEPS - 1, 10)):
-        with pytest.raises(BadInput, match=rf"hydra\.sweeper\.steps={steps}: .* {initial * STEPS}"):
+        with pytest.raises(ConfigError, match=rf"hydra\.sweeper\.steps={steps}: .* {initial * STEPS}"):
             read(steps=steps).affords(STEPS, initial)
         read(steps=steps + 1).affords(STEPS, initial)
     read(trials=1).affords(STEPS, 10)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import draws
 from lossbench.sweeps.tuning.space import choices, interval
 
@@ -160,7 +160,7 @@ def test_a_grid_of_choices_has_their_product():
     space = {"a": choices("a", [1, 2]), "b": choices("b", ["x", "y", "z"])}
     draw = draws.grid(space, 0, 6)
     assert {(draw(n)["a"], draw(n)["b"]) for n in range(6)} == {(a, b) for a in (1, 2) for b in "xyz"}
-    with pytest.raises(BadInput, match=r"trials=7: the grid has 6 points, of a, b"):
+    with pytest.raises(ConfigError, match=r"trials=7: the grid has 6 points, of a, b"):
         draws.grid(space, 0, 7)
 
 

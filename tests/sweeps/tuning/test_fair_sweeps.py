@@ -15,8 +15,8 @@ import pytest
 from recorded import numbers, runs
 from small import SMALL
 
-from lossbench import build
 from lossbench.core import Splits
+from lossbench.runs import builders
 
 SHORT = [*SMALL["regression"], "train.steps=40", "train.eval_every=20"]
 FAIR = ["-m", "hydra/sweeper=fair"]
@@ -25,23 +25,23 @@ LOSSES = """
 import torch
 from lossbench.core import card
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def squared(prediction, target):
     return (prediction - target).square().mean(-1)
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def tenfold(prediction, target):
     return 10 * squared(prediction, target)
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def faint(prediction, target):
     return (prediction - target).abs().mean(-1) / 1000
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def nothing(prediction, target):
     return 0 * prediction.sum(-1)
 
-@card(kinds=("regression",))
+@card(task_types=("regression",))
 def nought(prediction, target):
     return nothing(prediction, target)
 
@@ -105,7 +105,7 @@ def test_every_loss_gets_the_same_trials_then_fresh_seeds(lossbench, store, here
         assert record.info.status == "FINISHED"
         assert not [name for name in record.data.metrics if name.startswith("test")]
         assert math.isfinite(float(record.data.tags["lossbench.objective"]))
-    assert arms(store) == {(arm, loss): 6 for arm in ("tuned", "untuned") for loss in ("mse", "huber")}
+    assert arms(store) == {(arm, loss): 6 for arm in ("tuned", "default") for loss in ("mse", "huber")}
     searched = {record.data.tags["seed"] for record in runs(store, "trial")}
     assert not searched & {run.data.tags["seed"] for run in runs(store)}
     best = max(found["huber"].values(), key=lambda record: -float(record.data.tags["lossbench.objective"]))
@@ -113,7 +113,7 @@ def test_every_loss_gets_the_same_trials_then_fresh_seeds(lossbench, store, here
         if run.data.tags["lossbench.arm"] == "tuned" and run.data.tags["loss"] == "huber":
             names = (*shared, "loss.delta")
             assert settings_of(run, *names) == settings_of(best, *names)
-    assert "tuned against untuned" in said.out
+    assert "tuned against default settings" in said.out
     assert "Tuning" in (here / "report.html").read_text()
     (comparison,) = runs(store, "comparison")
     assert comparison.info.status == "FINISHED"
@@ -142,9 +142,9 @@ class Guarded:
 
 @pytest.mark.parametrize("more", [[], ["hydra.sweeper.pruning=3"], ["hydra.sweeper.splits=2"]])
 def test_no_test_split_is_read_before_the_search_has_ended(more, lossbench, store, monkeypatch):
-    made = build.splits
+    made = builders.splits
     until = 6 if not more or "splits" in more[0] else 2
-    monkeypatch.setattr(build, "splits", lambda cfg: Guarded(made(cfg), until))
+    monkeypatch.setattr(builders, "splits", lambda cfg: Guarded(made(cfg), until))
     said = lossbench(*FAIR, "hydra.sweeper.trials=3", "loss=mse,mae", "seed=0,1", *more, *SHORT)
     assert said.code == 0, said.err
     assert all(run.data.tags["lossbench.outcome"] == "finished" for run in runs(store))
@@ -169,7 +169,7 @@ def test_a_loss_that_needs_its_own_rate_wins_once_it_is_tuned(theirs, lossbench,
         "train.eval_every=50",
     )
     assert said.code == 0, said.err
-    assert "untuned, squared is best; tuned, faint is best" in " ".join(said.out.split())
+    assert "default, squared is best; tuned, faint is best" in " ".join(said.out.split())
     outcomes = Counter(record.data.tags["lossbench.outcome"] for record in runs(store, "trial"))
     assert outcomes["diverged"]  # counted, and never chosen
     assert sum(outcomes.values()) == 20
@@ -206,7 +206,7 @@ def test_a_budget_of_steps_is_spent_to_the_last_one(lossbench, store):
 
 
 def test_a_budget_of_seconds_ends(lossbench, store):
-    said = lossbench(*FAIR, "hydra.sweeper.seconds=1", "hydra.sweeper.untuned=false", "loss=mse", "seed=0", *SHORT)
+    said = lossbench(*FAIR, "hydra.sweeper.seconds=1", "hydra.sweeper.at_defaults=false", "loss=mse", "seed=0", *SHORT)
     assert said.code == 0, said.err
     took = sum(record.data.metrics["time/train_s"] for record in runs(store, "trial"))
     assert took >= 1
@@ -300,10 +300,10 @@ def test_equal_steps_undo_a_factor(theirs, lossbench, store):
     assert arms(store)["matched", "tenfold"] == 5
     assert ("matched", "squared") not in arms(store)
     for seed in map(str, range(5)):
-        one, other = by["untuned", "squared", seed], by["matched", "tenfold", seed]
+        one, other = by["default", "squared", seed], by["matched", "tenfold", seed]
         assert float(other.data.params["optimizer.lr"]) == pytest.approx(0.001, rel=1e-3)
         assert other.data.metrics["test/mae"] == pytest.approx(one.data.metrics["test/mae"], rel=1e-3)
-        assert by["untuned", "tenfold", seed].data.metrics["test/mae"] != pytest.approx(
+        assert by["default", "tenfold", seed].data.metrics["test/mae"] != pytest.approx(
             one.data.metrics["test/mae"], rel=0.01
         )
 
@@ -313,7 +313,7 @@ def test_whichever_launcher_trains(lossbench, store):
     said = lossbench(*FAIR, *words, *SHORT)
     assert said.code == 0, said.err
     assert spent(store) == {"mse": 80, "mae": 80}
-    assert arms(store) == {(arm, loss): 1 for arm in ("tuned", "untuned") for loss in ("mse", "mae")}
+    assert arms(store) == {(arm, loss): 1 for arm in ("tuned", "default") for loss in ("mse", "mae")}
     assert [run.info.status for run in runs(store, "comparison")] == ["FINISHED"]
 
 
@@ -344,7 +344,7 @@ def wait(ready):
 
 def test_a_search_that_was_killed_ends_as_if_it_had_not(theirs, process, lossbench, store, here):
     """Trials of a loss that learns take turns, so that some have ended when the others are stopped."""
-    words = [*theirs, *FAIR, "hydra.sweeper.trials=6", "loss=Learning", "seed=0", "hydra.sweeper.untuned=false"]
+    words = [*theirs, *FAIR, "hydra.sweeper.trials=6", "loss=Learning", "seed=0", "hydra.sweeper.at_defaults=false"]
     words += [*SMALL["regression"], "train.steps=600", "train.eval_every=300"]
     started = process(*words)
     wait(lambda: sum(record.info.status == "FINISHED" for record in runs(store, "trial")) >= 2)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lossbench import settings
-from lossbench.core import BadInput
+from lossbench.config import schema
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import halving
 from lossbench.sweeps.tuning.study import Trial
 
@@ -33,7 +33,7 @@ def numbers(kept):
 
 @pytest.mark.parametrize("eta", [1, 0, -3, 2.5, True, "3"])
 def test_a_factor_that_halves_nothing(eta):
-    with pytest.raises(BadInput, match=r"hydra\.sweeper\.pruning="):
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.pruning="):
         halving.check(eta)
 
 
@@ -44,8 +44,8 @@ def test_a_factor_that_halves(eta):
 
 @pytest.fixture(scope="module")
 def composed():
-    settings.register()
-    with initialize_config_dir(str(settings.CONFIGS), version_base="1.3"):
+    schema.register()
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return compose("config", ["experiment_name=test"]).train
 
 
@@ -57,9 +57,9 @@ def train(composed):
 @pytest.mark.parametrize("steps", [1, 7, 20, 100, 2000])
 @pytest.mark.parametrize("every", [1, 3, 10, 250, None])
 def test_pauses_are_at_evaluations_before_the_end(steps, every, train):
-    from lossbench import build
+    from lossbench.runs import builders
 
-    interval = build.plan(train(steps, every)).eval_every
+    interval = builders.plan(train(steps, every)).eval_every
     for eta in (2, 3, 4):
         for trials in (1, 2, 5, 9, 20, 100):
             found = halving.rungs(train(steps, every), eta, trials)

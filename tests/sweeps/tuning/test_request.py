@@ -6,16 +6,16 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 
-from lossbench import settings
-from lossbench.core import BadInput
+from lossbench.config import schema
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import request
 from lossbench.sweeps.tuning.space import Choices, Range
 
 
 @pytest.fixture(scope="module")
 def loader():
-    settings.register()
-    return ConfigLoaderImpl(create_config_search_path(str(settings.CONFIGS)))
+    schema.register()
+    return ConfigLoaderImpl(create_config_search_path(str(schema.CONFIGS)))
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def test_seeds_are_those_of_the_final_runs(word, seeds, read):
     "word", ["seed=1,1", "seed=-1", "seed=0,-1", "seed=0.5", "seed=a", "seed=[0,1]", "seed=range(0)"]
 )
 def test_seeds_that_are_none(word, read):
-    with pytest.raises(BadInput, match=r"seed=.*different whole numbers") as refused:
+    with pytest.raises(ConfigError, match=r"seed=.*different whole numbers") as refused:
         read(word)
     assert word in str(refused.value)
 
 
 @pytest.mark.parametrize("word", ["seed=interval(0,9)", "dataset.seed=1,2", "dataset.seed=interval(0,9)"])
 def test_seeds_are_not_searched(word, read):
-    with pytest.raises(BadInput, match="no part of a search"):
+    with pytest.raises(ConfigError, match="no part of a search"):
         read(word)
 
 
@@ -135,7 +135,7 @@ def test_the_last_word_on_a_setting_holds(read):
     ],
 )
 def test_what_cannot_be_searched(word, said, read):
-    with pytest.raises(BadInput, match=said) as refused:
+    with pytest.raises(ConfigError, match=said) as refused:
         read(word)
     assert str(refused.value).startswith(word.partition("=")[0])
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import space as spaces
 from lossbench.sweeps.tuning.space import Choices, Range, choices, interval, searchable, told
 
@@ -132,14 +132,14 @@ def test_choices_share_alike(values, share):
     ],
 )
 def test_no_range(low, high, log, said):
-    with pytest.raises(BadInput, match=said) as refused:
+    with pytest.raises(ConfigError, match=said) as refused:
         interval("loss.x", low, high, log)
     assert str(refused.value).startswith("loss.x: ")
 
 
 @pytest.mark.parametrize("values", [[], [1], [1, 1], ["a", "a"]])
 def test_no_choice(values):
-    with pytest.raises(BadInput, match=r"loss\.x: .*nothing to search"):
+    with pytest.raises(ConfigError, match=r"loss\.x: .*nothing to search"):
         choices("loss.x", values)
 
 
@@ -159,14 +159,14 @@ def test_no_choice(values):
     ],
 )
 def test_what_no_search_sets(name):
-    with pytest.raises(BadInput, match=name):
+    with pytest.raises(ConfigError, match=name):
         searchable(name)
 
 
 @pytest.mark.parametrize("name", ["train.steps", "train.eval_every"])
 def test_what_a_budget_is_counted_in_is_not_searched(name):
     """Trials of other lengths, or judged at other steps, are no equal budget."""
-    with pytest.raises(BadInput, match=name):
+    with pytest.raises(ConfigError, match=name):
         searchable(name)
 
 
@@ -219,14 +219,14 @@ def test_a_range_of_another_optimizer_is_left(configured):
 
 @pytest.mark.parametrize(("word", "said"), [("loss.gama=[0,1]", "loss.gama"), ("dataset.train=[1,2]", "data")])
 def test_a_range_of_nothing(word, said, configured):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(ConfigError, match=said):
         space(configured, "loss=huber", f"+search.{word}")
 
 
 @pytest.mark.parametrize("given", ["[low,high]", "[0.1,high]", "[[1],[2]]"])
 def test_choices_that_a_number_does_not_take(given, configured):
     """A learning rate is a number: what else is listed cannot be trained with."""
-    with pytest.raises(BadInput, match=r"search\.optimizer\.lr"):
+    with pytest.raises(ConfigError, match=r"search\.optimizer\.lr"):
         space(configured, f"search.optimizer.lr={given}")
 
 

@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from lossbench import tracking
-from lossbench.core import BadInput
+from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import draws
 from lossbench.sweeps.tuning.space import choices, interval
 from lossbench.sweeps.tuning.study import SCORED, Study, Trial, open_storage
@@ -302,7 +302,7 @@ def another(url, stays=60):
 def test_a_live_process_is_left_alone_and_the_trials_of_a_dead_one_are_taken_over(url):
     storage = open_storage(url)
     with another(url) as (process, asked):
-        with pytest.raises(BadInput, match=rf"huber-0: process {process.pid} is searching here"):
+        with pytest.raises(ConfigError, match=rf"huber-0: process {process.pid} is searching here"):
             opened(storage)
         opened(storage, name="mse-0").ask(2)  # a study of its own beside it
         process.kill()
@@ -326,13 +326,13 @@ def test_a_process_that_has_told_all_is_no_company(url):
 def test_whoever_comes_second_is_refused_though_both_opened_it_before(url):
     """Two calls of one command at the same time: each opens the study, and then loads its data."""
     study = opened(open_storage(url))
-    with another(url), pytest.raises(BadInput, match="is searching here"):
+    with another(url), pytest.raises(ConfigError, match="is searching here"):
         study.ask(3)
 
 
 @pytest.mark.parametrize("told", ["nonsense", "mysql://a/b", "tuning.db", "sqlite://", "http://127.0.0.1:9"])
 def test_a_storage_of_nonsense(told):
-    with pytest.raises(BadInput, match=r"hydra\.sweeper\.storage="):
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.storage="):
         open_storage(told)
 
 
@@ -345,14 +345,14 @@ def test_the_database_of_mlflow_is_refused_and_stays_as_it_is(migrated, tmp_path
             return sorted(connection.execute("SELECT name, sql FROM sqlite_master").fetchall(), key=str)
 
     before = schema()
-    with pytest.raises(BadInput, match=r"hydra\.sweeper\.storage=.*another program"):
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.storage=.*another program"):
         open_storage(f"sqlite:///{path}")
     assert schema() == before
     tracking.Store(f"sqlite:///{path}").find({})
 
 
 def test_a_password_is_not_said():
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(ConfigError) as refused:
         open_storage("postgresql://me:secret@127.0.0.1:9/x")
     assert "secret" not in str(refused.value)
     assert "tracking.uri" not in str(refused.value)

@@ -1,0 +1,21 @@
+"""The commands beside training, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossbench.cli.check import check
+from lossbench.cli.compare import compare
+from lossbench.cli.listing import list_losses
+from lossbench.cli.report import report
+from lossbench.cli.ui import ui
+from lossbench.cli.verify import verify
+
+COMMANDS: dict[str, Any] = {
+    "check": check,
+    "compare": compare,
+    "list": list_losses,
+    "report": report,
+    "ui": ui,
+    "verify": verify,
+}

@@ -1,0 +1,166 @@
+"""What is wrong with a configuration, said before anything is imported or recorded."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench.config import catalogue, overrides
+from lossbench.config.schema import TASKS, Config, Names, Tracking, Train, Tuning
+from lossbench.core import TASK_TYPES, ConfigError, require
+
+MOST = 10**12  # steps: more than any machine takes in a life
+
+THREADS = 256  # far more than help one step; a system has an end of them
+EXPERIMENT = 200  # bytes of its name: of a file's 255, less what a comparison's name adds
+
+
+def check_job(cfg: DictConfig, hydra: Any) -> Names:
+    """`check` for a configuration that Hydra composed, of which replaced targets keep nothing; the names of the run."""
+    overrides.replace(cfg, hydra.overrides.task)
+    varied = "seed" in cfg.dataset.keys() and OmegaConf.is_interpolation(cfg.dataset, "seed")  # noqa: SIM118 resolves
+    names = replace(Names.of(hydra), same_data=not varied)
+    _length(cfg, list(hydra.overrides.task))
+    check(cfg, names)
+    return names
+
+
+def check(cfg: DictConfig, names: Names) -> None:
+    """Refuse what cannot train, before anything is imported or recorded.
+
+    Raises: ConfigError that names the setting, its value, and what would work.
+    """
+    for group, schema in (("", Config), ("train", Train), ("tracking", Tracking), ("tuning", Tuning)):
+        _fields(group, cfg[group] if group else cfg, schema)
+    _experiment(cfg.experiment_name)
+    train = cfg.train
+    require("seed", cfg.seed, lambda v: v >= 0, "0 or above")
+    for key in ("steps", "batch_size"):
+        require(f"train.{key}", train[key], lambda v: 1 <= v <= MOST, f"at least 1, and at most {MOST:,}")
+    if train.epochs is not None:
+        require("train.epochs", train.epochs, lambda v: 0 < v <= MOST, f"above 0, and at most {MOST:,}, or null")
+    for key in ("eval_every", "record_every"):
+        if train[key] is not None:
+            require(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
+    if train.per_class is not None:
+        require("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
+        if train.batch_size % train.per_class:
+            raise ConfigError(f"train.batch_size={train.batch_size}: no multiple of train.per_class={train.per_class}")
+    if cfg.margin is not None:
+        require("margin", cfg.margin, lambda v: v >= 0, "0 or above, in the metric's unit, or null")
+    require("train.checkpoint_s", train.checkpoint_s, lambda v: v > 0, "above 0, such as 10")
+    if train.threads is not None:
+        require("train.threads", train.threads, lambda v: 1 <= v <= THREADS, f"1 to {THREADS}, or null")
+    if train.clip_norm is not None:
+        require("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
+    _choice("train.schedule", train.schedule, ("constant", "cosine"))
+    _choice("train.precision", train.precision, ("float32", "bfloat16"))
+    if train.compile is not None:
+        _choice("train.compile", train.compile, ("default", "reduce-overhead", "max-autotune"))
+    _choice("device", cfg.device.partition(":")[0], ("auto", "cpu", "cuda"))
+    if "lr" in cfg.optimizer:
+        require("optimizer.lr", cfg.optimizer.lr, lambda v: v > 0, "above 0")
+    for key in ("weight_decay", "momentum"):
+        if key in cfg.optimizer:
+            require(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
+    _choice("dataset.task_type", cfg.dataset.task_type, TASK_TYPES)
+    if "prior" in cfg.model:
+        _prior(cfg.model.prior, cfg.dataset.task_type)
+    _keys("dataset", cfg.dataset, {"task_type"})
+    _keys("task", OmegaConf.create({"_target_": TASKS[cfg.dataset.task_type], **cfg.task}), set())
+    _keys("model", cfg.model, {"prior"})
+    _sizes(cfg.model)
+    _keys("loss", cfg.loss, set())
+    task_types = _loss_kinds(cfg.loss._target_)
+    if cfg.dataset.task_type not in task_types:
+        fitting = [entry.name for entry in catalogue.losses(names.folders) if cfg.dataset.task_type in entry.task_types]
+        raise ConfigError(
+            f"loss={names.loss}: fits {' and '.join(task_types)} problems, "
+            f"and dataset={names.dataset} is {cfg.dataset.task_type}\n"
+            f"losses that fit: {', '.join(fitting)}"
+        )
+
+
+def _length(cfg: DictConfig, overrides: list[str]) -> None:
+    """What the command line says of steps or epochs wins over what a file says of the other."""
+    asked = {word.lstrip("+").partition("=")[0]: word for word in overrides}
+    if "train.steps" not in asked:
+        return
+    if "train.epochs" in asked and cfg.train.epochs is not None:
+        raise ConfigError(f"{asked['train.epochs']}: and {asked['train.steps']}; give one of them")
+    cfg.train.epochs = None
+
+
+def _fields(group: str, settings: DictConfig, schema: type) -> None:
+    """Refuse what `+` added to a group whose settings are fixed."""
+    known = {field.name for field in fields(schema)} | {"hydra"}
+    unknown = sorted(set(map(str, settings)) - known)
+    if unknown:
+        raise ConfigError(
+            f"{group}.{unknown[0]}".lstrip(".") + f": no such setting; there are {', '.join(sorted(known - {'hydra'}))}"
+        )
+
+
+def _experiment(name: str) -> None:
+    """An experiment is a name in the store, and a folder of artifacts beside it."""
+    fits = bool(name.strip()) and len(name.encode(errors="replace")) <= EXPERIMENT
+    if not fits or not name.isprintable() or name == "." or ".." in name:
+        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        raise ConfigError(
+            f"experiment_name={shown}: has to be a printable name of 1 to {EXPERIMENT} bytes without '..', "
+            "such as mnist-3"
+        )
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name}={value}: unknown; choose {', '.join(choices)}")
+
+
+def _prior(prior: Any, task_type: str) -> None:
+    if prior is None or prior == "auto":
+        if prior and task_type in ("regression", "boxes"):
+            raise ConfigError("model.prior=auto: a prior belongs to classes, and this is a regression; leave it null")
+        return
+    if task_type not in ("binary", "segmentation"):
+        raise ConfigError(
+            f"model.prior={prior}: one probability fits a binary problem, this is {task_type}; auto or null"
+        )
+    require("model.prior", prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
+
+
+def _sizes(model: DictConfig) -> None:
+    """Whatever is counted in our own models is counted from 1."""
+    if not str(model._target_).startswith("lossbench.models."):
+        return
+    settings: Any = OmegaConf.to_container(model)
+    for key, value in settings.items():
+        counts = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int | float)]
+        if key != "prior" and not all(one >= 1 and one % 1 == 0 for one in counts):
+            raise ConfigError(f"model.{key}={value}: whole numbers, at least 1")
+
+
+def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
+    """Refuse keys that the target does not take; what its source does not tell is left to the call."""
+    target = str(settings.get("_target_", ""))
+    module = target.rpartition(".")[0]
+    if not module or (catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None):
+        raise ConfigError(f"{group}._target_={target}: no such module; a dotted path to something importable works")
+    described = catalogue.describe(target)
+    if described is None or described.takes_any:
+        return
+    brought = set(described.card.get("needs", ()))  # by the run, from its data and model
+    unknown = sorted(set(settings) - {"_target_"} - ours - (described.parameters - brought))
+    if unknown:
+        takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"
+        if near := get_close_matches(str(unknown[0]), sorted(described.parameters - brought)):
+            takes = near[0]
+        raise ConfigError(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}")
+
+
+def _loss_kinds(target: str) -> tuple[str, ...]:
+    described = catalogue.describe(target)
+    return tuple(described.card.get("task_types", TASK_TYPES)) if described else TASK_TYPES

@@ -1,0 +1,109 @@
+"""What a command line chooses from: our configurations, those of --config-dir, and what Hydra composes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench.config import arguments, run_key, schema
+from lossbench.config.arguments import Arguments
+from lossbench.core import ConfigError
+
+OPEN = ("dataset", "model", "loss", "optimizer", "task")  # groups whose keys depend on what is chosen
+CHOSEN = ("dataset", "loss", "model", "optimizer", "experiment")  # groups that a word may name a file of
+KNOWN = (*CHOSEN, "seed", "losses", "seeds", "tune")
+
+
+def read(words: list[str]) -> Arguments:
+    """The words of a command line told apart. Raises: ConfigError for options that are none."""
+
+    def offer(name: str, value: str) -> str:
+        if name in KNOWN or "." in name:
+            return f"{name}={value}"
+        near = [key for key in keys(Arguments((), (), ())) if key.endswith(f".{name}")]
+        return f"{near[0] if near else name}={value}"
+
+    return arguments.read(words, offer)
+
+
+def one_each(asked: Arguments) -> None:
+    """Raises: ConfigError for a list where a group takes one name."""
+    for word in asked.settings:
+        group, _, value = word.partition("=")
+        if group in CHOSEN and value.startswith("[") and value.endswith("]"):
+            raise ConfigError(f"{word}: {group} takes one name; several are -m {group}={value.strip('[]')}")
+
+
+def folders(asked: Arguments) -> list[Path]:
+    """Where configurations are: ours, then those of --config-dir.
+
+    Raises: ConfigError for a folder that is not there, and for a file in it that Hydra would pass over for one of ours.
+    """
+    if not asked.folder:
+        return [schema.CONFIGS]
+    theirs = Path(asked.folder).expanduser()
+    if not theirs.is_dir():
+        raise ConfigError(
+            f"--config-dir {asked.folder}: no such folder; it holds folders loss, dataset, model … of YAML"
+        )
+    for path in sorted(theirs.glob("*/**/*.yaml")):
+        ours = schema.CONFIGS / path.relative_to(theirs)
+        if ours.is_file() and ours.read_bytes() != path.read_bytes():
+            name = path.relative_to(theirs)
+            raise ConfigError(
+                f"--config-dir {asked.folder}: {name} has the name of one of ours, which is read; rename it"
+            )
+    return [schema.CONFIGS, theirs.resolve()]
+
+
+def names(group: str, places: Sequence[Path]) -> list[str]:
+    """What a group has in these folders."""
+    return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})
+
+
+def composed(words: Sequence[str], places: Sequence[Path]) -> DictConfig:
+    """A configuration as Hydra composes it from these folders, what is Hydra's own in it, too."""
+    from hydra import compose, initialize_config_dir
+
+    schema.register()
+    path = [f"hydra.searchpath={json.dumps([f'file://{place}' for place in places[1:]])}"] if places[1:] else []
+    with initialize_config_dir(str(places[0]), version_base="1.3"):
+        return compose("config", [*path, *words], return_hydra_config=True)
+
+
+def keys(asked: Arguments) -> list[str]:
+    """The settings that exist under the groups that a command line chooses, as dotted keys."""
+    groups = {path.name for path in schema.CONFIGS.iterdir() if path.is_dir()}
+    pairs = [a.partition("=")[::2] for a in asked.settings]
+    chosen = [[f"{group}={one}" for one in values.split(",")] for group, values in pairs if group in groups]
+    found: dict[str, None] = {}
+    try:
+        for words in product(*chosen):
+            cfg: Any = OmegaConf.to_container(composed(words, folders(asked)), resolve=False)
+            found |= dict.fromkeys(run_key.leaves({key: value for key, value in cfg.items() if key != "hydra"}))
+    except Exception:  # a choice that is itself at fault: offer nothing
+        return []
+    return [*found, *CHOSEN]
+
+
+def deletable(asked: Arguments, places: Sequence[Path]) -> Arguments:
+    """The same, with a value given first to each `~key` that is null: to Hydra, that is one that is not there."""
+    deleted = {word[1:] for word in asked.settings if word.startswith("~") and word.partition(".")[0][1:] in OPEN}
+    if not deleted:
+        return asked
+    groups = [word for word in asked.settings if word.partition("=")[0] in CHOSEN and "," not in word]
+    known: Any = OmegaConf.to_container(composed(groups, places), resolve=False)
+    nulls = {key for key, value in run_key.leaves(known).items() if value is None} & deleted
+    words = [w for word in asked.settings for w in ([f"{word[1:]}={{}}", word] if word[1:] in nulls else [word])]
+    return replace(asked, settings=tuple(words))
+
+
+def chosen_by(word: str, places: Sequence[Path]) -> str:
+    """The setting that chooses what a word names, as `loss=focal`; empty where it names nothing."""
+    return next((f"{group}={word}" for group in CHOSEN if word in names(group, places)), "")

@@ -1,0 +1,61 @@
+"""The families of the catalogue: a module of `losses/` each, in the order in which people read them. No torch."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lossbench.config import catalogue
+from lossbench.config.catalogue import Entry
+from lossbench.core import TASK_TYPES
+
+TITLES = {
+    "regression": "Regression",
+    "classification": "Classification",
+    "imbalance": "Imbalance",
+    "noise": "Label noise",
+    "boxes": "Object detection",
+    "autoencoder": "Autoencoders",
+    "gan": "GAN",
+    "embedding": "Embedding",
+    "segmentation": "Segmentation",
+    "sequence": "Sequence",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Losses of one module, and `guests`: those of other families that fit its task type too."""
+
+    name: str
+    title: str
+    about: str
+    members: tuple[Entry, ...]
+    guests: tuple[Entry, ...]
+
+
+def families(entries: Sequence[Entry], *, guests: bool = True) -> list[Family]:
+    """The families that have a member or a guest, in order; a module that is none of ours comes last, by its name."""
+    names = [*TITLES, *sorted({entry.family for entry in entries} - set(TITLES))]
+    found = [_family(name, entries, guests) for name in names]
+    return [one for one in found if one.members or one.guests]
+
+
+def _family(name: str, entries: Sequence[Entry], welcome: bool) -> Family:
+    members = sorted((entry for entry in entries if entry.family == name), key=lambda entry: entry.name)
+    fits = name if welcome and name in TASK_TYPES else ""  # families that are a task type are named for it
+    guests = [entry for entry in entries if fits in entry.task_types and entry.family != name]
+    about = _about(members[0].target.rpartition(".")[0]) if members else ""
+    return Family(name, TITLES.get(name, name), about, tuple(members), tuple(guests))
+
+
+def _about(module: str) -> str:
+    """The first sentences of a module's docstring, from its source."""
+    spec = catalogue.find(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return ""
+    said = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return " ".join(inspect.cleandoc(said).partition("\n\n")[0].split())

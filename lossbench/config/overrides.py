@@ -1,0 +1,93 @@
+"""What a command line changes of its files: a `_target_` of its own stands for another file, with no settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lossbench.config import catalogue
+
+TARGET = "._target_"
+OURS = {"dataset": {"task_type"}, "model": {"prior"}}
+"""Settings that belong to a group whatever its target: they never reach it."""
+
+
+def key(override: str) -> str:
+    """The setting that an override is about."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def given(overrides: Sequence[str]) -> list[str]:
+    """The settings that overrides give a value, in order."""
+    return [key(override) for override in overrides if "=" in override and override[0] not in "~-"]
+
+
+def targets(overrides: Sequence[str]) -> list[str]:
+    """The groups, and the nodes inside them, whose `_target_` is given; outer ones first."""
+    found = {name.removesuffix(TARGET) for name in given(overrides) if name.endswith(TARGET)}
+    return sorted(found, key=lambda path: path.count("."))
+
+
+def free(arguments: Sequence[str]) -> list[str]:
+    """Arguments as Hydra has to be given them, so that it refuses no setting for a file that is not in use.
+
+    Settings beside a `_target_` need no +, since the file that would have to know them is replaced. One value of a
+    loss's setting, in a sweep over several losses, is a sweep too: it is for those that have it.
+    """
+    inside = tuple(f"{path}." for path in targets(arguments))
+    several = any(key(word) in ("loss", f"loss{TARGET}") and re.search(r"[,(]", word) for word in arguments)
+    return [_freed(word, inside, several and not {"-m", "--multirun"}.isdisjoint(arguments)) for word in arguments]
+
+
+def _freed(word: str, inside: tuple[str, ...], several: bool) -> str:
+    name, equals, value = word.partition("=")
+    if not equals or name[0] in "~-" or name.endswith(TARGET):
+        return word
+    if inside and key(word).startswith(inside):
+        name = f"++{name.lstrip('+')}"
+    if several and key(word).startswith("loss.") and re.fullmatch(r"[\w.+-]+", value):
+        value = f"choice({value})"
+    return f"{name}={value}"
+
+
+def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Where overrides give a `_target_`, leave of its node what they also give.
+
+    The kind of a dataset and the prior of a model are ours and stay. So does `dataset.seed`, which follows the run's,
+    where the function takes one: else every seed would have the same data.
+    """
+    names = given(overrides)
+    for path in targets(overrides):
+        node = OmegaConf.select(cfg, path)
+        if isinstance(node, DictConfig):
+            below = {name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}.")}
+            stay = OURS.get(path, set()) | ({"seed"} if path == "dataset" and _seeded(node) else set())
+            with open_dict(node):
+                _leave(node, below | stay)
+
+
+def _seeded(dataset: DictConfig) -> bool:
+    described = catalogue.describe(str(dataset.get("_target_")))
+    return described is not None and (described.takes_any or "seed" in described.parameters)
+
+
+def _leave(node: DictConfig, names: set[str]) -> None:
+    for name in list(node):
+        below = {one.removeprefix(f"{name}.") for one in names if one.startswith(f"{name}.")}
+        child = node._get_node(name)
+        if name not in names and below and isinstance(child, DictConfig):
+            _leave(child, below)
+        elif name not in names:
+            node.pop(name)
+
+
+def name(group: str, overrides: Sequence[str], choice: str) -> str:
+    """What a part of a run is called in its record: the chosen file, or the whole path of a `_target_` of its own.
+
+    The whole path, whatever else is trained beside it: two classes of one name stay two, in this comparison and in
+    those to come. Reports show as little of it as tells them apart.
+    """
+    own = [override.partition("=")[2] for override in overrides if key(override) == f"{group}{TARGET}"]
+    return own[-1].strip("'\"") if own else choice

@@ -1,0 +1,131 @@
+"""Credentials in addresses: hidden in all that this program says or writes, and given to Hydra by the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+HIDDEN = "…"
+HELD = {"tracking.uri": "MLFLOW_TRACKING_URI", "hydra.sweeper.storage": "LOSSBENCH_STORAGE"}
+"""Settings that are addresses, and where in the environment one stands that is not for everybody's eyes."""
+
+WHOLE = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")  # secrets as they stand
+SECRET = re.compile(
+    r"passw|passphrase|pwd|token|secret|signature|credential|api_?key|^auth|(^|[-_.])(key|sig)$|odbc_connect", re.I
+)
+"""What in the name of a part of an address says that its value is nobody else's business."""
+
+SETTING = re.compile(r"password|passwd|secret|(access_|auth_|api_|hf_)?token|(api|access|secret)_key", re.I)
+"""The same, of a setting: those of models, such as `class_token`, are no secrets."""
+
+SHORT = 3  # characters: anything shorter stands in half of all words
+PART = 4  # the same, of a part of a secret, which a program shows that reads the address wrongly
+
+
+def redacted(address: str) -> str:
+    """An address, a setting or a text that ends in one, without password and token."""
+    parts, told = [], 0
+    for start, end in _secrets(address):
+        if end > told:  # they may overlap
+            parts += [address[told:start], HIDDEN] if start >= told else []
+            told = end
+    return "".join([*parts, address[told:]])
+
+
+def clean(text: str, *addresses: str) -> str:
+    """What others say, such as an error, without the secrets of these addresses and of the environment in any spelling.
+
+    Nor those of whatever else in it looks like an address.
+    """
+    known = (*addresses, *(os.environ.get(name, "") for name in HELD.values()))
+    secrets = [address[start:end] for address in known for start, end in _secrets(address)]
+    secrets += [os.environ.get(name, "") for name in WHOLE]
+    for spelling in sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True):
+        text = text.replace(spelling, HIDDEN)
+    return re.sub(r"\w[\w+.-]*://[^\s'\"<>]+", lambda found: redacted(found[0]), text)
+
+
+def hidden(settings: Any, name: str = "") -> Any:
+    """A tree of settings as it may be kept."""
+    if isinstance(settings, Mapping):
+        return {key: hidden(value, str(key)) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [hidden(value, name) for value in settings]
+    if not isinstance(settings, str):
+        return settings
+    return HIDDEN if settings and SETTING.fullmatch(name) else redacted(settings)
+
+
+@contextmanager
+def held(words: Sequence[str]) -> Iterator[list[str]]:
+    """The words of a command line, with addresses that have secrets in the environment meanwhile.
+
+    Hydra repeats words in errors, in files of its own and in what it hands to other machines.
+    """
+    given = {HELD[_name(word)]: word for word in words if _secret(word)}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update({name: _value(word) for name, word in given.items()})
+    try:
+        yield [_replaced(word) for word in words]
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+
+
+def _name(word: str) -> str:
+    return word.partition("=")[0].lstrip("+")
+
+
+def _secret(word: str) -> bool:
+    return _name(word) in HELD and redacted(word) != word
+
+
+def _replaced(word: str) -> str:
+    return f"{word.partition('=')[0]}=${{oc.env:{HELD[_name(word)]}}}" if _secret(word) else word
+
+
+def _value(word: str) -> str:
+    """What a word sets, without the quotes that Hydra would take off."""
+    value = word.partition("=")[2]
+    quoted = re.fullmatch(r"(['\"])(.*)\1", value, re.S)
+    return quoted[2].replace(f"\\{quoted[1]}", quoted[1]) if quoted else value
+
+
+def _secrets(address: str) -> list[tuple[int, int]]:
+    """Where the secrets of an address are, in order.
+
+    What a password has of `/`, `?` or `@` belongs to it, encoded or not. One without a scheme is user:password@host,
+    or a driver's own `password=… host=…`.
+    """
+    scheme, mark, rest = address.partition("://")
+    bare = None if mark else re.match(r"(?:[\w.+~]+=)?(?=[^\s:/@=]+:.*@)", address, re.S)
+    if not mark:
+        scheme, rest = "", address[bare.end() :] if bare else address
+    begin = len(address) - len(rest)
+    spans = []
+    if (mark or bare) and "@" in rest and {":", "@"} & set(re.split(r"[/?#]", rest, maxsplit=1)[0]):
+        at = begin + rest.rindex("@")
+        user = rest[: at - begin].partition(":")[0]
+        token = bare or re.search(r"(^|\W)https?$", scheme)  # a name without a password may be one
+        spans.append((begin if token else begin + len(user) + 1, at))
+    names = list(re.finditer(rf"(?:^|[?&;{'' if mark else chr(92) + 's'}])([^=?&;]+)=", rest))
+    for place, found in enumerate(names, start=1):
+        end = names[place].start() if place < len(names) else len(rest)
+        if SECRET.search(unquote(found[1])) if mark else SETTING.fullmatch(found[1].rpartition(".")[2].lstrip("+-")):
+            spans.append((begin + found.end(), begin + end))
+    return sorted((start, end) for start, end in spans if start < end)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A secret as it stands, encoded and plain; and parts of it, where programs may differ on where it ends."""
+    for whole in {secret, secret.partition(":")[2]}:
+        for plain in {whole, unquote(whole), unquote_plus(whole)}:
+            forms = {plain, quote(plain), quote(plain, safe=""), quote(plain, safe=" +"), quote_plus(plain)}
+            yield from (form for form in {*forms, repr(plain)[1:-1]} if len(form) >= SHORT)
+            yield from (part for part in re.split(r"[/?#@:&\s]", plain) if len(part) >= PART and part != plain)

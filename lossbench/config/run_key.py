@@ -1,0 +1,46 @@
+"""A configuration as flat settings, and the hash of those that decide a run's numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench.config import catalogue
+
+BESIDE = (
+    "tracking.", "train.checkpoint_s", "experiment_name", "question", "margin", "search",
+    "tuning.study", "tuning.trial", "tuning.until",
+)  # fmt: skip
+"""Settings that decide none of a run's numbers."""
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as dotted keys and plain values; lists stay whole."""
+    return leaves(OmegaConf.to_container(cfg, resolve=True))
+
+
+def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A tree of settings as dotted keys and plain values; lists stay whole."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {k: v for key, value in node.items() for k, v in leaves(value, f"{prefix}.{key}".strip(".")).items()}
+
+
+def key(cfg: DictConfig, loss: str = "") -> str:
+    """A hash of what decides a run's numbers: the configuration without where it is recorded, and the user's own code.
+
+    And of what the loss is called: under two names it is compared with itself. Our code is named by its revision
+    beside this; a foreign `_target_` by the bytes of its module.
+    """
+    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)} | {"loss": loss}
+    if deciding.get("train.epochs") is not None:  # steps follow, once the data are there
+        del deciding["train.steps"]
+    for name in [name for name in deciding if name.endswith("_target_")]:
+        spec = catalogue.find(str(deciding[name]).rpartition(".")[0])
+        if spec and spec.origin and spec.origin.endswith(".py"):
+            deciding[f"source of {name}"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""What may stand in a configuration, where the files lie, and what a run's parts are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from lossbench.config import overrides
+
+HERE = Path(__file__).resolve().parent.parent  # the package
+CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"  # in a wheel, in a checkout
+
+
+TASKS = {
+    "regression": "lossbench.tasks.regression.Regression",
+    "binary": "lossbench.tasks.classification.Binary",
+    "multiclass": "lossbench.tasks.classification.Multiclass",
+    "boxes": "lossbench.tasks.boxes.Boxes",
+    "autoencoder": "lossbench.tasks.autoencoder.Autoencoder",
+    "gan": "lossbench.tasks.gan.Gan",
+    "embedding": "lossbench.tasks.embedding.Embedding",
+    "segmentation": "lossbench.tasks.segmentation.Segmentation",
+    "sequence": "lossbench.tasks.sequence.Sequence",
+}
+"""What training means for each task type."""
+
+
+@dataclass
+class Train:
+    steps: int = MISSING
+    epochs: float | None = None
+    batch_size: int = MISSING
+    eval_every: int | None = None
+    record_every: int | None = None
+    schedule: str = MISSING
+    clip_norm: float | None = None
+    precision: str = MISSING
+    compile: str | None = None
+    per_class: int | None = None
+    checkpoint_s: float = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class Tuning:
+    arm: str = ""
+    study: str = ""
+    trial: int | None = None
+    until: int | None = None
+
+
+@dataclass
+class Tracking:
+    uri: str = MISSING
+    artifacts: str | None = None
+    predictions: bool = True
+
+
+@dataclass
+class Config:
+    """The settings of a run. Groups whose keys depend on what is chosen are open here and checked by `check`."""
+
+    seed: int = MISSING
+    device: str = MISSING
+    experiment_name: str = MISSING
+    question: str = ""
+    margin: float | None = None
+    dataset: Any = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    task: dict[str, Any] = field(default_factory=dict)
+    train: Train = field(default_factory=Train)
+    tracking: Tracking = field(default_factory=Tracking)
+    search: dict[str, Any] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
+
+
+def register() -> None:
+    """Make the types above known to Hydra, under the name that config.yaml starts from."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the parts of a run are called in its record: the chosen files, or the path of a foreign `_target_`."""
+
+    dataset: str
+    model: str
+    loss: str
+    optimizer: str
+    folders: tuple[Path, ...] = ()  # where configurations are: ours, and those of --config-dir
+    same_data: bool = False  # every seed has the same, as with dataset.seed=0
+
+    @staticmethod
+    def of(hydra: Any) -> Names:
+        def name(group: str) -> str:
+            return overrides.name(group, hydra.overrides.task, str(hydra.runtime.choices[group]))
+
+        folders = tuple(Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file")
+        return Names(name("dataset"), name("model"), name("loss"), name("optimizer"), folders)

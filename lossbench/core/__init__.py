@@ -1,0 +1,46 @@
+"""The words of lossbench as types. Nothing here imports torch, so that asking for help stays fast."""
+
+from lossbench.core.cache import INSTEAD, cache_folder, cached, whole
+from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits
+from lossbench.core.errors import ConfigError, require
+from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
+from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite
+from lossbench.core.names import NAME_LENGTH, record_name
+from lossbench.core.random import stream
+from lossbench.core.task import TASK_TYPES, Net, Noise, Outputs, Pictures, Result, Task, TrainedModel
+
+__all__ = [
+    "ANY",
+    "INSTEAD",
+    "NAME_LENGTH",
+    "POSITIVE",
+    "RECORDED",
+    "SHARE",
+    "TASK_TYPES",
+    "Card",
+    "ConfigError",
+    "DatasetInfo",
+    "LossOutput",
+    "Metric",
+    "Net",
+    "Noise",
+    "Outputs",
+    "Pictures",
+    "Range",
+    "Result",
+    "Sampling",
+    "Search",
+    "Split",
+    "Splits",
+    "Task",
+    "TrainedModel",
+    "cache_folder",
+    "cached",
+    "card",
+    "card_of",
+    "finite",
+    "record_name",
+    "require",
+    "stream",
+    "whole",
+]

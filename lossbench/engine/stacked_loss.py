@@ -1,0 +1,130 @@
+"""Terms of a stack: a loss is written for one batch, a stack has one batch a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossbench.core import LossOutput, card_of
+from lossbench.engine.batches import Noise
+from lossbench.engine.nets import FunctionalModule, PrecisionWrapper, Stacked
+from lossbench.engine.predict import each
+
+Loss = Callable[..., Any]
+
+
+class StackedLoss:
+    """The losses of a stack's replicas as one, on arguments [replica, batch, …]; terms [replica, batch].
+
+    Neighbours with the same loss share a call where its card promises that their terms do not depend on each other,
+    as one flat batch, or that it is wide, as they are. Any other is called replica by replica; one number stands
+    for every example of its batch. The methods that losses have are methods of this, called the same way. Tensors,
+    nets and noise are cut to the replicas in question, also inside data classes; all else is passed on.
+    """
+
+    def __init__(self, losses: Sequence[Loss]) -> None:
+        self._parts: list[tuple[slice, Loss, str]] = []
+        for _, same in groupby(range(len(losses)), key=lambda replica: _identity(losses[replica])):
+            replicas = list(same)
+            loss = losses[replicas[0]]
+            self._parts.append((slice(replicas[0], replicas[-1] + 1), loss, _way(loss, len(replicas))))
+
+    def __call__(self, *arguments: Any) -> Tensor | LossOutput:
+        return self._joined([loss for _, loss, _ in self._parts], arguments)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Raises: AttributeError where none of the losses has such a method; those that lack it are passed over."""
+        methods = [getattr(loss, name, None) for _, loss, _ in self._parts]
+        if name.startswith("_") or not any(methods):
+            raise AttributeError(name)
+        return lambda *arguments: self._joined(methods, arguments)
+
+    def _joined(self, calls: Sequence[Loss | None], arguments: Sequence[Any]) -> Any:
+        given = [
+            _called(call, how, part, arguments)
+            for (part, _, how), call in zip(self._parts, calls, strict=True)
+            if call is not None
+        ]
+        if all(one is None for one in given):  # a method that changes something
+            return None
+        joined = [LossOutput.of(one) for one in given if one is not None]
+        per_example = torch.cat([one.per_example for one in joined]) if len(joined) > 1 else joined[0].per_example
+        names = dict.fromkeys(name for one in joined for name in one.parts)
+        if not names:
+            return per_example
+        return LossOutput(per_example, {name: torch.cat([_recorded(one, name) for one in joined]) for name in names})
+
+
+def _way(loss: Loss, replicas: int) -> str:
+    card = card_of(loss)
+    if card is not None and card.replica_batched:  # also where terms depend on the batch: it knows which axis that is
+        return "replica_batched"
+    return "flat" if replicas > 1 and card is not None and not card.batch else "in turn"
+
+
+def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tensor | LossOutput | None:
+    """Terms [replica, batch], and parts [replica], of the replicas of a part."""
+    if how == "replica_batched":
+        return _of_replicas(call(*(_cut(argument, part) for argument in arguments)))
+    if how == "flat":
+        cut = [_cut(argument, part) for argument in arguments]
+        shape = next(argument.shape[:2] for argument in cut if isinstance(argument, Tensor))
+        given = call(*(a.flatten(0, 1) if isinstance(a, Tensor) else a for a in cut))
+        if isinstance(given, LossOutput):
+            return _of_replicas(LossOutput(*(each(what, lambda t: t.unflatten(0, shape)) for what in given)))
+        return given.unflatten(0, shape)
+    singly = [call(*(_cut(argument, replica) for argument in arguments)) for replica in range(part.start, part.stop)]
+    if singly[0] is None:
+        return None
+    size = next((len(a[0]) for a in arguments if isinstance(a, Tensor)), 1)
+    told = [LossOutput.of(one) for one in singly]
+    per_example = torch.stack([one.per_example.expand(size) for one in told])
+    return LossOutput(
+        per_example, {name: torch.stack([one.parts[name].mean() for one in told]) for name in told[0].parts}
+    )
+
+
+def _of_replicas(given: Any) -> Any:
+    """Parts as one number a replica."""
+    if not isinstance(given, LossOutput):
+        return given
+    return LossOutput(given.per_example, {name: part.flatten(1).mean(1) for name, part in given.parts.items()})
+
+
+def _recorded(one: LossOutput, name: str) -> Tensor:
+    """A part [replica]; not a number where this loss has no such part."""
+    return one.parts.get(name, one.per_example.new_full((len(one.per_example),), torch.nan)).detach()
+
+
+def _cut(argument: Any, part: slice | int) -> Any:
+    """What of an argument belongs to some replicas, or to one."""
+    if isinstance(argument, Tensor):
+        return argument[part]
+    if isinstance(argument, Stacked | FunctionalModule | PrecisionWrapper | Noise):
+        return argument.only(part)
+    if is_dataclass(argument) and not isinstance(argument, type):
+        return replace(argument, **{f.name: _cut(getattr(argument, f.name), part) for f in fields(argument)})
+    return argument
+
+
+def _identity(loss: Any) -> object:
+    """Equal for losses that may be called as one. A module may keep something, so it is only itself."""
+    if isinstance(loss, nn.Module):
+        return id(loss)
+    if isinstance(loss, partial):
+        settings = [*loss.args, *(pair for named in sorted(loss.keywords.items()) for pair in named)]
+        return _identity(loss.func), tuple(map(_held, settings))
+    if is_dataclass(loss) and not isinstance(loss, type):
+        return type(loss), tuple(_held(getattr(loss, field.name)) for field in fields(loss))
+    return loss
+
+
+def _held(value: Any) -> object:
+    """Of a setting: a module's own words do not tell it from another."""
+    return _identity(value) if callable(value) or is_dataclass(value) else repr(value)

@@ -1,0 +1,28 @@
+"""From a configuration to the objects that train."""
+
+from lossbench.runs.builders.dataset import check_batch, splits
+from lossbench.runs.builders.losses import BROUGHT, Loss, Unset, dimensions, loss, loss_of_run, module_of
+from lossbench.runs.builders.model import nets
+from lossbench.runs.builders.targets import found, open_door
+from lossbench.runs.builders.training import EVALUATIONS, count_steps, device, optimizers, plan, task
+
+__all__ = [
+    "BROUGHT",
+    "EVALUATIONS",
+    "Loss",
+    "Unset",
+    "check_batch",
+    "count_steps",
+    "device",
+    "dimensions",
+    "found",
+    "loss",
+    "loss_of_run",
+    "module_of",
+    "nets",
+    "open_door",
+    "optimizers",
+    "plan",
+    "splits",
+    "task",
+]

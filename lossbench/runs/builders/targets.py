@@ -1,0 +1,61 @@
+"""What a `_target_` names: found, called with its settings, and refused in a line where that fails."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lossbench.config.run_key import leaves
+from lossbench.core import ConfigError
+from lossbench.core.failures import said
+
+
+def found(target: str, asked: str) -> Any:
+    """The object at a dotted path. Raises: ConfigError, which begins with what `asked` for it, where there is none."""
+    open_door(target)
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
+        raise ConfigError(f"{asked}{target}: cannot be imported: {said(error)}") from error
+
+
+def open_door(*targets: str) -> None:
+    """Let foreign modules import torchvision beside any torch: see `vision`. Before the first of them is imported."""
+    if any(target.partition(".")[0] not in ("lossbench", "torch") for target in targets) and find_spec("torchvision"):
+        import_module("lossbench.core.vision")
+
+
+def plain(cfg: DictConfig, drop: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings of a group as a dict of plain values."""
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {key: value for key, value in settings.items() if key not in drop}
+
+
+def call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
+    """Call the `_target_` of a group. Raises: ConfigError for what the target itself refuses."""
+    return instantiated(group, cfg._target_, OmegaConf.create(plain(cfg, drop)), *arguments, **more)
+
+
+def instantiated(group: str, target: str, cfg: DictConfig, *arguments: Any, **more: Any) -> Any:
+    """Whatever has a `_target_` in a tree of settings, made. Raises: ConfigError for what the targets refuse."""
+    settings: Any = OmegaConf.to_container(cfg)
+    open_door(target, *(str(value) for key, value in leaves(settings).items() if key.endswith("_target_")))
+    try:
+        return instantiate(cfg, *arguments, _convert_="all", **more)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError | ImportError) or cause is None:
+            raise ConfigError(f"{group}: {target}: {_last_line(cause or error)}") from error
+        raise cause from error
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

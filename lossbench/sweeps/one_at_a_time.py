@@ -1,0 +1,111 @@
+"""Stacks one after another in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from omegaconf import DictConfig
+
+from lossbench.config import run_key
+from lossbench.core import Splits
+from lossbench.runs.run import Run
+from lossbench.runs.training import train
+
+
+class Board(Protocol):
+    """Who wants to know how far a sweep is."""
+
+    def advance(self, steps: int, diverged: int) -> None: ...
+
+    def training(self, runs: int) -> None: ...
+
+    def ended(self, run: Run) -> None: ...
+
+
+class Datasets:
+    """The datasets of a sweep, each made once while any run needs it; the last one is kept for the next run."""
+
+    def __init__(self) -> None:
+        self._made: WeakValueDictionary[str, Splits] = WeakValueDictionary()
+        self._last: Splits | None = None
+        self._examples: dict[str, int] = {}
+
+    def __call__(self, cfg: DictConfig) -> Splits:
+        """Raises: ConfigError for data that cannot be trained on."""
+        from lossbench.runs import builders
+
+        key = _text(cfg.dataset)
+        self._last = self._made.get(key) or builders.splits(cfg.dataset)
+        self._made[key] = self._last
+        return self._last
+
+    def count_steps(self, cfg: DictConfig) -> None:
+        """Set `train.steps` where epochs are asked for, which takes the data. Raises: ConfigError."""
+        from lossbench.runs import builders
+
+        if cfg.train.epochs is not None:
+            key = _text(cfg.dataset)
+            if key not in self._examples:
+                self._examples[key] = len(self(cfg).train)
+            builders.count_steps(cfg.train, self._examples[key])
+
+
+def _text(dataset: DictConfig) -> str:
+    return json.dumps(run_key.flat(dataset), sort_keys=True, default=str)
+
+
+def one_at_a_time(
+    stacks: Sequence[Sequence[Run]], threads: int, datasets: Datasets, board: Board, stop: Callable[[], bool]
+) -> None:
+    """Train stacks until there are no more or `stop` says so; torch uses so many threads, 0 for what it likes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        for stack in stacks:
+            if stop():
+                return
+            take(stack, datasets, board)
+    finally:
+        torch.set_num_threads(before)
+
+
+def take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
+    """Build and train the runs of one stack; those that go on from different steps take turns.
+
+    Raises: KeyboardInterrupt after Ctrl-C, with all records ended that are open.
+    """
+    try:
+        _take(stack, datasets, board)
+    except KeyboardInterrupt as error:
+        for run in stack:
+            run.end_early(error, run.state)  # of those that have not been reached
+        raise
+
+
+def _take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
+    at: dict[int, list[Run]] = {}
+    for run in stack:
+        try:
+            run.open()
+            run.build(datasets(run.cfg))
+            step = run.resume()
+        except Exception as error:
+            run.end_early(error)
+            board.ended(run)
+        else:
+            at.setdefault(step, []).append(run)
+    for steps, together in at.items():
+        board.training(len(together))
+        board.advance(steps * len(together), 0)
+        try:
+            train(together, watch=board.advance)
+        finally:
+            board.training(-len(together))
+            for run in together:
+                board.ended(run)
+                run.release()

@@ -1,0 +1,249 @@
+"""`check` on losses that are wrong on purpose, each caught by the clause that names its fault, and on right ones."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lossbench.config.catalogue import losses
+from lossbench.config.schema import CONFIGS
+from lossbench.contract import CLAUSES, Verdict, checking, examine, table
+from lossbench.core import ConfigError
+
+FIXTURES = Path(__file__).parent.parent / "losses" / "wrong.py"
+
+
+def _module():
+    spec = importlib.util.spec_from_file_location("wrong_losses", FIXTURES)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WRONG = _module()
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wrong_losses", WRONG)
+
+
+def broken(checked):
+    """What is broken, and what was said of it: clause → finding."""
+    found = [finding for findings in checked.findings.values() for finding in findings]
+    return {f.clause.name: f for f in reversed(found) if f.verdict is Verdict.BROKEN}
+
+
+def check(name, *words):
+    return checking.check([f"wrong_losses.{name}", *words])
+
+
+RAISE = {
+    *("wants_probabilities_or_fails", "wants_floats", "wants_signs"),
+    *("fails_in_half_precision", "ends_the_program", "foreign_error"),
+}
+
+
+@pytest.mark.parametrize(("name", "clause"), WRONG.FAULTS.items(), ids=WRONG.FAULTS)
+def test_a_fault_is_named_by_its_clause(name, clause):
+    checked = check(name)
+    assert checked.broken
+    finding = broken(checked)[clause]
+    assert finding.seen
+    assert finding.mend
+    assert "\n" not in finding.seen + finding.mend
+    assert finding.seen.startswith("raised") == (name in RAISE)
+
+
+ALONE = ("wrong_sign", "mean_twice", "mean_of_all", "pow_gradient", "silent_mean", "half_gradient", "batch_order")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_nothing_else_is_said_to_be_broken(name):
+    assert list(broken(check(name))) == [WRONG.FAULTS[name]]
+
+
+@pytest.mark.parametrize("clause", [clause.name for clause in CLAUSES if clause.name != "scale"])
+def test_each_clause_has_a_loss_that_breaks_it(clause):
+    assert clause in WRONG.FAULTS.values()
+
+
+@pytest.mark.parametrize(("name", "task_type"), WRONG.RIGHT.items(), ids=WRONG.RIGHT)
+def test_a_right_loss_passes_and_its_kind_is_found(name, task_type):
+    checked = check(name)
+    assert broken(checked) == {}
+    assert task_type in checked.findings
+    assert set(checked.findings) <= {task_type, "boxes"} if task_type == "regression" else {task_type}
+    assert not checked.broken
+
+
+SEEN = {
+    ("silent_mean", "shape"): "one number for a batch of 8: it reduces silently",
+    ("mean_twice", "double"): "a mean taken twice",
+    ("detached", "gradient"): "has no gradient",
+    ("pow_gradient", "finite"): "NaN gradient",
+    ("wants_probabilities", "logits"): "finite at probabilities",
+    ("torch_draws", "generator"): "torch's global generator",
+    ("python_draws", "generator"): "Python's global generator",
+    ("mutates_target", "inputs"): "the target was written to",
+    ("foreign_error", "callable"): "raised KeyError: 'weights'",
+    ("target_first", "signature"): "the target first",
+    ("half_gradient", "slope"): "from the slope",
+    ("wrong_shape", "shape"): "[8, 3] for a batch of 8",
+    ("fails_in_half_precision", "dtype"): "raised RuntimeError",
+    ("GeneratorTheOtherWay", "descent"): "for the generator",
+}
+MENDS = {
+    ("wants_probabilities", "logits"): "seems to want probabilities; take logits",
+    ("wants_probabilities_or_fails", "callable"): "seems to want probabilities; take logits",
+    ("wants_floats", "callable"): "target.to(prediction.dtype)",
+    ("wants_signs", "callable"): "card(signs=True)",
+    ("by_position", "signature"): "put a * before delta",
+    ("silent_mean", "shape"): "card(batch=True)",
+}
+
+
+@pytest.mark.parametrize(("where", "said"), SEEN.items(), ids="-".join)
+def test_what_was_seen_is_said(where, said):
+    assert said in broken(check(where[0]))[where[1]].seen
+
+
+@pytest.mark.parametrize(("where", "said"), MENDS.items(), ids="-".join)
+def test_how_to_mend_it_is_said(where, said):
+    assert said in broken(check(where[0]))[where[1]].mend
+
+
+def test_what_is_held_fixed_on_purpose_is_no_fault_and_is_said():
+    (finding,) = (f for f in check("weighed_by_itself").findings["regression"] if f.clause.name == "slope")
+    assert finding.verdict is Verdict.KEPT
+    assert finding.seen.endswith("with what it detaches held fixed")
+
+
+def test_clauses_that_hang_on_a_broken_one_are_not_asked():
+    findings = {f.clause.name: f for f in check("foreign_error").findings["regression"]}
+    assert findings["slope"].verdict is Verdict.NOT_ASKED
+    assert findings["slope"].seen == "first mend: callable"
+
+
+def test_settings_reach_the_loss():
+    assert list(check("softmax", "temperature=2").findings) == ["multiclass"]
+    (one,) = (f for f in check("softmax").findings["multiclass"] if f.clause.name == "scale")
+    (two,) = (f for f in check("softmax", "temperature=2").findings["multiclass"] if f.clause.name == "scale")
+    assert one.seen.startswith("undecided: 1.609, slope 0.894")
+    assert two.seen.startswith("undecided: 1.609, slope 0.447")
+    assert broken(check("no_default", "delta=2.0")).keys() == {"signature"}
+
+
+def test_a_kind_may_be_asked_for():
+    assert list(check("mse", "task_type=boxes").findings) == ["boxes"]
+    assert broken(check("mse", "task_type=multiclass")).keys() == {"callable"}
+
+
+def test_the_global_generator_is_as_before():
+    before = torch.random.get_rng_state()
+    check("mse")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+BAD = {
+    "no_such_module.loss": "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+    "wrong_losses.absent": "cannot be imported: AttributeError",
+    "wrong_losses.FAULTS": "a dict, which cannot be called",
+    "focl": "nearest: focal",
+    "wrong_losses.mse task_type=tabular": "no such task type; choose regression",
+    "wrong_losses.of_no_kind": "choose of regression, binary",
+    "focal task_type=regression": "its card says binary, multiclass",
+    "wrong_losses.softmax heat=2": "has no such setting; it has temperature",
+    "huber delta=0": "has to be above 0",
+    "task_type=regression": "wants one loss, and got 0",
+    "huber mae": "wants one loss, and got 2",
+}
+
+
+@pytest.mark.parametrize(("words", "said"), BAD.items(), ids=BAD)
+def test_bad_input_says_what_would_work(words, said):
+    with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
+        checking.check(words.split())
+
+
+def test_a_row_tells_the_worst_of_all_kinds():
+    rows = {clause[0]: (verdict, seen) for clause, verdict, seen, _ in table.rows(checking.check(["focal"]))}
+    assert rows["classes"] == (Verdict.KEPT, "multiclass: whatever their numbers")
+    assert rows["counts"] == (Verdict.NOT_ASKED, "it does not ask for class counts")
+    assert rows["limits"][0] is Verdict.KEPT
+
+
+ENTRIES = losses([CONFIGS])
+FEW = ["huber", "gaussian_nll", "focal", "class_balanced", "smooth_l1", "elbo", "wgan_gp", "triplet", "dice", "mse"]
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_loss_of_the_catalogue_passes(name):
+    checked = checking.check([name])
+    assert broken(checked) == {}
+    assert [finding.clause.name for finding in checked.of_file] == ["file", "words", "search", "limits"]
+    assert not checked.broken
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.name not in FEW])
+def test_and_every_other(name, monkeypatch):
+    """All their clauses are asked in test_contract; here, some, on the way that the command takes."""
+    some = tuple(clause for clause in CLAUSES if clause.name in ("signature", "callable", "shape", "target"))
+    monkeypatch.setattr(checking, "examine", lambda trial: examine(trial, some))
+    assert not checking.check([name]).broken
+
+
+@pytest.fixture
+def command(tmp_path):
+    """`check` as a process, in a folder where somebody keeps losses of their own."""
+    (tmp_path / "my_losses.py").write_text(FIXTURES.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "unfinished.py").write_text("raise RuntimeError('today\\nnot yet')\n")
+
+    def call(*words):
+        command = [sys.executable, "-m", "lossbench", "check", *words]
+        here = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "HYDRA_FULL_ERROR")}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=here)
+
+    return call
+
+
+def row(said, clause):
+    return next(line for line in said.splitlines() if line.startswith(f"│ {clause} "))
+
+
+def test_a_wrong_loss_by_the_command_line(command):
+    said = command("my_losses.mean_twice", "task_type=regression")
+    assert said.returncode == 0, said.stderr
+    assert "broken" in row(said.stdout, "double")
+    assert "kept" in row(said.stdout, "own") or "not asked" in row(said.stdout, "own")
+    assert "to mend\ndouble: do not divide by the size of the batch" in said.stdout
+    assert "tried on regression, as asked" in said.stdout
+    assert said.stdout.splitlines()[-1] == "trains, but terms change with the size of the batch"
+    assert said.stderr == ""
+
+
+def test_a_loss_that_fails_by_the_command_line(command):
+    said = command("my_losses.foreign_error")
+    assert said.returncode == 1
+    assert "raised KeyError: 'weights'" in row(said.stdout, "callable")
+    assert said.stdout.splitlines()[-1].startswith("does not fit: raised KeyError: 'weights'")
+    assert "Traceback" not in said.stdout + said.stderr
+
+
+def test_a_right_loss_by_the_command_line(command):
+    said = command("my_losses.softmax", "temperature=2.0")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "tried on multiclass: it has no card" in said.stdout
+    assert said.stdout.splitlines()[-1] == "keeps the contract"
+    assert "broken" not in said.stdout
+
+
+def test_a_module_that_cannot_be_imported_by_the_command_line(command):
+    said = command("unfinished.loss")
+    assert said.returncode == 2
+    assert said.stderr == "lossbench: check: unfinished.loss: cannot be imported: RuntimeError: not yet\n"
+    assert said.stdout == ""
