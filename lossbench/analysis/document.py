@@ -7,19 +7,17 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from lossbench import __version__
 from lossbench.analysis.across import Across
 from lossbench.analysis.records import Metrics
+from lossbench.analysis.report import Report
 from lossbench.analysis.tuning import recipes
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import COSTS, FINISHED, Verdict
-
-if TYPE_CHECKING:
-    from lossbench.analysis.report import Report
 
 SCHEMA = 1  # grows where a reader of the one before would be led astray; what is only added leaves it as it is
 SPREAD = {"mean": "", "sd": " sd", "low": " low", "high": " high", "n": " n"}

@@ -168,7 +168,9 @@ def _run(cfg: DictConfig, alone: bool) -> float:
     from lossbench.runs import training
 
     names = checks.check_job(cfg, HydraConfig.get())
-    result, metrics = training.run(cfg, names, comparison="" if alone else os.environ.get("LOSSBENCH_COMPARISON", ""))
+    result, metrics = training.run(
+        cfg, names, terminal.bar, comparison="" if alone else os.environ.get("LOSSBENCH_COMPARISON", "")
+    )
     label = f"{names.loss} on {names.dataset}, seed {cfg.seed}"
     console = terminal.out()
     if not alone:

@@ -16,7 +16,7 @@ def report(arguments: list[str]) -> None:
     from lossbench import terminal, tracking
 
     store = tracking.Store(recorded(asked.uri))
-    from lossbench.analysis import document, report, tables
+    from lossbench.analysis import document, files, report, tables
     from lossbench.analysis.page import page
 
     made = report.make(
@@ -37,7 +37,7 @@ def report(arguments: list[str]) -> None:
         sys.stdout.write(texts[asked.table]())
         return
     try:
-        report.save(page(made, store.client), Path(asked.output))
+        files.save(page(made, store.client), Path(asked.output))
     except OSError as error:
         raise ConfigError(f"report: --output {asked.output}: cannot be written: {error.strerror}") from error
     terminal.report(made)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import DictConfig
 
-from lossbench import terminal
 from lossbench.config.schema import Names
 from lossbench.core import ConfigError, Metric, Result, machine
 from lossbench.runs.run import Run
@@ -23,8 +23,24 @@ if TYPE_CHECKING:
 SHARE = 0.01  # of training, that keeping it may take
 
 
-def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result, Sequence[Metric]]:
-    """Train once and record it. The configuration has passed `settings.check`.
+class Progress(Protocol):
+    """Who shows how far a run is."""
+
+    def advance(self, steps: int, diverged: int) -> None:
+        """So many more steps are done, and so many replicas have diverged."""
+        ...
+
+    def news(self, run: Run, values: Mapping[str, float]) -> None:
+        """What was just recorded of a run."""
+        ...
+
+
+Bar = Callable[[str, int], AbstractContextManager[Progress]]
+"""Makes the progress of a run from its label and its number of steps."""
+
+
+def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tuple[Result, Sequence[Metric]]:
+    """Train once and record it, under a progress bar. The configuration has passed `checks.check`.
 
     A run that was stopped under the same configuration, code and comparison goes on where it was; one that its
     comparison has finished already is read back.
@@ -35,24 +51,24 @@ def run(cfg: DictConfig, names: Names, *, comparison: str = "") -> tuple[Result,
     from lossbench.engine import pace
 
     one = Run(cfg, names, comparison)
-    if comparison and (earlier := one.earlier()):
+    if comparison and (earlier := one.earlier.finished(one.store())):
         return earlier, (earlier.primary,)
     try:
         with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
             opening: Future[Any] = beside.submit(one.open if comparison else one.store)
             experiment = one.build()
             opening.result()
-        if not comparison and (late := one.late()):
-            terminal.out().print("this run was trained before an outage of the store, and is recorded now")
+        if not comparison and (late := one.earlier.late(one.store(), experiment.splits.info.fingerprint)):
+            print("this run was trained before an outage of the store, and is recorded now")
             return late, experiment.task.metrics
     except BaseException as error:
         if comparison or not isinstance(error, ConfigError):
             one.end_early(error)
         raise
     if experiment.adapted:
-        terminal.out().print(f"{names.loss} {experiment.adapted}")
-    with terminal.bar(one.label, experiment.plan.steps) as bar, pace.using(_threads(one)):
-        train([one], news=bar.news, watch=bar.advance)
+        print(f"{names.loss} {experiment.adapted}")
+    with bar(one.label, experiment.plan.steps) as progress, pace.using(_threads(one)):
+        train([one], news=progress.news, watch=progress.advance)
     if one.error is not None:
         raise one.error
     assert one.result is not None
@@ -200,7 +216,7 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News,
         told = (
             f"trained on {', '.join(counts)} threads, since something else had the cores, which decides the last bits"
         )
-        terminal.out().print(f"{told}; train.threads={counts[0]} fixes them")
+        print(f"{told}; train.threads={counts[0]} fixes them")
     return fitted
 
 

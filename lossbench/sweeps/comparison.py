@@ -12,7 +12,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -27,7 +27,16 @@ from lossbench.runs import run as runs
 from lossbench.runs.signals import Stop
 from lossbench.tracking import lease
 
-_open: list[tuple[tracking.Recorder, lease.Heart]] = []  # of the comparison that this process is at
+
+class Open(NamedTuple):
+    """A comparison's record, where it is, and the sign of life beside it."""
+
+    store: tracking.Store
+    recorder: tracking.Recorder
+    heart: lease.Heart
+
+
+_open: list[Open] = []  # the comparison that this process is at
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 
@@ -80,7 +89,7 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
             os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
             store.client.update_run(found.info.run_id, status="RUNNING")
             recorder = tracking.Recorder(store, found.info.run_id)
-            _open[:] = [(recorder, lease.keep(recorder, claimed))]
+            _open[:] = [Open(store, recorder, lease.keep(store.client, recorder, claimed))]
             note(source)
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return os.environ[RUNNING], True
@@ -89,21 +98,19 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     name = f"{safe}-{now}-{secrets.token_hex(2)}"
     mine = {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
     begun = store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source, **mine})
-    _open[:] = [(begun, lease.keep(begun, mine[lease.PROCESS]))]
+    _open[:] = [Open(store, begun, lease.keep(store.client, begun, mine[lease.PROCESS]))]
     os.environ[RUNNING] = name
     return name, False
 
 
 def note(tags: Mapping[str, str]) -> None:
     """Tell something of the comparison that this process is at."""
-    recorder, _ = _open[0]
-    recorder.tags(tags)
+    _open[0].recorder.tags(tags)
 
 
 def current() -> tuple[tracking.Store, str]:
     """The store and the name of the comparison that this process is at."""
-    recorder, _ = _open[0]
-    return recorder.store, os.environ[RUNNING]
+    return _open[0].store, os.environ[RUNNING]
 
 
 def conclude(status: str) -> None:
@@ -118,27 +125,24 @@ def conclude(status: str) -> None:
 def end_killed() -> None:
     """End a comparison that Ctrl-C kept from its conclusion."""
     if RUNNING in os.environ and _open:
-        recorder, _ = _open[0]
-        recorder.end("KILLED")
+        _open[0].recorder.end("KILLED")
         _leave()
 
 
 def _leave() -> None:
     os.environ.pop(RUNNING, None)
     while _open:
-        _, heart = _open.pop()
-        heart.stop()
+        _open.pop().heart.stop()
 
 
 def _conclude(status: str, stop: Stop) -> None:
-    (recorder, _), name = _open[0], os.environ[RUNNING]
-    store, failed = recorder.store, False
+    (store, recorder, _), name, failed = _open[0], os.environ[RUNNING], False
     if not store.settled(0 if status == "KILLED" else None):
         recorder.end("KILLED")
         _leave()
         raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
     try:
-        _report_at_last(recorder, name)
+        _report_at_last(store, recorder, name)
     except ConfigError as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
@@ -147,39 +151,38 @@ def _conclude(status: str, stop: Stop) -> None:
         failed = True
     recorder.end("KILLED" if stop() or failed else status)
     _leave()
-    redacted = tracking.ui_command(store.uri, recorder.run_id)
-    terminal.out().print(f"comparison {name}; see it in MLflow: {redacted}")
+    link = tracking.ui_command(store.uri, recorder.run_id)
+    terminal.out().print(f"comparison {name}; see it in MLflow: {link}")
     if failed and status == "FINISHED":  # else the caller says what went wrong before
         raise SystemExit(1)
 
 
-def _report_at_last(recorder: tracking.Recorder, name: str) -> None:
+def _report_at_last(store: tracking.Store, recorder: tracking.Recorder, name: str) -> None:
     """Report, and again once the store answers, if it went away meanwhile."""
     try:
-        _report(recorder, name)
+        _report(store, recorder, name)
     except Exception as error:
         if not tracking.away(error):
             raise
-        recorder.store.find({"lossbench.comparison": name})  # which waits for it
-        _report(recorder, name)
+        store.find({"lossbench.comparison": name})  # which waits for it
+        _report(store, recorder, name)
 
 
-def _report(recorder: tracking.Recorder, name: str) -> None:
+def _report(store: tracking.Store, recorder: tracking.Recorder, name: str) -> None:
     """Print what the runs say; leave the page and its tables with the comparison, and the page here."""
-    from lossbench.analysis import report, tables
+    from lossbench.analysis import files, report, tables
 
-    client = recorder.store.client
-    made = report.make(client, name, allow_mixed=True)  # which the page says
+    made = report.make(store.client, name, allow_mixed=True)  # which the page says
     with recorder.files() as folder:
-        report.write(made, client, folder)
-        page = (folder / report.PAGE).read_text(encoding="utf-8")
+        files.write(made, store.client, folder)
+        page = (folder / files.PAGE).read_text(encoding="utf-8")
     recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences, made.tunings)})
     arm = "tuned" if made.tunings else ""
-    recorder.store.view(recorder.run_id, name, [v.metric for v in made.verdicts], arm)
+    store.view(recorder.run_id, name, [v.metric for v in made.verdicts], arm)
     terminal.report(made)
     with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it
-        report.save(page, Path(report.PAGE))
-        terminal.out().print(f"report: {Path(report.PAGE).absolute()}")
+        files.save(page, Path(files.PAGE))
+        terminal.out().print(f"report: {Path(files.PAGE).absolute()}")
 
 
 def open_store(config: DictConfig) -> tracking.Store:

@@ -19,8 +19,10 @@ from lossbench.config.overrides import key
 from lossbench.config.redaction import HELD, clean, redacted
 from lossbench.config.schema import Names
 from lossbench.core import ConfigError
+from lossbench.runs.earlier import PAUSED
 from lossbench.runs.experiment import Experiment
-from lossbench.runs.run import PAUSED, TRIAL, Run
+from lossbench.runs.identity import TRIAL
+from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
 from lossbench.sweeps import comparison, composing, planning, timing, workers
 from lossbench.sweeps.fitting import Faults
@@ -193,7 +195,7 @@ def _train(runs: Sequence[Run], datasets: Datasets, redacted: terminal.Board, *,
     """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
     with Stop() as stop:
         board = _Board(redacted)
-        if continues or any(run.kind == TRIAL for run in runs):
+        if continues or any(run.identity.kind == TRIAL for run in runs):
             _take_up(runs, board)
         waiting = [run for run in runs if run.result is None]
         for members in planning.stack_groups([run.cfg for run in waiting]):
@@ -214,9 +216,10 @@ def _take_up(runs: Sequence[Run], board: _Board) -> None:
     """Runs that an earlier call has finished already."""
     siblings: dict[str, Sequence[MlflowRun]] = {}  # a study's trials or a comparison's runs, each asked for once
     for run in runs:
-        if str(run.siblings) not in siblings:
-            siblings[str(run.siblings)] = run.store().find(run.siblings)
-        run.result = run.earlier(siblings[str(run.siblings)])
+        among = run.identity.siblings
+        if str(among) not in siblings:
+            siblings[str(among)] = run.store().find(among)
+        run.result = run.earlier.finished(run.store(), siblings[str(among)])
         if run.result is not None:
             board.ended(run)
             board.advance(run.cfg.train.steps, 0)
@@ -235,7 +238,7 @@ class _Board:
         label = f"{' '.join(filter(None, (run.names.loss, run.swept)))} on {run.names.dataset}, seed {run.cfg.seed}"
         if run.result is not None and run.result.outcome == PAUSED:
             return
-        if run.kind == TRIAL:  # of these, only the best is worth a line
+        if run.identity.kind == TRIAL:  # of these, only the best is worth a line
             self._shown.count(run.outcome)
         elif run.result is not None:
             self._shown.ended(label, run.result.outcome, terminal.headline(run.result))

@@ -132,14 +132,14 @@ class Heart:
                 self._beat()
 
 
-def keep(recorder: Recorder, own: str) -> Heart:
+def keep(client: MlflowClient, recorder: Recorder, own: str) -> Heart:
     """Show that this process is at a record, until the heart is stopped.
 
     Where another has taken it over meanwhile, since this one was still for too long, this process ends at once.
     """
 
     def beat() -> None:
-        client, run_id = recorder.store.client, recorder.run_id
+        run_id = recorder.run_id
         if not run_id:  # its store is away
             return
         if client.get_run(run_id).data.tags.get(PROCESS) != own:

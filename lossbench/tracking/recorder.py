@@ -9,17 +9,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lossbench.core import DatasetInfo, record_name
 from lossbench.tracking import entries
 from lossbench.tracking.entries import Entry
 
-if TYPE_CHECKING:
-    from lossbench.tracking.store import Store
-
 BATCH = 1000  # points MLflow takes in one call
 PARAM_LENGTH = 6000
+
+
+class Entries(Protocol):
+    """What takes a record's entries, in order: a store."""
+
+    @property
+    def answers_may_be_lost(self) -> bool:
+        """Whether an entry may be there although its answer did not come."""
+        ...
+
+    def put(self, entry: Entry) -> Future[Any]:
+        """Hand an entry to the writer."""
+        ...
+
+    def wait(self, future: Future[Any]) -> BaseException | None:
+        """What the writer met with an entry, once it is through with it."""
+        ...
+
+    def run(self, token: str) -> str:
+        """The id that a run was given which was made under this token."""
+        ...
 
 
 class Recorder:
@@ -29,7 +47,7 @@ class Recorder:
     record that ends as FINISHED. While the store is away nothing is raised: what it is to take waits in a spool.
     """
 
-    def __init__(self, store: Store, run_id: str, token: str = "", latest: Mapping[str, int] | None = None) -> None:
+    def __init__(self, store: Entries, run_id: str, token: str = "", latest: Mapping[str, int] | None = None) -> None:
         """Of a run that is there, or that is to be made under a token.
 
         `latest` are the last steps of which the record has something already, by metric.

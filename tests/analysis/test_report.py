@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from analysis.made import Made, arms, record, searched, tell, trial
 
-from lossbench.analysis import report
+from lossbench.analysis import files, report
 from lossbench.core import ConfigError
 
 
@@ -47,7 +47,7 @@ def test_files_of_a_report_leave_no_run_and_no_pair_out(store, tmp_path):
     record(store.client, *runs)
     folder = tmp_path / "files"
     folder.mkdir()
-    report.write(report.make(store.client, "test"), store.client, folder)
+    files.write(report.make(store.client, "test"), store.client, folder)
     names = {"report.html", "report.json", "table.md", "table.csv", "table.tex", "differences.csv", "runs.csv"}
     assert {path.name for path in folder.iterdir()} == names
     found = pd.read_csv(folder / "runs.csv")
@@ -67,7 +67,7 @@ def test_files_of_a_tuned_comparison_have_every_trial_and_each_chosen_setting(st
     record(store.client, *runs[0], *runs[1], *trials, comparison="c")
     folder = tmp_path / "files"
     folder.mkdir()
-    report.write(report.make(store.client, "c"), store.client, folder)
+    files.write(report.make(store.client, "c"), store.client, folder)
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"trials.csv", "tuning.csv", "tuned/experiment/a_on_toy.yaml", "tuned/experiment/b_.._c_on_toy.yaml"} < there
     assert len(there) == 11
@@ -120,11 +120,11 @@ def test_a_store_of_another_mlflow_is_refused_in_two_lines(lossbench, here, vers
 
 def test_a_page_that_cannot_be_written_whole_leaves_the_older_one(tmp_path):
     path = tmp_path / "report.html"
-    report.save("older", path)
+    files.save("older", path)
     with pytest.raises(UnicodeEncodeError):
-        report.save("newer \ud800", path)
+        files.save("newer \ud800", path)
     assert path.read_text(encoding="utf-8") == "older"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     (link := tmp_path / "link.html").symlink_to(path)
-    report.save("newer", link)
+    files.save("newer", link)
     assert path.read_text(encoding="utf-8") == "newer"

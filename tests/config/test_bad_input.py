@@ -319,7 +319,8 @@ def loud_pixels(*, seed):
     x = torch.zeros(9, 1, 8, 8)
     x[4] = 255
     split = Split(x, x, {"label": torch.zeros(9).long()})
-    return assemble(split, split, split, name="mine", task_type="autoencoder", classes=("a", "b"), source="", licence="")
+    more = {"classes": ("a", "b"), "source": "", "licence": ""}
+    return assemble(split, split, split, name="mine", task_type="autoencoder", **more)
 
 def one_too_few(prediction, target):
     return (prediction.sigmoid() - target).square().mean((-1, -2))[1:]

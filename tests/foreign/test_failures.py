@@ -335,9 +335,9 @@ def test_memory_is_of_a_run_that_trained_alone(lossbench, store, here):
 
 def test_a_report_that_could_not_be_written_is_no_success(lossbench, store, here, monkeypatch):
     """The folder for temporary files goes while runs train, as its disk may fill: the report needs the most of it."""
-    from lossbench.analysis import report
+    from lossbench.analysis import files
 
-    temporary, write = here / "temporary", report.write
+    temporary, write = here / "temporary", files.write
 
     def gone(*arguments):
         shutil.rmtree(temporary)
@@ -345,12 +345,12 @@ def test_a_report_that_could_not_be_written_is_no_success(lossbench, store, here
 
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    monkeypatch.setattr(report, "write", gone)
+    monkeypatch.setattr(files, "write", gone)
     said = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
     assert said.code == 1
     assert "the report failed" in said.out
     temporary.mkdir()
-    monkeypatch.setattr(report, "write", write)
+    monkeypatch.setattr(files, "write", write)
     again = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
     assert again.code == 0
     assert "continuing" in again.out

@@ -13,7 +13,7 @@ from plotly.colors import qualitative
 
 from lossbench.analysis.curves import WIDE
 from lossbench.analysis.figures import INK, escape, plain, wrapped
-from lossbench.analysis.tuning import best_of, searches
+from lossbench.analysis.tuning import best_of, trial_table
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.tuning.searches import Search
 
@@ -33,7 +33,7 @@ def over_budget(tuning: Tuning) -> go.Figure | None:
     lines = {}
     for search in tuning.searches:
         own = tuning.trials[tuning.trials["study"] == search.study]
-        scores = searches.scores(own, tuning.higher_is_better)
+        scores = trial_table.scores(own, tuning.higher_is_better)
         if np.isfinite(scores).any():
             lines[search.loss] = _line(search, scores, tuning.higher_is_better)
     if not lines:
@@ -70,7 +70,7 @@ def _line(search: Search, scores: pd.Series, higher: bool) -> pd.DataFrame:
 def effect(tuning: Tuning, parameter: str) -> go.Figure | None:
     """A dot a trial, its score over one parameter; the chosen setting ringed, failed trials as crosses at the edge."""
     spaces = {s.study: s for s in tuning.searches if parameter in s.space}
-    trials = searches.counted(tuning.trials[tuning.trials["study"].isin(spaces)]).dropna(subset=[parameter])
+    trials = trial_table.counted(tuning.trials[tuning.trials["study"].isin(spaces)]).dropna(subset=[parameter])
     if trials["score"].isna().all():
         return None
     axis, colours = Axis(trials["score"].dropna().to_numpy()), hues(tuning)

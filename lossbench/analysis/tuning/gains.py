@@ -13,7 +13,7 @@ import pandas as pd
 
 from lossbench.analysis import stats
 from lossbench.analysis.records import Metrics, Records
-from lossbench.analysis.tuning import searches, survival
+from lossbench.analysis.tuning import survival, trial_table
 from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import FINISHED, STREAM, Verdict, judge
 
@@ -51,7 +51,7 @@ class Tuning:
 
 def tunings(client: MlflowClient, records: Records, primary: str | None = None) -> dict[str, Tuning]:
     """By dataset, where searches were told of."""
-    trials = searches.trials(client, records)
+    trials = trial_table.trials(client, records)
     made = ((dataset, study(part, trials, primary)) for dataset, part in records.by_dataset())
     return {dataset: found for dataset, found in made if found is not None}
 
@@ -168,7 +168,7 @@ def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None
     rows = []
     for search in found:
         own = trials[trials["study"] == search.study]
-        cost = sign * searches.counted(own)["score"]
+        cost = sign * trial_table.counted(own)["score"]
         shares = [float((cost <= at + abs(at) * NEAR / 100).mean()) for at in (cost.min(), best)]
         fresh = math.nan
         if tuned is not None:

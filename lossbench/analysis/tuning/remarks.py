@@ -7,7 +7,7 @@ from functools import partial
 
 from lossbench.analysis.answer import listed
 from lossbench.analysis.fairness import Remark
-from lossbench.analysis.tuning import searches
+from lossbench.analysis.tuning import trial_table
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.tuning.survival import spent
@@ -47,7 +47,7 @@ def _budgets(tuning: Tuning) -> Iterator[str]:
 def _unfinished(tuning: Tuning) -> Iterator[str]:
     for search in tuning.searches:
         trials = tuning.trials[tuning.trials["study"] == search.study]
-        done, stopped = len(searches.counted(trials)), int(trials["outcome"].isin(STOPPED).sum())
+        done, stopped = len(trial_table.counted(trials)), int(trials["outcome"].isin(STOPPED).sum())
         asked, steps = search.budget.get("trials", 0), search.budget.get("steps", 0)
         if done < asked and search.sampler != "grid":
             yield f"the search of {search.loss} is unfinished: {done} of {asked:.0f} trials"

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lossbench.analysis import answer
-from lossbench.analysis.tuning import searches
+from lossbench.analysis.tuning import trial_table
 from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import Verdict
 
@@ -18,7 +18,7 @@ FATES = {"survives": "survive", "vanishes": "vanish", "turns round": "turn round
 def spent(found: Sequence[Search], trials: pd.DataFrame) -> str:
     """The budget of all losses in words; "" where they had different ones."""
     budgets = {(*search.budget.items(), search.sampler) for search in found}
-    counts = {len(searches.counted(trials[trials["study"] == search.study])) for search in found}
+    counts = {len(trial_table.counted(trials[trials["study"] == search.study])) for search in found}
     if len(budgets) > 1 or ("trials" in found[0].budget and len(counts) > 1):
         return ""
     (what, amount), *_ = found[0].budget.items() or [("trials", max(counts))]

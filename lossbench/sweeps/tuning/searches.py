@@ -20,7 +20,7 @@ from lossbench.config.schema import Names
 from lossbench.core import ConfigError, Metric
 from lossbench.runs import provenance
 from lossbench.runs.experiment import Experiment
-from lossbench.runs.run import TRIAL
+from lossbench.runs.identity import TRIAL
 from lossbench.sweeps import launch
 from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.one_at_a_time import Datasets

@@ -15,7 +15,9 @@ from omegaconf import DictConfig
 
 from lossbench import terminal
 from lossbench.analysis.tuning import recipes
-from lossbench.runs.run import PAUSED, TRIAL, Run
+from lossbench.runs.earlier import PAUSED
+from lossbench.runs.identity import TRIAL
+from lossbench.runs.run import Run
 from lossbench.sweeps import comparison, launch
 from lossbench.sweeps.tuning import halving
 from lossbench.sweeps.tuning.budget import Budget
@@ -137,7 +139,7 @@ class Searching:
                 store.client.set_terminated(record.info.run_id, "FINISHED")
             for words in _jobs(search, trial, None):
                 job = launch.composed(self._context, self._config, words, 0)
-                Run(job.cfg, job.names).kept.unlink(missing_ok=True)
+                Run(job.cfg, job.names).identity.checkpoint_path.unlink(missing_ok=True)
             self._board.advance(search.steps - trial.steps)
             self._board.count(outcome, len(search.seeds))
         self._tell([(search, replace(trial, outcome=outcome)) for search, trial in paused])

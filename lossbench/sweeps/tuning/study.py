@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench import terminal
 from lossbench.config.redaction import clean, redacted
 from lossbench.core import ConfigError
-from lossbench.runs.run import PAUSED
+from lossbench.runs.earlier import PAUSED
 from lossbench.sweeps.tuning.draws import Draw
 from lossbench.sweeps.tuning.space import Choices, Dimension, Space
 from lossbench.tracking import check_connection, lease, resolve

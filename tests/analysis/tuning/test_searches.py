@@ -10,7 +10,7 @@ from analysis.made import RATES, Made, arms, entities, record, records, searched
 
 from lossbench.analysis import records as reading
 from lossbench.analysis import report
-from lossbench.analysis.tuning import searches
+from lossbench.analysis.tuning import trial_table
 from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import judge
 
@@ -18,7 +18,7 @@ LEVEL = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 
 def table(*made, **changed):
-    return searches.table(Search(**searched("a", **changed)), entities(made)).set_index("number")
+    return trial_table.table(Search(**searched("a", **changed)), entities(made)).set_index("number")
 
 
 def up(by, values=LEVEL):
@@ -54,7 +54,7 @@ def test_a_trial_that_lacks_a_split_is_unfinished():
     found = table(trial("a", 0, 1.0), splits=2)
     assert found.loc[0, "outcome"] == "running"
     assert math.isnan(found.loc[0, "score"])
-    assert searches.counted(found).empty
+    assert trial_table.counted(found).empty
 
 
 @pytest.mark.parametrize("outcome", ["pruned", "cut"])
@@ -71,7 +71,7 @@ def test_of_a_trial_that_was_repeated_the_newest_counts():
 @pytest.mark.parametrize(("higher", "worst"), [(True, -np.inf), (False, np.inf)])
 def test_failed_trials_are_the_worst_and_stopped_ones_are_none(higher, worst):
     found = table(*(trial("a", k, 1.0, o) for k, o in enumerate(["finished", "diverged", "failed", "killed"])))
-    assert searches.scores(found, higher).tolist() == [1.0, worst, worst]
+    assert trial_table.scores(found, higher).tolist() == [1.0, worst, worst]
 
 
 @pytest.mark.parametrize(("value", "place"), [(1e-4, 0), (0.1, 1), (10**-2.5, 0.5)])
@@ -97,7 +97,7 @@ def test_trials_are_found_by_study_in_whichever_comparison_they_lie(store):
     record(client, trial("a", 1, 0.5), *arms("a", tuned=LEVEL, default=LEVEL), comparison="second")
     found = reading.read(client, "second")
     assert found.searches["study-a"].chosen == 1
-    assert searches.trials(client, found)["number"].tolist() == [0, 1]
+    assert trial_table.trials(client, found)["number"].tolist() == [0, 1]
     assert len(found.runs) == 12, "no trial among them"
     whole = reading.read(client, "test")
     assert whole.searches["study-a"].chosen == 1, "the later comparison wins"

@@ -11,7 +11,7 @@ from scipy.stats import permutation_test
 
 from lossbench import terminal
 from lossbench.analysis import report, tables
-from lossbench.analysis.tuning import charts, gains, importances, remarks, searches
+from lossbench.analysis.tuning import charts, gains, importances, remarks, trial_table
 from lossbench.analysis.tuning.searches import Search
 
 HARD = np.random.default_rng(0).normal(0, 1, 8)
@@ -34,7 +34,7 @@ def studied(losses, trials=None, primary=None, metrics=None, **changed):
         mine = (trials or {}).get(
             loss, [trial(loss, k, ends[1] + k / 10, optimizer__lr=0.01 + k / 100) for k in range(3)]
         )
-        made.append(searches.table(Search(**told[-1]), entities(mine)))
+        made.append(trial_table.table(Search(**told[-1]), entities(mine)))
     found = records(*runs, searches=told, **({"metrics": metrics} if metrics else {}))
     return gains.study(found, pd.concat(made, ignore_index=True), primary)
 
@@ -76,7 +76,9 @@ def test_ranks_and_failures_of_each_arm():
     found = studied({"a": (1.0, 2.0, 1.5), "b": (2.0, 1.0, 2.5)})
     assert arm(found, "a")[["default rank", "tuned rank", "matched rank"]].tolist() == [1, 2, 1]
     runs = [*arms("a", default=[1.0, None, *range(6)], tuned=[1.0, 2.0, *range(6)]), *arms("b", tuned=range(8))]
-    found = gains.study(records(*runs, searches=[searched("a"), searched("b")]), pd.DataFrame(columns=searches.COLUMNS))
+    found = gains.study(
+        records(*runs, searches=[searched("a"), searched("b")]), pd.DataFrame(columns=trial_table.COLUMNS)
+    )
     assert arm(found, "a")[["default failures", "tuned failures", "n"]].tolist() == [1, 0, 7]
     assert np.isnan(arm(found, "b")["difference"])
     assert np.isnan(arm(found, "b")["default"])
@@ -153,13 +155,13 @@ def test_unequal_searches_are_not_called_equal():
 
 def test_too_few_seeds_say_nothing():
     runs = [run for loss in "ab" for run in arms(loss, tuned=[1.0, 2.0], default=[2.0, 3.0])]
-    found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
+    found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=trial_table.COLUMNS))
     assert "too few paired seeds" in found.sentence
 
 
 def test_without_untuned_runs_nothing_says_what_tuning_changed():
     runs = [*arms("a", tuned=errors(1)), *arms("b", tuned=errors(2))]
-    found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=searches.COLUMNS))
+    found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=trial_table.COLUMNS))
     assert "there are no runs at default settings" in found.sentence
     assert tables.gains(found).empty
 
@@ -252,7 +254,7 @@ def test_the_parameter_that_matters_is_found():
         choice = {"loss__k": rng.choice(["1", "2", "None"]), "loss__w": rng.random()}
         made.append(trial("a", k, abs(np.log10(rate) + 2), optimizer__lr=rate, **choice))
     search = Search(**searched("a", space=space))
-    trials = searches.table(search, entities(made))
+    trials = trial_table.table(search, entities(made))
     found = importances.importances(search, trials, False)
     assert set(found) == set(space)
     assert sum(found.values()) == pytest.approx(1)
@@ -268,7 +270,7 @@ def test_what_matters_is_what_makes_trials_good_and_not_what_makes_them_bad():
         rate, w = 10 ** rng.uniform(-4, -1), rng.random()
         made.append(trial("a", k, 10.0 + w if w > 0.7 else abs(np.log10(rate) + 2), optimizer__lr=rate, loss__w=w))
     search = Search(**searched("a", space=space))
-    down, up = (importances.importances(search, searches.table(search, entities(made)), h) for h in (False, True))
+    down, up = (importances.importances(search, trial_table.table(search, entities(made)), h) for h in (False, True))
     assert down["optimizer.lr"] > down["loss.w"]
     assert up["optimizer.lr"] < up["loss.w"]
 
