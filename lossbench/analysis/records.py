@@ -14,8 +14,8 @@ import pandas as pd
 from lossbench.analysis import looks, population
 from lossbench.analysis.labels import datasets, labels, seeds
 from lossbench.analysis.looks import Look
+from lossbench.analysis.searches import BLAMED, Search, told
 from lossbench.analysis.short import short
-from lossbench.analysis.tuning.searches import BLAMED, Search, told
 from lossbench.core import ANY, ConfigError, Range
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunData, RunInfo, RunInputs, RunTag
 
 from lossbench.analysis import records as reading
-from lossbench.analysis.tuning.searches import Search
+from lossbench.analysis.searches import Search
 
 YARDSTICKS = (("error", "↓", "mm"), ("score", "↑", ""))
 EPOCH = 1_700_000_000_000  # ms, of `start` in a store

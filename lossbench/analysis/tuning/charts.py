@@ -13,9 +13,9 @@ from plotly.colors import qualitative
 
 from lossbench.analysis.curves import WIDE
 from lossbench.analysis.figures import INK, escape, plain, wrapped
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import best_of, trial_table
 from lossbench.analysis.tuning.gains import Tuning
-from lossbench.analysis.tuning.searches import Search
 
 ROOM = 0.08  # of an axis beyond what is drawn; in its middle stand the trials that failed
 

@@ -13,8 +13,8 @@ import pandas as pd
 
 from lossbench.analysis import stats
 from lossbench.analysis.records import Metrics, Records
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import survival, trial_table
-from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import FINISHED, STREAM, Verdict, judge
 
 if TYPE_CHECKING:

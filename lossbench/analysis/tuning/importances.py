@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lossbench.analysis.tuning.searches import Search
+from lossbench.analysis.searches import Search
 
 FEWEST = 10  # trials with a score, below which an importance is noise
 BEST = 0.25  # of the trials: of twenty, optuna's own tenth would be two, and what two have in common is chance

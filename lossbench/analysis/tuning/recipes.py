@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import Any
 
-from lossbench.analysis.tuning.searches import Search
+from lossbench.analysis.searches import Search
 
 GROUPS = ("dataset", "loss", "model", "optimizer", "train", "tracking")  # words that choose a file rather than a value
 NOT_SETTINGS = ("hydra.", "hydra/")  # how a search was run is no part of what it chose

@@ -7,9 +7,9 @@ from functools import partial
 
 from lossbench.analysis.answer import listed
 from lossbench.analysis.fairness import Remark
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import trial_table
 from lossbench.analysis.tuning.gains import Tuning
-from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.tuning.survival import spent
 
 APART = 0.05  # of the steps that the largest search took

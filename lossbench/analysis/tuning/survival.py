@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lossbench.analysis import answer
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import trial_table
-from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import Verdict
 
 FATES = {"survives": "survive", "vanishes": "vanish", "turns round": "turn round", "appears": "appear"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-from lossbench.analysis.tuning.searches import BLAMED, Search
+from lossbench.analysis.searches import BLAMED, Search
 
 SCORED = ("pruned", "cut", "finished")
 WORST = (*BLAMED, "killed", "error", "running", *SCORED)  # of several data splits, the outcome that is told

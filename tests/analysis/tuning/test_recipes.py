@@ -10,8 +10,8 @@ from analysis.made import searched
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import recipes
-from lossbench.analysis.tuning.searches import Search
 
 WORDS = [
     "dataset=regression", "loss=huber", "optimizer=adamw", "dataset.train=80", "dataset.validation=30", "train.steps=6",

@@ -10,8 +10,8 @@ from analysis.made import RATES, Made, arms, entities, record, records, searched
 
 from lossbench.analysis import records as reading
 from lossbench.analysis import report
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import trial_table
-from lossbench.analysis.tuning.searches import Search
 from lossbench.analysis.verdict import judge
 
 LEVEL = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]

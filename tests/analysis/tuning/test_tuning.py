@@ -11,8 +11,8 @@ from scipy.stats import permutation_test
 
 from lossbench import terminal
 from lossbench.analysis import report, tables
+from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import charts, gains, importances, remarks, trial_table
-from lossbench.analysis.tuning.searches import Search
 
 HARD = np.random.default_rng(0).normal(0, 1, 8)
 NOISE = np.random.default_rng(1).normal(0, 0.02, (26, 8))
