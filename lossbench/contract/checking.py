@@ -19,7 +19,7 @@ from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
 from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
 from lossbench.core import TASK_TYPES, ConfigError, card_of
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 from lossbench.runs.builders import Unset
 from lossbench.tasks.adapting import ONE_NUMBER
 from lossbench.tasks.calls import ALONE
@@ -108,7 +108,7 @@ def _answer(trial: Trial, findings: Sequence[Finding]) -> Answer:
     except ConfigError as error:
         return Answer(Fit.UNFIT, str(error))
     except Exception as error:  # whatever a foreign loss does
-        return Answer(Fit.UNFIT, f"raised {said(error)}")
+        return Answer(Fit.UNFIT, f"raised {one_line(error)}")
     as_called = replace(trial, call=adapted.call, made={})
     broken = _broken(findings if adapted.call == ALONE else examine(as_called))
     for finding in broken:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from lossbench.contract import batches, form, meaning, numbers
 from lossbench.contract.calling import Broken, NotAsked, Trial
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 
 Check = Callable[[Trial], str]
 
@@ -146,4 +146,4 @@ def ask(clause: Clause, trial: Trial) -> Finding:
     except NotAsked as why:
         return Finding(clause, Verdict.NOT_ASKED, str(why))
     except Exception as error:  # whatever a foreign loss does
-        return Finding(clause, Verdict.BROKEN, f"raised {said(error)}", "take what the task gives, in every type")
+        return Finding(clause, Verdict.BROKEN, f"raised {one_line(error)}", "take what the task gives, in every type")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lossbench.contract.calling import Broken, NotAsked, Trial, told
 from lossbench.contract.samples import DTYPES, Sample, at_random
 from lossbench.core import LossOutput
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 from lossbench.runs.builders import BROUGHT
 
 LOOKS = "loss(prediction, target, *, hyper-parameters)"
@@ -75,7 +75,7 @@ def callable_(trial: Trial) -> str:
         try:
             given = LossOutput.of(trial.raw(sample, player)).per_example
         except Exception as error:  # whatever a foreign loss does
-            raise Broken(f"raised {said(error)}{told(player)}", _why(trial, sample)) from error
+            raise Broken(f"raised {one_line(error)}{told(player)}", _why(trial, sample)) from error
         if not isinstance(given, Tensor):
             raise Broken(f"returned a {type(given).__name__}{told(player)}", "return the terms as a tensor")
         if trial.task_type not in LOGIT_TYPES and not given.isfinite().all():  # logits: see numbers.logits

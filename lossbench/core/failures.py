@@ -53,7 +53,7 @@ def _of_the_machine(error: BaseException) -> bool:
     return any(words in said for words in (*NO_MEMORY, *GPU))
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The error's type and its last line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

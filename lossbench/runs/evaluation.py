@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossbench import tracking
 from lossbench.core import Outputs, Result, Split, TrainedModel
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 from lossbench.runs import memory
 from lossbench.runs.experiment import Experiment
 
@@ -145,7 +145,7 @@ class Evaluation:
         try:
             return call()
         except Exception as error:  # whatever a foreign figure or metric does
-            self._remarks.append(f"{what}: {said(error)}"[:REMARK])
+            self._remarks.append(f"{what}: {one_line(error)}"[:REMARK])
             return None
 
 

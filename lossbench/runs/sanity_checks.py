@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lossbench.core import ConfigError, DatasetInfo, LossOutput, Split, Task, stream
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 from lossbench.engine import Nets, Noise
 from lossbench.engine.batches import grouped
 
@@ -77,7 +77,7 @@ def model(
         except ConfigError:
             raise
         except Exception as error:  # whatever a foreign module does
-            raise ConfigError(f"model: {target} failed on the first examples: {said(error)}{fits}") from error
+            raise ConfigError(f"model: {target} failed on the first examples: {one_line(error)}{fits}") from error
 
 
 def _one_tensor(nets: Any, examples: Split, target: str) -> None:
@@ -147,7 +147,7 @@ def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size:
     except ConfigError:
         raise
     except Exception as error:  # whatever a foreign loss does
-        raise ConfigError(f"loss: failed on the first batch: {said(error)}") from error
+        raise ConfigError(f"loss: failed on the first batch: {one_line(error)}") from error
 
 
 def _checked(per_example: object, player: str, batch_size: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from lossbench.core import Splits, machine
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.run import Run
 from lossbench.sweeps import planning
@@ -88,7 +88,7 @@ def _alone(replicas: Sequence[Replica], plan: Plan) -> str:
     try:
         return trial.difference(replicas, plan)
     except Exception as error:  # whatever a model does under vmap
-        return said(error)
+        return one_line(error)
 
 
 def _memory(device: str) -> int:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config.run_key import leaves
 from lossbench.core import ConfigError
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 
 
 def found(target: str, asked: str) -> Any:
@@ -22,7 +22,7 @@ def found(target: str, asked: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
-        raise ConfigError(f"{asked}{target}: cannot be imported: {said(error)}") from error
+        raise ConfigError(f"{asked}{target}: cannot be imported: {one_line(error)}") from error
 
 
 def open_door(*targets: str) -> None:
