@@ -13,13 +13,13 @@ from lossbench.core import TASK_TYPES, ConfigError, DatasetInfo, Sampling, Split
 
 
 def assemble(
-    train: Split, validation: Split, test: Split, *, more: dict[str, Split] | None = None, **info: Any
+    train: Split, validation: Split, test: Split, *, extra_tests: dict[str, Split] | None = None, **info: Any
 ) -> Splits:
     """Splits with the facts that follow from the tensors: shapes, sizes, class counts for training, fingerprint."""
     classes = info.get("classes", ())
     labels = train.metadata["label"] if train.targets is train.inputs and classes else train.targets
     counts = tuple(torch.bincount(labels.flatten().long(), minlength=len(classes)).tolist()) if classes else ()
-    splits = (train, validation, test, *(more or {}).values())
+    splits = (train, validation, test, *(extra_tests or {}).values())
     sampling = info.pop("sampling", Sampling())
     if not sampling.train:
         sampling = replace(sampling, train=len(train), validation=len(validation), test=len(test))
@@ -35,7 +35,7 @@ def assemble(
         train,
         validation,
         test,
-        more or {},
+        extra_tests or {},
     )
 
 
