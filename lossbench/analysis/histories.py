@@ -14,6 +14,7 @@ POINTS = 100  # of a curve that are read: what a screen shows
 RUNS = 500  # a query
 SERVED = 25_000  # points that a server gives at once, and silently no more
 ASKED = 100  # runs that a server takes at once
+BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"  # which MLflow promises to nobody
 
 
 def histories(client: MlflowClient, run_ids: Sequence[str], metric: str, points: int = POINTS) -> pd.DataFrame:
@@ -58,14 +59,13 @@ def _served(store: Any, run_ids: list[str], metric: str, points: int) -> Iterato
     """From a tracking server, as its UI asks; halved where an answer was cut off."""
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
-    endpoint = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
     waiting = [run_ids[start : start + ASKED] for start in range(0, len(run_ids), ASKED)]
     while waiting:
         some = waiting.pop()
         question = {"run_id": some, "metric_key": metric, "max_results": SERVED}
-        answer = verify_rest_response(
-            http_request(store.get_host_creds(), endpoint, "GET", params=question), endpoint
-        ).json()["metrics"]
+        answer = verify_rest_response(http_request(store.get_host_creds(), BULK, "GET", params=question), BULK).json()[
+            "metrics"
+        ]
         if len(answer) < SERVED:
             yield from ((point["run_id"], point["step"], point["value"]) for point in answer)
         elif len(some) == 1:

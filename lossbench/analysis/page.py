@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from plotly.graph_objects import Figure
 
-PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy", "statsmodels")
+PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy")
 SHOWN = 3  # metrics beside the one that decides that a screen has room for; the others are folded away
 CELL = 38  # pixels of a matrix's cell that has room for a number
 LISTED = 60  # pairs that are written out as a table; the CSV has all

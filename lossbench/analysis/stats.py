@@ -6,6 +6,7 @@ the wrong way round would give numbers that look right. A missing value is a run
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import combinations
@@ -21,6 +22,7 @@ from lossbench.core import ANY, Range
 ALPHA = 0.05
 PAIRS = 6  # fewer cannot reach it, whatever the data: of the sign flips of five, the rarest has p = 2/2⁵ = .0625
 POWER = 0.8
+MOST_PAIRS = 10**8  # more than the smallest difference asks for that `seeds_needed` counts seeds of
 EXACT = 14  # seeds up to which all 2^n sign flips are tried; beyond, as many are drawn
 RESAMPLES = 9999
 DEGENERATE = 0.01  # of the resamples may have no spread
@@ -298,8 +300,7 @@ def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -
 def holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """p after Holm's correction over all of them: with m of them, the k-th smallest times m + 1 − k, never falling.
 
-    Ours, since statsmodels' own collects the interpreter's garbage at each call, which takes fifty times as long as
-    all else in a table of differences.
+    Ours, since statsmodels, which has it, is a large package for a line; its own is what tests compare this with.
     """
     order = np.argsort(p)
     made = np.empty(len(p))
@@ -315,9 +316,24 @@ def detectable(d: np.ndarray[Any, Any], tests: int = 1) -> float:
 @cache
 def _effect(n: int, tests: int) -> float:
     """The same in standard deviations of the difference."""
-    from statsmodels.stats.power import TTestPower
+    from scipy.optimize import brentq
 
-    return float(TTestPower().solve_power(nobs=n, alpha=ALPHA / tests, power=POWER))
+    alpha, most = ALPHA / tests, 1.0
+    while power(most, n, alpha) < POWER:
+        most *= 2
+    if np.isnan(power(most, n, alpha)):  # beyond scipy's reach: of two seeds, and thousands of tests
+        return np.inf
+    return float(brentq(lambda effect: power(effect, n, alpha) - POWER, 0, most, xtol=1e-12))
+
+
+def power(effect: float, pairs: int, alpha: float) -> float:
+    """How often a two-sided paired t test finds a mean difference of so many standard deviations of the difference.
+
+    P(F > t²_{α/2}),  F noncentral of 1 and n − 1 degrees of freedom, with n · effect² for its noncentrality
+    """
+    from scipy.special import ncfdtr, stdtrit
+
+    return float(1 - ncfdtr(1, pairs - 1, pairs * effect**2, stdtrit(pairs - 1, alpha / 2) ** 2))
 
 
 def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
@@ -325,8 +341,6 @@ def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
 
     Infinite for differences that are all zero; never fewer than `PAIRS`.
     """
-    from statsmodels.stats.power import TTestPower
-
     known = d.dropna().to_numpy(float)
     if len(known) < 2 or known.mean() == 0:
         return np.inf
@@ -338,7 +352,7 @@ def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
         return PAIRS
     if effect < 0.005:
         return np.inf
-    return max(PAIRS, float(np.ceil(TTestPower().solve_power(effect_size=effect, alpha=ALPHA / tests, power=POWER))))
+    return float(bisect_left(range(MOST_PAIRS), POWER, lo=PAIRS, key=lambda n: power(effect, n, ALPHA / tests)))
 
 
 def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:

@@ -1,33 +1,44 @@
-"""The catalogue: what losses, datasets and models say of themselves, read from source without importing torch."""
+"""The catalogue: what losses, datasets, models and tasks say of themselves.
+
+Of our own it is read from an index beside this file, without torch; `python scripts/index.py` writes it from the
+imported objects. Whatever else a dotted path names is imported and asked.
+"""
 
 from __future__ import annotations
 
-import ast
 import inspect
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from lossbench.core import TASK_TYPES
+from lossbench.config.importing import imported, prepare
+from lossbench.core import TASK_TYPES, Card, card_of
 
+INDEX = Path(__file__).with_suffix(".json")
 SECTIONS = ("Shapes", "Use it when", "Beware", "Raises", "Reference")
 
 
 @dataclass(frozen=True)
 class Described:
-    """A function or class as its source describes it. `card` holds the literals of its `@card(...)`, if it has one."""
+    """What a function or class says of itself: parameters, docstring, and its card, if it has one.
+
+    `takes_any`: whatever else it is given by name, too.
+    """
 
     parameters: frozenset[str]
     takes_any: bool
     meaning: str = ""
     equation: str = ""
     sections: Mapping[str, str] = field(default_factory=dict)
-    card: Mapping[str, Any] = field(default_factory=dict)
+    card: Card | None = None
 
 
 @dataclass(frozen=True)
@@ -41,25 +52,29 @@ class Entry:
     described: Described
 
     @property
+    def card(self) -> Card:
+        """Its card; a loss without one is its author's word for any task type."""
+        return self.described.card or Card(TASK_TYPES)
+
+    @property
     def task_types(self) -> tuple[str, ...]:
-        """The task types it fits; a loss without a card is its author's word for any of them."""
-        return tuple(self.described.card.get("task_types", TASK_TYPES))
+        """The task types it fits."""
+        return self.card.task_types
 
 
-def ranges(described: Described | None, task_type: str) -> dict[str, tuple[float, float]]:
+def card_at(target: str) -> Card:
+    """The card of the loss at a dotted path; one that fits any task type, where it has none."""
+    described = describe(target)
+    return described.card if described and described.card else Card(TASK_TYPES)
+
+
+def ranges(card: Card, task_type: str) -> dict[str, tuple[float, float]]:
     """Over which ranges to search a loss's own parameters on problems of a kind."""
-    search = described.card.get("search", {}) if described else {}
     return {
         name: (low, high)
-        for name, (low, high, *task_types) in search.items()
+        for name, (low, high, *task_types) in card.search.items()
         if not task_types or task_type in task_types[0]
     }
-
-
-def outputs_per_target(target: str) -> int:
-    """How many numbers the loss at a dotted path takes of a net for each output."""
-    described = describe(target)
-    return int(described.card.get("outputs_per_target", 1)) if described else 1
 
 
 def losses(folders: Iterable[Path]) -> list[Entry]:
@@ -74,58 +89,127 @@ def files(folders: Iterable[Path]) -> list[Path]:
 
 
 def entry(path: Path) -> Entry:
-    """What the file of a loss says, and the source of the loss."""
+    """What the file of a loss says, and the loss itself."""
     settings = dict(OmegaConf.load(path))
     target = str(settings.pop("_target_", ""))
     family = target.rpartition(".")[0].rpartition(".")[2]
     return Entry(path.stem, family, target, settings, describe(target) or Described(frozenset(), True))
 
 
-@cache
-def describe(target: str, depth: int = 4) -> Described | None:
-    """What the source at a dotted path says; None where there is no Python source for it.
-
-    A package that imports the name from a module is followed there, so many times at most.
-    """
-    module, _, name = target.rpartition(".")
-    spec = find(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+def describe(target: str) -> Described | None:
+    """What the object at a dotted path says of itself; None where it has no signature, or cannot be imported."""
+    try:
+        return ask(target)
+    except (Exception, SystemExit):  # which is refused where it is to train
         return None
-    body = _body(spec.origin)
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            return _described(node)
-    imports = [node for node in body if isinstance(node, ast.ImportFrom)] if depth else []
-    for node in imports:
-        for alias in node.names:
-            if name == (alias.asname or alias.name):
-                return describe(f"{_source(node, module, spec)}.{alias.name}", depth - 1)
-    return None
+
+
+def ask(target: str) -> Described | None:
+    """What the object at a dotted path says of itself; None where it has no signature.
+
+    Raises: whatever its module raises when it is imported, SystemExit included.
+    """
+    if known := _ours(target):
+        return known
+    thing = imported(target)
+    try:
+        return described(thing)
+    except (TypeError, ValueError):  # nothing to call, or written in another language
+        return None
+
+
+def about(module: str) -> str:
+    """The first sentences of a module's docstring; empty where there is none, or it cannot be imported."""
+    known = _index()["modules"].get(module)
+    return known if known is not None else introduction(_module(module))
 
 
 def public(module: str) -> list[str]:
-    """Functions and classes of a module, as far as its source says; empty where there is no such Python source."""
-    spec = find(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return []
-    found = [node.name for node in _body(spec.origin) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return [name for name in found if not name.startswith("_")]
+    """Functions and classes that a module defines; empty where there is no such module."""
+    names = vars(_module(module)).items() if find(module) else ()
+    return [
+        name
+        for name, thing in names
+        if not name.startswith("_")
+        and (inspect.isfunction(thing) or inspect.isclass(thing))
+        and thing.__module__ == module
+    ]
+
+
+def described(thing: Any) -> Described:
+    """What a function or class says of itself. Raises: TypeError or ValueError for one without a signature."""
+    every = inspect.signature(thing).parameters.values()
+    documented = inspect.isclass(thing) or inspect.isroutine(thing)  # others have the docstring of their class
+    paragraphs = inspect.cleandoc((documented and thing.__doc__) or "").split("\n\n")
+    plain = [p for p in paragraphs if not p.startswith(SECTIONS)]
+    return Described(
+        frozenset(p.name for p in every if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)),
+        any(p.kind is p.VAR_KEYWORD for p in every),
+        meaning=" ".join(plain[0].split()) if plain else "",
+        equation=plain[1] if len(plain) > 1 else "",
+        sections=_sections(paragraphs),
+        card=card_of(thing),
+    )
+
+
+def introduction(module: Any) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    return " ".join(inspect.cleandoc(module.__doc__ or "").partition("\n\n")[0].split())
+
+
+def index(targets: Iterable[str]) -> dict[str, Any]:
+    """What INDEX holds: descriptions of the objects at these paths, other paths of theirs, and what their modules say.
+
+    A package that exports an object gives it another path.
+    """
+    found = {target: imported(target) for target in sorted(targets)}
+    modules = {target: import_module(target.rpartition(".")[0]) for target in found}
+    packages = {target: module.__name__.rpartition(".")[0] for target, module in modules.items()}
+    names = {target: target.rpartition(".")[2] for target in found}
+    return {
+        "modules": {module.__name__: introduction(module) for module in modules.values()},
+        "aliases": {
+            f"{packages[target]}.{names[target]}": target
+            for target, thing in found.items()
+            if getattr(import_module(packages[target]), names[target], None) is thing
+        },
+        "targets": {target: _written(described(thing)) for target, thing in found.items()},
+    }
+
+
+def _written(one: Described) -> dict[str, Any]:
+    return asdict(one) | {"parameters": sorted(one.parameters)}
 
 
 @cache
-def _body(path: str) -> list[ast.stmt]:
+def _index() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(INDEX.read_text(encoding="utf-8"))
+    return read
+
+
+@cache
+def _ours(target: str) -> Described | None:
+    known = _index()["targets"].get(_index()["aliases"].get(target, target))
+    if known is None:
+        return None
+    card = Card(**{name: _tuples(value) for name, value in known["card"].items()}) if known["card"] else None
+    return Described(**{**known, "parameters": frozenset(known["parameters"]), "card": card})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {name: _tuples(one) for name, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _module(name: str) -> Any:
+    """A module; an empty one where it cannot be imported."""
+    prepare(name)
     try:
-        return ast.parse(Path(path).read_text(encoding="utf-8")).body
-    except (SyntaxError, UnicodeDecodeError):  # which the import will say
-        return []
-
-
-def _source(node: ast.ImportFrom, module: str, spec: ModuleSpec) -> str:
-    """The module from which another one imports."""
-    if not node.level:
-        return str(node.module)
-    package = module.split(".") if spec.submodule_search_locations else module.split(".")[:-1]
-    return ".".join([*package[: len(package) + 1 - node.level], *([node.module] if node.module else [])])
+        return import_module(name)
+    except (Exception, SystemExit):  # whatever it does when it is imported
+        return ModuleType(name)
 
 
 def find(module: str) -> ModuleSpec | None:
@@ -140,29 +224,6 @@ def find(module: str) -> ModuleSpec | None:
     return spec
 
 
-def _described(node: ast.FunctionDef | ast.ClassDef) -> Described:
-    function: ast.FunctionDef | ast.ClassDef | None = node
-    if isinstance(node, ast.ClassDef):
-        function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if isinstance(function, ast.FunctionDef):
-        arguments = function.args
-        named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-        takes_any = arguments.kwarg is not None
-    else:  # a class with no __init__ of its own, such as a data class
-        named = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-        takes_any = not named
-    paragraphs = inspect.cleandoc(ast.get_docstring(node) or "").split("\n\n")
-    plain = [p for p in paragraphs if not p.startswith(SECTIONS)]
-    return Described(
-        frozenset(named) - {"self"},
-        takes_any,
-        meaning=" ".join(plain[0].split()) if plain else "",
-        equation=plain[1] if len(plain) > 1 else "",
-        sections=_sections(paragraphs),
-        card=_card(node),
-    )
-
-
 def _sections(paragraphs: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     current = ""
@@ -172,10 +233,3 @@ def _sections(paragraphs: list[str]) -> dict[str, str]:
             current, line = title, rest
         found[current] = f"{found.get(current, '')} {line.strip()}".strip()
     return found
-
-
-def _card(node: ast.FunctionDef | ast.ClassDef) -> dict[str, Any]:
-    for decorator in node.decorator_list:
-        if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "card":
-            return {k.arg: ast.literal_eval(k.value) for k in decorator.keywords if k.arg}
-    return {}

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench.config import catalogue, overrides
 from lossbench.config.schema import TASKS, Config, Names, Tracking, Train, Tuning
 from lossbench.core import TASK_TYPES, ConfigError, require
+from lossbench.core.failures import said
 
 MOST = 10**12  # steps: more than any machine takes in a life
 
@@ -29,7 +30,7 @@ def check_job(cfg: DictConfig, hydra: Any) -> Names:
 
 
 def check(cfg: DictConfig, names: Names) -> None:
-    """Refuse what cannot train, before anything is imported or recorded.
+    """Refuse what cannot train, before anything is recorded or any of our own losses, models and datasets is imported.
 
     Raises: ConfigError that names the setting, its value, and what would work.
     """
@@ -74,7 +75,7 @@ def check(cfg: DictConfig, names: Names) -> None:
     _keys("model", cfg.model, {"prior"})
     _sizes(cfg.model)
     _keys("loss", cfg.loss, set())
-    task_types = _loss_kinds(cfg.loss._target_)
+    task_types = catalogue.card_at(cfg.loss._target_).task_types
     if cfg.dataset.task_type not in task_types:
         fitting = [entry.name for entry in catalogue.losses(names.folders) if cfg.dataset.task_type in entry.task_types]
         raise ConfigError(
@@ -144,23 +145,21 @@ def _sizes(model: DictConfig) -> None:
 
 
 def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
-    """Refuse keys that the target does not take; what its source does not tell is left to the call."""
+    """Refuse a target that cannot be imported, and keys that it does not take, as far as its signature says."""
     target = str(settings.get("_target_", ""))
     module = target.rpartition(".")[0]
     if not module or (catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None):
         raise ConfigError(f"{group}._target_={target}: no such module; a dotted path to something importable works")
-    described = catalogue.describe(target)
+    try:
+        described = catalogue.ask(target)
+    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
+        raise ConfigError(f"{group}._target_={target}: cannot be imported: {said(error)}") from error
     if described is None or described.takes_any:
         return
-    brought = set(described.card.get("needs", ()))  # by the run, from its data and model
+    brought = set(described.card.needs if described.card else ())  # by the run, from its data and model
     unknown = sorted(set(settings) - {"_target_"} - ours - (described.parameters - brought))
     if unknown:
         takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"
         if near := get_close_matches(str(unknown[0]), sorted(described.parameters - brought)):
             takes = near[0]
         raise ConfigError(f"{group}.{unknown[0]}: unknown; {target.rpartition('.')[2]} takes {takes}")
-
-
-def _loss_kinds(target: str) -> tuple[str, ...]:
-    described = catalogue.describe(target)
-    return tuple(described.card.get("task_types", TASK_TYPES)) if described else TASK_TYPES

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lossbench.config import catalogue
 from lossbench.config.catalogue import Entry
@@ -48,14 +45,5 @@ def _family(name: str, entries: Sequence[Entry], welcome: bool) -> Family:
     members = sorted((entry for entry in entries if entry.family == name), key=lambda entry: entry.name)
     fits = name if welcome and name in TASK_TYPES else ""  # families that are a task type are named for it
     guests = [entry for entry in entries if fits in entry.task_types and entry.family != name]
-    about = _about(members[0].target.rpartition(".")[0]) if members else ""
+    about = catalogue.about(members[0].target.rpartition(".")[0]) if members else ""
     return Family(name, TITLES.get(name, name), about, tuple(members), tuple(guests))
-
-
-def _about(module: str) -> str:
-    """The first sentences of a module's docstring, from its source."""
-    spec = catalogue.find(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return ""
-    said = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return " ".join(inspect.cleandoc(said).partition("\n\n")[0].split())

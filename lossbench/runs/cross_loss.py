@@ -54,7 +54,7 @@ def _losses(folders: tuple[Path, ...], task_type: str) -> dict[str, Callable[...
     for path in catalogue.files(folders):
         with contextlib.suppress(Exception):  # a file that this run does not use
             entry = catalogue.entry(path)
-            if task_type in entry.task_types and catalogue.outputs_per_target(entry.target) == 1:
+            if task_type in entry.task_types and entry.card.outputs_per_target == 1:
                 file = OmegaConf.create({"_target_": entry.target, **entry.parameters})
                 made[entry.name] = builders.loss(file, task_type, {"class_counts": tuple})  # for each run: see _counted
     return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}

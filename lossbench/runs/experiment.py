@@ -52,7 +52,7 @@ class Experiment:
             torch.use_deterministic_algorithms(True, warn_only=True)
         size, per_class = cfg.train.batch_size, cfg.train.per_class
         builders.check_batch(size, per_class, self.splits)
-        outputs_per_target = catalogue.outputs_per_target(cfg.loss._target_)
+        outputs_per_target = catalogue.card_at(cfg.loss._target_).outputs_per_target
         self.nets = builders.nets(cfg.model, info, cfg.seed, outputs_per_target).to(self.device)
         sanity_checks.model(self.nets, info, self.splits.train, self.device, cfg.model._target_, outputs_per_target)
         made = builders.loss_of_run(cfg.loss, info, self.nets, cfg.seed)

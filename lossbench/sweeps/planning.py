@@ -49,7 +49,7 @@ def stack_groups(configurations: Sequence[DictConfig]) -> list[list[int]]:
         flat = {key: value for key, value in run_key.flat(cfg).items() if not key.startswith(ASIDE)}
         loss = {key: value for key, value in flat.items() if key.startswith("loss.")}
         shared = {key: value for key, value in flat.items() if key not in FREE and key not in loss}
-        shared["outputs_per_target"] = catalogue.outputs_per_target(str(cfg.loss._target_))  # of other nets
+        shared["outputs_per_target"] = catalogue.card_at(str(cfg.loss._target_)).outputs_per_target  # of other nets
         groups.setdefault(_text(shared), {}).setdefault(_text(loss), []).append(position)
     return [[position for same in group.values() for position in same] for group in groups.values()]
 

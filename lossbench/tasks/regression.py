@@ -43,7 +43,8 @@ class Regression:
         return nets.model(batch.inputs)[..., : self.info.targets[-1]]
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training
+        # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training;
+        # torchmetrics 1.9 takes .07 ms rather than .04 for 2,048 examples, without the median, and .4 s to import
         truth, guess = (self._in_units(values) for values in (targets, outputs))
         error, spread = np.abs(truth - guess), truth - truth.mean(0)
         left, all_of_it = np.square(error).sum(0), np.square(spread).sum(0)

@@ -24,7 +24,7 @@ from lossbench.core import (
     Split,
     TrainedModel,
 )
-from lossbench.metrics import expected_calibration_error, temperature
+from lossbench.metrics import edit_distances, expected_calibration_error, temperature
 
 PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
 
@@ -61,14 +61,13 @@ class Sequence:
         return {"prediction": logits, "decoded": greedy(nets.model, memory, batch.inputs, answered(logits))}
 
     def measure(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
-        from rapidfuzz.distance import Levenshtein
-
         logits, truth = tokens(outputs["prediction"], targets)
-        answers, truths = written(outputs["decoded"]), written(targets)
-        distances = [Levenshtein.normalized_distance(a, t) for a, t in zip(answers, truths, strict=True)]
+        answers, truths = outputs["decoded"].cpu().numpy(), targets.cpu().numpy()
+        distances = edit_distances(answers, truths)
+        longer = np.maximum((answers != PAD).sum(1), (truths != PAD).sum(1))
         return {
-            "exact_match": float(np.mean([a == t for a, t in zip(answers, truths, strict=True)])),
-            "edit_distance": float(np.mean(distances)),
+            "exact_match": float(np.mean(distances == 0)),
+            "edit_distance": float(np.mean(distances / np.maximum(longer, 1))),
             "token_accuracy": float((answered(logits) == truth).double().mean()),
             "nll": F.cross_entropy(logits, truth).item(),
             "ece": expected_calibration_error(*_confidence(logits, truth)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,10 @@ def forms(right: NDArray[np.bool_], members: Mapping[str, NDArray[np.bool_]]) ->
 
 
 def _marked(truth: str, answer: str) -> Iterator[Piece]:
-    """The answer in pieces: what the shortest edit keeps, what it changes, and a mark where something is missing."""
-    from rapidfuzz.distance import Levenshtein
-
-    for edit in Levenshtein.opcodes(truth, answer):
-        if edit.tag == "delete":
-            yield "_" * (edit.src_end - edit.src_start), WARN
-        else:
-            yield answer[edit.dest_start : edit.dest_end], INK if edit.tag == "equal" else WARN
+    """The answer in pieces: what it has of the truth, what it has instead, and a mark for each letter that it lacks."""
+    for tag, start, end, low, high in SequenceMatcher(None, truth, answer, autojunk=False).get_opcodes():
+        lacking = "_" * ((end - start) - (high - low))
+        yield answer[low:high] + lacking, INK if tag == "equal" else WARN
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Sequence[Piece]]]) -> Figure:

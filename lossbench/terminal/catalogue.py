@@ -35,7 +35,7 @@ def _family(family: Family) -> Iterator[RenderableType]:
 
 def _loss(entry: Entry) -> tuple[Text, Text, Text]:
     """The cells of a loss: name and parameters; what it is; when to use it, and when to beware."""
-    said, search = entry.described.sections, entry.described.card.get("search", {})
+    said, search = entry.described.sections, entry.card.search
     ranges = {name: f" ({low:g}\u00a0…\u00a0{high:g})" for name, (low, high, *_) in search.items()}
     shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in entry.parameters.items()}
     settings = "".join(f"\n{name}={value}{ranges.get(name, '')}" for name, value in shown.items())

@@ -401,3 +401,13 @@ def test_what_the_user_brings(words, fragments, lossbench, here: Path, monkeypat
     small = [word for dataset in SMALL if f"dataset={dataset}" in words for word in SMALL[dataset]]
     refused(lossbench(*words, *small), fragments)
     assert not store.find({})
+
+
+@pytest.mark.parametrize("fault", ["1 / 0", "raise SystemExit(3)", "import no_such_module"])
+def test_a_module_that_fails_on_import_is_refused_and_tried_once(lossbench, here, monkeypatch, fault):
+    monkeypatch.syspath_prepend(str(here))
+    (here / "failing.py").write_text(f"with open('tried', 'a') as file:\n    file.write('.')\n{fault}\n")
+    for group in ("loss", "model", "dataset"):
+        (here / "tried").unlink(missing_ok=True)
+        refused(lossbench(f"{group}._target_=failing.thing"), [f"{group}._target_=failing.thing: cannot be imported"])
+        assert (here / "tried").read_text() in (".", "..")  # once more for data, which may take the run's seed

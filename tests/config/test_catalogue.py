@@ -1,17 +1,23 @@
-"""The catalogue reads from source, without torch, what the losses say of themselves when they run."""
+"""The catalogue reads, without torch, what the losses say of themselves when they run."""
 
-import dataclasses
 import importlib
 import inspect
+import math
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from recorded import runs
+from small import SMALL
 
 import lossbench.losses
 from lossbench.config import catalogue
 from lossbench.config.schema import CONFIGS
+from lossbench.core import TASK_TYPES, Card
 
+ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = catalogue.losses([CONFIGS])
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -38,18 +44,8 @@ def runtime(entry):
 
 @EACH
 def test_card_is_the_one_at_run_time(entry):
-    card = dataclasses.asdict(runtime(entry).card)
-    defaults = {
-        "signed_targets": False,
-        "batch": False,
-        "replica_batched": False,
-        "needs": (),
-        "search": {},
-        "outputs_per_target": 1,
-        "limits": {},
-    }
-    assert defaults | dict(entry.described.card) == card
-    assert entry.task_types == card["task_types"]
+    assert entry.described.card == runtime(entry).card
+    assert entry.task_types == runtime(entry).card.task_types
 
 
 @EACH
@@ -85,34 +81,100 @@ def write(folder, text):
 def theirs(tmp_path, monkeypatch):
     """A folder on the path, where a user keeps a module of losses."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    catalogue.describe.cache_clear()
     yield tmp_path
-    catalogue.describe.cache_clear()
+    sys.modules.pop("their_losses", None)
 
 
-def test_a_foreign_function_is_described_without_being_run(theirs):
-    write(theirs, 'raise SystemExit\n\ndef odd(p, t, *, power=3):\n    """Odd.\n\n    r³\n    """\n')
+def test_a_foreign_function_is_asked(theirs):
+    write(theirs, 'def odd(p, t, *, power=3):\n    """Odd.\n\n    r³\n    """\n')
     described = catalogue.describe("their_losses.odd")
     assert described.parameters == {"p", "t", "power"}
-    assert (described.meaning, described.equation, described.card) == ("Odd.", "r³", {})
+    assert (described.meaning, described.equation, described.card) == ("Odd.", "r³", None)
+    assert catalogue.card_at("their_losses.odd") == Card(TASK_TYPES)
 
 
 def test_a_foreign_class_is_described_by_its_constructor(theirs):
-    write(theirs, "class Odd:\n    def __init__(self, margin, **rest): ...\n\nclass Plain:\n    scale: float = 1.0\n")
-    odd, plain = catalogue.describe("their_losses.Odd"), catalogue.describe("their_losses.Plain")
+    write(
+        theirs,
+        "from dataclasses import dataclass\n\nclass Odd:\n    def __init__(self, margin, **rest): ...\n\n"
+        "class Heir(Odd): ...\n\n@dataclass\nclass Plain:\n    scale: float = 1.0\n",
+    )
+    odd, heir, plain = (catalogue.describe(f"their_losses.{name}") for name in ("Odd", "Heir", "Plain"))
     assert (odd.parameters, odd.takes_any) == ({"margin"}, True)
+    assert (heir.parameters, heir.takes_any) == ({"margin"}, True)
     assert (plain.parameters, plain.takes_any) == ({"scale"}, False)
 
 
-@pytest.mark.parametrize("target", ["math.sqrt", "no_such_module.loss", "their_losses.absent", "json.decoder.absent"])
-def test_what_has_no_source_is_not_described(theirs, target):
+@pytest.mark.parametrize("target", ["no_such_module.loss", "their_losses.absent", "json.decoder.absent", "math.pi"])
+def test_what_cannot_be_called_is_not_described(theirs, target):
     write(theirs, "present = 1\n")
     assert catalogue.describe(target) is None
 
 
-def test_a_docstring_that_begins_like_a_section(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text('def f(p, t):\n    """Reference implementation of a loss."""\n')
-    monkeypatch.syspath_prepend(str(tmp_path))
-    described = catalogue.describe("mine.f")
-    assert described is not None
-    assert described.parameters == {"p", "t"}
+def test_a_method_of_a_foreign_class_is_described(theirs):
+    write(theirs, "class Maker:\n    @staticmethod\n    def made(*, examples=3): ...\n")
+    assert catalogue.describe("their_losses.Maker.made").parameters == {"examples"}
+    assert catalogue.describe("their_losses.Absent.made") is None
+
+
+@pytest.mark.parametrize("fault", ["raise SystemExit(3)", "1 / 0", "import no_such_module", "def ("])
+def test_what_cannot_be_imported_is_not_described(theirs, fault):
+    write(theirs, f"{fault}\n")
+    assert catalogue.describe("their_losses.odd") is None
+    assert catalogue.about("their_losses") == ""
+    assert catalogue.public("their_losses") == []
+
+
+def test_a_docstring_that_begins_like_a_section(theirs):
+    write(theirs, 'def f(p, t):\n    """Reference implementation of a loss."""\n')
+    assert catalogue.describe("their_losses.f").parameters == {"p", "t"}
+
+
+def test_the_introduction_of_a_module_and_what_it_defines(theirs):
+    write(
+        theirs,
+        '"""Odd\nones.\n\nMore."""\nfrom math import sqrt\nfrom json import loads\ndef f(p, t): ...\ndef _g(): ...\n',
+    )
+    assert catalogue.about("their_losses") == "Odd ones."
+    assert catalogue.public("their_losses") == ["f"]
+
+
+CARDED = """
+import math
+from lossbench import core
+
+KINDS_OF_MINE = tuple(kind for kind in core.TASK_TYPES if kind.startswith("reg"))
+
+@core.card(task_types=KINDS_OF_MINE, search={"scale": (math.exp(-1), math.exp(1))}, needs=tuple(["generator"]))
+def curved(prediction, target, *, generator, scale=1.0):
+    \"\"\"Curved.\"\"\"
+    return scale * (prediction - target).square().mean(-1)
+"""
+
+
+def test_a_card_may_be_computed(theirs, lossbench, store):
+    write(theirs, CARDED)
+    (theirs / "mine" / "loss").mkdir(parents=True)
+    (theirs / "mine" / "loss" / "curved.yaml").write_text("_target_: their_losses.curved\nscale: 1.0\n")
+    folder = ["--config-dir", str(theirs / "mine")]
+    assert "curved" in lossbench("list", "dataset=regression", *folder).out
+    assert "curved" not in lossbench("list", "dataset=mnist", *folder).out
+    said = lossbench("loss._target_=their_losses.curved", "dataset=mnist")
+    assert said.code == 2
+    assert "fits regression problems, and dataset=mnist is multiclass" in said.err
+    said = lossbench("loss=curved", "+loss.generator=1", *folder)
+    assert said.code == 2
+    assert "loss.generator: unknown; curved takes scale" in said.err
+    said = lossbench("loss=curved", *folder, *SMALL["regression"], "train.steps=4")
+    assert said.code == 0, said.err
+    tune = ["-m", "hydra/sweeper=fair", "hydra.sweeper.trials=1", "hydra.sweeper.at_defaults=false", "seed=0"]
+    said = lossbench(*tune, "loss=curved,mse", *folder, *SMALL["regression"], "train.steps=4")
+    assert said.code == 0, said.err
+    searched = [run.data.params["loss.scale"] for run in runs(store, "trial") if run.data.tags["loss"] == "curved"]
+    assert all(math.exp(-1) <= float(scale) <= math.exp(1) for scale in searched)
+    assert [scale for scale in searched if float(scale) != 1]
+
+
+def test_the_index_is_what_the_losses_say():
+    current = runpy.run_path(str(ROOT / "scripts" / "index.py"))["text"]()
+    assert catalogue.INDEX.read_text(encoding="utf-8") == current, "python scripts/index.py writes it anew"

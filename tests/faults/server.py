@@ -40,7 +40,6 @@ LOADED = (  # in this order
     "plotly.subplots",
     "psycopg2",
     "sklearn.metrics",
-    "statsmodels.stats.power",
     "torchmetrics",
     "torch.func",
 )

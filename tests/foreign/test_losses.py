@@ -168,8 +168,7 @@ OURS = [
 OURS = [
     (entry, task_type)
     for entry, task_type in OURS
-    if catalogue.outputs_per_target(entry.target) == 1
-    and "generator" not in entry.described.card.get("needs", ())  # random centres
+    if entry.card.outputs_per_target == 1 and "generator" not in entry.card.needs  # random centres
 ]
 
 

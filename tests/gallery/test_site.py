@@ -76,7 +76,7 @@ def test_the_tree_has_every_loss_once_and_every_limit():
     grown = tree(FAMILIES)
     assert sorted(leaf.name for leaf in grown.leaves) == sorted(entry.name for entry in ENTRIES)
     told = {(limit.loss, limit.other) for limit in grown.limits}
-    assert told == {(entry.name, other) for entry in ENTRIES for other in entry.described.card.get("limits", {})}
+    assert told == {(entry.name, other) for entry in ENTRIES for other in entry.card.limits}
     assert ("focal", "bce") in told
     assert limits(FAMILIES[:0], {}) == []
     assert setting({"gamma": 0.0, "alpha": None, "n": 2}) == "gamma = 0, alpha = none, n = 2"

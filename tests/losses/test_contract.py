@@ -66,18 +66,18 @@ def test_keeps(name, task_type, clause):
 
 def spared(entry, task_type, clause):
     """Whether a clause does not concern a loss."""
-    card = entry.described.card
-    needs = set(card.get("needs", ()))
+    card = entry.card
+    needs = set(card.needs)
     if clause in ("own", "double"):
-        return bool(card.get("batch"))
+        return card.batch
     if clause == "logits":
         return task_type not in ("binary", "multiclass", "segmentation", "sequence")
     if clause == "ends":
-        return not ranges(entry.described, task_type)
+        return not ranges(entry.card, task_type)
     if clause == "padding":
         return task_type != "sequence"
     if clause == "replica_batched":
-        return not card.get("replica_batched")
+        return not card.wide
     if clause == "counts":
         return "class_counts" not in needs
     if clause == "classes":
@@ -96,7 +96,7 @@ def spared(entry, task_type, clause):
         pytest.param(entry, check, id=f"{entry.name}-{name}")
         for entry in ENTRIES
         for name, _, check in entries.CLAUSES
-        if name in ("file", "words") or entry.described.card.get(name)
+        if name in ("file", "words") or getattr(entry.card, name, None)
     ],
 )
 def test_its_entry_keeps(entry, check):

@@ -3,7 +3,7 @@
 from lossbench.runs.builders.dataset import check_batch, splits
 from lossbench.runs.builders.losses import BROUGHT, Loss, Unset, dimensions, loss, loss_of_run, module_of
 from lossbench.runs.builders.model import nets
-from lossbench.runs.builders.targets import found, open_door
+from lossbench.runs.builders.targets import found
 from lossbench.runs.builders.training import EVALUATIONS, count_steps, device, optimizers, plan, task
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "loss_of_run",
     "module_of",
     "nets",
-    "open_door",
     "optimizers",
     "plan",
     "splits",

@@ -144,7 +144,7 @@ def told(dimension: Dimension) -> dict[str, Any]:
 
 def _own(cfg: DictConfig) -> dict[str, Dimension]:
     """The ranges that stand beside the loss's equation."""
-    ranges = catalogue.ranges(catalogue.describe(cfg.loss._target_), cfg.dataset.task_type)
+    ranges = catalogue.ranges(catalogue.card_at(cfg.loss._target_), cfg.dataset.task_type)
     return {f"loss.{name}": interval(f"loss.{name}", *ends) for name, ends in ranges.items()}
 
 

@@ -1,0 +1,25 @@
+"""Objects at dotted paths, imported so that torchvision loads beside any torch. Nothing here imports torch itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+
+def imported(target: str) -> Any:
+    """The object at a dotted path, in a module or in a class. Raises: whatever importing it raises, also SystemExit."""
+    prepare(target)
+    parent, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(parent), name)
+    except ModuleNotFoundError as error:
+        if error.name != parent or "." not in parent:
+            raise
+    return getattr(imported(parent), name)
+
+
+def prepare(*targets: str) -> None:
+    """Let foreign modules import torchvision beside any torch: see `vision`. Before the first of them is imported."""
+    if any(target.partition(".")[0] not in ("lossbench", "torch") for target in targets) and find_spec("torchvision"):
+        import_module("lossbench.core.vision")
