@@ -1,4 +1,4 @@
-"""Write lossbench/catalogue.json: what our losses, models, datasets and tasks say of themselves when they run.
+"""Write lossbench/config/catalogue.json: what our losses, models, datasets and tasks say of themselves when they run.
 
 Run it after changing a signature, a docstring or a card: `python scripts/index.py`. `list`, help and configuration
 errors read the file, so that they need not wait for torch.

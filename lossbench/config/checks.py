@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench.config import catalogue, overrides
 from lossbench.config.schema import TASKS, Config, Names, Tracking, Train, Tuning
 from lossbench.core import TASK_TYPES, ConfigError, require
-from lossbench.core.failures import said
+from lossbench.core.failures import one_line
 
 MOST = 10**12  # steps: more than any machine takes in a life
 
@@ -153,7 +153,7 @@ def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
     try:
         described = catalogue.ask(target)
     except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
-        raise ConfigError(f"{group}._target_={target}: cannot be imported: {said(error)}") from error
+        raise ConfigError(f"{group}._target_={target}: cannot be imported: {one_line(error)}") from error
     if described is None or described.takes_any:
         return
     brought = set(described.card.needs if described.card else ())  # by the run, from its data and model

@@ -51,7 +51,7 @@ def knobs(entry: Entry, task_type: str) -> tuple[Knob, ...]:
 
 def slow(entry: Entry) -> bool:
     """Whether it is called once for each point of a curve, since it looks at the whole batch."""
-    return entry.card.batch and not entry.card.wide
+    return entry.card.batch and not entry.card.replica_batched
 
 
 def through(low: float, high: float, n: int, usual: Any) -> tuple[Any, ...]:

@@ -27,7 +27,7 @@ def test_the_wheel_holds_what_a_run_needs_and_no_more(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"lossbench/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
-    assert {"hydra_plugins/lossbench_plugins/launcher.py", "lossbench/catalogue.json"} <= names
+    assert {"hydra_plugins/lossbench_plugins/launcher.py", "lossbench/config/catalogue.json"} <= names
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"lossbench", "hydra_plugins"}
 
 
