@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
 IMPORTED = {"psycopg2-binary": "psycopg2", "pytorch-lightning": "pytorch_lightning", "pyyaml": ""}
 """What packages are imported as, where not by their names; Hydra brings YAML."""
 
