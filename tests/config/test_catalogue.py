@@ -17,9 +17,8 @@ from lossbench.config import catalogue
 from lossbench.config.schema import CONFIGS
 from lossbench.core import TASK_TYPES, Card
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = catalogue.losses([CONFIGS])
-EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
 LIGHT = """
 import sys
@@ -42,25 +41,33 @@ def runtime(entry):
     return getattr(importlib.import_module(module), name)
 
 
-@EACH
-def test_card_is_the_one_at_run_time(entry):
-    assert entry.described.card == runtime(entry).card
-    assert entry.task_types == runtime(entry).card.task_types
+def of_each(what):
+    """What is said of each loss, by name."""
+    return {entry.name: what(entry) for entry in ENTRIES}
 
 
-@EACH
-def test_description_is_the_docstring(entry):
-    paragraphs = inspect.getdoc(runtime(entry)).split("\n\n")
-    assert entry.described.meaning == " ".join(paragraphs[0].split())
-    assert entry.described.equation == paragraphs[1]
-    assert list(inspect.signature(runtime(entry)).parameters.keys() ^ entry.described.parameters) == []
+def test_cards_are_those_at_run_time():
+    cards = of_each(lambda entry: runtime(entry).card)
+    assert of_each(lambda entry: entry.described.card) == cards
+    assert of_each(lambda entry: entry.task_types) == {name: card.task_types for name, card in cards.items()}
 
 
-@EACH
-def test_sections_hold_all_the_words_of_the_docstring(entry):
-    told = " ".join(f"{title}: {text}" for title, text in entry.described.sections.items())
-    last = [p for p in inspect.getdoc(runtime(entry)).split("\n\n") if p.startswith("Shapes")]
-    assert told.split() == " ".join(last).split()
+def test_descriptions_are_the_docstrings():
+    paragraphs = of_each(lambda entry: inspect.getdoc(runtime(entry)).split("\n\n"))
+    assert of_each(lambda entry: entry.described.meaning) == {n: " ".join(p[0].split()) for n, p in paragraphs.items()}
+    assert of_each(lambda entry: entry.described.equation) == {n: p[1] for n, p in paragraphs.items()}
+    parameters = of_each(lambda entry: set(inspect.signature(runtime(entry)).parameters))
+    assert of_each(lambda entry: set(entry.described.parameters)) == parameters
+
+
+def test_sections_hold_all_the_words_of_the_docstrings():
+    def sections(entry):
+        return " ".join(f"{title}: {text}" for title, text in entry.described.sections.items()).split()
+
+    def last(entry):
+        return " ".join(p for p in inspect.getdoc(runtime(entry)).split("\n\n") if p.startswith("Shapes")).split()
+
+    assert of_each(sections) == of_each(last)
 
 
 def test_every_public_loss_is_in_the_catalogue():

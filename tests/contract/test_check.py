@@ -1,17 +1,14 @@
 """`check` on losses that are wrong on purpose, each caught by the clause that names its fault, and on right ones."""
 
 import importlib.util
-import os
-import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from lossbench.config.catalogue import losses
-from lossbench.config.schema import CONFIGS
-from lossbench.contract import CLAUSES, Verdict, checking, examine, table
+from lossbench.contract import CLAUSES, Verdict, checking, table
 from lossbench.core import ConfigError
 
 FIXTURES = Path(__file__).parent.parent / "losses" / "wrong.py"
@@ -42,6 +39,12 @@ def check(name, *words):
     return checking.check([f"wrong_losses.{name}", *words])
 
 
+@cache
+def checked(name):
+    """Checked once for all that is asked of it."""
+    return check(name)
+
+
 RAISE = {
     *("wants_probabilities_or_fails", "wants_floats", "wants_signs"),
     *("fails_in_half_precision", "ends_the_program", "foreign_error"),
@@ -50,9 +53,8 @@ RAISE = {
 
 @pytest.mark.parametrize(("name", "clause"), WRONG.FAULTS.items(), ids=WRONG.FAULTS)
 def test_a_fault_is_named_by_its_clause(name, clause):
-    checked = check(name)
-    assert checked.broken
-    finding = broken(checked)[clause]
+    assert checked(name).broken
+    finding = broken(checked(name))[clause]
     assert finding.seen
     assert finding.mend
     assert "\n" not in finding.seen + finding.mend
@@ -64,21 +66,20 @@ ALONE = ("wrong_sign", "mean_twice", "mean_of_all", "pow_gradient", "silent_mean
 
 @pytest.mark.parametrize("name", ALONE)
 def test_nothing_else_is_said_to_be_broken(name):
-    assert list(broken(check(name))) == [WRONG.FAULTS[name]]
+    assert list(broken(checked(name))) == [WRONG.FAULTS[name]]
 
 
-@pytest.mark.parametrize("clause", [clause.name for clause in CLAUSES if clause.name != "scale"])
-def test_each_clause_has_a_loss_that_breaks_it(clause):
-    assert clause in WRONG.FAULTS.values()
+def test_each_clause_has_a_loss_that_breaks_it():
+    assert {clause.name for clause in CLAUSES} - {"scale"} == set(WRONG.FAULTS.values())
 
 
 @pytest.mark.parametrize(("name", "task_type"), WRONG.RIGHT.items(), ids=WRONG.RIGHT)
 def test_a_right_loss_passes_and_its_kind_is_found(name, task_type):
-    checked = check(name)
-    assert broken(checked) == {}
-    assert task_type in checked.findings
-    assert set(checked.findings) <= {task_type, "boxes"} if task_type == "regression" else {task_type}
-    assert not checked.broken
+    found = check(name)
+    assert broken(found) == {}
+    assert task_type in found.findings
+    assert set(found.findings) <= {task_type, "boxes"} if task_type == "regression" else {task_type}
+    assert not found.broken
 
 
 SEEN = {
@@ -107,24 +108,24 @@ MENDS = {
 }
 
 
-@pytest.mark.parametrize(("where", "said"), SEEN.items(), ids="-".join)
-def test_what_was_seen_is_said(where, said):
-    assert said in broken(check(where[0]))[where[1]].seen
+def test_what_was_seen_is_said():
+    found = {where: broken(checked(where[0]))[where[1]].seen for where in SEEN}
+    assert {where: seen for where, seen in found.items() if SEEN[where] not in seen} == {}
 
 
-@pytest.mark.parametrize(("where", "said"), MENDS.items(), ids="-".join)
-def test_how_to_mend_it_is_said(where, said):
-    assert said in broken(check(where[0]))[where[1]].mend
+def test_how_to_mend_it_is_said():
+    found = {where: broken(checked(where[0]))[where[1]].mend for where in MENDS}
+    assert {where: mend for where, mend in found.items() if MENDS[where] not in mend} == {}
 
 
 def test_what_is_held_fixed_on_purpose_is_no_fault_and_is_said():
-    (finding,) = (f for f in check("weighed_by_itself").findings["regression"] if f.clause.name == "slope")
+    (finding,) = (f for f in checked("weighed_by_itself").findings["regression"] if f.clause.name == "slope")
     assert finding.verdict is Verdict.KEPT
     assert finding.seen.endswith("with what it detaches held fixed")
 
 
 def test_clauses_that_hang_on_a_broken_one_are_not_asked():
-    findings = {f.clause.name: f for f in check("foreign_error").findings["regression"]}
+    findings = {f.clause.name: f for f in checked("foreign_error").findings["regression"]}
     assert findings["slope"].verdict is Verdict.NOT_ASKED
     assert findings["slope"].seen == "first mend: callable"
 
@@ -177,73 +178,67 @@ def test_a_row_tells_the_worst_of_all_kinds():
     assert rows["limits"][0] is Verdict.KEPT
 
 
-ENTRIES = losses([CONFIGS])
 FEW = ["huber", "gaussian_nll", "focal", "class_balanced", "smooth_l1", "elbo", "wgan_gp", "triplet", "dice", "mse"]
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_loss_of_the_catalogue_passes(name):
-    checked = checking.check([name])
-    assert broken(checked) == {}
-    assert [finding.clause.name for finding in checked.of_file] == ["file", "words", "search", "limits"]
-    assert not checked.broken
-
-
-@pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.name not in FEW])
-def test_and_every_other(name, monkeypatch):
-    """All their clauses are asked in test_contract; here, some, on the way that the command takes."""
-    some = tuple(clause for clause in CLAUSES if clause.name in ("signature", "callable", "shape", "target"))
-    monkeypatch.setattr(checking, "examine", lambda trial: examine(trial, some))
-    assert not checking.check([name]).broken
+    found = checking.check([name])
+    assert broken(found) == {}
+    assert [finding.clause.name for finding in found.of_file] == ["file", "words", "search", "limits"]
+    assert not found.broken
 
 
 @pytest.fixture
-def command(tmp_path):
-    """`check` as a process, in a folder where somebody keeps losses of their own."""
-    (tmp_path / "my_losses.py").write_text(FIXTURES.read_text(encoding="utf-8"), encoding="utf-8")
-    (tmp_path / "unfinished.py").write_text("raise RuntimeError('today\\nnot yet')\n")
-
-    def call(*words):
-        command = [sys.executable, "-m", "lossbench", "check", *words]
-        here = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "HYDRA_FULL_ERROR")}
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=here)
-
-    return call
+def theirs(here, monkeypatch):
+    """A working folder where somebody keeps losses of their own."""
+    (here / "my_losses.py").write_text(FIXTURES.read_text(encoding="utf-8"), encoding="utf-8")
+    (here / "unfinished.py").write_text("raise RuntimeError('today\\nnot yet')\n")
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.delitem(sys.modules, "my_losses", raising=False)
+    yield
+    sys.modules.pop("my_losses", None)
 
 
 def row(said, clause):
     return next(line for line in said.splitlines() if line.startswith(f"│ {clause} "))
 
 
-def test_a_wrong_loss_by_the_command_line(command):
-    said = command("my_losses.mean_twice", "task_type=regression")
-    assert said.returncode == 0, said.stderr
-    assert "broken" in row(said.stdout, "double")
-    assert "kept" in row(said.stdout, "own") or "not asked" in row(said.stdout, "own")
-    assert "to mend\ndouble: do not divide by the size of the batch" in said.stdout
-    assert "tried on regression, as asked" in said.stdout
-    assert said.stdout.splitlines()[-1] == "trains, but terms change with the size of the batch"
-    assert said.stderr == ""
+@pytest.mark.usefixtures("theirs")
+def test_a_wrong_loss_by_a_process_of_its_own(process):
+    """Which finds what lies in its working folder."""
+    ran = process("check", "my_losses.mean_twice", "task_type=regression")
+    out, err = ran.communicate(timeout=120)
+    assert ran.returncode == 0, err
+    assert "broken" in row(out, "double")
+    assert "kept" in row(out, "own") or "not asked" in row(out, "own")
+    assert "to mend\ndouble: do not divide by the size of the batch" in out
+    assert "tried on regression, as asked" in out
+    assert out.splitlines()[-1] == "trains, but terms change with the size of the batch"
+    assert err == ""
 
 
-def test_a_loss_that_fails_by_the_command_line(command):
-    said = command("my_losses.foreign_error")
-    assert said.returncode == 1
-    assert "raised KeyError: 'weights'" in row(said.stdout, "callable")
-    assert said.stdout.splitlines()[-1].startswith("does not fit: raised KeyError: 'weights'")
-    assert "Traceback" not in said.stdout + said.stderr
+@pytest.mark.usefixtures("theirs")
+def test_a_loss_that_fails_by_the_command_line(lossbench):
+    said = lossbench("check", "my_losses.foreign_error")
+    assert said.code == 1
+    assert "raised KeyError: 'weights'" in row(said.out, "callable")
+    assert said.out.splitlines()[-1].startswith("does not fit: raised KeyError: 'weights'")
+    assert "Traceback" not in said.out + said.err
 
 
-def test_a_right_loss_by_the_command_line(command):
-    said = command("my_losses.softmax", "temperature=2.0")
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert "tried on multiclass: it has no card" in said.stdout
-    assert said.stdout.splitlines()[-1] == "keeps the contract"
-    assert "broken" not in said.stdout
+@pytest.mark.usefixtures("theirs")
+def test_a_right_loss_by_the_command_line(lossbench):
+    said = lossbench("check", "my_losses.softmax", "temperature=2.0")
+    assert said.code == 0, said.out + said.err
+    assert "tried on multiclass: it has no card" in said.out
+    assert said.out.splitlines()[-1] == "keeps the contract"
+    assert "broken" not in said.out
 
 
-def test_a_module_that_cannot_be_imported_by_the_command_line(command):
-    said = command("unfinished.loss")
-    assert said.returncode == 2
-    assert said.stderr == "lossbench: check: unfinished.loss: cannot be imported: RuntimeError: not yet\n"
-    assert said.stdout == ""
+@pytest.mark.usefixtures("theirs")
+def test_a_module_that_cannot_be_imported_by_the_command_line(lossbench):
+    said = lossbench("check", "unfinished.loss")
+    assert said.code == 2
+    assert said.err == "lossbench: check: unfinished.loss: cannot be imported: RuntimeError: not yet\n"
+    assert said.out == ""

@@ -175,10 +175,11 @@ def test_other_seed_other_crops(small):
 def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     first = boxes(**SMALL, label_noise=0.2)
-    assert list(tmp_path.glob("boxes-*.safetensors"))
-    monkeypatch.setattr("lossbench.datasets.cache._write", None)  # nothing is made again
+    (kept,) = tmp_path.glob("boxes-*.safetensors")
+    written = kept.stat().st_mtime_ns
     assert same(first, boxes(**SMALL, label_noise=0.2))
     boxes(**SMALL)  # one file for all shares of careless boxes
+    assert [path.stat().st_mtime_ns for path in tmp_path.glob("boxes-*")] == [written]  # nothing is made again
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,10 @@ def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     settings = {**SMALL, **TINY}
     first = imbalanced(**settings)
-    assert list(tmp_path.glob("imbalanced-*.safetensors"))
-    monkeypatch.setattr("lossbench.datasets.cache._write", None)  # nothing is made again
+    (kept,) = tmp_path.glob("imbalanced-*.safetensors")
+    written = kept.stat().st_mtime_ns
     assert same(first, imbalanced(**settings))
+    assert [path.stat().st_mtime_ns for path in tmp_path.glob("imbalanced-*")] == [written]  # nothing is made again
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,10 @@ def test_other_seed_other_scenes(small):
 def test_second_call_comes_from_the_cache_and_is_identical(tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path))
     first = segmentation(**SMALL)
-    assert list(tmp_path.glob("segmentation-*.safetensors"))
-    monkeypatch.setattr("lossbench.datasets.cache._write", None)  # nothing is made again
+    (kept,) = tmp_path.glob("segmentation-*.safetensors")
+    written = kept.stat().st_mtime_ns
     assert same(first, segmentation(**SMALL))
+    assert [path.stat().st_mtime_ns for path in tmp_path.glob("segmentation-*")] == [written]  # nothing is made again
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,15 @@ def of(indices, *lists):
 
 @EACH
 @pytest.mark.parametrize("many", [regressions, images])
-@pytest.mark.parametrize("after", [0, 1, 5, 9, 14, 19])
-def test_a_stopped_stack_goes_on_to_the_bit(many, after, optimizer):
+def test_a_stopped_stack_goes_on_to_the_bit(many, optimizer, subtests):
     toys = many(**OPTIMIZERS[optimizer])
-    states, seen = stopped(toys, LONG, after)
-    assert [state["steps"] for state in states] == [after] * 3
-    for one, whole in zip(gone_on(toys, states, seen, LONG), train(toys, LONG), strict=True):
-        assert_equal(one, whole)
+    expected = train(toys, LONG)
+    for after in (0, 1, 5, 9, 14, 19):
+        with subtests.test(after=after):
+            states, seen = stopped(toys, LONG, after)
+            assert [state["steps"] for state in states] == [after] * 3
+            for one, whole in zip(gone_on(toys, states, seen, LONG), expected, strict=True):
+                assert_equal(one, whole)
 
 
 @EACH
@@ -199,17 +201,18 @@ def test_one_that_had_diverged_stays_where_it_was(after, tmp_path):
     assert_equal(ill, whole[1])
 
 
-@pytest.mark.parametrize("after", range(1, 8))
-def test_a_divergence_that_the_stop_came_before_is_found_at_its_step(after):
+def test_a_divergence_that_the_stop_came_before_is_found_at_its_step(subtests):
     """Numbers that are not finite wait in the record's window until it closes."""
     toys = regressions()
     toys[1] = replace(toys[1], poison=EXAMPLES // 2)
     whole = train(toys, LONG)
-    states, seen = stopped(toys, LONG, after)
-    for one, expected in zip(gone_on(toys, states, seen, LONG), whole, strict=True):
-        assert_equal(one, expected)
-    (ill,) = gone_on(toys[1:2], states[1:2], seen[1:2], LONG)
-    assert_close(ill, whole[1])
+    for after in range(1, 8):
+        with subtests.test(after=after):
+            states, seen = stopped(toys, LONG, after)
+            for one, expected in zip(gone_on(toys, states, seen, LONG), whole, strict=True):
+                assert_equal(one, expected)
+            (ill,) = gone_on(toys[1:2], states[1:2], seen[1:2], LONG)
+            assert_close(ill, whole[1])
 
 
 def test_players_and_their_noise_go_on():

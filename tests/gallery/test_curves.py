@@ -58,7 +58,7 @@ def test_every_loss_is_drawn(entry):
     assert made.values.shape == (*(len(knob.values) for knob in made.knobs), len(view.cases), len(made.x))
     assert np.isfinite(values).all()
     assert np.isfinite(made.values).mean() > 0.5
-    assert any(not curves.drawing(entry, other).still for other in views(entry))
+    assert not made.still or any(not curves.drawing(entry, other).still for other in views(entry)[1:])
 
 
 def usual(name, view=0):

@@ -40,9 +40,12 @@ def chromium() -> Iterator[Browser]:
         yield it
 
 
-@pytest.fixture(params=[1100, PHONE])
+@pytest.fixture(scope="module", params=[1100, PHONE])
 def opened(chromium: Browser, written: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The page, desk or phone; whatever a test does, it says nothing and asks for nothing but itself."""
+    """The page, desk or phone; whatever tests do, it says nothing and asks for nothing but itself.
+
+    Opened once: what a test has moved, it puts back.
+    """
     context = chromium.new_context(viewport={"width": request.param, "height": 900}, reduced_motion="reduce")
     page, heard = context.new_page(), browser.Heard(context)
     page.goto(written.as_uri())
@@ -89,6 +92,7 @@ def test_a_slider_shows_the_settings_own_curve(opened):
     (value,), (gradient,) = (curves(opened, "huber", which)["own"] for which in (0, 1))
     assert value == pytest.approx([(k / 6 - 8) ** 2 / 2 for k in range(97)], rel=1e-5, abs=1e-6)
     assert gradient == pytest.approx([k / 6 - 8 for k in range(97)], rel=1e-5, abs=1e-6)
+    opened.locator("#huber .reset").click()
 
 
 @browser.needed
@@ -97,10 +101,13 @@ def test_words_are_chosen_and_kinds_too(opened):
     before = curves(opened, "triplet", 0)["own"]
     opened.locator("#triplet select[data-parameter=miner]").select_option(label="none")
     assert curves(opened, "triplet", 0)["own"] != before
+    opened.locator("#triplet .reset").click()
+    assert curves(opened, "triplet", 0)["own"] == before
     show(opened, "focal")
     assert opened.locator("#focal input").count() == 2
     opened.locator("#focal .tabs button", has_text="multi-class").click()
     assert opened.locator("#focal input").count() == 1
+    opened.locator("#focal .tabs button", has_text="binary").click()
 
 
 @browser.needed
@@ -116,6 +123,8 @@ def test_names_hide_curves_of_an_overlay(opened):
     assert opened.evaluate(slope) == pytest.approx(-8)  # made 1 at r = 1
     overlay.locator(".plain", has_text="slopes").click()
     assert opened.evaluate(slope) == pytest.approx(-16)
+    overlay.locator(".chip", has_text="huber").click()
+    overlay.locator(".plain", has_text="slopes").click()
 
 
 @browser.needed

@@ -183,18 +183,19 @@ def test_an_impossible_beta_is_refused(beta):
 
 @EACH
 @EACH_TYPE
-@pytest.mark.parametrize("target", [(0, 0, 0, 0), (0.3, -0.2, 0.4, -0.5), (1e4,) * 4, (-1e4,) * 4, (1e4, 0, -1e4, 20)])
-def test_finite_at_extremes(loss, dtype, target):
-    prediction = torch.tensor([*itertools.product(EXTREMES, repeat=4)], dtype=dtype).requires_grad_()
-    per_example = loss(prediction, torch.tensor([target], dtype=dtype).expand_as(prediction))
-    (gradient,) = torch.autograd.grad(per_example.sum(), prediction)
-    assert per_example.shape == (len(prediction),)
-    assert per_example.dtype == gradient.dtype == dtype
-    assert per_example.isfinite().all()
-    assert gradient.isfinite().all()
-    if loss in OVERLAPS:
-        assert per_example.min() > -1e-3
-        assert per_example.max() <= (3.01 if loss is ciou else 2.01)
+def test_finite_at_extremes(loss, dtype, subtests):
+    for target in [(0, 0, 0, 0), (0.3, -0.2, 0.4, -0.5), (1e4,) * 4, (-1e4,) * 4, (1e4, 0, -1e4, 20)]:
+        with subtests.test(target=target):
+            prediction = torch.tensor([*itertools.product(EXTREMES, repeat=4)], dtype=dtype).requires_grad_()
+            per_example = loss(prediction, torch.tensor([target], dtype=dtype).expand_as(prediction))
+            (gradient,) = torch.autograd.grad(per_example.sum(), prediction)
+            assert per_example.shape == (len(prediction),)
+            assert per_example.dtype == gradient.dtype == dtype
+            assert per_example.isfinite().all()
+            assert gradient.isfinite().all()
+            if loss in OVERLAPS:
+                assert per_example.min() > -1e-3
+                assert per_example.max() <= (3.01 if loss is ciou else 2.01)
 
 
 @EACH

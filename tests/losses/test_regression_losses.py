@@ -1,5 +1,6 @@
 """Losses of residuals against other libraries, the integrals of their influence, and their known minimisers."""
 
+import itertools
 import math
 
 import mpmath
@@ -165,13 +166,14 @@ def test_replicas_have_scales_of_their_own(loss):
 
 
 @EACH_ROBUST
-@pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_residuals_without_spread_are_finite(loss, batch, dtype):
-    for residual in (0.0, -3.0, 1e4):
+def test_residuals_without_spread_are_finite(loss):
+    types = (torch.float32, torch.float64, torch.bfloat16)
+    wrong = []
+    for dtype, batch, residual in itertools.product(types, (1, 2, 7), (0.0, -3.0, 1e4)):
         given = torch.full((batch,), residual, dtype=dtype)
-        assert at(loss, given, scale="mad").isfinite().all()
-        assert influence(loss, given, scale="mad").isfinite().all()
+        if not all(of(loss, given, scale="mad").isfinite().all() for of in (at, influence)):
+            wrong.append((dtype, batch, residual))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -321,8 +323,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "settings"), BAD, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_settings_that_make_no_sense_are_refused_by_name(loss, settings):
-    prediction = torch.randn(4, 2 * loss.card.outputs_per_target, generator=stream(0, "bad"))
-    with pytest.raises(ConfigError, match=rf"loss\.{next(iter(settings))}="):
-        loss(prediction, torch.zeros(4, 2), **settings)
+def test_settings_that_make_no_sense_are_refused_by_name(subtests):
+    for loss, settings in BAD:
+        prediction = torch.randn(4, 2 * loss.card.outputs_per_target, generator=stream(0, "bad"))
+        with (
+            subtests.test(loss=loss.__name__, **settings),
+            pytest.raises(ConfigError, match=rf"loss\.{next(iter(settings))}="),
+        ):
+            loss(prediction, torch.zeros(4, 2), **settings)

@@ -1,5 +1,6 @@
 """Losses of masks: against two libraries, the identities between them, empty masks, an image at a time."""
 
+import itertools
 import warnings
 
 import pytest
@@ -172,20 +173,21 @@ def test_focal_tversky_is_a_power_of_tversky():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("gamma", [0.75, 4 / 3, 3.0])
-@pytest.mark.parametrize("sure", [1, 10, 40, 80, 120, 1e4])
-def test_focal_tversky_is_finite_the_nearer_it_gets(sure, gamma, dtype):
+def test_focal_tversky_is_finite_the_nearer_it_gets(gamma, dtype, subtests):
     """At t = 0 the power's own slope is infinite where γ > 1."""
     masks = torch.stack([MASKS[0], torch.zeros_like(MASKS[0])])
-    logits = (sure * (2 * masks - 1)).to(dtype).requires_grad_()
-    per_example = focal_tversky(logits, masks, gamma=gamma)
-    (gradient,) = torch.autograd.grad(per_example.sum(), logits)
-    assert per_example.isfinite().all()
-    assert gradient.isfinite().all()
-    if sure > 1000:
-        assert per_example.max() < 1e-11
-        assert not gradient.any()
-    if sure == 10:
-        assert torch.equal(gradient.sign(), (1 - 2 * masks).to(dtype))
+    for sure in (1, 10, 40, 80, 120, 1e4):
+        with subtests.test(sure=sure):
+            logits = (sure * (2 * masks - 1)).to(dtype).requires_grad_()
+            per_example = focal_tversky(logits, masks, gamma=gamma)
+            (gradient,) = torch.autograd.grad(per_example.sum(), logits)
+            assert per_example.isfinite().all()
+            assert gradient.isfinite().all()
+            if sure > 1000:
+                assert per_example.max() < 1e-11
+                assert not gradient.any()
+            if sure == 10:
+                assert torch.equal(gradient.sign(), (1 - 2 * masks).to(dtype))
 
 
 LIMITS = [
@@ -266,16 +268,16 @@ def test_gradient_is_the_slope(loss):
 
 
 @ALL
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("scale", [0.0, 20.0, 1e4])
-def test_finite_at_extremes(loss, dtype, scale):
-    logits = (scale * (2 * torch.eye(8) - 1)).expand(4, 8, 8).to(dtype).clone().requires_grad_()
+def test_finite_at_extremes(loss, subtests):
     masks = torch.stack([torch.zeros(8, 8), torch.ones(8, 8), torch.eye(8), 1 - torch.eye(8)])
-    per_example = loss(logits, masks)
-    (gradient,) = torch.autograd.grad(per_example.sum(), logits)
-    assert per_example.dtype == dtype
-    assert per_example.isfinite().all()
-    assert gradient.isfinite().all()
+    for dtype, scale in itertools.product((torch.float32, torch.float64, torch.bfloat16), (0.0, 20.0, 1e4)):
+        with subtests.test(dtype=dtype, scale=scale):
+            logits = (scale * (2 * torch.eye(8) - 1)).expand(4, 8, 8).to(dtype).clone().requires_grad_()
+            per_example = loss(logits, masks)
+            (gradient,) = torch.autograd.grad(per_example.sum(), logits)
+            assert per_example.dtype == dtype
+            assert per_example.isfinite().all()
+            assert gradient.isfinite().all()
 
 
 @ALL_SOFT

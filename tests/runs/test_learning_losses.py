@@ -16,8 +16,6 @@ from lossbench.engine import Interrupted, Stack, fit
 from lossbench.losses import GaussianElbo, mse
 from lossbench.runs import builders
 from lossbench.runs.experiment import MODEL_FILE, Experiment
-from lossbench.sweeps import launch
-from lossbench.sweeps.planning import Way
 from lossbench.tasks.lifting import OfIdentities, of_pixels, of_signs
 
 ORL = 24  # identities of the training split: 60 % of 40 people
@@ -141,24 +139,29 @@ def model(store, run, folder):
     return load_file(path)
 
 
-@EACH
-def test_the_same_command_gives_the_same_bits_and_saves_what_was_learned(dataset, loss, lossbench, store, tmp_path):
-    words = [f"dataset={dataset}", f"loss={loss}", *SMALL[dataset], *GROUPS[dataset], *SHORT]
-    for _ in range(2):
-        said = lossbench(*words)
-        assert said.code == 0, said
-    found = runs(store)
-    assert [run.data.tags["lossbench.outcome"] for run in found] == ["finished"] * 2
-    files = []
-    for run in found:
-        (tmp_path / run.info.run_id).mkdir()
-        files.append(model(store, run, tmp_path / run.info.run_id))
-    shapes = {name: tuple(tensor.shape) for name, tensor in files[0].items() if name.startswith("loss.")}
+def assert_recorded(run, dataset, loss, saved):
+    """What was learned is counted, and saved with the weights of the net."""
+    assert run.data.tags["lossbench.outcome"] == "finished"
+    shapes = {name: tuple(tensor.shape) for name, tensor in saved.items() if name.startswith("loss.")}
     assert shapes == LEARNING[dataset, loss]
-    count = sum(files[0][name].numel() for name in shapes)
-    assert {run.data.tags["lossbench.loss_parameters"] for run in found} == {str(count)}
-    assert same(*files)
-    assert numbers(store, found[0]) == numbers(store, found[1])
+    assert run.data.tags["lossbench.loss_parameters"] == str(sum(saved[name].numel() for name in shapes))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "loss"), [("faces", "cosface"), ("faces", "proxy_anchor"), ("vae", "gaussian_elbo")]
+)
+def test_a_command_learns_the_same_bits_and_saves_what_was_learned(
+    dataset, loss, lossbench, store, tmp_path, experiment
+):
+    """The same as are learned without it; of the other losses, see the run that is stopped."""
+    said = lossbench(f"dataset={dataset}", f"loss={loss}", *SMALL[dataset], *GROUPS[dataset], *SHORT)
+    assert said.code == 0, said
+    (run,) = runs(store)
+    saved = model(store, run, tmp_path)
+    assert_recorded(run, dataset, loss, saved)
+    (expected,), points = train(experiment(dataset, loss))
+    assert same(saved, expected.best)
+    assert numbers(store, run)["train/loss"] == [(step, v["train/loss"]) for step, v in points if "train/loss" in v]
 
 
 @pytest.mark.parametrize("loss", ["arcface", "cross_entropy"])
@@ -181,12 +184,14 @@ def test_a_stopped_run_goes_on_to_the_bit(loss, lossbench, store, tmp_path, monk
         assert lossbench(*words).code == 0
     whole, resumed = runs(store)
     assert resumed.info.run_id == run.info.run_id
-    assert {one.data.tags["lossbench.outcome"] for one in (whole, resumed)} == {"finished"}
+    assert resumed.data.tags["lossbench.outcome"] == "finished"
     assert numbers(store, whole) == numbers(store, resumed)
     assert len(numbers(store, whole)["val/map_at_r"]) == 4
     for one in ("whole", "resumed"):
         (tmp_path / one).mkdir()
-    assert same(model(store, whole, tmp_path / "whole"), model(store, resumed, tmp_path / "resumed"))
+    saved = model(store, whole, tmp_path / "whole")
+    assert_recorded(whole, "faces", loss, saved)
+    assert same(saved, model(store, resumed, tmp_path / "resumed"))
 
 
 def test_it_is_never_put_into_a_stack(lossbench, store, tmp_path):
@@ -214,17 +219,23 @@ def test_it_is_never_put_into_a_stack(lossbench, store, tmp_path):
     assert rho[0] != rho[1]
 
 
-def test_with_its_deviation_given_it_trains_in_a_stack(lossbench, store, monkeypatch):
-    monkeypatch.setattr(launch.timing, "way", lambda runs, datasets: Way(2))  # whatever a busy machine would choose
-    words = ["dataset=vae", "dataset.seed=0", *SMALL["vae"], *GROUPS["vae"], *SHORT, "loss.sigma=0.3"]
-    for sweep in (["-m", "loss=gaussian_elbo", "seed=range(2)"], ["loss=gaussian_elbo", "seed=1"]):
-        said = lossbench(*sweep, *words)
-        assert said.code == 0, said
-    found = {run.data.tags["lossbench.stack"]: run for run in runs(store) if run.data.tags["seed"] == "1"}
-    stacked, alone = found["2"], found["1"]
-    assert stacked.data.tags["lossbench.loss_parameters"] == "0"
-    for name in ("train/loss", "val/nll", "test/nll"):
-        assert stacked.data.metrics[name] == pytest.approx(alone.data.metrics[name], rel=1e-4)
+def test_with_its_deviation_given_it_trains_in_a_stack(experiment):
+    def made():
+        words = ["dataset.seed=0", "loss.sigma=0.3"]
+        return [experiment("vae", "gaussian_elbo", *words, f"seed={seed}") for seed in (0, 1)]
+
+    together, alone = made(), [made()[1]]
+    assert all(one.stackable for one in together)
+    points = {"together": [], "alone": []}
+    for many, where in ((together, "together"), (alone, "alone")):
+        record = lambda step, values, where=where: points[where].append((step, dict(values)))  # noqa: E731
+        fit([*(one.replica(lambda step, values: None) for one in many[:-1]), many[-1].replica(record)], many[0].plan)
+    stacked, single = together[1].nets.snapshot(), alone[0].nets.snapshot()
+    torch.testing.assert_close(stacked, single, rtol=1e-3, atol=1e-5)
+    assert not same(stacked, together[0].nets.snapshot())
+    for (step, values), (also, others) in zip(points["together"], points["alone"], strict=True):
+        assert step == also
+        assert values == pytest.approx(others, rel=1e-4)
 
 
 def test_what_is_bound_around_a_module_is_found():
