@@ -7,8 +7,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # nets of a test are too small for two threads, and workers share cores
 
 import shutil
+import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import interrupts
 import pytest
+from faults import server
 from hydra import compose, initialize_config_dir
 from small import SMALL
 
@@ -87,14 +88,19 @@ def lossbench(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 @pytest.fixture
-def process(here: Path) -> Callable[..., subprocess.Popen[str]]:
-    """The command line as a process of its own."""
+def process(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., server.Told]]:
+    """The command line as a process of its own, which has its imports behind it; what still runs ends with the test."""
+    begun: list[server.Told] = []
 
-    def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "lossbench", *words]
-        return subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(*words: str) -> server.Told:
+        out = tmp_path_factory.mktemp("said") / "said"
+        begun.append(server.Told(server.forked(words, Path.cwd(), {}, out), out))
+        return begun[-1]
 
-    return start
+    yield start
+    for one in begun:
+        one.command.signal(signal.SIGKILL, everyone=True)
+        one.command.wait(30)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from html import escape as _escape
 from html import unescape
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 from plotly.colors import qualitative
 
 from lossbench.analysis import stats
@@ -26,6 +27,8 @@ LETTERS = 20  # of a line of a name: what a phone has room for beside a figure
 LEGEND = 3  # lines that a figure has room for anyhow
 TITLE = 28  # of a line of an axis's title
 INK, FAINT = "#1d2733", "#c4ccd4"
+DRAWN = ("scatter", "heatmap")
+APART = ("geo", "polar", "scene", "ternary")  # of a template: maps, spheres and solids
 
 
 def colours(verdict: Verdict) -> dict[str, str]:
@@ -159,12 +162,20 @@ def _rows(figure: go.Figure, order: Sequence[str]) -> go.Figure:
     return plain(figure, round(80 + row_height(names) * (len(order) + 1)))
 
 
+@cache
+def _template() -> go.layout.Template:
+    """plotly's white one, of what is drawn here: it is checked for, and copied into, each figure."""
+    white = plotly.io.templates["simple_white"].to_plotly_json()
+    layout = {name: value for name, value in white["layout"].items() if name not in APART}
+    return go.layout.Template(layout=layout, data={name: white["data"][name] for name in DRAWN})
+
+
 def plain(figure: go.Figure, height: int) -> go.Figure:
     """What all figures of a page have in common; higher where a legend needs the room, as one of long names does."""
     names = {trace.name for trace in figure.data if trace.name and trace.showlegend is not False}
     legend = sum(1 + name.count("<br>") for name in names)
     figure.update_layout(
-        template="simple_white",
+        template=_template(),
         height=height + LINE * max(0, legend - LEGEND),
         margin={"l": 8, "r": 20, "t": 8, "b": 8},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},

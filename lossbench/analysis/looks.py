@@ -71,7 +71,7 @@ def differences(
         return compare(values, stats.ALPHA).assign(**dict.fromkeys(P, np.nan))
     last = seen[-1]
     side = np.sign(last["difference"])
-    kept = [one.where(np.sign(one["difference"]) == side) for one in seen]
+    kept = [one[[*P[:3]]].where(np.sign(one["difference"]) == side) for one in seen]
     smallest = {name: pd.concat([one[name] for one in kept], axis=1).min(axis=1) for name in P[:3]}
     equal = pd.concat([one["p_equal"] for one in seen], axis=1).min(axis=1)
     return last.assign(**smallest, p_equal=equal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from itertools import count
@@ -28,6 +29,7 @@ from lossbench.analysis.tuning.panel import panel
 from lossbench.analysis.verdict import COSTS, STREAM, Verdict
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from markupsafe import Markup
     from mlflow import MlflowClient
     from plotly.graph_objects import Figure
@@ -58,21 +60,15 @@ class _Figures:
 
 def page(report: Report, client: MlflowClient) -> str:
     """The whole page, plotly's script inlined once."""
-    import jinja2
     from plotly.offline import get_plotlyjs
 
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["breakable"] = _breakable
-    template = environment.from_string(files("lossbench.analysis").joinpath("page.html").read_text(encoding="utf-8"))
     drawn = _Figures()
     datasets = [
         _dataset(verdict, sentence, report, client, drawn)
         for verdict, sentence in zip(report.verdicts, report.sentences, strict=True)
     ]
     runs = report.records.runs
-    return template.render(
+    return _template().render(
         name=report.records.name,
         title=report.records.question or f"Which loss on {answer.listed([v.dataset for v in report.verdicts])}?",
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -99,6 +95,17 @@ def page(report: Report, client: MlflowClient) -> str:
         figures=drawn.drawn,
         plotly=get_plotlyjs(),
     )
+
+
+@cache
+def _template() -> Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["breakable"] = _breakable
+    return environment.from_string(files("lossbench.analysis").joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def _breakable(text: str) -> Markup:

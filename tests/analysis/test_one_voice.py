@@ -59,7 +59,7 @@ def spoken(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         made.verdicts, made.sentences, sections, latex, papers, strict=True
     ):
         board = section.partition("<h3>Leaderboard</h3>")[2].partition("<h3>")[0]
-        stars = [str(row) for row in terminal.comparison(verdict, 0).columns[0]._cells]
+        stars = [str(row) for row in terminal.comparison(verdict, 0).columns[0].cells]
         found[verdict.dataset] = {
             "verdict": verdict,
             "sentence": said,

@@ -218,6 +218,7 @@ def pages(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets
         patch.setattr("gc.collect", lambda *_: 0)  # as in conftest.py
         patch.setattr(sys, "argv", ["lossbench", *SWEPT, *SMALL])
         main()

@@ -201,7 +201,7 @@ class Campaign:
     def _asked(self, *words: str) -> str:
         """What a command prints."""
         out = self.base / "asked"
-        code = server.forked(words, self.base, {}, out, eager=False).wait(trials.PATIENCE_S)
+        code = server.forked(words, self.base, {}, out).wait(trials.PATIENCE_S)
         if code != 0:
             raise RuntimeError(Path(f"{out}.err").read_text(encoding="utf-8"))
         return Path(f"{out}.out").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -85,12 +86,43 @@ class Command:
         return time.monotonic() - self.began
 
 
-def forked(words: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, eager: bool) -> Command:
+@dataclass(frozen=True)
+class Told:
+    """A forked command and what it says, as `subprocess.Popen` has them."""
+
+    command: Command
+    out: Path
+
+    @property
+    def returncode(self) -> int | None:
+        return self.command.wait(0)
+
+    def send_signal(self, number: int) -> None:
+        self.command.signal(number)
+
+    def kill(self) -> None:
+        self.command.signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """What it said on standard output and error, once it has ended.
+
+        Raises: subprocess.TimeoutExpired where it does not end.
+        """
+        if self.command.wait(timeout) is None:
+            raise subprocess.TimeoutExpired(str(self.out), timeout)
+        out, err = (Path(f"{self.out}.{ending}").read_text(encoding="utf-8") for ending in ("out", "err"))
+        return out, err
+
+
+def forked(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, eager: bool = False
+) -> Command:
     """`python -m lossbench WORDS…` in a folder, from a process that has its imports behind it.
 
     An `eager` one trains in worker processes whenever that is measured to be faster, however short it takes.
     """
-    process = _forking.Process(target=_become, args=(list(words), str(folder), dict(environment), str(out), eager))
+    around = os.environ | environment  # as they are now, not when the first one forked
+    process = _forking.Process(target=_become, args=(list(words), str(folder), around, str(out), eager))
     began = time.monotonic()
     process.start()
     return Command(process, began)
@@ -123,6 +155,7 @@ def _become(words: list[str], folder: str, environment: dict[str, str], out: str
         file = os.open(out + ending, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, number)
         os.close(file)
+    os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv[1:] = words

@@ -1,4 +1,4 @@
-"""The campaign of `scripts/faults.py`, small: a handful of moments of each kind that needs no server of its own."""
+"""The campaign of `scripts/faults.py`, small: a moment or two of each kind that needs no server of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from faults.kinds import TASK_TYPES, Campaign, spread
 
 pytestmark = pytest.mark.slow
-MOMENTS = {"run": 4, "sweep": 4, "fair": 2, "report": 2, "create": 2, "disk": 1}
+# which trials of each kind: by its number a trial has its disturbance, of which most come here once
+TRIALS = {"run": (0, 3), "sweep": (1, 5), "fair": (4,), "report": (2,), "create": (0,), "disk": (0,)}
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     made.close()
 
 
-@pytest.mark.parametrize("kind", MOMENTS)
+@pytest.mark.parametrize("kind", TRIALS)
 def test_what_is_disturbed_holds(campaign, kind):
-    outcomes = [campaign.trial(kind, number) for number in range(MOMENTS[kind])]
+    outcomes = [campaign.trial(kind, number) for number in TRIALS[kind]]
     assert [str(outcome) for outcome in outcomes if outcome.verdict not in ("held", "skipped")] == []
     if {outcome.verdict for outcome in outcomes} == {"skipped"}:
         pytest.skip(str(outcomes[0]))

@@ -190,17 +190,22 @@ def test_torch_itself_says_what_no_memory_is_called_here():
 
 @pytest.mark.slow
 def test_a_dead_worker_is_missing_and_the_same_command_trains_its_runs_again(lossbench, store, brought, way):
-    way(1, 1, 1)
-    words = ["-m", "loss._target_=brought.fatal", "seed=range(2)", *SHORT]
+    way(1, 1, 2)
+    words = ["-m", "loss._target_=brought.fatal", "seed=range(3)", *SHORT]
     said = lossbench(*words)
     assert said.code == 1
-    assert "error: worker process" in said.out
-    assert sorted(r.data.tags["lossbench.outcome"] for r in runs(store)) == ["error", "finished"]
+    assert "worker process" in said.err
+    assert "SIGKILL" in said.err
+    assert said.out.count("error: worker process") == 1
+    assert [outcome for *_, outcome in outcomes(store)] == ["error", "finished", "finished"]
+    (dead,) = [run for run in runs(store) if run.info.status == "FAILED"]
+    assert "SIGKILL" in dead.data.tags["lossbench.error"]
     assert "the machine, not its loss, ended" in said.out
+    way(1)  # whichever way it goes on
     said = lossbench(*words)
     assert said.code == 0, said.err
     assert "continuing" in said.out
-    assert [r.data.tags["lossbench.outcome"] for r in runs(store)] == ["finished"] * 2
+    assert [r.data.tags["lossbench.outcome"] for r in runs(store)] == ["finished"] * 3
 
 
 def test_a_worker_that_died_before_it_opened_a_record_leaves_one(configured, store, here):

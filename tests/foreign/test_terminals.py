@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import pytest
 from recorded import runs
 from small import SMALL
 
@@ -31,18 +30,6 @@ def said(*words, folder, **environment):
     return asked.returncode, asked.stdout, asked.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_comparison_is_told_in_any_encoding(encoding, store, here):
-    """It ended in an error after everything had been trained, without a report, and RUNNING."""
-    words = ["-m", "loss=mse,mae", "seed=0,1", *SHORT]
-    code, out, err = said(*words, folder=here, PYTHONIOENCODING=encoding)
-    assert code == 0, err
-    assert b"report.html" in out
-    assert "mae" in out.decode(encoding)
-    assert [run.info.status for run in runs(store, "comparison")] == ["FINISHED"]
-    assert (here / "report.html").exists()
-
-
 def test_the_catalogue_and_errors_are_told_in_the_c_locale(here):
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     code, out, err = said("list", "dataset=regression", folder=here, **environment)
@@ -53,7 +40,8 @@ def test_the_catalogue_and_errors_are_told_in_the_c_locale(here):
     assert b"loss=nothing: no such loss" in err
 
 
-def test_a_file_of_ones_own_is_read_as_utf_8_in_any_locale(store, here):
+def test_a_comparison_is_told_in_ascii_and_reads_ones_own_files_as_utf_8(store, here):
+    """It ended in an error after everything had been trained, without a report, and RUNNING."""
     (here / "mine" / "loss").mkdir(parents=True)
     (here / "mine" / "loss" / "own.yaml").write_text("# größer → schöner\n_target_: own.own\n", encoding="utf-8")
     (here / "own.py").write_text(
@@ -61,10 +49,14 @@ def test_a_file_of_ones_own_is_read_as_utf_8_in_any_locale(store, here):
         encoding="utf-8",
     )
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    code, _, err = said("--config-dir", "mine", "loss=own", *SHORT, folder=here, **environment)
+    words = ["-m", "--config-dir", "mine", "loss=own,mae", "seed=0,1", *SHORT]
+    code, out, err = said(*words, folder=here, **environment)
     assert code == 0, err
-    (run,) = runs(store)
-    assert run.data.tags["lossbench.outcome"] == "finished"
+    assert b"report.html" in out
+    assert "mae" in out.decode("ascii")
+    assert [run.data.tags["lossbench.outcome"] for run in runs(store)] == ["finished"] * 4
+    assert [run.info.status for run in runs(store, "comparison")] == ["FINISHED"]
+    assert (here / "report.html").exists()
 
 
 def test_what_a_stream_lacks_comes_out_as_a_question_mark():

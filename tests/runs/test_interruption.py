@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from faults import server
 from recorded import numbers, runs
 from small import SMALL
 
@@ -46,54 +47,106 @@ def test_what_was_evaluated_survives(process, store):
     assert "Traceback" not in err
 
 
-LONG = [
+PACED = """
+import os, time
+from pathlib import Path
+from lossbench.core import card
+
+asked = []
+
+@card(task_types=("regression",))
+def held(prediction, target, *, after=0, kept=True):
+    '''The absolute error. It waits, after so many calls and once something is kept, until it may go on.'''
+    asked.append(1)
+    there = not kept or any(Path(os.environ["LOSSBENCH_CACHE"], "checkpoints").glob("*.pt"))
+    if len(asked) > after and there and not Path("go").exists():
+        Path("waits").touch()
+        while not Path("go").exists():
+            time.sleep(0.005)
+    return (prediction - target).abs().mean(-1)
+
+@card(task_types=("regression",))
+def slow(prediction, target):
+    if not Path("go").exists():
+        time.sleep(0.005)
+    return (prediction - target).abs().mean(-1)
+"""
+HELD = [
+    "loss._target_=paced.held",
+    "+loss.after=300",
     "optimizer=adamw",
     "train.schedule=cosine",
-    "train.steps=12000",
-    "train.record_every=140",
-    "train.checkpoint_s=0.2",
+    "train.steps=600",
+    "train.eval_every=30",
+    "train.record_every=7",
+    "train.checkpoint_s=0.01",
     *SMALL["regression"],
 ]
 
 
+@pytest.fixture
+def paced(here, monkeypatch):
+    """Losses that wait, in a folder whose checkpoints are its own."""
+    (here / "paced.py").write_text(PACED, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.delitem(sys.modules, "paced", raising=False)
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(here / "cache"))
+    return here
+
+
+def waits(folder, started):
+    """Until the loss of a command waits."""
+    deadline = time.monotonic() + 60
+    while not (folder / "waits").exists():
+        assert time.monotonic() < deadline
+        assert started.returncode is None, started.communicate(1)
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, migrated, cache):
-    """Every point of the long run that nobody stopped."""
+    """Every point of the run that nobody stopped."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copy(migrated, folder / "mlflow.db")
-    subprocess.run([sys.executable, "-m", "lossbench", *LONG], cwd=folder, check=True, capture_output=True)
+    (folder / "paced.py").write_text(PACED, encoding="utf-8")
+    (folder / "go").touch()
+    assert server.forked(HELD, folder, {}, folder / "said").wait(120) == 0
     there = tracking.Store(f"sqlite:///{folder}/mlflow.db")
     (run,) = runs(there)
     return numbers(there, run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
-def test_a_stopped_run_goes_on_to_the_bit(number, process, lossbench, store, undisturbed):
+def test_a_stopped_run_goes_on_to_the_bit(number, process, lossbench, store, undisturbed, paced):
     """Stopped or killed and called again is one run, with the points of a run that nobody stopped."""
-    started = process(*LONG)
-    run = wait_for(store, "val/mae", 5)
+    started = process(*HELD)
+    waits(paced, started)
+    (run,) = runs(store)
     started.send_signal(number)
+    (paced / "go").touch()
     started.communicate(timeout=60)
     told = store.client.get_run(run.info.run_id)
     assert told.info.status == ("RUNNING" if number == signal.SIGKILL else "KILLED")
     before = max(p.step for p in store.client.get_metric_history(run.info.run_id, "train/loss"))
-    again = lossbench(*LONG)
+    again = lossbench(*HELD)
     assert again.code == 0
     (resumed,) = runs(store)
     assert resumed.info.run_id == run.info.run_id
     assert resumed.info.status == "FINISHED"
     assert resumed.data.tags["lossbench.outcome"] == "finished"
     assert numbers(store, resumed) == undisturbed
-    assert before < 12000
+    assert 100 < before < 600
     assert not runs(store, "superseded")
 
 
-def test_a_run_that_was_killed_before_it_was_kept_is_given_up(process, lossbench, store):
-    words = ["train.steps=20000", *SMALL["regression"]]
+def test_a_run_that_was_killed_before_it_was_kept_is_given_up(process, lossbench, store, paced):
+    words = ["loss._target_=paced.held", "+loss.after=60", "+loss.kept=false", *SHORT, *SMALL["regression"]]
+    words += ["train.steps=100"]
     started = process(*words, "train.checkpoint_s=1000")
-    wait_for(store, "val/mae")
+    waits(paced, started)
     started.kill()
     started.communicate(timeout=60)
+    (paced / "go").touch()
     assert lossbench(*words).code == 0
     (given_up,) = runs(store, "superseded")
     assert given_up.info.status == "KILLED"
@@ -101,16 +154,17 @@ def test_a_run_that_was_killed_before_it_was_kept_is_given_up(process, lossbench
     assert run.info.status == "FINISHED"
 
 
-def test_a_broken_checkpoint_is_said_and_the_run_starts_again(process, lossbench, store, cache, undisturbed):
-    started = process(*LONG)
-    wait_for(store, "val/mae", 5)
+def test_a_broken_checkpoint_is_said_and_the_run_starts_again(process, lossbench, store, undisturbed, paced):
+    started = process(*HELD)
+    waits(paced, started)
     started.kill()
     started.communicate(timeout=60)
-    kept = max((cache / "checkpoints").glob("*.pt"), key=lambda path: path.stat().st_mtime)
+    (paced / "go").touch()
+    (kept,) = (paced / "cache/checkpoints").glob("*.pt")
     whole = bytearray(kept.read_bytes())
     whole[len(whole) // 2] ^= 1
     kept.write_bytes(whole)
-    said = lossbench(*LONG)
+    said = lossbench(*HELD)
     assert said.code == 0
     assert "broken" in said.out
     (run,) = runs(store)
@@ -119,8 +173,10 @@ def test_a_broken_checkpoint_is_said_and_the_run_starts_again(process, lossbench
 
 
 @pytest.mark.parametrize("after_s", [0.5, 1.5, 2.5])
-def test_a_stop_while_the_program_starts_leaves_at_once(after_s, process, store):
-    started = process("-m", "train.steps=100000", "loss=mse,mae", *SMALL["regression"])
+def test_a_stop_while_the_program_starts_leaves_at_once(after_s, here, store):
+    words = ["-m", "train.steps=100000", "loss=mse,mae", *SMALL["regression"]]
+    command = [sys.executable, "-m", "lossbench", *words]  # with all its imports before it
+    started = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after_s)
     assert not runs(store, "comparison")
     since = time.monotonic()
@@ -131,8 +187,11 @@ def test_a_stop_while_the_program_starts_leaves_at_once(after_s, process, store)
     assert "Traceback" not in err
 
 
-def test_an_interrupted_comparison_goes_on_with_the_same_records(process, store):
-    words = ["-m", "train.steps=60,8000", "loss=mse,mae", "seed=range(2)", "train.eval_every=30", *SMALL["regression"]]
+def test_an_interrupted_comparison_goes_on_with_the_same_records(process, store, paced):
+    (paced / "mine/loss").mkdir(parents=True)
+    (paced / "mine/loss/slow.yaml").write_text("_target_: paced.slow\n", encoding="utf-8")
+    words = ["-m", "--config-dir=mine", "train.steps=30,600", "loss=slow,mae", "seed=range(2)", "train.eval_every=15"]
+    words += SMALL["regression"]
     started = process(*words)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:  # the short ones have ended, the long ones are at it
@@ -142,6 +201,7 @@ def test_an_interrupted_comparison_goes_on_with_the_same_records(process, store)
         time.sleep(0.05)
     begun = {r.info.run_id for r in runs(store)}
     started.send_signal(signal.SIGINT)
+    (paced / "go").touch()
     started.communicate(timeout=60)
     (comparison,) = runs(store, "comparison")
     assert comparison.info.status == "KILLED"
@@ -154,7 +214,7 @@ def test_an_interrupted_comparison_goes_on_with_the_same_records(process, store)
     assert {r.info.status for r in found + runs(store, "superseded")} <= {"FINISHED", "KILLED"}
     assert {r.info.run_id for r in done} <= {r.info.run_id for r in found}
     assert {(r.data.tags["loss"], r.data.tags["seed"], r.data.params["train.steps"]) for r in found} == {
-        (loss, seed, steps) for loss in ("mse", "mae") for seed in "01" for steps in ("60", "8000")
+        (loss, seed, steps) for loss in ("slow", "mae") for seed in "01" for steps in ("30", "600")
     }
     assert {r.info.run_id for r in found} == begun
 

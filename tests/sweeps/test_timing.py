@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lossbench.config.schema import Names
+from lossbench.core import machine
 from lossbench.engine import trial
 from lossbench.runs import builders
 from lossbench.runs.experiment import Experiment
@@ -58,7 +59,7 @@ def test_stacks_keep_within_memory(room, runs, monkeypatch):
     asked, tried = runs(), []
     experiment = Experiment(asked[0].cfg)
     need = trial.nbytes(experiment.replica(lambda step, values: None), experiment.plan)
-    monkeypatch.setattr(timing, "_memory", lambda device: room * need + need // 2)
+    monkeypatch.setattr(machine, "memory", lambda: (room * need + need // 2) / timing.SHARE["cpu"])
     step_s = trial.step_s
 
     def watched(replicas, *arguments, **settings):

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from between import POINTS, Between, between, record
+from faults.wires import Front
 from recorded import artifacts, numbers, runs
 from small import SMALL
+from tracking.recording import POINTS, record
 
 from lossbench import tracking
 from lossbench.core import ConfigError
@@ -80,9 +81,9 @@ def server(migrated, tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def network(server, here) -> Iterator[tuple[Between, str]]:
-    with between(server.port) as it:
-        yield it
+def network(server, here) -> Iterator[tuple[Front, str]]:
+    with contextlib.closing(Front(server.port)) as front:
+        yield front, front.address
 
 
 def check(store, experiment, names, points=POINTS):
@@ -133,7 +134,7 @@ def test_what_a_killed_process_left_is_recorded_by_the_next(network, cache, caps
     script = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-from between import record
+from tracking.recording import record
 from lossbench import tracking
 from lossbench.tracking import writer
 writer.LATE_S = 1.0
@@ -243,7 +244,7 @@ def test_a_refusal_is_no_outage_and_is_kept(network, cache, capsys):
     told.down = True
     gone.tags({"a": 1})
     gone.wait()
-    tracking.Store(uri.replace(uri, f"http://127.0.0.1:{told.upstream}")).client.delete_run(gone.run_id)
+    tracking.Store(uri.replace(uri, f"http://127.0.0.1:{told.target}")).client.delete_run(gone.run_id)
     record(stays)
     told.down = False
     assert store.settled(30)

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from faults import server as forks
 from searched import found
 from small import SMALL
 
@@ -73,10 +74,10 @@ class Cluster:
     port: int
     other: dict  # who it is, where that is not us
 
-    def new(self, name: str) -> str:
-        """An empty database; its URI, with the password."""
-        words = [self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", name]
-        subprocess.run(words, check=True, env=os.environ | {"PGPASSWORD": PASSWORD})
+    def new(self, name: str, template: str = "template0") -> str:
+        """An empty database, or a copy of another one; its URI, with the password."""
+        words = [self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", "-T", template]
+        subprocess.run([*words, name], check=True, env=os.environ | {"PGPASSWORD": PASSWORD})
         return f"postgresql+psycopg2://mlflow:{SECRET}@127.0.0.1:{self.port}/{name}"
 
     @contextmanager
@@ -163,18 +164,17 @@ def status(port: int, path: str, body: str | None = None, **headers: str) -> int
         connection.close()
 
 
-def lossbench(folder: Path, *words: str) -> str:
+def called(folder: Path, *words: str) -> str:
     """The command line as a process of its own; what it printed."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "COLUMNS")}
-    command = [sys.executable, "-m", "lossbench", *words]
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout + ran.stderr
+    ran = forks.Told(forks.forked(words, folder, {}, folder / "said"), folder / "said")
+    said = "".join(ran.communicate(timeout=300))
+    assert ran.returncode == 0, said
+    return said
 
 
 def compared(folder: Path, uri: str) -> str:
     """Log a comparison of four runs, the first of its store; its name."""
-    said = lossbench(folder, *COMPARISON, f"tracking.uri={uri}")
+    said = called(folder, *COMPARISON, f"tracking.uri={uri}")
     assert SECRET not in said
     (found,) = tracking.Store(uri).find({"lossbench.kind": "comparison"})
     return found.data.tags["lossbench.comparison"]
@@ -213,7 +213,7 @@ def test_a_comparison_on_the_server(server, comparison):
 
 
 def test_report_is_read_from_the_server(server, comparison, tmp_path):
-    lossbench(tmp_path, "report", comparison, f"tracking.uri={server}")
+    called(tmp_path, "report", comparison, f"tracking.uri={server}")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "mse" in report
     assert "huber" in report
@@ -254,12 +254,22 @@ def test_studies_have_a_database_of_their_own(cluster, lossbench, store):
     assert SECRET not in refused.err
 
 
-def test_several_come_first_to_an_empty_database(cluster):
+@pytest.fixture(scope="module")
+def shared(cluster) -> str:
+    """The name of a database that several came to first: an empty store, of which nobody holds a connection."""
     uri = cluster.new("shared")
     words = [sys.executable, "-c", "import sys; from lossbench import tracking; tracking.Store(sys.argv[1])", uri]
     first = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     said = [process.communicate(timeout=180)[1] for process in first]
     assert [process.returncode for process in first] == [0, 0, 0], said
+    return "shared"
+
+
+def test_several_come_first_to_an_empty_database(cluster, shared):
+    store = tracking.Store(cluster.new("another", template=shared))
+    store.start("test", "run", {"lossbench.kind": "run"}).end("FINISHED")
+    (run,) = store.find({"lossbench.kind": "run"})
+    assert run.info.status == "FINISHED"
 
 
 def test_an_outage_loses_nothing_and_holds_nobody_up(cache, migrated, monkeypatch, capsys):
@@ -326,10 +336,10 @@ WAYS = {
 
 
 @pytest.mark.parametrize("given", ["encoded", "with spaces", "by the environment", "in a file"])
-def test_nothing_that_is_left_has_the_password(given, cluster, here, lossbench, tmp_path, monkeypatch):
+def test_nothing_that_is_left_has_the_password(given, cluster, shared, here, lossbench, tmp_path, monkeypatch):
     """Neither records, nor databases to the last byte, nor files of Hydra's, nor what was said."""
     monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / "cache"))
-    uri = cluster.new(given.replace(" ", "_")).replace("%20", " " if given == "with spaces" else "%20")
+    uri = cluster.new(given.replace(" ", "_"), template=shared).replace("%20", " " if given == "with spaces" else "%20")
     studies = cluster.new(f"studies_{given.replace(' ', '_')}")
     words = [f"tracking.uri={uri}"] if given in ("encoded", "with spaces") else []
     if given == "by the environment":

@@ -59,6 +59,7 @@ def served(cache: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets
         for words in COMPARED:
             patch.setattr(sys, "argv", ["lossbench", "-m", *words, *SHORT])
             main()
