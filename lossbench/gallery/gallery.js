@@ -1,4 +1,4 @@
-// Draws `.drawn` and `.shapes` boxes from what a page puts into `gallery`; each waits until it comes into sight.
+// Draws the `.drawn` and `.shapes` boxes from the data that a page puts into `gallery`, each when it comes into view.
 const numbers = packed => new Float32Array(Uint8Array.from(atob(packed), one => one.charCodeAt(0)).buffer);
 const opened = {};
 const open = id => {
@@ -18,18 +18,18 @@ const make = (tag, name, text) => {
 };
 const panels = (box, layouts) => {
   const two = make("div", "panels"), plots = {};
-  for (const [what, said] of [["y", "value"], ["g", "gradient"]]) {
+  for (const [what, title] of [["y", "value"], ["g", "gradient"]]) {
     const side = make("figure", "panel");
     plots[what] = make("div", "plot");
-    side.append(make("figcaption", "", said), plots[what]);
+    side.append(make("figcaption", "", title), plots[what]);
     two.append(side);
   }
   box.append(two);
   return plots;
 };
-const shown = {displayModeBar: false, responsive: true};
+const config = {displayModeBar: false, responsive: true};
 const hover = label => `%{y:.4g}<extra>${label}</extra>`;
-const escaped = said => said.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 function traces(spec, what, setting) {
   const line = (at, when, ghost) => ({
@@ -56,11 +56,11 @@ function picture(box, id) {
     controls.append(key);
   }
   const refresh = () => {
-    for (const what of ["y", "g"]) Plotly.react(plots[what], traces(spec, what, setting), spec.layout, shown);
+    for (const what of ["y", "g"]) Plotly.react(plots[what], traces(spec, what, setting), spec.layout, config);
     reset.hidden = spec.knobs.every((knob, k) => knob.at === setting[k]);
   };
   const inputs = spec.knobs.map((knob, k) => {
-    const label = make("label", "knob"), said = make("output", "", knob.labels[knob.at]);
+    const label = make("label", "knob"), value = make("output", "", knob.labels[knob.at]);
     const input = make(knob.words ? "select" : "input");
     input.dataset.parameter = knob.name;
     if (knob.words) knob.labels.forEach((word, at) => input.add(new Option(word, at)));
@@ -68,14 +68,14 @@ function picture(box, id) {
     input.value = knob.at;
     input.addEventListener("input", () => {
       setting[k] = Number(input.value);
-      said.textContent = knob.labels[setting[k]];
+      value.textContent = knob.labels[setting[k]];
       refresh();
     });
-    label.append(make("b", "", knob.name), input, ...(knob.words ? [] : [said]));
+    label.append(make("b", "", knob.name), input, ...(knob.words ? [] : [value]));
     controls.append(label);
     return input;
   });
-  const reset = make("button", "reset", "as its file has it");
+  const reset = make("button", "reset", "default settings");
   reset.type = "button";
   reset.addEventListener("click", () => inputs.forEach((input, k) => {
     input.value = spec.knobs[k].at;
@@ -121,7 +121,7 @@ function overlay(box, id) {
     for (const what of ["y", "g"]) {
       const range = spec.ranges[scaled ? "scaled" : "plain"][what];
       const layout = {...spec.layout, height: 330, hovermode: "closest", yaxis: {...spec.layout.yaxis, range}};
-      Plotly.react(plots[what], lines(what), layout, shown);
+      Plotly.react(plots[what], lines(what), layout, config);
     }
   };
   for (const one of spec.losses) {
@@ -150,7 +150,7 @@ function overlay(box, id) {
   });
   const slope = make("button", "plain", "");
   slope.type = "button";
-  const say = () => { slope.textContent = scaled ? `slopes made 1 at ${spec.at}: show them as they are` : `as they are: make slopes 1 at ${spec.at}`; };
+  const say = () => { slope.textContent = scaled ? `slopes scaled to 1 at ${spec.at}: show unscaled` : `unscaled: scale slopes to 1 at ${spec.at}`; };
   slope.addEventListener("click", () => { scaled = !scaled; say(); refresh(); });
   say();
   chips.append(all, slope);
@@ -172,20 +172,20 @@ const sight = new IntersectionObserver(entries => {
 }, {rootMargin: "600px"});
 document.querySelectorAll("[data-ids]").forEach(box => sight.observe(box));
 
-const svg = document.querySelector("svg.tree"), told = document.querySelector(".told");
+const svg = document.querySelector("svg.tree"), limits = document.querySelector(".limits");
 if (svg) {
-  const usual = told.textContent;
+  const usual = limits.textContent;
   const light = name => {
     const near = new Set([name]);
-    const said = [...svg.querySelectorAll(".limit")].filter(one => {
+    const sentences = [...svg.querySelectorAll(".limit")].filter(one => {
       const ours = name && [one.dataset.loss, one.dataset.other].includes(name);
       one.classList.toggle("on", Boolean(ours));
       if (ours) near.add(one.dataset.loss).add(one.dataset.other);
       return ours;
-    }).map(one => one.dataset.told);
+    }).map(one => one.dataset.sentence);
     svg.classList.toggle("dim", Boolean(name));
     svg.querySelectorAll(".leaf").forEach(leaf => leaf.classList.toggle("on", near.has(leaf.dataset.loss)));
-    told.textContent = !name ? usual : said.length ? said.join(" · ") : `${name}: no other loss is known at a limit of it`;
+    limits.textContent = !name ? usual : sentences.length ? sentences.join(" · ") : `${name}: no known setting makes it equal to another loss`;
   };
   svg.querySelectorAll(".leaf").forEach(leaf => {
     for (const event of ["mouseenter", "focus"]) leaf.addEventListener(event, () => light(leaf.dataset.loss));

@@ -1,4 +1,4 @@
-"""What docstrings say, for a page: text with its code and its links, escaped."""
+"""The text of docstrings for a page: escaped, with its code and its links."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$@^:-])")
 
 def html(text: str) -> str:
     """Escaped HTML, with `code` and links."""
-    shown = LINK.sub(lambda m: f'<a href="{m[0]}">{_short(m[0])}</a>', escape(text, quote=False))
-    return CODE.sub(r"<code>\1</code>", shown)
+    linked = LINK.sub(lambda m: f'<a href="{m[0]}">{_short(m[0])}</a>', escape(text, quote=False))
+    return CODE.sub(r"<code>\1</code>", linked)
 
 
 def markdown(text: str) -> str:
-    """Markdown that says just this text, with `code` and links."""
+    """Markdown that shows exactly this text, with `code` and links."""
     parts = re.split(f"({CODE.pattern}|{LINK.pattern})", text)
-    told = []
+    pieces = []
     for place in range(0, len(parts), 3):  # text, then what was found, then the code in it
-        told.append(plain(parts[place]))
+        pieces.append(plain(parts[place]))
         if place + 1 < len(parts):
             found = parts[place + 1]
-            told.append(found if found.startswith("`") else f"[{plain(_short(found))}](<{found}>)")
-    return "".join(told)
+            pieces.append(found if found.startswith("`") else f"[{plain(_short(found))}](<{found}>)")
+    return "".join(pieces)
 
 
 plain = partial(SPECIAL.sub, r"\\\1")
-"""Markdown in which no letter means more than itself."""
+"""Markdown in which every character stands for itself."""
 
 
 def _short(link: str) -> str:

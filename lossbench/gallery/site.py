@@ -1,4 +1,4 @@
-"""The generated pages of the documentation: one a family, from the docstrings, with the gallery's figures."""
+"""The generated pages of the documentation: one per family, from the docstrings, with the gallery's figures."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ SCRIPTS = "../_static/plotly.min.js", "../_static/losses/{}.js", "../_static/gal
 
 
 def write(families: Sequence[Family], docs: Path) -> None:
-    """All of them into a folder of documentation, under `losses`, and what their figures need under `_static`."""
+    """Write all pages into a folder of documentation: under `losses`, and what their figures need under `_static`."""
     from plotly.offline import get_plotlyjs
 
-    shown = drawn(families)
-    wanted = {docs / "losses" / f"{one.family.name}.md": page(one, families) for one in shown}
-    wanted |= {
-        docs / "_static" / "losses" / f"{one.family.name}.js": f"const gallery = {data([one])};" for one in shown
+    pages = drawn(families)
+    contents = {docs / "losses" / f"{one.family.name}.md": page(one, families) for one in pages}
+    contents |= {
+        docs / "_static" / "losses" / f"{one.family.name}.js": f"const gallery = {data([one])};" for one in pages
     }
-    wanted[docs / "losses" / "index.md"] = index(families)
-    wanted[docs / "_static" / "plotly.min.js"] = get_plotlyjs()
-    wanted[docs / "_static" / "gallery.js"] = text("gallery.js")
-    wanted[docs / "_static" / "gallery.css"] = text("gallery.css") + CARD
-    for path, content in wanted.items():
+    contents[docs / "losses" / "index.md"] = index(families)
+    contents[docs / "_static" / "plotly.min.js"] = get_plotlyjs()
+    contents[docs / "_static" / "gallery.js"] = text("gallery.js")
+    contents[docs / "_static" / "gallery.css"] = text("gallery.css") + CARD
+    for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != content:  # what has not changed is not built again
+        # unchanged files keep their time, so that Sphinx does not build them again
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
             path.write_text(content, encoding="utf-8")
 
 
 def index(families: Sequence[Family]) -> str:
-    """The page of all families: the tree, and every loss in a sentence."""
+    """The page of all families: the tree, and every loss with one sentence."""
     homes = _homes(families)
     lines = [
         "# The losses",
@@ -65,7 +66,7 @@ def index(families: Sequence[Family]) -> str:
 
 
 def page(one: Drawn, families: Sequence[Family]) -> str:
-    """The page of a family."""
+    """The page of one family: its losses drawn together, then each with its equation, figures and parameters."""
     family, homes = one.family, _homes(families)
     lines = [f"# {family.title}", "", prose.markdown(family.about)]
     if family.guests:
@@ -73,7 +74,7 @@ def page(one: Drawn, families: Sequence[Family]) -> str:
     if one.overlays:
         ids = " ".join(f"{family.name}-{place}" for place in range(len(one.overlays)))
         lines += ["", _raw(f'<div class="shapes" data-ids="{ids}"></div>')]
-        lines += ["", "All of them at the settings of their files. A click on a name hides it."]
+        lines += ["", "All losses are at their default settings. Click a name to hide its curve."]
     for entry in family.members:
         lines += ["", *_loss(entry, one, homes)]
     scripts = "".join(f'<script src="{source.format(family.name)}"></script>' for source in SCRIPTS)
@@ -90,15 +91,15 @@ def _loss(entry: Entry, one: Drawn, homes: dict[str, str]) -> Iterator[str]:
         yield "\n" + _raw(f'<div class="drawn" data-ids="{ids}"></div>')
     yield f"\nFits {', '.join(entry.task_types)}.\n"
     yield from _parameters(entry)
-    for title, said in described.sections.items():
-        yield f"\n**{title}:** {prose.markdown(said)}"
+    for title, paragraph in described.sections.items():
+        yield f"\n**{title}:** {prose.markdown(paragraph)}"
     limits = entry.card.limits
     if limits:
-        told = [
+        others = [
             f"{_link(other, homes)} at {prose.plain(setting(at))}" if at else _link(other, homes)
             for other, at in limits.items()
         ]
-        yield f"\n**Limits**, up to a constant factor: {'; '.join(told)}."
+        yield f"\n**Limits**, up to a constant factor: {'; '.join(others)}."
 
 
 def _parameters(entry: Entry) -> Iterator[str]:
@@ -119,7 +120,7 @@ def _also(family: Family, homes: dict[str, str]) -> str:
 
 
 def _link(name: str, homes: dict[str, str]) -> str:
-    """A link to a loss where it has a home, else its name."""
+    """A link to a loss if it has a page, otherwise its name."""
     return f"[{prose.plain(name)}](#{_id(name)})" if name in homes else prose.plain(name)
 
 

@@ -50,7 +50,8 @@ class Limit:
     path: str
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
+        """This limit as a sentence, such as: huber is mse at delta = 1e+06."""
         return f"{self.loss} is {self.other}{f' at {self.setting}' if self.setting else ''}"
 
 

@@ -148,7 +148,7 @@ def test_the_tree_tells_what_is_what(opened):
         assert "huber is mse at delta = 1e+06" in opened.locator(".branches").inner_text()
         return
     leaf.hover()
-    assert "huber is mse at delta = 1e+06" in opened.locator(".told").text_content()
+    assert "huber is mse at delta = 1e+06" in opened.locator(".limits").text_content()
     assert (
         opened.locator(".limit.on").count()
         == opened.locator(".limit[data-loss=huber], .limit[data-other=huber]").count()
