@@ -18,7 +18,7 @@ the first loss's mean). Settings and options are those of a run: see --help."""
 def compare(arguments: list[str]) -> list[str] | None:
     """`compare dataset=X [losses=a,b] [seeds=10] [tune=20] …`: a multirun over these losses, by default all that fit.
 
-    With `calibrate`, each of them is searched with so many trials first.
+    With `tune`, each of them is searched with so many trials first.
     """
     from lossbench.config import choices
 
