@@ -68,6 +68,8 @@ def compare(arguments: list[str]) -> list[str] | None:
 def _fitting(asked: Arguments, words: list[str]) -> list[str]:
     """Every loss that fits the data, what the data bring first: others are compared with it."""
     from lossbench.config import catalogue, choices
+    from lossbench.config.task_types import chosen
+    from lossbench.config.task_types import named as named_type
 
     places = choices.folders(asked)
     study = [word for word in words if word.startswith("experiment=")]
@@ -75,12 +77,12 @@ def _fitting(asked: Arguments, words: list[str]) -> list[str]:
     wanted = [[f"dataset={name}"] for name in named.split(",")] if named is not None else [[]]
     data = [choices.composed([*study, *words], places) for words in wanted]
     usual = str(data[0].hydra.runtime.choices.loss)
-    task_types = {str(asked.value("dataset.task_type") or cfg.dataset.task_type) for cfg in data}
-    fitting = [entry.name for entry in catalogue.losses(places) if task_types <= set(entry.task_types)]
+    own = asked.value("task._target_") or asked.value("dataset.task_type")
+    task_types = {own or chosen(cfg) for cfg in data}
+    fitting = [entry.name for entry in catalogue.losses(places) if all(map(entry.fits, task_types))]
     if not fitting:
-        raise ConfigError(
-            f"dataset={named}: no loss fits {' and '.join(sorted(task_types))} problems alike; compare each alone"
-        )
+        every = " and ".join(sorted(map(named_type, task_types)))
+        raise ConfigError(f"dataset={named}: no loss fits {every} problems alike; compare each alone")
     return sorted(fitting, key=lambda name: name != usual)
 
 

@@ -9,19 +9,22 @@ from lossbench.cli.options import Parser
 from lossbench.config.arguments import Arguments
 from lossbench.core import ConfigError
 
+TASK = "task._target_="  # a task from outside, whose losses are listed
+
 
 def list_losses(arguments: list[str]) -> None:
     """`list [dataset=X] [--html FILE] [--config-dir FOLDER]`: the catalogue, or what fits a dataset; or as a page."""
     asked = _list_arguments(arguments)
     from lossbench import terminal
     from lossbench.config import catalogue, choices, families
+    from lossbench.config.task_types import chosen, named
 
     entries, title = catalogue.losses(asked.folders), "losses"
     found = families.families(entries)
     if asked.dataset:
-        task_type = str(choices.composed([f"dataset={asked.dataset}"], asked.folders).dataset.task_type)
-        title = f"losses that fit {asked.dataset} ({task_type})"
-        found = families.families([entry for entry in entries if task_type in entry.task_types], guests=False)
+        task_type = asked.task or chosen(choices.composed([f"dataset={asked.dataset}"], asked.folders))
+        title = f"losses that fit {asked.dataset} ({named(task_type)})"
+        found = families.families([entry for entry in entries if entry.fits(task_type)], guests=False)
     if asked.html is None:
         terminal.out().print(terminal.catalogue(found, title))
         for group in () if asked.dataset else ("dataset", "model", "optimizer", "experiment"):
@@ -55,12 +58,14 @@ def _list_arguments(arguments: list[str]) -> argparse.Namespace:
     asked = parser.parse_intermixed_args(arguments)
     asked.folders = choices.folders(of_folder(asked.config_dir))
     for word in asked.words:
-        if not word.startswith("dataset=") and word not in ("losses", "datasets", "models"):  # it shows all of them
+        known = word.startswith(("dataset=", TASK)) or word in ("losses", "datasets", "models")  # it shows all of them
+        if not known:
             choice = choices.chosen_by(word, asked.folders)
             said = choice if choice.startswith("dataset=") else "dataset=…"
             raise ConfigError(f"list: {word} is not understood; list, or list {said}")
     named = [word for word in asked.words if word.startswith("dataset=")]
     asked.dataset = named[-1].partition("=")[2] if named else ""
+    asked.task = next((word.partition("=")[2] for word in reversed(asked.words) if word.startswith(TASK)), "")
     if named and not asked.dataset:
         raise ConfigError("list: dataset=: wants a name; without it, every loss is listed")
     return asked

@@ -20,7 +20,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lossbench.config.importing import imported, prepare
-from lossbench.core import TASK_TYPES, Card, card_of
+from lossbench.config.task_types import TASK_TYPES, accepted, fits
+from lossbench.core import Card, card_of
 
 INDEX = Path(__file__).with_suffix(".json")
 SECTIONS = ("Shapes", "Use it when", "Beware", "Raises", "Reference")
@@ -61,6 +62,10 @@ class Entry:
         """The task types it fits."""
         return self.card.task_types
 
+    def fits(self, task_type: str) -> bool:
+        """Whether it fits a task type, one of ours or another: see `task_types.fits`."""
+        return fits(self.described.card.task_types if self.described.card else None, task_type)
+
 
 def card_at(target: str) -> Card:
     """The card of the loss at a dotted path; one that fits any task type, where it has none."""
@@ -70,17 +75,23 @@ def card_at(target: str) -> Card:
 
 def ranges(card: Card, task_type: str) -> dict[str, tuple[float, float]]:
     """Over which ranges to search a loss's own parameters on problems of a kind."""
+    known = accepted(task_type)
     return {
         name: (low, high)
         for name, (low, high, *task_types) in card.search.items()
-        if not task_types or task_type in task_types[0]
+        if not task_types or not set(known).isdisjoint(task_types[0])
     }
 
 
 def losses(folders: Iterable[Path]) -> list[Entry]:
     """The losses that these configuration folders hold, by family and name."""
     entries = {path.stem: entry(path) for path in files(folders)}
-    return sorted(entries.values(), key=lambda entry: (TASK_TYPES.index(entry.task_types[0]), entry.family, entry.name))
+    return sorted(entries.values(), key=lambda entry: (_place(entry.task_types[0]), entry.family, entry.name))
+
+
+def _place(task_type: str) -> int:
+    """Of a task type among ours; others come behind them."""
+    return TASK_TYPES.index(task_type) if task_type in TASK_TYPES else len(TASK_TYPES)
 
 
 def files(folders: Iterable[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue, overrides
-from lossbench.config.schema import TASKS, Config, Names, Tracking, Train, Tuning
-from lossbench.core import TASK_TYPES, ConfigError, require
+from lossbench.config.schema import Config, Names, Tracking, Train, Tuning
+from lossbench.config.task_types import TASK_TYPES, TASKS, chosen, fits, load, named
+from lossbench.core import ConfigError, require
 from lossbench.core.failures import one_line
+
+OF_ANY_TASK = {"primary", "metrics"}
+"""Settings of a task whatever its class: see `tasks.choosing`."""
 
 MOST = 10**12  # steps: more than any machine takes in a life
 
@@ -67,22 +72,30 @@ def check(cfg: DictConfig, names: Names) -> None:
     for key in ("weight_decay", "momentum"):
         if key in cfg.optimizer:
             require(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
-    _choice("dataset.task_type", cfg.dataset.task_type, TASK_TYPES)
-    if "prior" in cfg.model:
-        _prior(cfg.model.prior, cfg.dataset.task_type)
+    task_type = chosen(cfg)
+    if not cfg.task.get("_target_"):
+        _choice("dataset.task_type", task_type, TASK_TYPES)
+    if cfg.model.get("prior") not in (None, "auto"):
+        require("model.prior", cfg.model.prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
     _keys("dataset", cfg.dataset, {"task_type"})
-    _keys("task", OmegaConf.create({"_target_": TASKS[cfg.dataset.task_type], **cfg.task}), set())
+    _task(task_type, cfg.task)
     _keys("model", cfg.model, {"prior"})
     _sizes(cfg.model)
     _keys("loss", cfg.loss, set())
-    task_types = catalogue.card_at(cfg.loss._target_).task_types
-    if cfg.dataset.task_type not in task_types:
-        fitting = [entry.name for entry in catalogue.losses(names.folders) if cfg.dataset.task_type in entry.task_types]
+    described = catalogue.describe(cfg.loss._target_)
+    task_types = described.card.task_types if described and described.card else None
+    if task_types is not None and not fits(task_types, task_type):
+        fitting = [entry.name for entry in catalogue.losses(names.folders) if entry.fits(task_type)]
         raise ConfigError(
             f"loss={names.loss}: fits {' and '.join(task_types)} problems, "
-            f"and dataset={names.dataset} is {cfg.dataset.task_type}\n"
-            f"losses that fit: {', '.join(fitting)}"
+            f"and dataset={names.dataset} is {named(task_type)}\n"
+            f"losses that fit: {', '.join(fitting) or 'none of the catalogue; loss._target_=my_module.my_loss works'}"
         )
+
+
+def metrics_of(given: Any) -> list[str]:
+    """The dotted paths at task.metrics, which may be one alone, or none."""
+    return [given] if isinstance(given, str) else list(given or [])
 
 
 def _length(cfg: DictConfig, overrides: list[str]) -> None:
@@ -121,16 +134,15 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}={value}: unknown; choose {', '.join(choices)}")
 
 
-def _prior(prior: Any, task_type: str) -> None:
-    if prior is None or prior == "auto":
-        if prior and task_type in ("regression", "boxes"):
-            raise ConfigError("model.prior=auto: a prior belongs to classes, and this is a regression; leave it null")
+def _task(task_type: str, settings: DictConfig) -> None:
+    """Refuse settings that the task does not have."""
+    if task_type in TASKS:
+        _keys("task", OmegaConf.create({**settings, "_target_": TASKS[task_type]}), OF_ANY_TASK)
         return
-    if task_type not in ("binary", "segmentation"):
-        raise ConfigError(
-            f"model.prior={prior}: one probability fits a binary problem, this is {task_type}; auto or null"
-        )
-    require("model.prior", prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
+    known = set(inspect.signature(load(task_type)).parameters) - {"loss", "info", "features"} | OF_ANY_TASK
+    for name in sorted(set(map(str, settings)) - {"_target_"} - known):
+        near = get_close_matches(name, sorted(known), n=1)
+        raise ConfigError(f"task.{name}: unknown; {task_type} takes {near[0] if near else ', '.join(sorted(known))}")
 
 
 def _sizes(model: DictConfig) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lossbench.config import catalogue
 from lossbench.config.catalogue import Entry
-from lossbench.core import TASK_TYPES
+from lossbench.config.task_types import TASK_TYPES
 
 TITLES = {
     "regression": "Regression",

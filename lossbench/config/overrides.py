@@ -10,8 +10,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lossbench.config import catalogue
 
 TARGET = "._target_"
-OURS = {"dataset": {"task_type"}, "model": {"prior"}}
+OURS = {"dataset": {"task_type"}, "model": {"prior"}, "task": {"primary", "metrics"}}
 """Settings that belong to a group whatever its target: they never reach it."""
+
+OF_TASK = ("task._target_", "task.primary", "task.metrics")
+"""Settings that any task takes, though no file has them."""
 
 
 def key(override: str) -> str:
@@ -43,6 +46,8 @@ def free(arguments: Sequence[str]) -> list[str]:
 
 def _freed(word: str, inside: tuple[str, ...], several: bool) -> str:
     name, equals, value = word.partition("=")
+    if key(word) in OF_TASK:
+        return f"++{word.lstrip('+')}"
     if not equals or name[0] in "~-" or name.endswith(TARGET):
         return word
     if inside and key(word).startswith(inside):
@@ -55,8 +60,8 @@ def _freed(word: str, inside: tuple[str, ...], several: bool) -> str:
 def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Where overrides give a `_target_`, leave of its node what they also give.
 
-    The kind of a dataset and the prior of a model are ours and stay. So does `dataset.seed`, which follows the run's,
-    where the function takes one: else every seed would have the same data.
+    The kind of a dataset, unless a task is given, too, and the prior of a model are ours and stay. So does
+    `dataset.seed`, which follows the run's, where the function takes one: else every seed would have the same data.
     """
     names = given(overrides)
     for path in targets(overrides):
@@ -64,6 +69,8 @@ def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
         if isinstance(node, DictConfig):
             below = {name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}.")}
             stay = OURS.get(path, set()) | ({"seed"} if path == "dataset" and _seeded(node) else set())
+            if OF_TASK[0] in names:  # which says what task type it is
+                stay = stay - {"task_type"}
             with open_dict(node):
                 _leave(node, below | stay)
 

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue
+from lossbench.config.checks import metrics_of
 
 BESIDE = (
     "tracking.", "train.checkpoint_s", "experiment_name", "question", "margin", "search",
@@ -39,8 +40,10 @@ def key(cfg: DictConfig, loss: str = "") -> str:
     deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)} | {"loss": loss}
     if deciding.get("train.epochs") is not None:  # steps follow, once the data are there
         del deciding["train.steps"]
-    for name in [name for name in deciding if name.endswith("_target_")]:
-        spec = catalogue.find(str(deciding[name]).rpartition(".")[0])
+    own = {name: path for name, path in deciding.items() if name.endswith("_target_")}
+    own |= {f"task.metrics.{path}": path for path in metrics_of(deciding.get("task.metrics"))}
+    for name, path in own.items():
+        spec = catalogue.find(str(path).rpartition(".")[0])
         if spec and spec.origin and spec.origin.endswith(".py"):
             deciding[f"source of {name}"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]

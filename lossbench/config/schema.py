@@ -15,20 +15,6 @@ HERE = Path(__file__).resolve().parent.parent  # the package
 CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"  # in a wheel, in a checkout
 
 
-TASKS = {
-    "regression": "lossbench.tasks.regression.Regression",
-    "binary": "lossbench.tasks.classification.Binary",
-    "multiclass": "lossbench.tasks.classification.Multiclass",
-    "boxes": "lossbench.tasks.boxes.Boxes",
-    "autoencoder": "lossbench.tasks.autoencoder.Autoencoder",
-    "gan": "lossbench.tasks.gan.Gan",
-    "embedding": "lossbench.tasks.embedding.Embedding",
-    "segmentation": "lossbench.tasks.segmentation.Segmentation",
-    "sequence": "lossbench.tasks.sequence.Sequence",
-}
-"""What training means for each task type."""
-
-
 @dataclass
 class Train:
     steps: int = MISSING

@@ -12,15 +12,15 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lossbench.contract.samples import DIMENSIONS, LATENT, PIXELS, Sample, at_random, players
+from lossbench.config.task_types import load
+from lossbench.contract.samples import at_random, players
 from lossbench.core import Card, ConfigError, LossOutput, card_of, stream
-from lossbench.core.latent_code import LatentCode
 from lossbench.runs import builders
 from lossbench.tasks.adapting import Adapted, adapted, called
 from lossbench.tasks.calls import ALONE, Call
-from lossbench.tasks.lifting import OfIdentities, lifted
+from lossbench.tasks.lifting import lifted
+from lossbench.tasks.samples import DIMENSIONS, Sample
 
-DECODER = torch.randn(LATENT, PIXELS, generator=stream(0, "contract/decoder"), dtype=torch.float64)
 EXAMPLES = 64  # that have noise of their own, at most
 
 
@@ -79,6 +79,11 @@ class Trial:
         return card_of(self.loss)
 
     @property
+    def task(self) -> Any:
+        """The class of its task type."""
+        return load(self.task_type)
+
+    @property
     def outputs_per_target(self) -> int:
         return self.card.outputs_per_target if self.card else 1
 
@@ -111,15 +116,7 @@ class Trial:
 
     def _called(self, sample: Sample, player: str) -> Any:
         loss, noise = self.made_for(sample), Noise(sample.ids, sample.prediction.dtype)
-        if player == "critic":
-            return loss.critic(_critic(sample), sample.target, sample.prediction, noise)
-        if player == "generator":
-            return loss.generator(_critic(sample), sample.target, sample.prediction)
-        if self.task_type == "autoencoder":
-            mean, log_variance = sample.prediction.chunk(2, -1)
-            decoder = DECODER.to(mean.dtype)
-            return loss(LatentCode(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)
-        return loss(sample.prediction, sample.target)
+        return self.task.on_sample(loss, sample, player, noise)
 
     def pull(self, sample: Sample, player: str = "model") -> tuple[Tensor, Tensor]:
         """Terms, and the gradient of their sum. Raises: Broken where there is none."""
@@ -152,13 +149,13 @@ class Trial:
         brings: dict[str, Any] = {
             "classes": lambda: len(sample.counts),
             "class_counts": lambda: sample.counts,
-            "dimensions": lambda: sample.prediction.shape[-1] if self.task_type == "embedding" else DIMENSIONS,
+            "dimensions": lambda: DIMENSIONS,
             "generator": lambda: stream(0, "loss"),
         }
         made: Any = builders.loss(OmegaConf.create({"_target_": self.target, **self.settings}), self.task_type, brings)
-        if self.task_type == "embedding" and self.card and "multiclass" in self.card.task_types:
-            made = OfIdentities(made, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
-            made = made.to(sample.prediction.dtype)  # as autocast would
+        whole = self.task.completed(made, brings)
+        if whole is not made:
+            made = whole.to(sample.prediction.dtype)  # as autocast would
         if isinstance(made, nn.Module) and sample.prediction.dtype == torch.float64:
             made = made.double()
         if self.call != ALONE:
@@ -168,9 +165,8 @@ class Trial:
     def adapted(self) -> Adapted:
         """How a run would call it."""
         sample = at_random(self.task_type, self.outputs_per_target).to(torch.float32)
-        outputs = sample.prediction.shape[-1] if sample.prediction.dim() > 1 else 1
-        target = tuple(sample.target.shape[1:])
-        return adapted(self.build(sample), self.task_type, target, 1 if self.task_type == "segmentation" else outputs)
+        outputs = 1 if self.task.one_logit or sample.prediction.dim() < 2 else sample.prediction.shape[-1]
+        return adapted(self.build(sample), self.task_type, tuple(sample.target.shape[1:]), outputs)
 
 
 class Held(TorchFunctionMode):
@@ -213,10 +209,3 @@ def _copied(sample: Sample) -> Sample:
     """Tensors of their own that lead back to the sample's, so that whatever is done to them stays with them."""
     weights = None if sample.weights is None else sample.weights.clone()
     return replace(sample, prediction=sample.prediction.clone(), target=sample.target.clone(), weights=weights)
-
-
-def _critic(sample: Sample) -> Any:
-    """D(x) = w·x + b, of pictures [batch, 2, 3]."""
-    weights = sample.weights
-    assert weights is not None
-    return lambda pictures: pictures.flatten(-2) @ weights[:-1] + weights[-1]

@@ -13,12 +13,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lossbench.config import catalogue, error_messages, schema
+from lossbench.config.task_types import TASK_TYPES, accepted, load
 from lossbench.contract import entries
 from lossbench.contract.calling import Trial, found
 from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
 from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
-from lossbench.core import TASK_TYPES, ConfigError, card_of
+from lossbench.core import ConfigError, card_of
 from lossbench.core.failures import one_line
 from lossbench.runs.builders import Unset
 from lossbench.tasks.adapting import ONE_NUMBER
@@ -77,16 +78,14 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,))
         raise ConfigError(f"check: wants one loss, and got {len(names)}; {USAGE}")
     _no_file(names[0])
     task_type = given.pop("task_type", None)
-    if task_type is not None and task_type not in TASK_TYPES:
+    if task_type is not None and task_type not in TASK_TYPES and "." not in str(task_type):
         raise ConfigError(f"check: task_type={task_type}: no such task type; choose {', '.join(TASK_TYPES)}")
+    task_types = TASK_TYPES if task_type is None or task_type in TASK_TYPES else (*TASK_TYPES, str(task_type))
     entry = None if "." in names[0] else _entry(names[0], folders)
     target = entry.target if entry else names[0]
     loss = found(target)
     _known(loss, target, given)
-    trials = {
-        task_type: Trial(target, task_type, {**(entry.parameters if entry else {}), **given}, loss)
-        for task_type in TASK_TYPES
-    }
+    trials = {one: Trial(target, one, {**(entry.parameters if entry else {}), **given}, loss) for one in task_types}
     with warnings.catch_warnings():  # of batches that it was not made for
         warnings.simplefilter("ignore")
         task_types, chosen = _task_types(loss, task_type, trials)
@@ -180,10 +179,13 @@ def _refused(trial: Trial) -> None:
 def _task_types(loss: Any, task_type: str | None, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
     """The task types to try it on, and how they were chosen."""
     card = card_of(loss)
-    if card is not None and not {*card.task_types} <= {*TASK_TYPES}:
-        raise ConfigError(f"check: its card says task_types={card.task_types}: choose of {', '.join(TASK_TYPES)}")
-    if card is not None and task_type is not None and task_type not in card.task_types:
+    if card is not None and task_type is not None and set(accepted(task_type)).isdisjoint(card.task_types):
         raise ConfigError(f"check: task_type={task_type}: its card says {', '.join(card.task_types)}")
+    if card is not None and task_type in (None, *TASK_TYPES) and not {*card.task_types} <= {*TASK_TYPES}:
+        known = ", ".join(TASK_TYPES)
+        raise ConfigError(
+            f"check: its card says task_types={card.task_types}: choose of {known}, or give kind=my_module.MyTask"
+        )
     if task_type is not None:
         return (task_type,), f"{task_type}, as asked"
     if card is not None:
@@ -193,30 +195,31 @@ def _task_types(loss: Any, task_type: str | None, trials: Mapping[str, Trial]) -
 
 def _guessed(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
     """Those on which it leads to the target, with terms or one number; else those that it nearly takes, or takes."""
-    if hasattr(loss, "critic") and hasattr(loss, "generator"):
-        return ("gan",), "gan: it has a critic and a generator"
-    accepted = {task_type: _accepted(trial) for task_type, trial in trials.items() if task_type != "gan"}
-    forms = {task_type: _form(trials[task_type]) for task_type in accepted}
+    for task_type, trial in trials.items():
+        if len(trial.players) > 1 and all(hasattr(loss, player) for player in trial.players):
+            return (task_type,), f"{task_type}: it has a {' and a '.join(trial.players)}"
+    taken = {task_type: _accepted(trial) for task_type, trial in trials.items() if len(trial.players) == 1}
+    forms = {task_type: _form(trials[task_type]) for task_type in taken}
     leads = {
         task_type: how
-        for task_type, how in accepted.items()
+        for task_type, how in taken.items()
         if how and forms[task_type] == "" and _leads(trials[task_type])
     }
     adapts = {task_type: "adapted" for task_type, form in forms.items() if form == "adapted"}
     nearly = {
         task_type: "nearly"
-        for task_type, how in accepted.items()
+        for task_type, how in taken.items()
         if not how and hint(trials[task_type], at_random(task_type))
     }
     ways = (
         *((leads, TERMS), (leads, NUMBER), (leads, OTHER), (adapts, "adapted")),
-        *((nearly, "nearly"), (accepted, TERMS), (accepted, NUMBER)),
+        *((nearly, "nearly"), (taken, TERMS), (taken, NUMBER)),
     )
     for among, how in ways:
         if fit := _likely([task_type for task_type in among if among[task_type] == how]):
             close = "nearly " * (how in ("nearly", "adapted"))
             return tuple(fit), f"{', '.join(fit)}: it has no card, and {close}{TAKES}"
-    return ("regression",), f"regression: it has no card, and takes no kind's batch; {OTHERWISE}"
+    return TASK_TYPES[:1], f"{TASK_TYPES[0]}: it has no card, and takes no kind's batch; {OTHERWISE}"
 
 
 def _form(trial: Trial) -> str:
@@ -232,13 +235,9 @@ def _form(trial: Trial) -> str:
 
 def _likely(task_types: list[str]) -> list[str]:
     """Without those whose vectors a loss of classes or masks takes by chance."""
-    if "multiclass" in task_types:
-        return [task_type for task_type in task_types if task_type not in ("regression", "boxes")]
-    return (
-        task_types
-        if "regression" in task_types
-        else [task_type for task_type in task_types if task_type != "boxes" or len(task_types) == 1]
-    )
+    chance = {one for task_type in task_types for one in load(task_type).by_chance}
+    left = [task_type for task_type in task_types if task_type not in chance]
+    return [task_type for task_type in left if len(left) == 1 or load(task_type).only_with in ("", *left)]
 
 
 def _leads(trial: Trial) -> bool:

@@ -12,24 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lossbench.config.task_types import load
 from lossbench.contract.calling import Broken, NotAsked, Trial, told
-from lossbench.contract.samples import DTYPES, Sample, at_random
+from lossbench.contract.samples import DTYPES, at_random
 from lossbench.core import LossOutput
 from lossbench.core.failures import one_line
 from lossbench.runs.builders import BROUGHT
+from lossbench.tasks.samples import Sample
 
 LOOKS = "loss(prediction, target, *, hyper-parameters)"
 TARGETS = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth")
 PREDICTIONS = ("prediction", "predictions", "pred", "preds", "logits", "input", "output", "outputs", "scores", "y_pred")
 PROBABILITIES = "it seems to want probabilities; take logits, and log_softmax or logsigmoid inside"
-LOGIT_TYPES = ("binary", "multiclass", "segmentation", "sequence")
 
 
 def signature(trial: Trial) -> str:
     """Prediction and target by position, hyper-parameters by keyword and with defaults."""
-    made, gan = trial.loss, trial.task_type == "gan"
-    calls = [getattr(made, name) for name in trial.players] if gan else [_called(made)]
-    for call, wanted in zip(calls, (3, 3) if gan else (2,), strict=True):
+    made, several = trial.loss, len(trial.players) > 1
+    calls = [getattr(made, name) for name in trial.players] if several else [_called(made)]
+    wanted = 3 if several else 2
+    for call in calls:
         try:
             given = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
         except (TypeError, ValueError):
@@ -37,7 +39,7 @@ def signature(trial: Trial) -> str:
         _positional(given, wanted, trial)
     if isinstance(made, type):
         _defaults(list(inspect.signature(made).parameters.values()), trial)
-    return "critic and generator of (D, real, fake)" if gan else LOOKS
+    return f"{' and '.join(trial.players)} of (D, real, fake)" if several else LOOKS
 
 
 def _called(made: Any) -> Callable[..., Any]:
@@ -78,7 +80,7 @@ def callable_(trial: Trial) -> str:
             raise Broken(f"raised {one_line(error)}{told(player)}", _why(trial, sample)) from error
         if not isinstance(given, Tensor):
             raise Broken(f"returned a {type(given).__name__}{told(player)}", "return the terms as a tensor")
-        if trial.task_type not in LOGIT_TYPES and not given.isfinite().all():  # logits: see numbers.logits
+        if not trial.task.logits and not given.isfinite().all():  # logits: see numbers.logits
             raise Broken(f"not finite at ordinary predictions{told(player)}", "look for log, root or quotient of them")
     return f"on prediction {list(sample.prediction.shape)} and target {list(sample.target.shape)}"
 
@@ -91,21 +93,20 @@ def _why(trial: Trial, sample: Sample) -> str:
 def hint(trial: Trial, sample: Sample) -> str:
     """What else than these predictions and targets the loss would take, if anything."""
     signs, floats = replace(sample, target=2 * sample.target - 1), sample.target.to(sample.prediction.dtype)
-    if trial.task_type in LOGIT_TYPES and _takes(trial, probable(sample)):
+    if trial.task.logits and _takes(trial, probable(sample)):
         return PROBABILITIES
-    if trial.task_type in ("binary", "segmentation") and _takes(trial, replace(sample, target=floats)):
+    if trial.task.one_logit and _takes(trial, replace(sample, target=floats)):
         return "labels are whole numbers: begin with target.to(prediction.dtype)"
-    if trial.task_type in ("binary", "segmentation") and _takes(trial, signs):
-        return "it seems to want targets −1 and +1; say so by card(signs=True), or take 0 and 1"
-    if trial.task_type != "gan" and _takes(trial, replace(sample, prediction=sample.target, target=sample.prediction)):
+    if trial.task.one_logit and _takes(trial, signs):
+        return "it seems to want targets −1 and +1; say so by card(signed_targets=True), or take 0 and 1"
+    if len(trial.players) == 1 and _takes(trial, replace(sample, prediction=sample.target, target=sample.prediction)):
         return f"it works with the two swapped: make it {LOOKS}"
     return ""
 
 
 def probable(sample: Sample) -> Sample:
     """Probabilities where there were logits."""
-    flat = sample.task_type in ("binary", "segmentation")
-    return replace(sample, prediction=sample.prediction.sigmoid() if flat else sample.prediction.softmax(-1))
+    return replace(sample, prediction=load(sample.task_type).probabilities(sample.prediction))
 
 
 def _takes(trial: Trial, sample: Sample) -> bool:

@@ -6,34 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from lossbench.contract.batches import apart, pair
-from lossbench.contract.calling import DECODER, Broken, NotAsked, Trial, told
-from lossbench.contract.samples import CLASSES, IDENTITIES, LATENT, Sample, at_random, undecided
-from lossbench.tasks.lifting import PAD
+from lossbench.contract.calling import Broken, NotAsked, Trial, told
+from lossbench.contract.samples import at_random, undecided
+from lossbench.tasks.samples import Sample
 
-RENAMED = (1, 0, 2, 4, 3)  # classes; no rotation, so that weights which are one class off do not go with it
 STEPS, STRIDE = 10, 0.05
 
 
 def target(trial: Trial) -> str:
     """Other targets, other terms."""
     sample = at_random(trial.task_type, trial.outputs_per_target)
-    other = replace(sample, target=_other(sample))
+    other = replace(sample, target=trial.task.other(sample.target))
     first, second = (trial.per_example(given, trial.players[0]) for given in (sample, other))
     if not torch.equal(first, second):
         return f"other targets change terms by up to {(first - second).abs().max().item():.3g}"
-    if trial.task_type == "autoencoder":
-        raise NotAsked("it looks at the code alone, which is made of the picture")
+    if trial.task.target_unused:
+        raise NotAsked(trial.task.target_unused)
     raise Broken(f"the same terms whatever the target{told(trial.players[0])}", "use the second argument")
-
-
-def _other(sample: Sample) -> Tensor:
-    if sample.task_type == "embedding":
-        return sample.target.sort().values
-    return 1 - sample.target if sample.task_type == "segmentation" else sample.target.roll(1, 0)
 
 
 def gradient(trial: Trial) -> str:
@@ -64,39 +55,26 @@ def classes(trial: Trial) -> str:
 
 
 def _renamed(trial: Trial) -> Callable[[Sample], Sample]:
-    counted = bool(trial.card and "class_counts" in trial.card.needs)
     if trial.learns:
         raise NotAsked("what it learns of each class starts somewhere of its own")
-    if trial.task_type in ("multiclass", "sequence"):
-        return _numbered
-    if trial.task_type == "binary" and counted:
-        return lambda s: replace(s, prediction=-s.prediction, target=1 - s.target, counts=s.counts[::-1])
-    if trial.task_type == "embedding" and not (trial.card and {"classes", "generator"} & set(trial.card.needs)):
-        if trial.card and "multiclass" in trial.card.task_types:
-            raise NotAsked("the logits of classes are learned with it, each from its own start")
-        return lambda s: replace(s, target=max(IDENTITIES) + 1 - s.target)
-    raise NotAsked("no classes that could change places")
-
-
-def _numbered(sample: Sample) -> Sample:
-    """Classes renamed; of tokens, 0 stays what fills up."""
-    names = torch.tensor(RENAMED if sample.task_type == "multiclass" else (0, 2, 1, 4, 3))
-    back = names.argsort()
-    kept = tuple(sample.counts[k] for k in back.tolist())
-    return replace(sample, prediction=sample.prediction[..., back], target=names[sample.target], counts=kept)
+    why_not = trial.task.renumbered(at_random(trial.task_type, trial.outputs_per_target), trial.card)
+    if isinstance(why_not, str):
+        raise NotAsked(why_not)
+    return lambda sample: trial.task.renumbered(sample, trial.card)
 
 
 def padding(trial: Trial) -> str:
     """What fills a sequence up never pulls."""
-    if trial.task_type != "sequence":
+    filler = trial.task.filler
+    if filler is None:
         raise NotAsked("nothing is filled up")
     sample = at_random(trial.task_type, trial.outputs_per_target)
     _, pull = trial.pull(sample)
-    filled = sample.target == PAD
+    filled = sample.target == filler
     if pull[filled].any():
         raise Broken(
-            f"up to {pull[filled].abs().max().item():.3g} of gradient at tokens that fill up (target {PAD})",
-            f"leave them out: terms.masked_fill(target == {PAD}, 0), and a mean over the others",
+            f"up to {pull[filled].abs().max().item():.3g} of gradient at tokens that fill up (target {filler})",
+            f"leave them out: terms.masked_fill(target == {filler}, 0), and a mean over the others",
         )
     return f"no gradient at {int(filled.sum())} tokens that fill up"
 
@@ -131,12 +109,11 @@ def descent(trial: Trial) -> str:
             mean_losses.append(per_example.mean().item())
             sample = sample.moved(player, sample.leaf(player) - STRIDE * pull / pull.abs().max().clamp(min=1e-300))
         mean_losses.append(trial.per_example(sample, player).mean().item())
-        near, far = (
-            distance(sample, player, trial.outputs_per_target),
-            distance(start, player, trial.outputs_per_target),
-        )
+        near, far = (trial.task.distance(given, player) for given in (sample, start))
+        if near is None:
+            raise NotAsked("its task does not say how far predictions are from what they should be")
         closer = near < far
-        if not (trial.learns or (closer.any() if trial.task_type == "autoencoder" else closer.all())):
+        if not (trial.learns or (closer.any() if trial.task.one_nearer else closer.all())):
             raise Broken(
                 f"ten steps leave {int((~closer).sum())} of {closer.numel()} no nearer the target{told(player)}",
                 "look for a wrong sign, a swapped argument, or a part of the targets that is left out",
@@ -149,44 +126,6 @@ def descent(trial: Trial) -> str:
     return f"cost {', '.join(lowered)}"
 
 
-def distance(sample: Sample, player: str, outputs_per_target: int = 1) -> Tensor:
-    """How far predictions are from what they should be, whatever the loss; an example each where that can be."""
-    given, wanted = sample.prediction.detach(), sample.target
-    if sample.task_type == "regression":
-        return (given[:, : wanted.shape[1]] - wanted).abs().mean(1)
-    if sample.task_type == "boxes":
-        return (given - wanted).gather(1, wanted.abs().argmax(1, keepdim=True)).abs().squeeze(1)
-    if sample.task_type in ("binary", "segmentation"):
-        return ((1 - 2 * wanted) * given).flatten(1).mean(1) if given.dim() > 1 else (1 - 2 * wanted) * given
-    if sample.task_type in ("multiclass", "sequence"):
-        right = F.one_hot(wanted, CLASSES)
-        margins = (given * (1 - right)).sum(-1) / (CLASSES - 1) - (given * right).sum(-1)
-        return margins if sample.task_type == "multiclass" else (margins * (wanted != PAD)).sum(1)
-    if sample.task_type == "gan":
-        return _scores(sample, player)
-    return _between(given, wanted) if sample.task_type == "embedding" else _untrue(given, wanted)
-
-
-def _scores(sample: Sample, player: str) -> Tensor:
-    assert sample.weights is not None
-    fake, real = (pictures.flatten(1) @ sample.weights[:-1] for pictures in (sample.prediction, sample.target))
-    return (-fake if player == "generator" else (fake - real)).mean()
-
-
-def _between(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Mean cosine between identities less that within them."""
-    near, same = F.normalize(embeddings) @ F.normalize(embeddings).T, labels[:, None] == labels
-    mates = same & ~torch.eye(len(labels), dtype=torch.bool)
-    return near[~same].mean() - near[mates].mean()
-
-
-def _untrue(codes: Tensor, pictures: Tensor) -> Tensor:
-    """How badly a picture is told by its code, and how far the code is from the prior: one of them shall fall."""
-    mean, log_variance = codes.split(LATENT, -1)
-    told = F.binary_cross_entropy_with_logits(mean @ DECODER, pictures)
-    return torch.stack([told, (mean.square() + log_variance.exp() - 1 - log_variance).mean()])
-
-
 def scale(trial: Trial) -> str:
     """What it costs to be undecided, and how hard that pulls: how its learning rate compares with others'."""
     told = []
@@ -195,5 +134,6 @@ def scale(trial: Trial) -> str:
         size = pull.flatten(1).norm(dim=1).mean() if pull.dim() > 1 else pull.abs().mean()
         name = "" if player == "model" else f"{player} "
         told.append(f"{name}{per_example.mean().item():.4g}, slope {size.item():.3g}")
-    where = "at random" if trial.task_type in ("autoencoder", "embedding") else "undecided"
+    silent = trial.task.undecided(at_random(trial.task_type, trial.outputs_per_target), trial.players[0]) is not None
+    where = "undecided" if silent else "at random"
     return f"{where}: {'; '.join(told)}"

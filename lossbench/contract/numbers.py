@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossbench.config.task_types import accepted, load
 from lossbench.contract.calling import Broken, Held, NotAsked, Trial, told
-from lossbench.contract.form import LOGIT_TYPES, PROBABILITIES, name, probable
-from lossbench.contract.samples import DTYPES, Sample, at_random, extremes
+from lossbench.contract.form import PROBABILITIES, name, probable
+from lossbench.contract.samples import DTYPES, at_random, extremes
+from lossbench.tasks.samples import Sample
 
 STEP = 1e-6
 FAR, PROFIT = 300.0, 50.0  # a loss of logits is bounded from below
@@ -20,7 +22,7 @@ MEND = "write it so that nothing overflows: logsigmoid, log_softmax, softplus, e
 
 def logits(trial: Trial) -> str:
     """Any number is a logit: the loss pulls on it, inside 0 … 1 and outside."""
-    if trial.task_type not in LOGIT_TYPES:
+    if not trial.task.logits:
         raise NotAsked("predictions of this kind are no logits")
     sample = at_random(trial.task_type, trial.outputs_per_target)
     inside = _pulls(trial, probable(sample))
@@ -46,10 +48,9 @@ def _pulls(trial: Trial, sample: Sample) -> bool:
 
 def wrong(sample: Sample) -> Sample:
     """Logits that are sure of the wrong answer."""
-    if sample.task_type in ("binary", "segmentation"):
-        return sample.moved("model", (3 - 6 * sample.target).double())
-    right = torch.nn.functional.one_hot(sample.target, sample.prediction.shape[-1])
-    return sample.moved("model", 3 - 6.0 * right.double())
+    task = load(sample.task_type)
+    right = task.right(sample.prediction, sample.target).double()
+    return sample.moved("model", -3 * right if task.one_logit else 3 - 6 * right)
 
 
 def finite(trial: Trial) -> str:
@@ -76,7 +77,7 @@ def search(trial: Trial) -> dict[str, tuple[float, float]]:
     return {
         name: (low, high)
         for name, (low, high, *task_types) in every.items()
-        if not task_types or trial.task_type in task_types[0]
+        if not task_types or not set(accepted(trial.task_type)).isdisjoint(task_types[0])
     }
 
 
@@ -116,7 +117,7 @@ def slope(trial: Trial) -> str:
     """The gradient is the slope of the terms, by differences in double precision."""
     off, held = 0.0, False
     for player in trial.players:
-        sample = at_random(trial.task_type, trial.outputs_per_target, batch=8 if trial.task_type == "embedding" else 4)
+        sample = at_random(trial.task_type, trial.outputs_per_target, batch=trial.task.smallest)
         trial.pull(sample, player)  # says so where there is no gradient at all
         gradient = _weighed(trial, sample, player)
         scale = gradient.abs().max().item()

@@ -1,13 +1,13 @@
 """The words of lossbench as types. Nothing here imports torch, so that asking for help stays fast."""
 
 from lossbench.core.cache import INSTEAD, cache_folder, cached, whole
-from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits
+from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
 from lossbench.core.errors import ConfigError, require
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
-from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite
+from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
 from lossbench.core.names import NAME_LENGTH, record_name
 from lossbench.core.random import stream
-from lossbench.core.task import TASK_TYPES, Net, Noise, Outputs, Pictures, Result, Task, TrainedModel
+from lossbench.core.task import Net, Noise, Outputs, Pictures, Result, Task, TrainedModel
 
 __all__ = [
     "ANY",
@@ -16,7 +16,6 @@ __all__ = [
     "POSITIVE",
     "RECORDED",
     "SHARE",
-    "TASK_TYPES",
     "Card",
     "ConfigError",
     "DatasetInfo",
@@ -32,15 +31,19 @@ __all__ = [
     "Search",
     "Split",
     "Splits",
+    "Targets",
     "Task",
     "TrainedModel",
     "cache_folder",
     "cached",
     "card",
     "card_of",
+    "each_tensor",
     "finite",
+    "metric",
     "record_name",
     "require",
     "stream",
+    "tensors_of",
     "whole",
 ]

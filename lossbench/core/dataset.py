@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,8 @@ class Sampling:
 class DatasetInfo:
     """What is known of a dataset before training.
 
-    `task_type` is the task type, one of TASK_TYPES. `inputs` and `targets` are the shapes of one example.
+    `task_type` is the task type, as `task_types` writes it. `inputs` and `targets` are the shapes of one example,
+    that of targets empty where they are several tensors.
     `center` and `scale` undo the standardisation of regression targets: y = center + scale · standardised y.
     `fingerprint` is the SHA-256 of the bytes of all splits. `vocabulary` are the symbols that a sequence is read in,
     as `classes` are those that it is written in. `binarize`: an input is the probability of a one, and each look at it
@@ -60,24 +61,24 @@ class DatasetInfo:
     mixture_means: tuple[tuple[float, ...], ...] = ()
     sampling: Sampling = Sampling()
 
-    @property
-    def outputs(self) -> int:
-        """Numbers that a model gives per example, pixel or token: one where there are two classes, else one a class."""
-        if self.task_type in ("regression", "boxes"):
-            return self.targets[0]
-        return 1 if self.task_type in ("binary", "segmentation") else len(self.classes)
+
+Targets: TypeAlias = Any
+"""A tensor, or a mapping of tensors by name: a task knows which of them it takes."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in memory: inputs [n, …], targets [n, …], and marks [n] that no loss sees (outliers, true labels)."""
+    """Examples in memory: inputs [n, …], targets [n, …], and marks [n] that no loss sees (outliers, true labels).
+
+    Targets are one tensor, or several by name for a task that says so (`TaskType.several_targets`).
+    """
 
     inputs: Tensor
-    targets: Tensor
+    targets: Targets
     metadata: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.inputs)
 
     def __getitem__(self, index: Tensor) -> Split:
         """The batch at these positions. Marks stay behind: nothing that trains may look at them."""
@@ -94,7 +95,19 @@ class Split:
     def each(self, change: Callable[[Tensor], Tensor]) -> Split:
         """Inputs and targets changed alike; where they are one tensor, they stay one."""
         inputs = change(self.inputs)
-        return Split(inputs, inputs if self.targets is self.inputs else change(self.targets))
+        return Split(inputs, inputs if self.targets is self.inputs else each_tensor(self.targets, change))
+
+
+def each_tensor(given: Any, change: Callable[[Tensor], Any]) -> Any:
+    """A tensor changed, or each of several by name."""
+    if isinstance(given, Mapping):
+        return {name: change(tensor) for name, tensor in given.items()}
+    return change(given)
+
+
+def tensors_of(given: Any) -> list[Tensor]:
+    """A tensor alone, or several without their names, in the order of these."""
+    return [given[name] for name in sorted(given)] if isinstance(given, Mapping) else [given]
 
 
 def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:

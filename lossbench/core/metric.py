@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from lossbench.core.loss import F
 
 Range: TypeAlias = tuple[float, float]
 """The least and the largest value that a metric can have, infinite where it has none."""
@@ -40,3 +43,16 @@ class Metric:
     def better(self, a: float, b: float) -> bool:
         """Whether a is strictly better than b."""
         return a > b if self.higher_is_better else a < b
+
+
+def metric(meaning: str, *, higher_is_better: bool, unit: str = "", range: Range = ANY) -> Callable[[F], F]:  # noqa: A002
+    """Declare a function (outputs, targets) -> float as a metric, by its own name, for `task.metrics`.
+
+    Outputs are what the task's `predict` gives for a whole split, and targets the split's, both on the CPU.
+    """
+
+    def pin(function: F) -> F:
+        function.metric = Metric(function.__name__, meaning, higher_is_better, unit, range=range)  # type: ignore[attr-defined]
+        return function
+
+    return pin

@@ -10,21 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-from lossbench.core.dataset import Split, Splits
+from lossbench.core.dataset import Split, Splits, Targets
 from lossbench.core.loss import LossOutput
 from lossbench.core.metric import Metric
-
-TASK_TYPES = (
-    "regression",
-    "binary",
-    "multiclass",
-    "boxes",
-    "autoencoder",
-    "gan",
-    "embedding",
-    "segmentation",
-    "sequence",
-)
 
 
 class Noise(Protocol):
@@ -81,6 +69,7 @@ class Pictures(Mapping[str, "Figure"]):
 class Task(Protocol):
     """What training means for a task type: a dataclass that calls its field `loss` on what it says it takes.
 
+    What else a task says of itself, such as which models fit, stands in `task_types.TaskType`, with defaults.
     Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of them.
     """
 
@@ -103,15 +92,15 @@ class Task(Protocol):
         """
         ...
 
-    def measure(self, outputs: Any, targets: Tensor) -> dict[str, float]:
+    def measure(self, outputs: Any, targets: Targets) -> dict[str, float]:
         """The metrics that are cheap enough to watch during training."""
         ...
 
-    def calibrate(self, outputs: Any, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Any, targets: Targets) -> dict[str, float]:
         """What is fitted on validation after training, equally for every loss: threshold, temperature."""
         ...
 
-    def report(self, outputs: Any, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+    def report(self, outputs: Any, targets: Targets, calibration: Mapping[str, float]) -> dict[str, float]:
         """Every metric, at what `calibrate` gave."""
         ...
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossbench.core import TASK_TYPES, ConfigError, DatasetInfo, Sampling, Split, Splits
+from lossbench.core import ConfigError, DatasetInfo, Sampling, Split, Splits, tensors_of
 
 
 def assemble(
@@ -17,7 +18,8 @@ def assemble(
 ) -> Splits:
     """Splits with the facts that follow from the tensors: shapes, sizes, class counts for training, fingerprint."""
     classes = info.get("classes", ())
-    labels = train.metadata["label"] if train.targets is train.inputs and classes else train.targets
+    several = isinstance(train.targets, Mapping)
+    labels = train.metadata["label"] if classes and (train.targets is train.inputs or several) else train.targets
     counts = tuple(torch.bincount(labels.flatten().long(), minlength=len(classes)).tolist()) if classes else ()
     splits = (train, validation, test, *(extra_tests or {}).values())
     sampling = info.pop("sampling", Sampling())
@@ -26,7 +28,7 @@ def assemble(
     return Splits(
         DatasetInfo(
             inputs=tuple(train.inputs.shape[1:]),
-            targets=tuple(train.targets.shape[1:]),
+            targets=() if several else tuple(train.targets.shape[1:]),
             class_counts=counts,
             sampling=sampling,
             fingerprint=fingerprint(*(tensor for split in splits for tensor in _distinct(split))),
@@ -40,7 +42,7 @@ def assemble(
 
 
 def _distinct(split: Split) -> tuple[Tensor, ...]:
-    return (split.inputs,) if split.targets is split.inputs else (split.inputs, split.targets)
+    return (split.inputs,) if split.targets is split.inputs else (split.inputs, *tensors_of(split.targets))
 
 
 def moments(pixels: Tensor) -> tuple[float, float]:
@@ -61,28 +63,27 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def check(splits: Splits) -> None:
-    """Refuse data that cannot be trained on.
+    """Refuse data that nothing can be trained on; what a task wants beside that is its own: see `TaskType.check`.
 
-    Raises: ConfigError for an unknown task type, an empty split, numbers that are not finite (which rows),
-        labels outside the classes, pictures whose grey values are no probabilities.
+    Raises: ConfigError for an empty split, and numbers that are not finite (which rows).
     """
     info = splits.info
-    if info.task_type not in TASK_TYPES:
-        raise ConfigError(f"dataset.task_type={info.task_type}: unknown; lossbench trains {', '.join(TASK_TYPES)}")
     for name, split in splits:
         if not len(split):
             raise ConfigError(f"dataset={info.name}: the {name} split is empty")
-        for what, values in (("inputs", split.inputs), ("targets", split.targets)):
+        for tensor in tensors_of(split.targets):
+            if len(tensor) != len(split):
+                raise ConfigError(f"dataset={info.name}: {name} has {len(split)} inputs and {len(tensor)} targets")
+        for what, values in (("inputs", split.inputs), *(("targets", one) for one in tensors_of(split.targets))):
             finite = values.isfinite()
             if not finite.all():
                 raise ConfigError(f"dataset={info.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
-        if info.task_type in ("autoencoder", "gan") and not info.mixture_means:
-            _check_pictures(info, name, split)
-        elif info.classes and (info.task_type != "embedding" or name == "train"):
-            _check_labels(info, name, split)
 
 
-def _check_labels(info: DatasetInfo, name: str, split: Split) -> None:
+def check_labels(info: DatasetInfo, name: str, split: Split) -> None:
+    """Raises: ConfigError for labels outside the classes, where there are classes."""
+    if not info.classes:
+        return
     outside = (split.targets < 0) | (split.targets >= len(info.classes))
     if outside.any():
         found = sorted(set(split.targets[outside].tolist()))[:5]
@@ -92,7 +93,8 @@ def _check_labels(info: DatasetInfo, name: str, split: Split) -> None:
         )
 
 
-def _check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
+def check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
+    """Raises: ConfigError for grey values that are no probabilities, and for pictures without labels."""
     outside = (split.inputs < 0) | (split.inputs > 1)
     if outside.any():
         low, high = split.inputs.min().item(), split.inputs.max().item()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 
 import torch
 from torch import Tensor
 
-from lossbench.core import Split, stream
+from lossbench.core import Split, Targets, stream
 
 AHEAD = 64  # steps whose positions are drawn and moved to the device at once
 
@@ -59,7 +59,7 @@ class Batches:
         starts = dict(zip(distinct, accumulate(lengths, initial=0), strict=False))
         inputs = _joined([split.inputs for split in distinct.values()])
         same = all(split.targets is split.inputs for split in distinct.values())
-        self._pool = Split(inputs, inputs if same else _joined([split.targets for split in distinct.values()]))
+        self._pool = Split(inputs, inputs if same else _joined_targets(list(distinct.values())))
         keys = [(id(split), seed) for split, seed in zip(splits, seeds, strict=True)]
         drawn = {key: distinct[key[0]] for key in keys}
         device = self._pool.inputs.device
@@ -149,6 +149,13 @@ def _ahead(streams: Sequence[Iterator[Tensor]], device: torch.device) -> Iterato
     while True:
         drawn = torch.stack([torch.stack(list(islice(positions, AHEAD))) for positions in streams], 1)
         yield from drawn.to(device).unbind()
+
+
+def _joined_targets(splits: Sequence[Split]) -> Targets:
+    first = splits[0].targets
+    if isinstance(first, Mapping):
+        return {name: _joined([split.targets[name] for split in splits]) for name in first}
+    return _joined([split.targets for split in splits])
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -138,8 +138,9 @@ def _evaluate(replica: Replica, fitted: FitResult) -> None:
     fitted.last |= watched
     fitted.glimpses[fitted.steps] = each(outputs, lambda tensor: tensor[:GLIMPSE].cpu().clone())
     replica.record(fitted.steps, watched)
-    if fitted.best is None or primary.better(values[primary.name], fitted.best_value):
-        fitted.best, fitted.best_step, fitted.best_value = replica.nets.snapshot(), fitted.steps, values[primary.name]
+    value = values.get(primary.name, math.nan)  # a metric of the user's own may be missing
+    if fitted.best is None or math.isnan(fitted.best_value) or primary.better(value, fitted.best_value):
+        fitted.best, fitted.best_step, fitted.best_value = replica.nets.snapshot(), fitted.steps, value
 
 
 def _measured(replica: Replica, outputs: Outputs) -> dict[str, float] | None:

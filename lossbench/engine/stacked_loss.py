@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -75,7 +75,7 @@ def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tens
     if how == "flat":
         cut = [_cut(argument, part) for argument in arguments]
         shape = next(argument.shape[:2] for argument in cut if isinstance(argument, Tensor))
-        given = call(*(a.flatten(0, 1) if isinstance(a, Tensor) else a for a in cut))
+        given = call(*map(_flat, cut))
         if isinstance(given, LossOutput):
             return _of_replicas(LossOutput(*(each(what, lambda t: t.unflatten(0, shape)) for what in given)))
         return given.unflatten(0, shape)
@@ -88,6 +88,13 @@ def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tens
     return LossOutput(
         per_example, {name: torch.stack([one.parts[name].mean() for one in told]) for name in told[0].parts}
     )
+
+
+def _flat(argument: Any) -> Any:
+    """Tensors [replica, batch, …] as one batch, also where they are several by name."""
+    if isinstance(argument, Mapping):
+        return {name: _flat(one) for name, one in argument.items()}
+    return argument.flatten(0, 1) if isinstance(argument, Tensor) else argument
 
 
 def _of_replicas(given: Any) -> Any:
@@ -106,6 +113,8 @@ def _cut(argument: Any, part: slice | int) -> Any:
     """What of an argument belongs to some replicas, or to one."""
     if isinstance(argument, Tensor):
         return argument[part]
+    if isinstance(argument, Mapping):
+        return {name: _cut(one, part) for name, one in argument.items()}
     if isinstance(argument, Stacked | FunctionalModule | PrecisionWrapper | Noise):
         return argument.only(part)
     if is_dataclass(argument) and not isinstance(argument, type):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import Outputs
+from lossbench.core import Outputs, tensors_of
 from lossbench.engine.predict import predict
 from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import Plan, Replica, Stack
@@ -114,7 +114,7 @@ def nbytes(replica: Replica, plan: Plan) -> int:
         if isinstance(value, Tensor)
     )
     splits = (replica.train, replica.train, replica.validation)  # train once more, in the stack's pool
-    data = sum(split.inputs.nbytes + split.targets.nbytes for split in splits)
+    data = sum(tensor.nbytes for split in splits for tensor in (split.inputs, *tensors_of(split.targets)))
     own = {tensor.untyped_storage().data_ptr() for tensor in (*alone.nets.parameters(), replica.train.inputs)}
     activations = sum(size for pointer, size in held.items() if pointer not in own)
     return data + 3 * weights + kept + 2 * activations  # weights: themselves, their gradients, the best step's

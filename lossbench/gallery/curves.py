@@ -17,12 +17,14 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lossbench.config.catalogue import Entry
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError, stream
-from lossbench.gallery.batches import DIMENSIONS, IDENTITIES, centred
+from lossbench.gallery.batches import DIMENSIONS, centred
 from lossbench.gallery.knobs import Knob, knobs, slow
-from lossbench.gallery.views import CLASSES, COUNTS, Case, View, views, whole
+from lossbench.gallery.views import views
 from lossbench.runs import builders
 from lossbench.tasks.lifting import lifted
+from lossbench.tasks.views import Case, View, whole
 
 Array = NDArray[np.float64]
 COARSE, FEW = 3, 40  # of a slow loss every third point, where a view has more than so many
@@ -110,8 +112,8 @@ def values(loss: Any, case: Case, swept: Tensor) -> Tensor:
 def made(entry: Entry, task_type: str, settings: Mapping[str, Any]) -> Any:
     """The loss as a task of this kind calls it, with what a run would bring."""
     brings: dict[str, Callable[[], Any]] = {
-        "classes": lambda: IDENTITIES if task_type == "embedding" else CLASSES,
-        "class_counts": lambda: COUNTS[task_type],
+        "classes": lambda: load(task_type).drawn_classes,
+        "class_counts": lambda: load(task_type).drawn_counts,
         "dimensions": lambda: DIMENSIONS,
         "generator": lambda: stream(0, "loss"),
     }

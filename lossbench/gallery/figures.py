@@ -10,8 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lossbench.gallery.curves import Array, Drawing
-from lossbench.gallery.views import View
 from lossbench.runs.provenance import colour
+from lossbench.tasks.views import View
 
 INK, DIM, LINE = "#1d2733", "#5c6873", "#dde3e8"
 DASHES = ("solid", "dash", "dot")

@@ -19,7 +19,7 @@ OFFERED_TO_ANY = ("num_classes", "in_chans")
 
 
 def offers(
-    constructor: Callable[..., Any], info: DatasetInfo, generator: torch.Generator
+    constructor: Callable[..., Any], info: DatasetInfo, outputs: int, generator: torch.Generator
 ) -> tuple[dict[str, Any], set[str]]:
     """What the data know, under the names that a constructor has for it; and which of it is but an attempt.
 
@@ -29,7 +29,7 @@ def offers(
     """
     known: dict[str, Any] = {
         "inputs": info.inputs,
-        "outputs": info.outputs,
+        "outputs": outputs,
         "generator": generator,
         "in_features": math.prod(info.inputs),
         "vocabulary": len(info.vocabulary),
@@ -37,8 +37,8 @@ def offers(
     }
     if info.inputs:
         known |= dict.fromkeys(("in_channels", "in_chans"), info.inputs[0])
-    if info.outputs:  # of people who are unknown in training there is no number
-        known |= dict.fromkeys(("out_features", "out_channels", "num_classes", "classes"), info.outputs)
+    if outputs:  # of people who are unknown in training there is no number
+        known |= dict.fromkeys(("out_features", "out_channels", "num_classes", "classes"), outputs)
     try:
         parameters = inspect.signature(constructor).parameters
     except (TypeError, ValueError):  # some of C's have none

@@ -13,14 +13,24 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lossbench.config import catalogue
-from lossbench.core import DatasetInfo, LossOutput, Outputs, Split, Task, card_of, stream
+from lossbench.config.task_types import load
+from lossbench.core import (
+    DatasetInfo,
+    LossOutput,
+    Outputs,
+    Split,
+    Targets,
+    Task,
+    card_of,
+    each_tensor,
+    stream,
+    tensors_of,
+)
 from lossbench.runs import builders
 from lossbench.tasks.adapting import adapted
 
 EXAMPLES = 32  # of a probe
 NUMBERS = 256  # of its gradient that are kept
-ONE_BY_ONE = ("regression", "binary", "multiclass", "boxes", "segmentation", "sequence")
-"""Kinds whose losses take a prediction and a target an example."""
 
 
 def prediction(outputs: Outputs) -> Tensor | None:
@@ -28,7 +38,7 @@ def prediction(outputs: Outputs) -> Tensor | None:
     return outputs if isinstance(outputs, Tensor) else outputs.get("prediction")
 
 
-def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, targets: Tensor) -> dict[str, float]:
+def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, targets: Targets) -> dict[str, float]:
     """What these outputs cost under every loss of these folders that fits, each at the settings of its file.
 
     A loss that learns has no value until it is trained with; one that fails here is not the one that trained. One
@@ -37,12 +47,13 @@ def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, 
     """
     values: dict[str, float] = {}
     predicted = prediction(outputs)
-    if predicted is None or info.task_type not in ONE_BY_ONE:
+    task = load(info.task_type)
+    if predicted is None or not task.one_by_one:
         return values
     with torch.inference_mode():
         for name, loss in _losses(folders, info.task_type).items():
             with contextlib.suppress(Exception):
-                called = adapted(_counted(loss, info), info.task_type, info.targets, info.outputs).loss
+                called = adapted(_counted(loss, info), info.task_type, info.targets, task.outputs(info)).loss
                 given = builders.task(info.task_type, called, info).loss(predicted, targets)
                 values[name] = LossOutput.of(given).per_example.mean().item()
     return values
@@ -54,7 +65,7 @@ def _losses(folders: tuple[Path, ...], task_type: str) -> dict[str, Callable[...
     for path in catalogue.files(folders):
         with contextlib.suppress(Exception):  # a file that this run does not use
             entry = catalogue.entry(path)
-            if task_type in entry.task_types and entry.card.outputs_per_target == 1:
+            if entry.fits(task_type) and entry.card.outputs_per_target == 1:
                 file = OmegaConf.create({"_target_": entry.target, **entry.parameters})
                 made[entry.name] = builders.loss(file, task_type, {"class_counts": tuple})  # for each run: see _counted
     return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}
@@ -63,7 +74,11 @@ def _losses(folders: tuple[Path, ...], task_type: str) -> dict[str, Callable[...
 def _counted(loss: Callable[..., Tensor], info: DatasetInfo) -> Callable[..., Tensor]:
     """The loss with this training split's class counts, where its card says that it needs them."""
     card = card_of(loss)
-    return partial(loss, class_counts=info.class_counts) if card and "class_counts" in card.needs else loss
+    if card is None or "class_counts" not in card.needs:
+        return loss
+    if not builders.counts_fit(info, card):
+        raise ValueError("counts of other classes than the loss sees")
+    return partial(loss, class_counts=info.class_counts)
 
 
 def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) -> str:
@@ -73,10 +88,12 @@ def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) 
     the training split has. Two losses whose gradients here are the same up to a factor train the same model. Empty
     for a loss that refuses such predictions.
     """
-    targets = split.targets
-    order = targets.reshape(len(targets), -1).double().sum(1).argsort(stable=True)
-    few = min(EXAMPLES, len(targets))
-    chosen = targets[order[torch.linspace(0, len(targets) - 1, few).long()]].to(device)
+    n = len(split)
+    sizes = torch.stack([target.reshape(n, -1).double().sum(1) for target in tensors_of(split.targets)])
+    order = sizes.sum(0).argsort(stable=True)
+    few = min(EXAMPLES, n)
+    places = order[torch.linspace(0, n - 1, few).long()]
+    chosen = each_tensor(split.targets, lambda target: target[places].to(device))
     card = card_of(task.loss)
     if card and card.outputs_per_target > 1:
         shape = (*shape[:-1], card.outputs_per_target * shape[-1])

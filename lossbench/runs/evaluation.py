@@ -78,20 +78,24 @@ class Evaluation:
         seen_by = {"lossbench.features": self.experiment.features.hash} if self.experiment.features.used else {}
         self.recorder.tags({"lossbench.best_step": fitted.best_step, **seen_by})
         if self.experiment.sampling.variation == "fixed":
-            self._examples(outputs["test"])
+            self._examples(outputs["test"], calibration)
         self._pictures(TrainedModel(self.nets, outputs, self.splits, calibration, fitted.glimpses))
+        missing = [metric.name for metric in self.task.metrics if metric.name not in values["test"]]
+        self._remarks += [f"{name} gives no number on the test split" for name in missing]
         if self._remarks:
             self.recorder.tags({"lossbench.remarks": json.dumps(self._remarks)})
         return {**values, **last}
 
-    def _examples(self, outputs: Outputs) -> None:
+    def _examples(self, outputs: Outputs, calibration: Mapping[str, float]) -> None:
         """How the metrics vary with the test split's examples, and unless switched off, the predictions of each."""
         from lossbench.runs import predictions
 
         test, task_type = self.splits.test, self.splits.info.task_type
         values = self._tried(
             "how the metrics vary with the test examples could not be measured",
-            lambda: predictions.left_out(self.task, outputs, test.targets, predictions.parts(test, task_type)),
+            lambda: predictions.left_out(
+                self.task, outputs, test.targets, predictions.parts(test, task_type), calibration
+            ),
         )
         if values:
             self.recorder.tags({"lossbench.left_out": values})

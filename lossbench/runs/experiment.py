@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue
+from lossbench.config.task_types import TASKS, chosen, load
 from lossbench.core import Sampling, Split, Splits
 
 if TYPE_CHECKING:
@@ -34,7 +35,15 @@ class Experiment:
         from lossbench.runs import builders
 
         self.cfg = cfg
-        self.splits = splits or builders.splits(cfg.dataset)
+        given, task_type = splits or builders.splits(cfg.dataset), chosen(cfg)
+        self.splits = (
+            given
+            if given.info.task_type == task_type
+            else replace(given, info=replace(given.info, task_type=task_type))
+        )
+        self._given = given  # whoever shares the dataset finds it as long as somebody holds it
+        if self.splits is not given or task_type not in TASKS:
+            builders.check_for_task(self.splits)
         self.sampling = _sampling(self.splits, same_data)
         with seeded(cfg.seed, "building"):  # whatever is asked once, none of it is drawn from what comes later
             self._build()
@@ -56,7 +65,8 @@ class Experiment:
         self.nets = builders.nets(cfg.model, info, cfg.seed, outputs_per_target).to(self.device)
         sanity_checks.model(self.nets, info, self.splits.train, self.device, cfg.model._target_, outputs_per_target)
         made = builders.loss_of_run(cfg.loss, info, self.nets, cfg.seed)
-        outputs = builders.dimensions(self.nets, info) if info.task_type == "embedding" else info.outputs
+        task = load(info.task_type)
+        outputs = builders.dimensions(self.nets, info) if task.free_outputs else task.outputs(info)
         called = adapted(made, info.task_type, info.targets, outputs)
         loss, self.adapted = called.loss, str(called)
         self.learning = builders.module_of(loss)
@@ -64,7 +74,7 @@ class Experiment:
             self.learning.to(self.device)
         self.features = Features(self.splits, self.device)
         settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
-        self.task = builders.task(cfg.dataset.task_type, loss, info, settings, self.features)
+        self.task = builders.task(info.task_type, loss, info, settings, self.features)
         self.optimizers = builders.optimizers(cfg.optimizer, self.nets, self.learning)
         if self.learning is not None:  # kept, selected and resumed with the players, though nobody moves it alone
             self.nets.add_module("loss", self.learning)

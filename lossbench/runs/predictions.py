@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.core import Outputs, Split, Task
+from lossbench.config.task_types import load
+from lossbench.core import Outputs, Split, Targets, each_tensor
 
 FILE = "predictions.npz"
 LARGEST = 5_000_000  # bytes of it
@@ -25,15 +26,16 @@ TAG = 4_900  # characters that every store takes
 def parts(split: Split, task_type: str) -> Tensor:
     """In which part each example is, [n]: dealt at random, the same for every run; those of a group stay together.
 
-    Groups are the identities of an embedding, or what `marks["group"]` says.
+    Groups are what the task takes for one unit: see `TaskType.units`.
     """
-    groups = split.targets if task_type == "embedding" else split.metadata.get("group", torch.arange(len(split)))
+    units: Tensor | None = load(task_type).units(split)
+    groups = torch.arange(len(split)) if units is None else units
     found, group = groups.cpu().unique(return_inverse=True)
     dealt = np.random.default_rng(0).permutation(len(found)) % min(PARTS, len(found))
     return torch.from_numpy(dealt)[group]
 
 
-def left_out(task: Task, outputs: Outputs, targets: Tensor, part: Tensor) -> str:
+def left_out(task: Any, outputs: Outputs, targets: Targets, part: Tensor, tuned: Mapping[str, float]) -> str:
     """The watched metrics with each part of the examples left out in turn, as JSON {metric: [values]}.
 
     They say how a metric varies with the examples that it happens to be measured on, also one that is no mean, by the
@@ -43,7 +45,9 @@ def left_out(task: Task, outputs: Outputs, targets: Tensor, part: Tensor) -> str
     numbers = range(int(part.max()) + 1)
     if len(numbers) < FEWEST:
         return ""
-    measured = [task.measure(_at(outputs, part != number), targets[part != number]) for number in numbers]
+    measured = [
+        task.measure_tuned(_at(outputs, part != number), _at(targets, part != number), tuned) for number in numbers
+    ]
     told: dict[str, list[float]] = {}
     for name in [task.metrics[0].name, *measured[0]]:  # the primary one has its place whatever else does not fit
         values = [float(f"{one.get(name, math.nan):.9g}") for one in measured]
@@ -58,7 +62,7 @@ def packed(outputs: Outputs, split: Split) -> bytes:
     Outputs that are too large as they are stand there in half precision.
     """
     named = dict(outputs) if isinstance(outputs, Mapping) else {"outputs": outputs}
-    arrays = {name: _array(values) for name, values in named.items()} | {"targets": _array(split.targets)}
+    arrays = {name: _array(values) for name, values in named.items()} | _targets(split.targets)
     if "group" in split.metadata:
         arrays["group"] = _array(split.metadata["group"])
     for dtype in (np.float32, np.float16):
@@ -70,10 +74,14 @@ def packed(outputs: Outputs, split: Split) -> bytes:
     return b""
 
 
-def _at(outputs: Outputs, rows: Tensor) -> Any:
-    if isinstance(outputs, Mapping):
-        return {name: values[rows] for name, values in outputs.items()}
-    return outputs[rows]
+def _targets(targets: Targets) -> dict[str, NDArray[Any]]:
+    if isinstance(targets, Mapping):
+        return {f"targets.{name}": _array(values) for name, values in targets.items()}
+    return {"targets": _array(targets)}
+
+
+def _at(given: Outputs, rows: Tensor) -> Any:
+    return each_tensor(given, lambda values: values[rows])
 
 
 def _array(values: Tensor) -> NDArray[Any]:

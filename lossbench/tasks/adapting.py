@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError, card_of
-from lossbench.tasks.calls import ALONE, CALLS, Call
+from lossbench.tasks.calls import ALONE, MULTICLASS, Call
 from lossbench.tasks.trials import Batch, Trial, made
 
 FIRST = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth", "gt")
@@ -50,12 +51,13 @@ def adapted(loss: Any, task_type: str, target: tuple[int, ...], outputs: int) ->
 
     Raises: ConfigError for a loss of classes on embeddings, whose axes it would take for classes.
     """
-    if task_type not in CALLS or card_of(loss) is not None or hasattr(loss, "critic"):
+    task = load(task_type)
+    if not task.forms or card_of(loss) is not None or hasattr(loss, "critic"):
         return Adapted(loss)
     batch = made(task_type, target, outputs)
-    calls = [call.swapped() for call in CALLS[task_type]] if _target_first(loss) else CALLS[task_type]
+    calls = [call.swapped() for call in task.forms] if _target_first(loss) else task.forms
     with _unseen():
-        if task_type == "embedding" and _of_classes(loss, batch):
+        if task.identities and _of_classes(loss, batch):
             raise ConfigError(
                 f"loss: {getattr(loss, '__name__', type(loss).__name__)} reads a logit a class, which embeddings are "
                 "not; loss=cross_entropy learns logits with them"
@@ -102,7 +104,7 @@ def _of_classes(loss: Any, batch: Batch) -> bool:
     one, other = (Trial(_copy(loss), ALONE, given).mean_loss() for given in (batch, renamed))
     if math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-5) or math.isnan(one + other):
         return False
-    return any(Trial(_copy(loss), call, made("multiclass", (), 10)).good() for call in CALLS["multiclass"])
+    return any(Trial(_copy(loss), call, made("multiclass", (), 10)).good() for call in MULTICLASS)
 
 
 def _target_first(loss: Any) -> bool:

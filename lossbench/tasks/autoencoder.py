@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lossbench.config.task_types import Shape, TaskType
 from lossbench.core import (
     POSITIVE,
     SHARE,
@@ -22,17 +23,22 @@ from lossbench.core import (
     Pictures,
     Split,
     TrainedModel,
+    stream,
 )
 from lossbench.core.latent_code import LatentCode
+from lossbench.datasets.splits import check_pictures
 from lossbench.metrics import frechet_distance
+from lossbench.tasks.samples import LATENT, PIXELS, Sample, normal
+from lossbench.tasks.views import View
 
 AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated: what bounds memory
 WALK = 15  # pictures on a side of the grid of latents
 ACTIVE = 0.01  # variance over the data of a unit's mean, from which the unit is in use
+DECODER = torch.randn(LATENT, PIXELS, generator=stream(0, "contract/decoder"), dtype=torch.float64)  # made up
 
 
 @dataclass(frozen=True)
-class Autoencoder:
+class Autoencoder(TaskType):
     """An encoder, a decoder and a prior. The decoder's outputs are read as logits of pixels, whatever the loss.
 
     The likelihood is primary: log p(x) by importance sampling, a bound that tightens with the samples, `watched` of
@@ -44,6 +50,13 @@ class Autoencoder:
     features: Any = None
     importance: int = 500
     watched: int = 20
+
+    models = ("vae", "vae_conv")
+    prior = "classes"
+    layers = ("model.encoder", "model.decoder")
+    one_by_one = False
+    target_unused = "it looks at the code alone, which is made of the picture"
+    one_nearer = True
 
     def __post_init__(self) -> None:
         for name, samples in (("importance", self.importance), ("watched", self.watched)):
@@ -95,9 +108,6 @@ class Autoencoder:
             "reconstruction_mse": outputs["error"].double().mean().item(),
         }
 
-    def calibrate(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
-        return {}
-
     def report(
         self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
     ) -> dict[str, float]:
@@ -123,6 +133,61 @@ class Autoencoder:
             "latent_scatter": lambda: image_pictures.scatter(outputs["mean"], labels),
         }
         return Pictures(drawn)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return len(info.classes)
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        code, n = nets.model.encoder(examples.inputs), len(examples)
+        latent = code.shape[-1] // 2
+        yield "'s encoder", tuple(code.shape), (n, 2 * latent)
+        picture = nets.model.decoder(code[:, :latent])
+        yield "'s decoder", tuple(picture.flatten(1).shape), (n, math.prod(info.inputs))
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        if not info.mixture_means:
+            check_pictures(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Codes, mean and log-variance beside each other, and pixels."""
+        codes = normal(random, size, 2 * LATENT)
+        return codes, torch.rand(size, PIXELS, generator=random, dtype=torch.float64)
+
+    @classmethod
+    def undecided(cls, sample: Sample, player: str) -> Sample | None:
+        """A code of 0 is one like others."""
+        return None
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        pairs = torch.cartesian_prod(far, torch.tensor([0.0, 20.0, -20.0], dtype=torch.float64))
+        pixels = torch.linspace(0, 1, PIXELS, dtype=torch.float64).expand(len(pairs), PIXELS)
+        yield Sample(cls.name, pairs.repeat_interleave(LATENT, 1), pixels)
+
+    @classmethod
+    def on_sample(cls, loss: Any, sample: Sample, player: str, noise: Any) -> Any:
+        mean, log_variance = sample.prediction.chunk(2, -1)
+        decoder = DECODER.to(mean.dtype)
+        return loss(LatentCode(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        """How badly a picture is decoded, and how far the code is from the prior: one of them shall fall."""
+        mean, log_variance = sample.prediction.detach().split(LATENT, -1)
+        unlike = F.binary_cross_entropy_with_logits(mean @ DECODER, sample.target)
+        return torch.stack([unlike, (mean.square() + log_variance.exp() - 1 - log_variance).mean()])
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.image_pictures import code_views
+
+        return code_views()
 
     def _thrown(self, pictures: Tensor, noise: Noise) -> Tensor:
         """Pictures as they are looked at: grey, or every pixel a coin."""

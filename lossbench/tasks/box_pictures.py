@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lossbench.core.box_offsets import CROP
 from lossbench.tasks.pictures import INK, WARN
+from lossbench.tasks.views import NEAR, Case, View, per_example
 
 COLUMNS, ROWS = 6, 4  # of crops of the test split
 FEW = 5  # crops that are shown over training
@@ -99,3 +102,20 @@ def _seen(image: Floats) -> Floats:
     shown = shown.copy()
     shown[-1], shown[:, -1] = 1, 1
     return shown
+
+
+def _box(places: tuple[int, ...]) -> Case:
+    """These of the four offsets are swept, the true box being the anchor."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        chosen = torch.tensor([float(place in places) for place in range(4)], dtype=x.dtype)
+        offsets = x[:, None] * chosen
+        return per_example(loss(offsets, torch.zeros_like(offsets)))
+
+    return case
+
+
+def views() -> tuple[View, ...]:
+    """Losses of boxes, of which one slides off its anchor, or grows."""
+    cases = {"slides": _box((0,)), "grows": _box((2, 3))}
+    return (View("boxes", "boxes", "boxes", "shift in sides, or log of side", NEAR, 0.5, cases),)

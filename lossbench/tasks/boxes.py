@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lossbench.config.task_types import Shape, TaskType
 from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
 from lossbench.core.box_offsets import CROP, decode
 from lossbench.metrics.overlap import paired_iou
+from lossbench.tasks.calls import ALONE, Call
+from lossbench.tasks.samples import Sample, normal, same
+from lossbench.tasks.views import View
 
 SUCCESSES = (0.5, 0.75, 0.9)  # IoU from which a box counts as found
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(TaskType):
     """Offsets predicted and true [..., batch, 4], as `offsets` has them. Mean IoU is primary."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
+
+    models = ("cnn",)
+    only_with = "regression"
+    forms = (ALONE, Call("corners", "corners", "gets boxes as corners x0, y0, x1, y1, in sides of the anchor"))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -56,12 +64,6 @@ class Boxes:
             "size_error": (sides[0] - sides[1]).abs().mean().item(),
         }
 
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        return {}
-
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
-        return self.measure(outputs, targets)
-
     def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import box_pictures
 
@@ -79,6 +81,66 @@ class Boxes:
                 _array(watched.inputs), _array(decode(watched.targets.double())), steps
             )
         return Pictures(drawn)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return info.targets[0]
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        yield "", tuple(nets.model(examples.inputs).shape), (len(examples), *info.targets)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return 0.6 * normal(random, size, 4), 0.6 * normal(random, size, 4)  # some of them further apart than 1
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        prediction, truth = (0.7 * torch.randn((size, *target), generator=random) for _ in range(2))
+        return prediction, truth
+
+    @classmethod
+    def undecided(cls, sample: Sample, player: str) -> Sample:
+        """One number of four to be learned, whichever."""
+        zeros = torch.zeros_like(sample.prediction)
+        return replace(sample, prediction=zeros, target=0.5 * torch.cat([torch.eye(4), -torch.eye(4)]).to(zeros.dtype))
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        pairs = torch.cartesian_prod(far, far)
+        target = torch.tensor([0.1, -0.5, 0.3, 0.0]).double().expand(len(pairs), 4)
+        yield Sample(cls.name, pairs.repeat_interleave(2, 1), target)
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        return target.clone()
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        """Of the number that is furthest from 0."""
+        given, wanted = sample.prediction.detach(), sample.target
+        return (given - wanted).gather(1, wanted.abs().argmax(1, keepdim=True)).abs().squeeze(1)
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).abs().mean()
+
+    @staticmethod
+    def mistaken(mean_loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> bool:
+        """Offsets cost what they would as corners seen in a mirror, and otherwise once moved: a loss of IoU."""
+        mirror = torch.tensor([-1.0, 1.0, -1.0, 1.0])
+        seen = [(mirror * boxes)[:, [2, 1, 0, 3]] for boxes in (prediction, target)]
+        moved = [boxes + torch.tensor([0.1, -0.2, 0.3, 0.4]) for boxes in (prediction, target)]
+        plain = mean_loss(prediction, target)
+        return same(plain, mean_loss(*seen)) and not same(plain, mean_loss(*moved))
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.box_pictures import views
+
+        return views()
 
 
 def _success(threshold: float) -> str:

@@ -154,17 +154,6 @@ TOKENS = "gets each token that is no padding as an example"
 PIXELS = "gets each pixel as an example"
 
 
-def _each(part: str, note: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+def on_each(part: str, note: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """These forms for each pixel or token of an example; `note` says so."""
     return tuple(replace(call, each=part, note="; ".join(filter(None, (note, call.note)))) for call in calls)
-
-
-CALLS: dict[str, tuple[Call, ...]] = {
-    "regression": (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis")),
-    "boxes": (ALONE, Call("corners", "corners", "gets boxes as corners x0, y0, x1, y1, in sides of the anchor")),
-    "binary": BINARY,
-    "multiclass": MULTICLASS,
-    "segmentation": (*MASKS, *_each("pixel", PIXELS, BINARY)),
-    "sequence": (ALONE, *_each("token", TOKENS, MULTICLASS)),
-    "embedding": (ALONE,),
-}
-"""The forms that are tried on each task type, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.config.task_types import Shape, TaskType
+from lossbench.core import POSITIVE, SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, card_of
+from lossbench.datasets.splits import check_labels
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
+from lossbench.tasks.calls import BINARY, MULTICLASS
+from lossbench.tasks.lifting import of_signs
+from lossbench.tasks.samples import CLASSES, COUNTS, Sample, margins, normal
+from lossbench.tasks.views import View
 
 NLL = Metric("nll", "negative log-likelihood, nats", False, range=POSITIVE)
 BRIER = Metric("brier", "Brier score", False, range=SHARE)
@@ -24,15 +31,25 @@ TEMPERED = (
 )
 ACCURACY = Metric("accuracy", "share of right answers", True, range=SHARE)
 MACRO_F1 = Metric("macro_f1", "mean F1 of the classes", True, range=SHARE)
+RENAMED = (1, 0, 2, 4, 3)  # classes; no rotation, so that weights which are one class off do not go with it
 BALANCED = Metric("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
 
 
 @dataclass(frozen=True)
-class Binary:
+class Binary(TaskType):
     """One logit an example, targets 0 and 1. Area under precision–recall is primary: it ignores the threshold."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
+
+    models = ("mlp", "cnn")
+    logits = True
+    one_logit = True
+    prior = "one"
+    counts = COUNTS[:2]
+    forms = BINARY
+    always_drawn = True
+    drawn_counts = (900, 100)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -107,13 +124,83 @@ class Binary:
         }
         return Pictures(drawn)
 
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return 1
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        given, n = tuple(nets.model(examples.inputs).shape), len(examples)
+        yield "", (n,) if given == (n, 1) else given, (n, *info.targets)
+
+    @staticmethod
+    def call(loss: Any) -> Any:
+        card = card_of(loss)
+        return partial(of_signs, loss) if card is not None and card.signed_targets else loss
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        check_labels(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return 2 * normal(random, size), torch.arange(size) % 2
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(size, generator=random), torch.arange(size) % 2
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        yield Sample(cls.name, far.repeat_interleave(2), torch.arange(2).repeat(len(far)), COUNTS[:2])
+
+    @classmethod
+    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        if card is None or "class_counts" not in card.needs:
+            return "no classes that could change places"
+        return replace(sample, prediction=-sample.prediction, target=1 - sample.target, counts=sample.counts[::-1])
+
+    @staticmethod
+    def probabilities(prediction: Tensor) -> Tensor:
+        return prediction.sigmoid()
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        return 2.0 * target - 1
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        return (1 - 2 * sample.target) * sample.prediction.detach()
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        """Of each class."""
+        return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.pictures import binary_views
+
+        return binary_views(counted)
+
 
 @dataclass(frozen=True)
-class Multiclass:
+class Multiclass(TaskType):
     """One logit a class. Accuracy is primary."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
+
+    models = ("mlp", "cnn")
+    logits = True
+    prior = "classes"
+    counts = COUNTS
+    by_chance = ("regression", "boxes")
+    forms = MULTICLASS
+    always_drawn = True
+    drawn_counts = (5000, 3000, 1800, 1100, 650, 400, 230, 140, 80, 50)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -186,6 +273,56 @@ class Multiclass:
             ),
         }
         return Pictures(drawn)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return len(info.classes)
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        yield "", tuple(nets.model(examples.inputs).shape), (len(examples), cls.outputs(info))
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        check_labels(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return 2 * normal(random, size, CLASSES), torch.arange(size) % CLASSES
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(size, outputs, generator=random), torch.arange(size) % outputs
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        logits = torch.cartesian_prod(far, far, far)
+        labels = torch.arange(3).repeat(len(logits))
+        yield Sample(cls.name, logits.repeat_interleave(3, 0), labels, COUNTS[:3])
+
+    @classmethod
+    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        return sample.renamed(RENAMED)
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        return F.one_hot(target, prediction.shape[-1]).float()
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        return margins(sample.prediction.detach(), sample.target)
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        return margins(prediction, target).mean()
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.pictures import multiclass_views
+
+        return multiclass_views(counted)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from lossbench.core import SHARE, DatasetInfo, LossOutput, Metric, Noise, Pictures, Split, TrainedModel, require
+from lossbench.config.task_types import Shape, TaskType
+from lossbench.core import (
+    SHARE,
+    Card,
+    DatasetInfo,
+    LossOutput,
+    Metric,
+    Noise,
+    Pictures,
+    Split,
+    TrainedModel,
+    card_of,
+    require,
+)
+from lossbench.datasets.splits import check_labels
 from lossbench.metrics import retrieval
+from lossbench.tasks.calls import ALONE
 from lossbench.tasks.embedding_views import DRAWS, seen_anew
+from lossbench.tasks.lifting import OfIdentities
+from lossbench.tasks.samples import DIMENSIONS, Sample, normal
+from lossbench.tasks.views import View
 
 # Different people are on average 2.6° apart: a net at its initial weights has .2 on faces, a collapsed one some 1e-5.
 COLLAPSED = 1e-3
+IDENTITIES = (3, 7, 11, 20)  # of a made-up batch; a net gives fewer numbers than these go up to
+SEEN = 24  # identities of a made-up training split
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(TaskType):
     """One net gives embeddings [..., batch, dimensions]; what matters is who is nearest, by cosine.
 
     MAP@R is primary: it looks at all R others of an identity and their order, where Recall@1 is soon at its end.
@@ -28,6 +51,16 @@ class Embedding:
     loss: Callable[[Tensor, Tensor], Tensor | LossOutput]
     info: DatasetInfo
     augment: float = 1.0
+
+    models = ("embedder", "cnn")
+    prior = "classes"
+    free_outputs = True
+    one_by_one = False
+    identities = True
+    smallest = 8
+    counts = tuple(1 + 7 * k for k in range(SEEN))
+    forms = (ALONE,)
+    drawn_classes = 2
 
     def __post_init__(self) -> None:
         require("task.augment", self.augment, lambda v: v >= 0, "0 (photos as they are) or above")
@@ -73,12 +106,6 @@ class Embedding:
             "spread": retrieval.spread(embeddings, labels),
         }
 
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        return {}
-
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
-        return self.measure(outputs, targets)
-
     def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import embedding_pictures as pictures
 
@@ -92,6 +119,93 @@ class Embedding:
             **pictures.maps(embeddings, labels),
         }
         return Pictures(drawn)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return len(info.classes)
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        given = tuple(nets.model(examples.inputs).shape)
+        yield "", given, (len(examples), *(given[1:2] or (1,)))
+
+    @staticmethod
+    def completed(loss: Any, brings: Mapping[str, Callable[[], Any]]) -> Any:
+        """A multi-class loss learns the logits that it reads."""
+        card = card_of(loss)
+        if card is None or "multiclass" not in card.task_types:
+            return loss
+        return OfIdentities(loss, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Of identities that training never saw there is no number."""
+        if name == "train":
+            check_labels(info, name, split)
+
+    @staticmethod
+    def units(split: Split) -> Tensor:
+        """Photos of an identity."""
+        assert isinstance(split.targets, Tensor)
+        return split.targets
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of eight, each identity is there twice."""
+        labels = list(itertools.islice(itertools.cycle(IDENTITIES), size))
+        return 2 * normal(random, size, DIMENSIONS), torch.tensor(labels)
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(8, outputs, generator=random), torch.arange(8) % 4
+
+    @classmethod
+    def undecided(cls, sample: Sample, player: str) -> Sample | None:
+        """At 0, embeddings have no direction."""
+        return None
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        one = sample.prediction[:1].expand_as(sample.prediction)
+        by_identity = sample.prediction[: len(IDENTITIES)].repeat(2, 1)
+        away = (sample.target[:, None] == torch.tensor(IDENTITIES[:2])).any(1)
+        opposite = torch.where(away[:, None], one, -one)
+        for prediction in (*(size * sample.prediction for size in (20, 100, 1e4)), one, by_identity, opposite):
+            yield replace(sample, prediction=prediction.clone())
+        yield replace(sample, target=torch.full_like(sample.target, IDENTITIES[0]))  # nobody else
+
+    @staticmethod
+    def other(target: Tensor) -> Tensor:
+        return target.sort().values
+
+    @classmethod
+    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        if card and {"classes", "generator"} & set(card.needs):
+            return "no classes that could change places"
+        if card and "multiclass" in card.task_types:
+            return "the logits of classes are learned with it, each from its own start"
+        return replace(sample, target=max(IDENTITIES) + 1 - sample.target)
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        """Mean cosine between identities less that within them."""
+        embeddings, labels = F.normalize(sample.prediction.detach()), sample.target
+        near, same = embeddings @ embeddings.T, labels[:, None] == labels
+        others = same & ~torch.eye(len(labels), dtype=torch.bool)
+        return near[~same].mean() - near[others].mean()
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        near, same = F.normalize(prediction) @ F.normalize(prediction).T, target[:, None] == target
+        return near[~same].mean() - near[same].mean()
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.embedding_pictures import views
+
+        return views()
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

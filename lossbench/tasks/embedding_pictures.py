@@ -7,11 +7,16 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from lossbench.metrics import retrieval
+from lossbench.tasks.views import Case, View, per_example, steps
+
+ASIDE, OWN = 20.0, 30.0  # degrees from an identity's first photo to its second; from the anchor to its own kind
 
 INK, QUIET, RIGHT, WRONG = "#1f4e79", "#9aa5b1", "#2e8540", "#c8553d"
 QUERIES, NEAREST = 8, 5
@@ -118,3 +123,45 @@ def _photo(axes: Axes, photo: NDArray[Any], title: str, right: bool | None) -> N
         linewidth=1 if right is None else 3,
         linestyle="-" if right is None or right else "--",
     )
+
+
+def _embedded(own: bool) -> Case:
+    """An embedding at an angle to the anchor: of its own kind, or of another.
+
+    A loss with centres is given that embedding alone, at an angle to its own centre or to another's. Others see a
+    batch of two identities with two photos each; those that are not swept keep away from each other.
+    """
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        angle = torch.deg2rad(x[0])
+        if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
+            given = loss(_direction(angle)[None], torch.tensor([0 if own else 1]))
+        else:
+            given = loss(_photos(angle, own), torch.tensor([0, 0, 1, 1]))
+        return per_example(given)
+
+    return case
+
+
+def _photos(angle: Tensor, own: bool) -> Tensor:
+    """Anchor and its like, another and its like: [4, 3] unit vectors, of which one pair's angle is swept."""
+    still = torch.zeros_like(angle)
+    aside = torch.deg2rad(still + ASIDE)
+    if own:
+        return torch.stack(
+            [_direction(still), _direction(angle), _direction(still, still + 1.3), _direction(aside, still + 1.5)]
+        )
+    like = _direction(-torch.deg2rad(still + OWN))
+    return torch.stack([_direction(still), like, _direction(angle), _direction(angle, aside)])
+
+
+def _direction(angle: Tensor, height: Tensor | None = None) -> Tensor:
+    """The unit vector at an angle from the first axis, so high above the plane that it turns in."""
+    up = torch.zeros_like(angle) if height is None else height
+    return torch.stack([angle.cos() * up.cos(), angle.sin() * up.cos(), up.sin()])
+
+
+def views() -> tuple[View, ...]:
+    """Losses of embeddings: one is turned away from the anchor, or from a centre."""
+    cases = {"its own kind": _embedded(True), "another kind": _embedded(False)}
+    return (View("angle", "embedding", "angle", "angle to anchor or centre, degrees", steps(3, 177, 30), 60.0, cases),)

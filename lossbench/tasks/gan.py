@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lossbench.config.task_types import Shape, TaskType
 from lossbench.core import (
     POSITIVE,
     SHARE,
@@ -22,7 +24,11 @@ from lossbench.core import (
     Split,
     TrainedModel,
 )
+from lossbench.datasets.splits import check_pictures
 from lossbench.metrics import frechet_distance, kernel_distance, parzen_nll, precision_recall, spread
+from lossbench.tasks.lifting import Quiet
+from lossbench.tasks.samples import PIXELS, Sample, normal
+from lossbench.tasks.views import View
 
 FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
 NEAR = 3.0  # deviations of a mode within which a point is of that mode
@@ -31,7 +37,7 @@ KERNEL = 2.0  # deviations: the width of Parzen's windows
 
 
 @dataclass(frozen=True)
-class Gan:
+class Gan(TaskType):
     """As many samples as there are real examples, set beside them; the loss has a method a player.
 
     Images are seen through the features of a small classifier, whose classes are their modes. Points of the plane are
@@ -43,6 +49,12 @@ class Gan:
     info: DatasetInfo
     features: Any = None
     critic_steps: int = 1
+
+    models = ("gan",)
+    prior = "classes"
+    players = ("critic", "generator")
+    layers = ("generator.latent", "generator", "critic")
+    one_by_one = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.critic_steps, int) and self.critic_steps >= 1):
@@ -129,9 +141,6 @@ class Gan:
             "spread": spread(seen) / spread(real),
         }
 
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        return {}
-
     def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
         points = self.info.mixture_means
         real, fake = (targets, outputs) if points else (self.features.of_real(targets), self.features.of(outputs))
@@ -157,10 +166,87 @@ class Gan:
         }
         return Pictures(drawn)
 
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return len(info.classes)
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        inputs, n = examples.inputs, len(examples)
+        fake = nets.generator(torch.zeros(n, nets.generator.latent, device=inputs.device))
+        yield "'s generator", tuple(fake.shape), tuple(inputs.shape)
+        yield "'s critic", tuple(nets.critic(inputs).shape), (n,)
+
+    @staticmethod
+    def call(loss: Any) -> Any:
+        quiet = "noise" not in inspect.signature(getattr(loss, "critic", loss)).parameters
+        return Quiet(loss) if quiet else loss
+
+    @staticmethod
+    def lacks(loss: Any) -> str:
+        both = hasattr(loss, "critic") and hasattr(loss, "generator")
+        return "" if both else "the methods critic(D, real, fake) and generator(D, real, fake)"
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        if not info.mixture_means:
+            check_pictures(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fake pictures and real ones."""
+        return 3 * normal(random, size, 2, PIXELS // 2), 3 * normal(random, size, 2, PIXELS // 2)
+
+    @staticmethod
+    def weights(random: torch.Generator) -> Tensor:
+        return torch.randn(PIXELS + 1, generator=random, dtype=torch.float64) / PIXELS**0.5
+
+    @classmethod
+    def undecided(cls, sample: Sample, player: str) -> Sample:
+        """A critic starts at zero where it learns, and is there where a generator learns from it."""
+        assert sample.weights is not None
+        weights = torch.zeros_like(sample.weights) if player == "critic" else sample.weights
+        return replace(sample, prediction=0.1 * sample.prediction, target=sample.target + 1, weights=weights)
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        scores = torch.cartesian_prod(far, far).unsqueeze(-1).expand(-1, -1, PIXELS).unflatten(-1, (2, -1))
+        weights = torch.cat([torch.full((PIXELS,), 1 / PIXELS), torch.zeros(1)]).double()
+        yield Sample(cls.name, scores[:, 0], scores[:, 1], weights=weights)
+
+    @classmethod
+    def on_sample(cls, loss: Any, sample: Sample, player: str, noise: Any) -> Any:
+        if player == "critic":
+            return loss.critic(_linear(sample), sample.target, sample.prediction, noise)
+        return loss.generator(_linear(sample), sample.target, sample.prediction)
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        assert sample.weights is not None
+        fake, real = (
+            pictures.flatten(1) @ sample.weights[:-1] for pictures in (sample.prediction.detach(), sample.target)
+        )
+        return (-fake if player == "generator" else (fake - real)).mean()
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.image_pictures import score_views
+
+        return score_views()
+
     def _near(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Whether each point lies near a mode, and which is the nearest."""
         distance, mode = torch.cdist(points.cpu().double(), torch.tensor(self.info.mixture_means).double()).min(1)
         return distance <= NEAR * self.info.scale, mode
+
+
+def _linear(sample: Sample) -> Callable[[Tensor], Tensor]:
+    """D(x) = w·x + b, of pictures [batch, 2, 3]."""
+    weights = sample.weights
+    assert weights is not None
+    return lambda pictures: pictures.flatten(-2) @ weights[:-1] + weights[-1]
 
 
 def _covered(mixture_means: Tensor, there: int, samples: int) -> int:

@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lossbench.core.latent_code import LatentCode
 from lossbench.tasks.pictures import INK, QUIET
+from lossbench.tasks.views import SHARES, Case, Still, View, per_example, steps, whole
+
+CROWD = 32  # codes of a batch, where a loss wants many of them
+SCORES = {"critic, real at D": "real", "critic, fake at D": "fake", "generator, fake at D": "generator"}
 
 TIMES = 8  # moments of training that are shown
 ACROSS = 12  # samples at each of them
@@ -114,3 +119,75 @@ def _shown(sheet: NDArray[Any]) -> Figure:
 
 def _array(tensor: Tensor) -> NDArray[Any]:
     return tensor.detach().cpu().float().numpy()
+
+
+def _pixel(target: float) -> Case:
+    """One pixel's x̂ is swept; the posterior is the prior."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        x = x.expand(CROWD) if whole(loss) else x
+        nothing = torch.zeros_like(x)[:, None]
+
+        def decoded(z: Tensor) -> Tensor:
+            return torch.logit(x).repeat_interleave(len(z) // len(x))[:, None]
+
+        return per_example(
+            loss(LatentCode(nothing, nothing, decoded, Still(whole(loss))), torch.full_like(nothing, target))
+        )
+
+    return case
+
+
+def _latent(sigma: float) -> Case:
+    """One unit's μ is swept at a given σ; the decoder does not look at it."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        mean = x[:, None].expand(CROWD, 1) if whole(loss) else x[:, None]
+        log_variance = torch.full_like(mean, sigma).log() * 2
+        code = LatentCode(mean, log_variance, torch.zeros_like, Still(varied=whole(loss)))
+        return per_example(loss(code, torch.full_like(mean, 0.5)))
+
+    return case
+
+
+def code_views() -> tuple[View, ...]:
+    """Losses of autoencoders: of a decoded pixel, and of a latent unit's mean."""
+    pixels = {"x = 1": _pixel(1.0), "x = 0": _pixel(0.0), "x = .3": _pixel(0.3)}
+    units = {f"σ = {sigma:g}": _latent(sigma) for sigma in (1.0, 0.5, 0.1)}
+    return (
+        View("pixel", "autoencoder", "pixel", "predicted pixel x̂", SHARES, 0.25, pixels),
+        View("latent", "autoencoder", "latent", "mean μ of a latent unit", steps(-3, 3, 61), 1.0, units),
+    )
+
+
+def _critic(of: str) -> Case:
+    """A score is swept, of a real picture or of a fake one; the other has 0. The critic's own slope is 1 throughout."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        real, fake = torch.ones_like(x).detach()[:, None], -torch.ones_like(x).detach()[:, None]
+
+        def scores(at: Tensor) -> Tensor:
+            side = at[..., 0].detach()
+            swept = side > 0 if of == "real" else side < 0
+            return at[..., 0] - side.sign() + torch.where(swept, x, 0.0)
+
+        if of == "generator":
+            return per_example(loss.generator(scores, real, fake))
+        return per_example(loss.critic(scores, real, fake, Still()))
+
+    return case
+
+
+def _slope(loss: Any, x: Tensor) -> Tensor:
+    """The critic is linear, D(t) = slope · t; the pictures are at 0."""
+    nothing = torch.zeros_like(x)[:, None]
+    return per_example(loss.critic(lambda at: x * at[..., 0], nothing, nothing.clone(), Still()))
+
+
+def score_views() -> tuple[View, ...]:
+    """Losses of two players: of the critic's scores, and of its slope."""
+    scores = {name: _critic(of) for name, of in SCORES.items()}
+    return (
+        View("scores", "gan", "scores", "critic's score D", steps(-4, 4, 81), -1.0, scores),
+        View("slope", "gan", "penalty", "slope of the critic", steps(0, 3, 61), 2.0, {"critic": _slope}),
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
+from lossbench.config.task_types import load
 from lossbench.core import Card, Noise, card_of
 
 Loss = Callable[..., Any]
@@ -21,24 +20,11 @@ PAD = 0  # what fills a sequence up, and never counts
 
 
 def lifted(loss: Any, task_type: str) -> Any:
-    """The loss as a task of this kind calls it, by what its card says it fits.
+    """The loss as a task of this type calls it, by what its card says it fits: see `TaskType.call`.
 
     A loss without a card is its author's word: it is called on what the task has.
     """
-    if task_type == "gan" and "noise" not in inspect.signature(getattr(loss, "critic", loss)).parameters:
-        return Quiet(loss)
-    card = card_of(loss)
-    if card is None:
-        return loss
-    if card.signed_targets and task_type in ("binary", "segmentation"):
-        loss = partial(of_signs, loss)
-    if task_type == "segmentation" and "binary" in card.task_types:
-        return partial(of_pixels, loss)
-    if task_type == "sequence" and "multiclass" in card.task_types:
-        return partial(of_tokens, loss)
-    if task_type == "sequence" and "regression" in card.task_types:
-        return partial(of_tokens, partial(of_one_hot, loss))
-    return loss
+    return load(task_type).call(loss)
 
 
 def of_signs(loss: Loss, scores: Tensor, labels: Tensor) -> Tensor:

@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lossbench.tasks.pictures import INK, QUIET, WARN
+from lossbench.tasks.views import NEAR, SHARES, Case, View, per_example
+
+SURE = 4.0  # the logit of a pixel that is right
+STRIPE = 12  # pixels of the object in a strip of four times that
 
 STEPS = 6  # moments of training at most that are shown
 SIDE = 1.25  # inches of one small picture
@@ -80,3 +86,41 @@ def _errors(predicted: Masks, true: Masks) -> Floats:
     for where, colour in ((predicted & true, QUIET), (predicted & ~true, WARN), (~predicted & true, INK)):
         picture[where] = to_rgb(colour)
     return picture
+
+
+def _pixels(inside: bool) -> Case:
+    """The probability on the object, or off it, is swept; the other pixels are right."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        mask = torch.zeros(len(x), STRIPE, STRIPE, dtype=torch.bool)
+        mask[:, :6, :6] = True
+        swept = torch.logit(x)[:, None, None].expand(mask.shape)
+        right = torch.where(mask, SURE, -SURE).to(x.dtype)
+        return per_example(loss(torch.where(mask == inside, swept, right), mask.to(x.dtype)))
+
+    return case
+
+
+def _mask(grows: bool) -> Case:
+    """A predicted stripe slides across the true one, in widths of it, or changes its width by a factor e^x."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        columns = torch.arange(4 * STRIPE, dtype=x.dtype) - 2 * STRIPE + 0.5
+        centre, half = (
+            (torch.zeros_like(x), x.exp() * STRIPE / 2) if grows else (x * STRIPE, torch.full_like(x, STRIPE / 2))
+        )
+        logits = 2 * (half[:, None] - (columns - centre[:, None]).abs())
+        mask = (columns.abs() < STRIPE / 2).to(x.dtype).expand(len(x), -1)
+        return per_example(loss(logits[:, None], mask[:, None]))
+
+    return case
+
+
+def views() -> tuple[View, ...]:
+    """Losses of masks: of a region's probability, and of a stripe that slides or grows."""
+    pixels = {"on the object": _pixels(True), "off the object": _pixels(False)}
+    masks = {"slides": _mask(False), "grows": _mask(True)}
+    return (
+        View("pixels", "segmentation", "probability", "probability in a region", SHARES, 0.5, pixels),
+        View("masks", "segmentation", "overlap", "shift in widths, or log of width", NEAR, 0.5, masks),
+    )

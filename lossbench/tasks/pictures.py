@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lossbench.tasks.views import LOGITS, Case, View, per_example, steps
+
+CLASSES = 10  # of a picture of a loss
 NAMED = 20  # classes that have room for their names and counts
 INK, QUIET, WARN = "#1f4e79", "#9aa5b1", "#c8553d"
 
@@ -91,3 +96,55 @@ def _blank(x: str, y: str) -> tuple[Figure, Axes]:
     axes.set(xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _residual(loss: Any, x: Tensor) -> Tensor:
+    return per_example(loss(x[:, None], torch.zeros_like(x)[:, None]))
+
+
+def _residual_beside(second: float) -> Case:
+    """With a second number of the net beside it, which tells its spread."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        return per_example(loss(torch.stack([x, torch.full_like(x, second)], -1), torch.zeros_like(x)[:, None]))
+
+    return case
+
+
+def _logit(label: int) -> Case:
+    return lambda loss, x: per_example(loss(x, torch.full(x.shape, label)))
+
+
+def _class(label: int, others: float = 0.0) -> Case:
+    """The label's logit is swept; one rival has 0 and the other classes `others`."""
+
+    def case(loss: Any, x: Tensor) -> Tensor:
+        rest = x.new_full((len(x), CLASSES), others)
+        rest[:, (label + 1) % CLASSES] = 0
+        logits = torch.where(torch.arange(CLASSES) == label, x[:, None], rest)
+        return per_example(loss(logits, torch.full(x.shape, label)))
+
+    return case
+
+
+def residual_views(two: bool) -> tuple[View, ...]:
+    """Losses of a residual; of those that take two numbers an output, with several second ones."""
+    cases = {f"ρ = {second:g}": _residual_beside(second) for second in (0.0, 3.0, -2.0)} if two else {"": _residual}
+    return (View("residual", "regression", "residual", "residual r", steps(-8, 8, 97), 1.0, cases),)
+
+
+def binary_views(counted: bool) -> tuple[View, ...]:
+    """Losses of a logit; of those that count classes, with the counts."""
+    more = (" (100 examples)", " (900 examples)") if counted else ("", "")
+    cases = {f"y = 1{more[0]}": _logit(1), f"y = 0{more[1]}": _logit(0)}
+    return (View("binary", "binary", "binary", "logit z", LOGITS, 0.0, cases),)
+
+
+def multiclass_views(counted: bool) -> tuple[View, ...]:
+    """Losses of a logit a class; of those that count classes, for a common class and a rare one."""
+    if counted:
+        cases = {"the commonest class (5,000)": _class(0), "the rarest class (50)": _class(CLASSES - 1)}
+    else:
+        cases = {"nine rivals": _class(0), "one rival": _class(0, -6.0)}
+    axis = "logit of the true class over rivals"
+    return (View("multiclass", "multiclass", "multi-class", axis, LOGITS, 0.0, cases),)

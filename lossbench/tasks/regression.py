@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from lossbench.config.task_types import Shape, TaskType
 from lossbench.core import POSITIVE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.tasks.calls import ALONE, Call
+from lossbench.tasks.samples import OUTPUTS, Sample, normal
+from lossbench.tasks.views import View
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(TaskType):
     """One net predicts standardised targets [..., batch, outputs]; metrics undo the standardisation.
 
     A loss may take more numbers an output than the first, which is the prediction: see `Card.outputs_per_target`.
@@ -25,6 +30,10 @@ class Regression:
 
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
+
+    models = ("mlp",)
+    several_heads = True
+    forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -56,12 +65,6 @@ class Regression:
             "r2": np.where(all_of_it > 0, explained, left == 0).mean().item(),
         }
 
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        return {}
-
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
-        return self.measure(outputs, targets)
-
     def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks.pictures import prediction_against_truth
 
@@ -74,6 +77,54 @@ class Regression:
         return Pictures(
             {"prediction_against_truth": lambda: prediction_against_truth(truth, guess, outliers, self.info.unit)}
         )
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return info.targets[0]
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        wanted = (*info.targets[:-1], outputs_per_target * info.targets[-1]) if info.targets else ()
+        yield "", tuple(nets.model(examples.inputs).shape), (len(examples), *wanted)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return 2 * normal(random, size, outputs_per_target * OUTPUTS), normal(random, size, OUTPUTS)
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        prediction, truth = (0.7 * torch.randn((size, *target), generator=random) for _ in range(2))
+        return prediction, truth
+
+    @classmethod
+    def undecided(cls, sample: Sample, player: str) -> Sample:
+        far = sample.target.sign() * (1 + sample.target.abs())
+        return replace(sample, prediction=torch.zeros_like(sample.prediction), target=far)
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        rows = torch.cartesian_prod(*[far] * (outputs_per_target + 1))
+        yield Sample(cls.name, rows[:, :-1], rows[:, -1:])
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        return target.clone()
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        return (sample.prediction.detach()[:, : sample.target.shape[1]] - sample.target).abs().mean(1)
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).abs().mean()
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.pictures import residual_views
+
+        return residual_views(two)
 
     def _in_units(self, standardised: Tensor) -> Any:
         return (standardised.double() * self.info.scale + self.info.center).cpu().numpy()

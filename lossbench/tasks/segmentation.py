@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.config.task_types import Shape, TaskType
+from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, card_of
+from lossbench.datasets.splits import check_labels
 from lossbench.metrics import expected_calibration_error
 from lossbench.metrics.masks import dice_score, hausdorff_95, intersection_over_union, small_object_recall
+from lossbench.tasks.calls import BINARY, MASKS, PIXELS, on_each
+from lossbench.tasks.lifting import of_pixels, of_signs
+from lossbench.tasks.samples import COUNTS, Sample, normal
+from lossbench.tasks.views import View
 
 CHUNK = 256  # images that one forward pass takes at evaluation: every layer keeps values as large as they are
 THRESHOLDS = np.arange(1, 20) / 20  # probabilities of which the best on validation is kept
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(TaskType):
     """Logits and targets 0 and 1 [batch, height, width]. Mean IoU is primary: background does not count in it."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
+
+    models = ("unet",)
+    logits = True
+    one_logit = True
+    prior = "one"
+    counts = COUNTS[:2]
+    forms = (*MASKS, *on_each("pixel", PIXELS, BINARY))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -96,6 +110,83 @@ class Segmentation:
                 _array(watched.inputs[few]), _array(watched.targets[few] == 1), {s: p[few] for s, p in steps.items()}
             )
         return Pictures(drawn)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return 1
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        given, n = tuple(nets.model(examples.inputs).shape), len(examples)
+        if given == (n, 1, *info.targets):
+            given = (n, *info.targets)
+        yield "", given, (n, *info.targets)
+
+    @staticmethod
+    def call(loss: Any) -> Any:
+        """A binary loss of every pixel, where it is one."""
+        card = card_of(loss)
+        if card is None:
+            return loss
+        signed = partial(of_signs, loss) if card.signed_targets else loss
+        return partial(of_pixels, signed) if "binary" in card.task_types else signed
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        check_labels(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        masks = (torch.rand(size, 3, 4, generator=random) < 0.4).long()
+        masks[:, 0, 0], masks[:, 2, 3] = 1, 0
+        return 2 * normal(random, size, 3, 4), masks
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        down = torch.linspace(0, 1, target[0])[:, None]  # more object further down, so that rows are unlike columns
+        masks = (torch.rand(size, *target, generator=random) < 0.6 * down).long()  # and less object than background
+        masks[:, 0, 0], masks[:, -1, -1] = 0, 1
+        return torch.randn((size, *target), generator=random) + down, masks
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        logits = torch.cartesian_prod(far, far)[:, [0, 1, 1, 0]].unflatten(1, (2, 2))
+        for mask in ([0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]):
+            yield Sample(cls.name, logits, torch.tensor(mask).view(2, 2).expand(len(far) ** 2, 2, 2), COUNTS[:2])
+
+    @staticmethod
+    def other(target: Tensor) -> Tensor:
+        return 1 - target
+
+    @staticmethod
+    def probabilities(prediction: Tensor) -> Tensor:
+        return prediction.sigmoid()
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        return 2.0 * target - 1
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        return ((1 - 2 * sample.target) * sample.prediction.detach()).flatten(1).mean(1)
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        """Of object and background."""
+        return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
+
+    @staticmethod
+    def turned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """On its side, an image costs the same: rows are no channels."""
+        return prediction.transpose(1, 2).contiguous(), target.transpose(1, 2).contiguous()
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.mask_pictures import views
+
+        return views()
 
 
 def _logits(nets: Any, images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from lossbench.config.task_types import Shape, TaskType
 from lossbench.core import (
     POSITIVE,
     SHARE,
+    Card,
     DatasetInfo,
     LossOutput,
     Metric,
@@ -23,14 +26,20 @@ from lossbench.core import (
     Pictures,
     Split,
     TrainedModel,
+    card_of,
 )
+from lossbench.datasets.splits import check_labels
 from lossbench.metrics import edit_distances, expected_calibration_error, temperature
+from lossbench.tasks.calls import ALONE, MULTICLASS, TOKENS, on_each
+from lossbench.tasks.lifting import of_one_hot, of_tokens
+from lossbench.tasks.samples import CLASSES, COUNTS, Sample, margins, normal
 
 PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
+RENAMED = (0, 2, 1, 4, 3)  # symbols, of which the one that fills up keeps its number
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Sequence(TaskType):
     """Logits of each symbol given those before it, and the answer that greedy search writes. Exact match is primary.
 
     Metrics of symbols (accuracy, likelihood, calibration) are taken behind the right beginning; padding is none.
@@ -38,6 +47,14 @@ class Sequence:
 
     loss: Callable[[Tensor, Tensor], Tensor | LossOutput]
     info: DatasetInfo
+
+    models = ("seq2seq",)
+    layers = ("model.encoder", "model.decoder", "model.head")
+    logits = True
+    prior = "classes"
+    counts = COUNTS
+    filler = PAD
+    forms = (ALONE, *on_each("token", TOKENS, MULTICLASS))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -118,6 +135,66 @@ class Sequence:
                 [self._read(row) for row in first.inputs[:shown]], self._texts(first.targets[:shown]), guesses
             )
         return Pictures(drawn)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return len(info.classes)
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        given = nets.model(examples.inputs, examples.targets)
+        yield "", tuple(given.shape), (len(examples), *info.targets, cls.outputs(info))
+
+    @staticmethod
+    def call(loss: Any) -> Any:
+        """A multi-class loss of every token, or one of vectors of its one-hot target, where it is one."""
+        card = card_of(loss)
+        if card is not None and "multiclass" in card.task_types:
+            return partial(of_tokens, loss)
+        if card is not None and "regression" in card.task_types:
+            return partial(of_tokens, partial(of_one_hot, loss))
+        return loss
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        check_labels(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        tokens = torch.randint(1, CLASSES, (size, 4), generator=random)
+        real = torch.arange(4) <= torch.arange(size)[:, None] % 4
+        return 2 * normal(random, size, 4, CLASSES), tokens * real
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        tokens = torch.randint(1, max(2, outputs), (size, *target), generator=random)
+        real = torch.arange(target[0]) <= torch.arange(size)[:, None]
+        return torch.randn((size, *target, outputs), generator=random), tokens * real
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        logits = torch.cartesian_prod(far, far, far)
+        for tokens in ((1, 2), (2, PAD), (PAD, PAD)):
+            both = torch.stack([logits, logits.flip(0)], 1)
+            yield Sample(cls.name, both, torch.tensor(tokens).expand(len(logits), 2), COUNTS[:3])
+
+    @classmethod
+    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        return sample.renamed(RENAMED)
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        return F.one_hot(target, prediction.shape[-1]).float()
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        return (margins(sample.prediction.detach(), sample.target) * (sample.target != PAD)).sum(1)
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        return (margins(prediction, target) * (target != PAD)).sum()
 
     def _texts(self, rows: Tensor) -> list[str]:
         return ["".join(self._symbol(k) for k in row if k != END) for row in written(rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ SHOWN = 5  # metrics of a comparison; its report has all
 def headline(result: Result) -> str:
     """How a run ended, in one line."""
     if result.outcome in ("finished", "collapsed"):
-        value = result.metrics.get("test", result.metrics["val"])[result.primary.name]
+        value = result.metrics.get("test", result.metrics["val"]).get(result.primary.name, math.nan)
         split = "test" if "test" in result.metrics else "validation"
         told = "" if result.outcome == "finished" else f"{result.outcome}: "
         return f"{told}{split} {result.primary.name} {result.primary.arrow} {value:.4f}"

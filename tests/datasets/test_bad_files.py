@@ -18,6 +18,7 @@ from lossbench.datasets.digits import FILES, read_idx
 from lossbench.datasets.mnist import mnist
 from lossbench.datasets.pairs import read_pairs
 from lossbench.datasets.pictures import Unreadable
+from lossbench.runs import builders
 
 
 def idx(array):
@@ -167,7 +168,7 @@ def test_many_bad_rows_are_counted():
 def test_labels_outside_the_classes_are_named(label):
     targets = torch.tensor([0, 1, 0, label, 0, 1])
     with pytest.raises(ConfigError, match=rf"labels \[{label}\] of validation lie outside 0 … 1, in rows 3$"):
-        check(splits("validation", targets=targets))
+        builders.check_for_task(splits("validation", targets=targets))
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])
@@ -178,7 +179,7 @@ def test_an_empty_split_is_named(name):
 
 def test_an_unknown_kind_of_problem_is_refused():
     with pytest.raises(ConfigError, match=r"task_type=ranking"):
-        check(splits(task_type="ranking"))
+        builders.check_for_task(splits(task_type="ranking"))
 
 
 @pytest.mark.parametrize(

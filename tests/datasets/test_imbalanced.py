@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError
 from lossbench.datasets import check, coco
 from lossbench.datasets.imbalanced import STRIPS, imbalanced
@@ -33,7 +34,7 @@ def test_sizes_and_facts(small):
     check(small)
     assert [len(split) for _, split in small] == [1010, 505, 505]
     assert small.info.inputs == (1, 24, 24)
-    assert small.info.outputs == 1
+    assert load(small.info.task_type).outputs(small.info) == 1
     assert small.info.class_counts == (1000, 10)
 
 

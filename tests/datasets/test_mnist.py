@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.digits import FILES, digits, read_idx
@@ -48,7 +49,7 @@ def test_sizes_and_facts():
     check(splits)
     assert [len(split) for _, split in splits] == [3000, 1000, 1000]
     assert splits.info.inputs == (1, 28, 28)
-    assert splits.info.outputs == 10
+    assert load(splits.info.task_type).outputs(splits.info) == 10
     assert splits.info.class_counts == tuple(np.bincount(splits.train.targets, minlength=10))
 
 

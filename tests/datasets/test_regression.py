@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from scipy.optimize import least_squares
 
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.regression import Noise, Outliers, regression
@@ -48,7 +49,7 @@ def test_sizes_and_facts(target):
     }  # fmt: skip
     assert splits.info.inputs == (7,)
     assert splits.info.targets == (1,)
-    assert splits.info.outputs == 1
+    assert load(splits.info.task_type).outputs(splits.info) == 1
 
 
 def test_standardised_by_the_training_split_alone():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError
 from lossbench.datasets import check
 from lossbench.datasets.translation import SOURCE, TARGET, translation
@@ -49,7 +50,7 @@ def test_splits_are_well_formed(made):
     assert info.classes[:4] == TARGET
     assert info.inputs == made.train.inputs.shape[1:]
     assert info.targets == made.test.targets.shape[1:] == (len("1998-03-05") + 1,)
-    assert info.outputs == len(info.classes) == 4 + len("-0123456789")
+    assert load(info.task_type).outputs(info) == len(info.classes) == 4 + len("-0123456789")
     assert all(split.inputs.dtype == split.targets.dtype == torch.int64 for _, split in made)
 
 

@@ -17,6 +17,7 @@ from recorded import artifacts, runs
 from small import SMALL
 from sqlalchemy.exc import OperationalError
 
+from lossbench.config import task_types
 from lossbench.core import ConfigError, Pictures, failures
 from lossbench.runs.run import Run
 from lossbench.sweeps import launch
@@ -245,11 +246,10 @@ class Undrawn(Regression):
 )
 def test_a_figure_that_raises_costs_itself_only(task, remark, drawn, lossbench, store, here, monkeypatch):
     """It cost the run, and its weights."""
-    from lossbench.config import schema
 
     (here / "raising.py").write_text(RAISING, encoding="utf-8")
     monkeypatch.syspath_prepend(str(here))
-    monkeypatch.setitem(schema.TASKS, "regression", f"raising.{task}")
+    monkeypatch.setitem(task_types.TASKS, "regression", f"raising.{task}")
     monkeypatch.delitem(sys.modules, "raising", raising=False)
     said = lossbench("-m", "loss=mse", "seed=0,1", *SHORT)
     assert said.code == 0, said.err
@@ -264,7 +264,6 @@ def test_a_figure_that_raises_costs_itself_only(task, remark, drawn, lossbench, 
 
 
 def test_weights_outlive_a_metric_that_raises(lossbench, store, here, monkeypatch):
-    from lossbench.config import schema
 
     (here / "raising.py").write_text(
         "from lossbench.tasks.regression import Regression\n"
@@ -272,7 +271,7 @@ def test_weights_outlive_a_metric_that_raises(lossbench, store, here, monkeypatc
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(here))
-    monkeypatch.setitem(schema.TASKS, "regression", "raising.Unread")
+    monkeypatch.setitem(task_types.TASKS, "regression", "raising.Unread")
     monkeypatch.delitem(sys.modules, "raising", raising=False)
     assert lossbench(*SHORT).code == 1
     (run,) = runs(store)

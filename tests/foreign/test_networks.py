@@ -14,6 +14,7 @@ from recorded import numbers, runs
 from safetensors.torch import load_file
 from small import SMALL
 
+from lossbench.config.task_types import load
 from lossbench.core import ConfigError, DatasetInfo, Split
 from lossbench.engine.stack import Stack
 from lossbench.models import foreign
@@ -49,7 +50,7 @@ def test_a_plain_module_is_told_what_its_signature_names(target, info, settings)
     """And has the seed's initial weights, whatever it draws them from."""
     first, again, other = (made(target, info, seed, **settings) for seed in (0, 0, 1))
     with first.evaluating(), torch.no_grad():
-        assert first.model(torch.zeros(2, *info.inputs)).shape == (2, info.outputs)
+        assert first.model(torch.zeros(2, *info.inputs)).shape == (2, load(info.task_type).outputs(info))
     assert first.initial == again.initial != other.initial
     assert all(module.training for module in first.modules())
 

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from lossbench.config import catalogue
 from lossbench.config.schema import CONFIGS
+from lossbench.config.task_types import load
 from lossbench.gallery import curves
 from lossbench.gallery.knobs import knobs, through
-from lossbench.gallery.views import VIEWS, views
+from lossbench.gallery.views import views
 
 ENTRIES = catalogue.losses([CONFIGS])
 BY_NAME = {entry.name: entry for entry in ENTRIES}
@@ -49,7 +50,7 @@ def test_a_gradient_lies_between_the_slopes_on_either_side(entry, view):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_every_loss_is_drawn(entry):
-    assert set(entry.task_types) & set(VIEWS)
+    assert any(load(task_type).views(False, False) for task_type in entry.task_types)
     assert views(entry)
     view = views(entry)[0]
     made = curves.drawing(entry, view)

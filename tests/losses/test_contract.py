@@ -8,9 +8,9 @@ import torch
 
 from lossbench.config.catalogue import losses, ranges
 from lossbench.config.schema import CONFIGS
+from lossbench.config.task_types import TASK_TYPES
 from lossbench.contract import CLAUSES, Verdict, entries, examine
 from lossbench.contract.calling import found
-from lossbench.core import TASK_TYPES
 
 ENTRIES = losses([CONFIGS])
 BY_NAME = {entry.name: entry for entry in ENTRIES}

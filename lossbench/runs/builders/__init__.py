@@ -1,10 +1,18 @@
 """From a configuration to the objects that train."""
 
 from lossbench.runs.builders.dataset import check_batch, splits
-from lossbench.runs.builders.losses import BROUGHT, Loss, Unset, dimensions, loss, loss_of_run, module_of
+from lossbench.runs.builders.losses import BROUGHT, Loss, Unset, counts_fit, dimensions, loss, loss_of_run, module_of
 from lossbench.runs.builders.model import nets
 from lossbench.runs.builders.targets import found
-from lossbench.runs.builders.training import EVALUATIONS, count_steps, device, optimizers, plan, task
+from lossbench.runs.builders.training import (
+    EVALUATIONS,
+    check_for_task,
+    count_steps,
+    device,
+    optimizers,
+    plan,
+    task,
+)
 
 __all__ = [
     "BROUGHT",
@@ -12,7 +20,9 @@ __all__ = [
     "Loss",
     "Unset",
     "check_batch",
+    "check_for_task",
     "count_steps",
+    "counts_fit",
     "device",
     "dimensions",
     "found",

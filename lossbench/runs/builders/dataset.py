@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from omegaconf import DictConfig
 
 from lossbench import datasets
 from lossbench.config.catalogue import describe
+from lossbench.config.task_types import TASKS
 from lossbench.core import ConfigError, Splits
 from lossbench.engine.randomness import seeded
 from lossbench.runs.builders.targets import call
+from lossbench.runs.builders.training import check_for_task
 
 
 def splits(cfg: DictConfig) -> Splits:
@@ -22,8 +26,10 @@ def splits(cfg: DictConfig) -> Splits:
             f"dataset._target_={cfg._target_}: gave {type(made).__name__}; a dataset gives lossbench.core.Splits"
         )
     datasets.check(made)
-    if made.info.task_type != cfg.task_type:
+    if cfg.get("task_type") and made.info.task_type != cfg.task_type:
         raise ConfigError(f"dataset.task_type={cfg.task_type}: the dataset says it is {made.info.task_type}")
+    if made.info.task_type in TASKS:
+        check_for_task(made)
     return made
 
 
@@ -32,9 +38,10 @@ def check_batch(size: int, per_class: int | None, splits: Splits) -> None:
     if size > len(splits.train):
         raise ConfigError(f"train.batch_size={size}: larger than the training split of {len(splits.train)} examples")
     if per_class is not None:
-        if splits.train.targets.dim() != 1 or splits.train.targets.is_floating_point():
+        targets = splits.train.targets
+        if isinstance(targets, Mapping) or targets.dim() != 1 or targets.is_floating_point():
             raise ConfigError(f"train.per_class={per_class}: the targets of this dataset are no classes; leave it null")
-        there = len(splits.train.targets.unique())
+        there = len(targets.unique())
         if size // per_class > there:
             raise ConfigError(
                 f"train.batch_size={size}: {size // per_class} classes of {per_class} examples each, "

@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from lossbench.core import TASK_TYPES, Card, ConfigError, DatasetInfo, card_of, stream
+from lossbench.config.task_types import accepted, fits, load, named
+from lossbench.core import Card, ConfigError, DatasetInfo, stream
 from lossbench.engine import Nets
 from lossbench.engine.randomness import seeded
 from lossbench.runs.builders.targets import call, found, instantiated, plain
 from lossbench.tasks.adapting import wanted
-from lossbench.tasks.lifting import OfIdentities
 
 Loss = Callable[..., Tensor]
 
@@ -48,13 +48,13 @@ def loss(cfg: DictConfig, task_type: str, brings: Mapping[str, Callable[[], Any]
         imported, or whose card says that it fits other task types.
     """
     target = found(cfg._target_, "loss._target_=")
-    card = getattr(target, "card", Card(TASK_TYPES))
-    if task_type not in card.task_types:
+    card = getattr(target, "card", None)
+    if card is not None and not fits(card.task_types, task_type):
         raise ConfigError(
-            f"loss._target_={cfg._target_}: fits {' and '.join(card.task_types)} problems, not {task_type}"
+            f"loss._target_={cfg._target_}: fits {' and '.join(card.task_types)} problems, not {named(task_type)}"
         )
-    given = {need: (brings or {})[need]() for need in card.needs}
-    if not hasattr(target, "card"):
+    given = {need: (brings or {})[need]() for need in card.needs} if card is not None else {}
+    if card is None:
         given |= _required(target, cfg, brings or {})
     if isinstance(target, type):
         return _without_more(call("loss", cfg, **given), cfg)
@@ -106,23 +106,20 @@ def _without_more(made: Any, cfg: DictConfig) -> Any:
 
 
 def loss_of_run(cfg: DictConfig, info: DatasetInfo, nets: Nets, seed: int) -> Loss:
-    """The loss with all that it needs of a run; on embeddings a multi-class loss learns the logits that it reads."""
+    """The loss with all that it needs of a run, and what its task has it learn beside."""
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: _classes(info),
-        "class_counts": lambda: _counted(info),
+        "class_counts": lambda: _counted(info, getattr(found(cfg._target_, "loss._target_="), "card", None)),
         "dimensions": lambda: dimensions(nets, info),
         "generator": lambda: stream(seed, "loss"),
     }
     with seeded(seed, "loss"):
         made = loss(cfg, info.task_type, brings)
-    if info.task_type == "gan" and not (hasattr(made, "critic") and hasattr(made, "generator")):
-        raise ConfigError(
-            f"loss._target_={cfg._target_}: wants the methods critic(D, real, fake) and generator(D, real, fake)"
-        )
-    card = card_of(made)
-    if info.task_type == "embedding" and card and "multiclass" in card.task_types:
-        return OfIdentities(made, **{name: brings[name]() for name in ("classes", "dimensions", "generator")})
-    return made
+    task = load(info.task_type)
+    if lacks := task.lacks(made):
+        raise ConfigError(f"loss._target_={cfg._target_}: wants {lacks}")
+    completed: Loss = task.completed(made, brings)
+    return completed
 
 
 def dimensions(nets: Nets, info: DatasetInfo) -> int:
@@ -138,8 +135,13 @@ def _classes(info: DatasetInfo) -> int:
     return len(info.classes)
 
 
-def _counted(info: DatasetInfo) -> tuple[int, ...]:
+def _counted(info: DatasetInfo, card: Card | None) -> tuple[int, ...]:
     """Numbers rather than a tensor: runs of one stack share a call where these are equal. See `engine.stacked_loss`."""
+    if not counts_fit(info, card):
+        raise ConfigError(
+            f"dataset={info.name}: the loss needs counts of the two classes that it sees, and there are "
+            f"{len(info.class_counts)}, of the classes of {named(info.task_type)} problems"
+        )
     if not info.classes or len(info.class_counts) != len(info.classes):
         told = f"{len(info.class_counts)} for {len(info.classes)} classes"
         raise ConfigError(f"dataset={info.name}: the loss needs class_counts, and there are {told}")
@@ -149,6 +151,14 @@ def _counted(info: DatasetInfo) -> tuple[int, ...]:
             f"dataset={info.name}: class {absent} has no example in the training split, and the loss weighs by counts"
         )
     return info.class_counts
+
+
+def counts_fit(info: DatasetInfo, card: Card | None) -> bool:
+    """Whether the dataset's class counts are of the classes that a loss sees, which a task may have borrowed."""
+    if card is None or named(info.task_type) in card.task_types:
+        return True
+    lenders = [load(task_type) for task_type in accepted(info.task_type) if task_type in card.task_types]
+    return len(info.class_counts) == 2 or not all(lender.one_logit for lender in lenders)
 
 
 def module_of(loss: Loss) -> nn.Module | None:

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 
+from lossbench.config.task_types import TASK_TYPES, load, named
 from lossbench.core import ConfigError, DatasetInfo, Net, stream
 from lossbench.datasets import remarks
 from lossbench.engine import Nets
@@ -41,7 +42,7 @@ def nets(cfg: DictConfig, info: DatasetInfo, seed: int, outputs_per_target: int 
 def _constructed(cfg: DictConfig, info: DatasetInfo, seed: int) -> Any:
     """What the target gives, told what its signature names of what the data know, unless a setting says otherwise."""
     constructor = found(cfg._target_, "model._target_=")
-    given, tried = foreign.offers(constructor, info, stream(seed, "init"))
+    given, tried = foreign.offers(constructor, info, load(info.task_type).outputs(info), stream(seed, "init"))
     given = {name: value for name, value in given.items() if name not in cfg}
     while True:
         try:
@@ -63,10 +64,10 @@ def _ours(target: str) -> bool:
 
 
 def _widen(model: Any, info: DatasetInfo, outputs_per_target: int) -> None:
-    if info.task_type != "regression":
+    if not load(info.task_type).several_heads:
+        works, this = ", ".join(name for name in TASK_TYPES if load(name).several_heads), named(info.task_type)
         raise ConfigError(
-            f"loss: takes {outputs_per_target} numbers an output, which works for regression, "
-            f"and this is {info.task_type}"
+            f"loss: takes {outputs_per_target} numbers an output, which works for {works}, and this is {this}"
         )
     head = _head(model, f"the loss takes {outputs_per_target} numbers an output of it")
     if not isinstance(head, nn.Linear):
@@ -77,14 +78,22 @@ def _widen(model: Any, info: DatasetInfo, outputs_per_target: int) -> None:
 
 
 def prior_of(prior: Any, info: DatasetInfo) -> float | list[float]:
+    """Raises: ConfigError for a prior that does not belong to this task type."""
+    allowed, this = load(info.task_type).prior, named(info.task_type)
+    if prior == "auto" and not allowed:
+        raise ConfigError(f"model.prior=auto: a prior belongs to classes, and this is a {this}; leave it null")
     if prior != "auto":
+        if allowed != "one":
+            raise ConfigError(
+                f"model.prior={prior}: one probability fits a binary problem, this is {this}; auto or null"
+            )
         return float(prior)
     total = sum(info.class_counts)
     if 0 in info.class_counts:
         absent = info.classes[info.class_counts.index(0)]
         raise ConfigError(f"model.prior=auto: class {absent} has no example in the training split, so its prior is 0")
     shares = [count / total for count in info.class_counts]
-    return shares[1] if info.outputs == 1 else shares
+    return shares[1] if load(info.task_type).outputs(info) == 1 else shares
 
 
 def _head(model: Any, why: str) -> nn.Linear | nn.Conv2d:

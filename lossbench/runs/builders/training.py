@@ -9,16 +9,17 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from lossbench.config.schema import TASKS
-from lossbench.core import ConfigError, DatasetInfo, Task
+from lossbench.config.checks import metrics_of
+from lossbench.config.task_types import load, named
+from lossbench.core import ConfigError, DatasetInfo, Splits, Task
 from lossbench.engine import Nets, Plan
 from lossbench.runs.builders.losses import Loss
 from lossbench.runs.builders.targets import call, found, plain
+from lossbench.tasks.choosing import with_metrics
 from lossbench.tasks.lifting import lifted
 
 EVALUATIONS = 20  # in a run, where train.eval_every is null
@@ -39,13 +40,33 @@ def device(name: str) -> torch.device:
     return found
 
 
+def check_for_task(splits: Splits) -> None:
+    """Raises: ConfigError for data that their task cannot be trained or measured on."""
+    task = load(splits.info.task_type)
+    several = isinstance(splits.train.targets, Mapping)
+    if several and not task.several_targets:
+        raise ConfigError(
+            f"dataset={splits.info.name}: has the targets {', '.join(splits.train.targets)}, and "
+            f"{named(splits.info.task_type)} problems have one tensor"
+        )
+    for name, split in splits:
+        task.check(splits.info, name, split)
+
+
 def task(
     task_type: str, loss: Loss, info: DatasetInfo, settings: Mapping[str, Any] | None = None, features: Any = None
 ) -> Task:
-    """The task of this kind; `features` see images where its metrics need that."""
-    made = get_class(TASKS[task_type])
+    """The task of this type; `features` see images where its metrics need that."""
+    chosen = dict(settings or {})
+    primary, metrics = chosen.pop("primary", None), metrics_of(chosen.pop("metrics", None))
+    chosen.pop("_target_", None)
+    own = [found(path, "task.metrics=") for path in metrics]
+    made = with_metrics(load(task_type), primary, own)
     seeing = {"features": features} if "features" in {field.name for field in fields(made)} else {}
-    return made(lifted(loss, task_type), info, **(settings or {}), **seeing)
+    task: Task = made(lifted(loss, task_type), info, **chosen, **seeing)
+    if not task.metrics:
+        raise ConfigError(f"task: {named(task_type)} has no metric to select a step by")
+    return task
 
 
 def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str, Optimizer]:

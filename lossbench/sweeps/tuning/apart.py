@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from lossbench.config import catalogue
-from lossbench.core import ConfigError, Split, Splits
+from lossbench.core import ConfigError, Split, Splits, tensors_of
 from lossbench.sweeps.one_at_a_time import Datasets
 
 
@@ -35,8 +35,8 @@ def kept(words: Sequence[str], stage: str) -> list[str]:
 
 def examples(split: Split) -> list[bytes]:
     """A hash of each example's input and target."""
-    pairs = zip(split.inputs.cpu(), split.targets.cpu(), strict=True)
-    return [hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).digest() for x, y in pairs]
+    tensors = [tensor.cpu().numpy() for tensor in (split.inputs, *tensors_of(split.targets))]
+    return [hashlib.sha256(b"".join(row.tobytes() for row in rows)).digest() for rows in zip(*tensors, strict=True)]
 
 
 def _refuse(target: str, searched: Splits, final: Splits, seed: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lossbench.config.overrides import key
+from lossbench.config.task_types import chosen, load
 from lossbench.core import ConfigError
 from lossbench.runs.experiment import Experiment
 from lossbench.sweeps.one_at_a_time import Datasets
@@ -28,7 +29,7 @@ def check(searches: Sequence[Search]) -> None:
             )
         if "lr" not in search.cfg.optimizer:
             raise ConfigError("hydra.sweeper.matched=true: scales optimizer.lr=…, which is not given")
-        if search.cfg.dataset.task_type == "gan":
+        if len(load(chosen(search.cfg)).players) > 1:
             raise ConfigError("hydra.sweeper.matched=true: two players have one learning rate; it is for one")
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue, run_key
+from lossbench.config.task_types import chosen
 from lossbench.core import ConfigError
 
 WIDE = 20  # from which ratio of its ends on a range is searched by its logarithm
@@ -144,7 +145,7 @@ def told(dimension: Dimension) -> dict[str, Any]:
 
 def _own(cfg: DictConfig) -> dict[str, Dimension]:
     """The ranges that stand beside the loss's equation."""
-    ranges = catalogue.ranges(catalogue.card_at(cfg.loss._target_), cfg.dataset.task_type)
+    ranges = catalogue.ranges(catalogue.card_at(cfg.loss._target_), chosen(cfg))
     return {f"loss.{name}": interval(f"loss.{name}", *ends) for name, ends in ranges.items()}
 
 

@@ -1,0 +1,107 @@
+"""What of a task a configuration chooses: which metric is primary, and metrics of the user's own beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from lossbench.core import ConfigError, Metric, each_tensor
+from lossbench.datasets import remarks
+
+MetricFunction = Callable[[Any, Any], float]
+"""A function of outputs, as the task's `predict` gives them, and targets, with `core.metric` above it."""
+
+
+def with_metrics(task: type[Any], primary: str | None, own: Sequence[MetricFunction]) -> type[Any]:
+    """The task with these metrics beside its own, and this one first: selection, tuning, verdict and report follow.
+
+    A primary metric that the task only reports, such as one at a threshold tuned on validation, is watched, too. An
+    own metric that fails, or gives no finite number, is left out there.
+
+    Raises: ConfigError for a function that declares no direction.
+    """
+    for function in own:
+        if not isinstance(getattr(function, "metric", None), Metric):
+            name = f"{function.__module__}.{getattr(function, '__name__', type(function).__name__)}"
+            raise ConfigError(
+                f"task.metrics={name}: declares no direction; put "
+                "@lossbench.core.metric('what it is', higher_is_better=True) above it"
+            )
+    chosen: type[Any] = _with(task, primary, tuple(own)) if primary or own else task  # type: ignore[arg-type]
+    return chosen
+
+
+@cache  # so that the runs of a stack have one class
+def _with(task: type[Any], primary: str | None, own: tuple[MetricFunction, ...]) -> type[Any]:
+    declared = tuple(function.metric for function in own)  # type: ignore[attr-defined]
+
+    def plain(self: Any) -> Any:
+        return task(**{field.name: getattr(self, field.name) for field in fields(self) if field.init})
+
+    def more(values: Mapping[str, float], outputs: Any, targets: Any) -> dict[str, float]:
+        found = {function.__name__: _number(function, outputs, targets) for function in own}
+        return {**values, **{name: value for name, value in found.items() if value is not None}}
+
+    def metrics(self: Any) -> tuple[Metric, ...]:
+        return _ordered(self.name, (*plain(self).metrics, *declared), primary)
+
+    def measure_tuned(
+        self: Any, outputs: Any, targets: Any, calibration: Mapping[str, float] | None
+    ) -> dict[str, float]:
+        one = plain(self)
+        values = more(one.measure(outputs, targets), outputs, targets)
+        if primary is None or primary in values or primary in _names(declared):
+            return values
+        calibration = one.calibrate(outputs, targets) if calibration is None else calibration
+        return {**values, primary: one.report(outputs, targets, calibration)[primary]}
+
+    def measure(self: Any, outputs: Any, targets: Any) -> dict[str, float]:
+        return measure_tuned(self, outputs, targets, None)
+
+    def report(self: Any, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
+        return more(plain(self).report(outputs, targets, calibration), outputs, targets)
+
+    methods = {"measure": measure, "measure_tuned": measure_tuned, "report": report}
+    named = {"name": task.name, "__module__": task.__module__, "__qualname__": task.__qualname__}
+    return type(task.__name__, (task,), {**named, **methods, "metrics": property(metrics)})
+
+
+def _names(metrics: Sequence[Metric]) -> list[str]:
+    return [metric.name for metric in metrics]
+
+
+def _ordered(task: str, metrics: tuple[Metric, ...], primary: str | None) -> tuple[Metric, ...]:
+    """The primary metric first. Raises: ConfigError where there is none of this name, or there are two of one."""
+    names = _names(metrics)
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"task.metrics: {name} is also one of {task}'s own metrics; give it another name")
+    if primary is None:
+        return metrics
+    if primary not in names:
+        near = get_close_matches(primary, names, n=1, cutoff=0)
+        raise ConfigError(f"task.primary={primary}: no such metric of {task}; nearest: {near[0]}")
+    first = metrics[names.index(primary)]
+    return (first, *(metric for metric in metrics if metric is not first))
+
+
+def _number(function: MetricFunction, outputs: Any, targets: Any) -> float | None:
+    """What an own metric gives on the CPU; None, and a remark, where that is no finite number."""
+    on_cpu = [each_tensor(given, lambda tensor: tensor.detach().cpu()) for given in (outputs, targets)]
+    try:
+        value = float(function(*on_cpu))
+    except Exception as error:  # whatever a function of the user's does
+        _remark(function.__name__, f"{type(error).__name__}: {error}")
+        return None
+    if not math.isfinite(value):
+        _remark(function.__name__, f"gives {value}")
+        return None
+    return value
+
+
+def _remark(name: str, why: str) -> None:
+    remarks.say(f"task.metrics: {name} gives no number, and is left out there: {why}")

@@ -1,0 +1,73 @@
+"""What is swept to see a loss: numbers along x, and what the loss is given at each of them.
+
+A case takes a loss, as its task calls it, and the swept numbers [n]; it returns terms [n]. A loss whose terms depend on
+the whole batch is given one number at a time. The cases of each task type stand with its pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossbench.core import LossOutput, card_of, stream
+
+Case = Callable[[Any, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture of losses of a kind. In an overlay their slopes are matched at `at`."""
+
+    name: str
+    task_type: str
+    title: str
+    axis: str
+    x: tuple[float, ...]
+    at: float
+    cases: Mapping[str, Case]
+
+
+class Still:
+    """Noise that is the same along a curve, so that only what is swept moves it; within a batch it may vary."""
+
+    done = 10**9  # steps behind it: whatever warms up has
+
+    def __init__(self, varied: bool = False) -> None:
+        self._generator = stream(0, "gallery")
+        self._varied = varied
+
+    def own(self) -> Still:
+        return self
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._alike(torch.randn, shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return self._alike(torch.rand, shape)
+
+    def _alike(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        rows = shape[0] if self._varied else 1
+        return draw((rows, *shape[1:]), generator=self._generator, dtype=torch.float64).expand(shape)
+
+
+def steps(low: float, high: float, n: int) -> tuple[float, ...]:
+    """So many numbers from low to high, evenly."""
+    return tuple(round(step, 9) for step in torch.linspace(low, high, n, dtype=torch.float64).tolist())
+
+
+def per_example(given: Tensor | LossOutput) -> Tensor:
+    """What a loss returned, without its parts."""
+    return LossOutput.of(given).per_example
+
+
+def whole(loss: Any) -> bool:
+    """Whether it looks at the whole batch, and so is called at one number at a time."""
+    card = card_of(loss)
+    return card is not None and card.batch
+
+
+SHARES, LOGITS, NEAR = steps(0.01, 0.99, 81), steps(-6, 6, 81), steps(-2, 2, 81)
