@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 
-from lossbench.config import catalogue, schema
+from lossbench.config import catalogue, schema, task_types
 
 
 def text() -> str:
     """The file as it would be written now: every `_target_` of our configurations, and the tasks."""
     files = "\n".join(path.read_text(encoding="utf-8") for path in schema.CONFIGS.rglob("*.yaml"))
     named = re.findall(r"_target_: (lossbench\.(?:losses|models|datasets)\.\S+)", files)
-    return json.dumps(catalogue.index({*named, *schema.TASKS.values()}), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(catalogue.index({*named, *task_types.TASKS.values()}), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

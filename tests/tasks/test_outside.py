@@ -27,7 +27,7 @@ from lossbench.sweeps.one_at_a_time import Datasets
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-task.md"
 BLOCKS = re.findall(r"```(python|yaml|bash)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-COMMANDS = [line for task_type, text in BLOCKS if task_type == "bash" for line in text.splitlines()]
+COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
 STARS = ["--config-dir", "conf", "dataset=stars", "train.steps=10", "train.eval_every=2"]
 PATIENTS = ["dataset._target_=survival.patients", "task._target_=survival.Survival", "model=mlp", "train.steps=10"]
 MORE = """
@@ -90,12 +90,11 @@ class Incomplete:
 @pytest.fixture
 def mine(here, monkeypatch):
     """The files of the page, and `mine` with a few more things in it."""
-    for task_type, text in BLOCKS:
-        if task_type != "bash":
-            first, _, rest = text.partition("\n")
-            path = here / first.removeprefix("# ")
+    for language, text in BLOCKS:
+        if language != "bash":
+            path = here / re.search(r"^# (\S+\.(?:py|yaml))$", text, re.MULTILINE)[1]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(rest + MORE * (path.name == "mine.py"), encoding="utf-8")
+            path.write_text(text + MORE * (path.name == "mine.py"), encoding="utf-8")
     monkeypatch.syspath_prepend(str(here))
     for module in ("mine", "survival"):
         monkeypatch.delitem(sys.modules, module, raising=False)
@@ -378,7 +377,7 @@ def test_ours_are_named_as_they_are_listed(task_type):
 
 # What may hold the names of types: the table, the tasks themselves; a loss's card says where it fits. Families are
 # named for modules of losses, and pixels are binary or grey.
-EXEMPT = {"task_types.py": (), "families.py": ("TITLES",), "datasets/images.py": ("pixels",)}
+EXEMPT = {"config/task_types.py": (), "config/families.py": ("TITLES",), "datasets/images.py": ("pixels",)}
 
 
 def literals(node):
