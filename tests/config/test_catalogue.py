@@ -15,7 +15,8 @@ from small import SMALL
 import lossbench.losses
 from lossbench.config import catalogue
 from lossbench.config.schema import CONFIGS
-from lossbench.core import TASK_TYPES, Card
+from lossbench.config.task_types import TASK_TYPES
+from lossbench.core import Card
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = catalogue.losses([CONFIGS])
