@@ -6,11 +6,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lossbench.config.importing import imported
 from lossbench.core import Card, ConfigError, DatasetInfo, Pictures, Split, TrainedModel
 
 if TYPE_CHECKING:
@@ -252,13 +251,10 @@ def load(task_type: str) -> type[Any]:
     Raises: ConfigError for a name that is none, and for a path at which there is no task.
     """
     path = TASKS.get(task_type, task_type)
-    module, _, name = path.rpartition(".")
-    if not module:
+    if "." not in path:
         raise ConfigError(f"dataset.task_type={task_type}: unknown; {CHOOSE}")
-    if path not in TASKS.values() and find_spec("torchvision"):
-        import_module("lossbench.core.vision")  # so that foreign modules import torchvision beside any torch
     try:
-        found = getattr(import_module(module), name)
+        found = imported(path)
     except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
         raise ConfigError(f"task._target_={path}: cannot be imported: {error or type(error).__name__}") from error
     return _completed(path, found)

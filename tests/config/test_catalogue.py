@@ -150,10 +150,11 @@ def test_the_introduction_of_a_module_and_what_it_defines(theirs):
 CARDED = """
 import math
 from lossbench import core
+from lossbench.config.task_types import TASK_TYPES
 
-KINDS_OF_MINE = tuple(kind for kind in core.TASK_TYPES if kind.startswith("reg"))
+MINE = tuple(name for name in TASK_TYPES if name.startswith("reg"))
 
-@core.card(task_types=KINDS_OF_MINE, search={"scale": (math.exp(-1), math.exp(1))}, needs=tuple(["generator"]))
+@core.card(task_types=MINE, search={"scale": (math.exp(-1), math.exp(1))}, needs=tuple(["generator"]))
 def curved(prediction, target, *, generator, scale=1.0):
     \"\"\"Curved.\"\"\"
     return scale * (prediction - target).square().mean(-1)
