@@ -14,7 +14,7 @@ from lossbench.datasets import assemble
 
 def points(*, seed, task_type="plain"):
     x = torch.randn(90, 3, generator=torch.Generator().manual_seed(seed))
-    y = (x.sum(1, keepdim=True) > 0).float() if kind == "binary" else x.sum(1, keepdim=True)
+    y = (x.sum(1, keepdim=True) > 0).float() if task_type == "binary" else x.sum(1, keepdim=True)
     parts = [Split(x[k], y[k]) for k in torch.arange(90).split(30)]
     return assemble(*parts, name="points", task_type="regression", source=f"here, {task_type}", licence="mine")
 

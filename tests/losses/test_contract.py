@@ -85,7 +85,7 @@ def spared(entry, task_type, clause):
     if clause == "padding":
         return task_type != "sequence"
     if clause == "replica_batched":
-        return not card.wide
+        return not card.replica_batched
     if clause == "counts":
         return "class_counts" not in needs
     if clause == "classes":
