@@ -156,7 +156,7 @@ def test_a_terminal_shows_text_as_it_is():
 def test_bars_show_text_as_it_is(monkeypatch):
     written = io.StringIO()
     monkeypatch.setattr(
-        terminal, "console", lambda **how: Console(file=written, force_terminal=True, width=200, markup=True)
+        progress, "console", lambda **how: Console(file=written, force_terminal=True, width=200, markup=True)
     )
     with terminal.bar(MARKUP, 3) as bar:
         bar.news(None, {f"val/{MARKUP}": 1.0})

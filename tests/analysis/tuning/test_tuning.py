@@ -299,7 +299,7 @@ def test_every_trial_is_a_dot_the_chosen_one_ringed_and_failed_ones_beyond_the_w
 
 def test_the_terminal_shows_gains_and_what_survives(capsys, monkeypatch):
     found = studied({"bce": (1.0, 0.9, 0.95), "focal": (2.0, 0.9, 1.5)})
-    monkeypatch.setattr(terminal, "out", lambda: Console(width=160, highlight=False))
+    monkeypatch.setenv("COLUMNS", "160")
     runs = records(*arms("bce", tuned=errors(1)))
     terminal.report(report.Report(runs, [found.verdicts["tuned"]], ["said"], [], {"toy": found}))
     shown = capsys.readouterr().out
