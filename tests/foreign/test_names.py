@@ -17,6 +17,7 @@ from lossbench import terminal, tracking
 from lossbench.config import checks, schema
 from lossbench.core import ConfigError, LossOutput, record_name
 from lossbench.tasks.pictures import confusion_matrix
+from lossbench.terminal import progress
 
 SHORT = [*SMALL["regression"], "train.steps=20", "train.eval_every=10"]
 MARKUP = "[/x] [red] :boom: [bold"
