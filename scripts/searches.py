@@ -56,7 +56,7 @@ def main() -> None:
 
     timed(training, "fit", "training")
     timed(Run, "build", "training")
-    timed(timing, "way", "training")  # it trains a few steps of each way
+    timed(timing, "fastest", "training")  # it trains a few steps of each schedule
     timed(Run, "start", "records")
     timed(training, "_finish", "records")
     spend = Searching.spend

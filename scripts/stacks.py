@@ -22,8 +22,8 @@ from lossbench.engine import Plan, Replica, Stack, fit, trial
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.run import Run
 from lossbench.sweeps import planning, timing, workers
-from lossbench.sweeps.one_at_a_time import Datasets, one_at_a_time
-from lossbench.sweeps.planning import TURNS, Way
+from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
+from lossbench.sweeps.planning import SEQUENTIAL, Schedule
 
 LOSSES, SEEDS = ("mse", "mae", "huber"), range(10)
 MLP = ["dataset=regression", "dataset.features=8", "train.batch_size=64"]
@@ -108,33 +108,33 @@ class Silent:
     def ended(self, run: Run) -> None: ...
 
 
-def picked(words: Sequence[str]) -> tuple[Way, Callable[[], float], Callable[[], float]]:
+def picked(words: Sequence[str]) -> tuple[Schedule, Callable[[], float], Callable[[], float]]:
     """What the planner picks for ten seeds; seconds of that, and of turns, records and all."""
     cfgs = [composed(*words, f"seed={seed}") for seed in SEEDS]
     names = Names(
         *(str(cfgs[0][group]._target_).rpartition(".")[2] for group in ("dataset", "model", "loss", "optimizer"))
     )
     datasets = Datasets()
-    kept = [datasets(cfg) for cfg in cfgs]  # so that no contender waits for data
+    data = [datasets(cfg) for cfg in cfgs]  # so that no contender waits for data
 
     def runs() -> list[Run]:
         return [Run(cfg, names) for cfg in cfgs]
 
-    way = timing.way(runs(), lambda cfg: kept[0])
+    schedule = timing.fastest(runs(), lambda cfg: data[0])
 
-    def take(way: Way) -> Callable[[], float]:
+    def take(schedule: Schedule) -> Callable[[], float]:
         def run() -> float:
-            stacks = planning.parts(runs(), way.size)
+            stacks = planning.parts(runs(), schedule.size)
             start = time.perf_counter()
-            if way.workers:
-                workers.train(stacks, way.workers, Silent(), lambda: False)
+            if schedule.workers:
+                workers.train(stacks, schedule.workers, Silent(), lambda: False)
             else:
-                one_at_a_time(stacks, way.threads, datasets, Silent(), lambda: False)
+                train_one_at_a_time(stacks, schedule.threads, datasets, Silent(), lambda: False)
             return time.perf_counter() - start
 
         return run
 
-    return way, take(TURNS), take(way)
+    return schedule, take(SEQUENTIAL), take(schedule)
 
 
 def gflops(replicas: Sequence[Replica], plan: Plan, threads: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from lossbench.losses import GaussianElbo, mse
 from lossbench.runs import builders
 from lossbench.runs.experiment import MODEL_FILE, Experiment
 from lossbench.sweeps import launch
-from lossbench.sweeps.planning import Way
+from lossbench.sweeps.planning import Schedule
 from lossbench.tasks.lifting import OfIdentities, of_pixels, of_signs
 
 ORL = 24  # identities of the training split: 60 % of 40 people
@@ -215,7 +215,9 @@ def test_it_is_never_put_into_a_stack(lossbench, store, tmp_path):
 
 
 def test_with_its_deviation_given_it_trains_in_a_stack(lossbench, store, monkeypatch):
-    monkeypatch.setattr(launch.timing, "way", lambda runs, datasets: Way(2))  # whatever a busy machine would choose
+    monkeypatch.setattr(
+        launch.timing, "fastest", lambda runs, datasets: Schedule(2)
+    )  # whatever a busy machine would choose
     words = ["dataset=vae", "dataset.seed=0", *SMALL["vae"], *GROUPS["vae"], *SHORT, "loss.sigma=0.3"]
     for sweep in (["-m", "loss=gaussian_elbo", "seed=range(2)"], ["loss=gaussian_elbo", "seed=1"]):
         said = lossbench(*sweep, *words)
