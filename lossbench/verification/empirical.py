@@ -134,7 +134,7 @@ def square_loss(seen: Evidence) -> Iterator[Gate]:
 
 @study(source="by design: a test at 5 % is wrong at most that often")
 def same(seen: Evidence) -> Iterator[Gate]:
-    """Between a loss and itself, trained on other seeds, the verdict finds a difference no more often than it claims."""
+    """Between a loss and itself, trained on other seeds, the verdict finds a difference no more often than claimed."""
     values = seen.verdict.runs["test/mae"].dropna().to_numpy()
     random = rng()
     drawn = np.stack([random.permutation(values)[: 2 * PAIRS] for _ in range(DRAWS)], axis=1)  # [run, comparison]
