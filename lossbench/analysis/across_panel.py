@@ -110,7 +110,7 @@ def pairs(ranking: Ranking) -> Iterator[dict[str, Any]]:
         return
     for a, b in combinations(ranking.ranks.index, 2):
         apart, p = ranking.ranks.loc[b, "rank"] - ranking.ranks.loc[a, "rank"], ranking.pairwise.loc[a, b]
-        yield {"a": a, "b": b, "apart": f"{apart:.2f}", "p": f"{p:.3g}", "real": p <= stats.ALPHA}
+        yield {"a": a, "b": b, "apart": f"{apart:.2f}", "p": f"{p:.3g}", "significant": p <= stats.ALPHA}
 
 
 def pooled(effects: Effects) -> Iterator[dict[str, Any]]:
@@ -127,7 +127,7 @@ def pooled(effects: Effects) -> Iterator[dict[str, Any]]:
             "i2": f"{100 * row.i2:.0f}" if known else "–",
             "new": _limits(row.new_low, row.new_high) if known else "–",
             "failed": int(failed[row.loss]),
-            "real": row.p_holm <= stats.ALPHA,
+            "significant": row.p_holm <= stats.ALPHA,
         }
 
 

@@ -120,11 +120,11 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
         low, high = sorted((abs(row.low), abs(row.high))) if row.low * row.high > 0 else (row.low, row.high)
         width = row.high - row.low
         told.append(
-            f"{loss} is worse by {amount(abs(row.difference), width)}{_unit(verdict)} "
+            f"{loss} is significantly worse by {amount(abs(row.difference), width)}{_unit(verdict)} "
             f"[{amount(low, width)}, {amount(high, width)}], {p_value(row.p_all)}"
         )
     if len(worse) > NAMED:
-        told.append(f"{len(worse) - NAMED} more are worse still")
+        told.append(f"{len(worse) - NAMED} more are significantly worse")
     corrected = f"corrected for all {len(tested)} pairs, " if len(tested) > 1 else ""
     start = _alike(verdict, verdict.best) if alike else f"{best} is best"
     looked = f", looked at {len(verdict.looked)} times" if verdict.looked else ""

@@ -116,7 +116,7 @@ def _tuning(tuning: Tuning) -> dict[str, Any]:
         "sentence": tuning.sentence,
         "arms": _named(tuning.arms),
         "budget": _named(tuning.budget),
-        "fates": [{"a": a, "b": b, "fate": fate} for (a, b), fate in tuning.fates.items()],
+        "after_tuning": [{"a": a, "b": b, "difference": state} for (a, b), state in tuning.after_tuning.items()],
         "chosen": [
             {"loss": search.loss, "settings": dict(search.settings), "command": recipes.command(search)}
             for search in tuning.searches

@@ -51,7 +51,7 @@ def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "improvement": "–" if row["improvement"] != row["improvement"] else f"{100 * row['improvement']:.0f} %",
             "better": row["improvement"],
             "detectable": answer.amount(row["detectable"]),
-            "real": row["p_all"] <= stats.ALPHA,
+            "significant": row["p_all"] <= stats.ALPHA,
             "answer": _answer(row),
             "sort": row["difference"],
         }

@@ -28,8 +28,8 @@ COMPARED = ("n", "difference", "low", "high", "p")
 class Tuning:
     """The searches on one dataset, their trials, and the verdicts on tuned, default and gradient-matched runs.
 
-    `arms` and `budget` have a row a loss; `fates` maps each pair that any test tells apart to what became of it;
-    `alike` are the losses none of whose trials was better than another.
+    `arms` and `budget` have a row per loss; `after_tuning` says what tuning does to each difference between two losses
+    that is significant before or after it; `alike` are the losses whose trials all have the same score.
     """
 
     dataset: str
@@ -39,7 +39,7 @@ class Tuning:
     verdicts: dict[str, Verdict]
     arms: pd.DataFrame
     budget: pd.DataFrame
-    fates: dict[tuple[str, str], str]
+    after_tuning: dict[tuple[str, str], str]
     alike: list[str]
     sentence: str
 
@@ -70,7 +70,7 @@ def study(records: Records, trials: pd.DataFrame, primary: str | None = None) ->
     }
     metric = _primary(records.metrics)
     alike = [search.loss for search in found if _all_alike(trials[trials["study"] == search.study])]
-    fates = _fates(verdicts)
+    after_tuning = _after_tuning(verdicts)
     return Tuning(
         dataset,
         metric,
@@ -79,9 +79,9 @@ def study(records: Records, trials: pd.DataFrame, primary: str | None = None) ->
         verdicts,
         _arms(found, verdicts, alike),
         _budget(found, trials, verdicts.get("tuned"), metric[1] == "↑"),
-        fates,
+        after_tuning,
         alike,
-        survival.sentence(found, trials, verdicts, fates, alike),
+        survival.sentence(found, trials, verdicts, after_tuning, alike),
     )
 
 
@@ -141,23 +141,23 @@ def _gain(verdicts: dict[str, Verdict], loss: str) -> dict[str, Any]:
     return {name: found[name] for name in COMPARED}
 
 
-def _fates(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
-    """What tuning made of each difference that is real in one arm or the other."""
+def _after_tuning(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
+    """Whether each difference that is significant in either arm survives, vanishes, reverses or appears."""
     if not {"tuned", "default"} <= set(verdicts):
         return {}
     tuned, default = verdicts["tuned"], verdicts["default"]
-    fates = {}
+    found = {}
     for a, b in combinations([loss for loss in default.values if loss in tuned.values], 2):
         before, after = (_sign(verdict.difference(a, b)) for verdict in (default, tuned))
         if before and after:
-            fates[a, b] = "survives" if before == after else "turns round"
+            found[a, b] = "survives" if before == after else "reverses"
         elif before or after:
-            fates[a, b] = "vanishes" if before else "appears"
-    return fates
+            found[a, b] = "vanishes" if before else "appears"
+    return found
 
 
 def _sign(row: pd.Series) -> int:
-    """Of a difference; 0 of one that the corrected test does not find."""
+    """The sign of a difference; 0 where it is not significant after correction."""
     return int(np.sign(row["difference"])) if row["p_all"] <= stats.ALPHA else 0
 
 
