@@ -215,9 +215,8 @@ def test_it_is_never_put_into_a_stack(lossbench, store, tmp_path):
 
 
 def test_with_its_deviation_given_it_trains_in_a_stack(lossbench, store, monkeypatch):
-    monkeypatch.setattr(
-        launch.timing, "fastest", lambda runs, datasets: Schedule(2)
-    )  # whatever a busy machine would choose
+    # whatever a busy machine would choose
+    monkeypatch.setattr(launch.timing, "fastest", lambda runs, datasets: Schedule(2))
     words = ["dataset=vae", "dataset.seed=0", *SMALL["vae"], *GROUPS["vae"], *SHORT, "loss.sigma=0.3"]
     for sweep in (["-m", "loss=gaussian_elbo", "seed=range(2)"], ["loss=gaussian_elbo", "seed=1"]):
         said = lossbench(*sweep, *words)
