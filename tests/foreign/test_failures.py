@@ -196,7 +196,7 @@ def test_a_dead_worker_is_missing_and_the_same_command_trains_its_runs_again(los
     assert said.code == 1
     assert "error: worker process" in said.out
     assert sorted(r.data.tags["lossbench.outcome"] for r in runs(store)) == ["error", "finished"]
-    assert "the machine, not its loss, ended" in said.out
+    assert "the machine, not the loss, ended" in said.out
     said = lossbench(*words)
     assert said.code == 0, said.err
     assert "continuing" in said.out
