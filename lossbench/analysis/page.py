@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy", "statsmodels")
-SHOWN = 3  # metrics beside the one that decides that a screen has room for; the others are folded away
-CELL = 38  # pixels of a matrix's cell that has room for a number
-LISTED = 60  # pairs that are written out as a table; the CSV has all
+SHOWN = 3  # metrics that fit on a screen beside the primary one; the others are hidden at first
+CELL = 38  # pixels of a matrix's cell that can hold a number
+LISTED = 60  # pairs in the table; the CSV has all
 
 
 class _Figures:
-    """The figures of a page as JSON, by the id of the element that they are drawn in.
+    """The figures of a page as JSON, by the id of the element in which each is drawn.
 
-    Plotly escapes `<` and `/` in it, so no name ends the script that it stands in.
+    Plotly escapes `<` and `/` in the JSON, so that no name can end the script element.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class _Figures:
 
 
 def page(report: Report, client: MlflowClient) -> str:
-    """The whole page, plotly's script inlined once."""
+    """The whole page, with plotly's script inlined."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -102,7 +102,7 @@ def page(report: Report, client: MlflowClient) -> str:
 
 
 def _breakable(text: str) -> Markup:
-    """A text whose names may be broken where they have a mark."""
+    """A text whose names may be broken after `_` and `.`."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
@@ -168,7 +168,7 @@ def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]
         return {}
     name = verdict.metric[0]
     losses = part.runs.drop_duplicates("label").set_index("label")["loss"]
-    shown = [
+    figures = [
         (parameter, drawn(curves.sensitivity(verdict, parameter, table)))
         for parameter in parameters
         if (table := sensitivity.over(part, verdict, parameter))["value"].nunique() > 1
@@ -179,7 +179,7 @@ def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]
     ]
     near = sensitivity.near_best(verdict, losses).to_dict("records")
     return {
-        "figures": shown,
+        "figures": figures,
         "near": near,
         "board": board,
         "per_cent": sensitivity.NEAR,

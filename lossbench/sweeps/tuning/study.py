@@ -136,9 +136,10 @@ class Study:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # options of TPE that optuna calls experimental
+            # a new one for each trial, so that an interrupted search continues as if it had not been interrupted
             sampler = optuna.samplers.TPESampler(
                 n_startup_trials=0, multivariate=True, constant_liar=True, seed=self._seed + number
-            )  # seeded anew for each trial, so that an interrupted search continues as if it had not been interrupted
+            )
             copy = optuna.create_study(direction=self._study.direction, sampler=sampler)
             copy.add_trials(self._study.get_trials())
             return copy.ask(self._distributions).params
