@@ -1,4 +1,4 @@
-"""What equal tuning did: tuned losses against default settings, which differences survive, what it cost."""
+"""What equal tuning did: tuned losses against default settings, the differences that survive, and its cost."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ class Tuning:
 
     @property
     def higher_is_better(self) -> bool:
-        """Of scores: they are of the primary metric on validation, whatever the verdict is on."""
+        """Whether higher scores are better; they are the primary metric on validation, whatever the verdict is on."""
         return self.metric[1] == "↑"
 
 
 def tunings(client: MlflowClient, records: Records, primary: str | None = None) -> dict[str, Tuning]:
-    """By dataset, where searches were told of."""
+    """The analysis of tuning by dataset, where searches were recorded."""
     trials = trial_table.trials(client, records)
-    made = ((dataset, study(part, trials, primary)) for dataset, part in records.by_dataset())
-    return {dataset: found for dataset, found in made if found is not None}
+    studies = ((dataset, study(part, trials, primary)) for dataset, part in records.by_dataset())
+    return {dataset: found for dataset, found in studies if found is not None}
 
 
 def study(records: Records, trials: pd.DataFrame, primary: str | None = None) -> Tuning | None:
-    """What the searches on one dataset say; None where there was none. `trials` may hold those of other studies."""
+    """The analysis of the searches on one dataset; None without any. `trials` may hold those of other studies."""
     dataset = str(records.runs["dataset"].iloc[0])
     found = records.searched(dataset)
     if not found:
@@ -95,13 +95,13 @@ def _all_alike(trials: pd.DataFrame) -> bool:
 
 
 def _contender(verdict: Verdict | None, loss: str) -> str | None:
-    """What a loss is called in a verdict, where it stands in it."""
+    """The contender that stands for a loss in a verdict, if there is one."""
     names = {} if verdict is None else dict(zip(verdict.runs["loss"], verdict.runs["contender"], strict=True))
     return names.get(loss)
 
 
 def _arms(found: Sequence[Search], verdicts: dict[str, Verdict], alike: Sequence[str]) -> pd.DataFrame:
-    """A row a loss: of each arm its mean, interval, failures and rank; and tuned − default, Holm's p over losses."""
+    """A row per loss: each arm's mean, interval, failures and rank, and tuned − default with Holm's p over losses."""
     rows = []
     for search in found:
         row: dict[str, Any] = {"loss": search.loss, "alike": search.loss in alike}
@@ -162,7 +162,7 @@ def _sign(row: pd.Series) -> int:
 
 
 def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None, higher: bool) -> pd.DataFrame:
-    """A row a loss: parameters searched, what was spent, what it found, and how much of it was nearly as good."""
+    """A row per loss: parameters searched, cost, best score, and the share of trials that were nearly as good."""
     sign = -1 if higher else 1
     best = (sign * trials["score"]).min()
     rows = []
