@@ -26,12 +26,12 @@ def main() -> None:
     """Run the trials that the command line asks for, and print what they lost."""
     sys.path[0] = str(TESTS)  # instead of this folder, where `faults` is this file
     import interrupts
-    from faults.kinds import TASK_TYPES, VERDICTS, Campaign, rows, spread
+    from faults.kinds import KINDS, VERDICTS, Campaign, rows, spread
 
     interrupts.heed()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
-    parser.add_argument("--only", metavar="KIND", choices=TASK_TYPES, help=f"one of {', '.join(TASK_TYPES)}")
+    parser.add_argument("--only", metavar="KIND", choices=KINDS, help=f"one of {', '.join(KINDS)}")
     parser.add_argument("--trial", type=int, metavar="K", help="the K-th trial of that kind alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at once; default: one a core")

@@ -26,21 +26,21 @@ def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: 
         needed = stats.seeds_needed(d, tests)
         if needed > MOST:
             return "Differences as small as these would need more than a thousand seeds."
-        return f"About {needed:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
+        return f"About {needed:.0f} seeds would distinguish {a} from {b}, if they differ as they seem to."
     error = population.error(values, a, b)
     if error.none or not error.mean:
-        return f"However many seeds, nothing tells {a} from {b} on these examples."
+        return f"However many seeds, nothing distinguishes {a} from {b} on these examples."
     reach = error.reach(stats.ALPHA / tests, stats.POWER)
     seeds = _seeds(error, abs(error.mean) / reach)
     if seeds <= MOST:
-        return f"About {seeds:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
+        return f"About {seeds:.0f} seeds would distinguish {a} from {b}, if they differ as they seem to."
     needed = (reach * error.error / error.mean) ** 2 * population.examples
     examples = "test examples" if population.left_out is not None else "examples"
     there = f"; there are {population.examples:,}" if population.examples else ""
     if not math.isfinite(needed) or needed > 1e9 or not population.examples:
-        return f"More seeds would not tell {a} from {b}: the {examples} are too few{there}."
+        return f"More seeds would not distinguish {a} from {b}: the {examples} are too few{there}."
     return (
-        f"More seeds would not tell {a} from {b}; about {_rounded(needed):,} {examples} would, "
+        f"More seeds would not distinguish {a} from {b}; about {_rounded(needed):,} {examples} would, "
         f"if they differ as they seem to{there}."
     )
 

@@ -179,7 +179,7 @@ def _alike(verdict: Verdict, losses: Sequence[str]) -> str:
     among = table[table["a"].isin(losses) & table["b"].isin(losses)]
     if (among["p_all"] > stats.ALPHA).all():
         return f"{listed(losses)} are indistinguishable"
-    return f"{losses[0]} has the best mean, and {listed(losses[1:])} cannot be told from it"
+    return f"{losses[0]} has the best mean, and {listed(losses[1:])} cannot be distinguished from it"
 
 
 def _untested(verdict: Verdict) -> str:

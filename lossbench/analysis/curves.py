@@ -38,9 +38,9 @@ def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.Data
 
 def band(points: pd.DataFrame) -> pd.DataFrame:
     """The median and the ends of the band at each step, from a table of run, step and value."""
-    wide = points.pivot(index="step", columns="run_id", values="value")
-    quantile = np.nanquantile if wide.isna().to_numpy().any() else np.quantile
-    return pd.DataFrame(quantile(wide, BAND, axis=1).T, index=wide.index, columns=["low", "median", "high"])
+    table = points.pivot(index="step", columns="run_id", values="value")
+    quantile = np.nanquantile if table.isna().to_numpy().any() else np.quantile
+    return pd.DataFrame(quantile(table, BAND, axis=1).T, index=table.index, columns=["low", "median", "high"])
 
 
 def curves(
@@ -53,16 +53,16 @@ def curves(
     hues, board = colours(verdict), verdict.leaderboard.set_index("loss")
     traces = []
     drawn = np.concatenate([spread["median"] for by_loss in bands.values() for spread in by_loss.values()])
-    wide = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
-    for shown, (metric, by_loss) in enumerate(bands.items()):
+    logarithmic = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
+    for place, (metric, by_loss) in enumerate(bands.items()):
         part = axes.axis(*((one[["median"]], one[["low", "high"]]) for one in by_loss.values()))
         for loss, spread in by_loss.items():
             x = spread.index.to_numpy(np.float32)  # seven digits are enough for a screen, in half the bytes
             if seconds:
                 x = x * np.float32(board.loc[loss, "ms a step"] / 1000)
             low, middle, high = (spread[name].to_numpy(np.float32) for name in ("low", "median", "high"))
-            common = {"meta": metric, "visible": not shown, "legendgroup": loss}
-            if not wide:
+            common = {"meta": metric, "visible": place == 0, "legendgroup": loss}
+            if not logarithmic:
                 traces += [go.Scatter(**far, **common) for far in _far(x, low, high, part, hues[loss])]
                 low, high = part.place(low), part.place(high)
             around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
@@ -73,7 +73,7 @@ def curves(
             traces.append(go.Scatter(x=x, y=middle, line=line, name=wrapped(loss), **common, mode="lines"))
     figure = go.Figure(traces)
     figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
-    figure.update_yaxes(title=escape(axis), type="log" if wide else None)
+    figure.update_yaxes(title=escape(axis), type="log" if logarithmic else None)
     return plain(figure, 380)
 
 

@@ -153,8 +153,8 @@ def _settings(records: Records) -> Iterator[Remark]:
 
 
 def _values(seen: frozenset[str]) -> str:
-    shown = sorted(seen)[:SHOWN]
-    return ", ".join(shown) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
+    listed = sorted(seen)[:SHOWN]
+    return ", ".join(listed) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
 
 
 def _budgets(records: Records) -> Iterator[Remark]:
@@ -239,11 +239,13 @@ def _sampled(records: Records) -> Iterator[Remark]:
             yield Remark("sampling", text, True)
         split = built[built["variation"].isin(("resplit", "folds"))]
         if len(split) and not any(split["pool"]):
-            text = f"{dataset} does not say where its examples come from: its seeds are assumed to split one data set"
-            yield Remark("sampling", f"{text} anew; set DatasetInfo.sampling otherwise, as in Sampling('fresh')", True)
+            text = (
+                f"{dataset} does not say where its examples come from: its seeds are assumed to re-split one data set"
+            )
+            yield Remark("sampling", f"{text}; if they do not, set DatasetInfo.sampling, as in Sampling('fresh')", True)
         if "fixed" in variations and built["data"].nunique() > 1 and not built["follows"].all():
-            text = f"dataset.seed of {dataset} varies independently of seed: it is assumed to split one data set"
-            yield Remark("sampling", f"{text} anew", True)
+            text = f"dataset.seed of {dataset} varies independently of seed: it is assumed to re-split one data set"
+            yield Remark("sampling", text, True)
         if (pools := split["pool"].nunique()) > 1:
             yield Remark("sampling", f"the seeds of {dataset} split {pools} different data sets", True)
         yield from _rounds(records, str(dataset), built[built["variation"] == "folds"])

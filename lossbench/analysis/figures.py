@@ -65,11 +65,11 @@ def seeds(verdict: Verdict) -> go.Figure:
     values = verdict.values[order]
     spread = [(values[loss].median(), values[loss]) for loss in order]
     means = [(row[name], [row[f"{name} low"], row[f"{name} high"]]) for _, row in board.loc[order].iterrows()]
-    shown = axis(*spread, *means)
+    scale = axis(*spread, *means)
     figure = go.Figure()
     paired = [(row, place) for _, line in values.iterrows() for place, row in [*enumerate(line), (None, None)]]
     figure.add_scatter(
-        x=[None if row is None else shown.place(row) for row, _ in paired],
+        x=[None if row is None else scale.place(row) for row, _ in paired],
         y=[None if place is None else place + DOTS for _, place in paired],
         mode="lines",
         line={"color": FAINT, "width": 0.8},
@@ -80,10 +80,10 @@ def seeds(verdict: Verdict) -> go.Figure:
         known = values[loss].dropna()
         label = escape(loss)
         figure.add_scatter(
-            x=shown.place(known),
+            x=scale.place(known),
             y=[place + DOTS] * len(known),
             mode="markers",
-            marker={"color": hues[loss], **_dots(shown, known)},
+            marker={"color": hues[loss], **_dots(scale, known)},
             cliponaxis=False,
             hovertext=[f"{label}, seed {escape(str(seed))}: {value:.5g}" for seed, value in known.items()],
             hoverinfo="text",
@@ -91,9 +91,9 @@ def seeds(verdict: Verdict) -> go.Figure:
         )
         interval = [board.loc[loss, f"{name}{what}"] for what in ("", " low", " high")]
         hover = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
-        figure.add_scatter(**_interval(shown, interval, place - DOTS, hues[loss], "diamond", hover))
+        figure.add_scatter(**_interval(scale, interval, place - DOTS, hues[loss], "diamond", hover))
     title = wrapped(f"test {verdict.unit} {verdict.metric[1]}", TITLE)
-    figure.update_xaxes(title=title, range=shown.range)
+    figure.update_xaxes(title=title, range=scale.range)
     return _rows(figure, order)
 
 
@@ -104,7 +104,7 @@ def baseline(verdict: Verdict) -> go.Figure | None:
     if not order:
         return None
     hues = colours(verdict)
-    shown = axis((0, []), *((row["difference"], [row["low"], row["high"]]) for _, row in table.loc[order].iterrows()))
+    scale = axis((0, []), *((row["difference"], [row["low"], row["high"]]) for _, row in table.loc[order].iterrows()))
     figure = go.Figure()
     for place, loss in enumerate(order):
         row = table.loc[loss]
@@ -115,37 +115,37 @@ def baseline(verdict: Verdict) -> go.Figure | None:
         )
         interval = [row["difference"], row["low"], row["high"]]
         symbol = "circle" if significant else "circle-open"
-        figure.add_scatter(**_interval(shown, interval, place, hues[loss], symbol, hover))
+        figure.add_scatter(**_interval(scale, interval, place, hues[loss], symbol, hover))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     better = "right" if verdict.higher_is_better else "left"
     title = wrapped(f"− {verdict.baseline}, test {verdict.unit}", TITLE)
-    figure.update_xaxes(title=f"{title}<br>{better} is better", range=shown.range)
+    figure.update_xaxes(title=f"{title}<br>{better} is better", range=scale.range)
     return _rows(figure, order)
 
 
-def _dots(shown: Axis, values: pd.Series) -> dict[str, Any]:
+def _dots(scale: Axis, values: pd.Series) -> dict[str, Any]:
     """Markers that are faint for values on the axis, and opaque for outliers at its edge."""
-    far = shown.outside(values) != 0
+    far = scale.outside(values) != 0
     return {
         "size": np.where(far, 9, 6),
         "opacity": np.where(far, 1, 0.55),
-        "symbol": shown.symbols(values, "circle"),
+        "symbol": scale.symbols(values, "circle"),
     }
 
 
-def _interval(shown: Axis, interval: Sequence[float], y: float, colour: str, symbol: str, hover: str) -> dict[str, Any]:
+def _interval(scale: Axis, interval: Sequence[float], y: float, colour: str, symbol: str, hover: str) -> dict[str, Any]:
     """A middle with its interval; an end that lies beyond the axis becomes a triangle at its edge."""
     middle, low, high = interval
-    x = [middle, *(end for end in (low, high) if shown.outside(end))]
+    x = [middle, *(end for end in (low, high) if scale.outside(end))]
     none = [0] * (len(x) - 1)
-    left, right = (abs(shown.place(end) - middle) if np.isfinite(end) else 0 for end in (low, high))
+    left, right = (abs(scale.place(end) - middle) if np.isfinite(end) else 0 for end in (low, high))
     bars = {"type": "data", "symmetric": False, "array": [right, *none], "arrayminus": [left, *none], "color": colour}
     return {
-        "x": shown.place(x),
+        "x": scale.place(x),
         "y": [y] * len(x),
         "error_x": bars if np.isfinite(low) else None,
         "mode": "markers",
-        "marker": {"color": colour, "size": 10, "symbol": shown.symbols(x, symbol)},
+        "marker": {"color": colour, "size": 10, "symbol": scale.symbols(x, symbol)},
         "cliponaxis": False,
         "hovertext": hover,
         "hoverinfo": "text",

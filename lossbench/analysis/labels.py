@@ -54,6 +54,6 @@ def _named(table: pd.DataFrame, by: str, settings: list[str]) -> list[str]:
     several = table.groupby(by)[settings].nunique()
     names = []
     for _, row in table.iterrows():
-        shown = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
-        names.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in shown)]))
+        varied = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
+        names.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in varied)]))
     return names

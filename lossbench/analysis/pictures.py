@@ -29,9 +29,9 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
         return {}
     seeds = verdict.values.notna().sum(axis=1)
     seed = str(seeds.idxmax()) if len(seeds) else done["seed"].iloc[0]
-    shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
+    losses = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
     drawn = done[done["seed"] == seed].drop_duplicates("contender").set_index("contender")["run_id"]
-    recorded = {loss: dict(_recorded(client, drawn[loss])) for loss in shown if loss in drawn}
+    recorded = {loss: dict(_recorded(client, drawn[loss])) for loss in losses if loss in drawn}
     wide = {n for images in recorded.values() for n, image in images.items() if image.width > WIDE * image.height}
     for width in WIDTHS:
         found: dict[str, list[tuple[str, str]]] = {}

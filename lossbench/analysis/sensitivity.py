@@ -76,8 +76,8 @@ def near_best(verdict: Verdict, losses: pd.Series) -> pd.DataFrame:
     best = (sign * board).min()
     rows = []
     for loss, group in board.groupby(losses.reindex(board.index), sort=False):
-        cost = sign * group
-        own = cost.min()
-        shares = [(cost <= at + abs(at) * NEAR / 100).sum() / len(cost) for at in (own, best)]
-        rows.append((loss, len(cost), *shares))
+        error = sign * group
+        own = error.min()
+        shares = [(error <= at + abs(at) * NEAR / 100).sum() / len(error) for at in (own, best)]
+        rows.append((loss, len(error), *shares))
     return pd.DataFrame(rows, columns=["loss", "settings", "near its best", "near the best"])

@@ -60,7 +60,7 @@ class Evidence:
         return [next(label for label in self.losses if label.endswith(end)) for end in ends]
 
     def values(self, metric: str) -> pd.DataFrame:
-        """A metric, a row a seed, a column a loss."""
+        """A metric, with a row per seed and a column per loss."""
         return verdict.by_seed(self.verdict.runs, metric, self.losses)
 
     def mean(self, metric: str, loss: str) -> float:

@@ -65,7 +65,7 @@ def test_three_seeds_tell_how_many_might():
     assert "a has the best mean test error (2.00 mm against 2.40 of b)" in told
     needed = stats.seeds_needed(found.values["a"] - found.values["b"], 3)
     assert 6 < needed < 1000
-    assert f"About {needed:.0f} seeds would tell a from b" in told
+    assert f"About {needed:.0f} seeds would distinguish a from b" in told
 
 
 def test_differences_of_nothing_need_seeds_without_end():
@@ -98,7 +98,9 @@ def test_losses_that_are_alike_are_named_together_with_what_would_have_been_foun
     )
     largest = amount(found.differences["detectable"].max())
     assert f"a difference of {largest} would have been found with 80 % probability" in told
-    assert re.search(rf"(About \d+ seeds would tell {order[0]} from {order[1]}|more than a thousand seeds)", told)
+    assert re.search(
+        rf"(About \d+ seeds would distinguish {order[0]} from {order[1]}|more than a thousand seeds)", told
+    )
 
 
 def test_two_names_of_one_loss_are_indistinguishable():
@@ -180,7 +182,7 @@ def test_not_being_told_from_the_best_is_no_equality():
     assert found.best == ["a", "b", "c"]
     assert found.difference("b", "c")["p_all"] <= stats.ALPHA
     assert told.startswith(
-        "a has the best mean, and b and c cannot be told from it by test error on new data like these"
+        "a has the best mean, and b and c cannot be distinguished from it by test error on new data like these"
     )
     assert "indistinguishable" not in told
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.kinds import TASK_TYPES, Campaign, spread
+from faults.kinds import KINDS, Campaign, spread
 
 pytestmark = pytest.mark.slow
 MOMENTS = {"run": 4, "sweep": 4, "fair": 2, "report": 2, "create": 2, "disk": 1}
@@ -31,5 +31,5 @@ def test_what_is_disturbed_holds(campaign, kind):
 def test_every_disturbance_has_a_turn():
     """So many trials of each kind: each disturbance meets each command."""
     counts = Counter(name for name, _ in spread(400, None))
-    for name, kind in TASK_TYPES.items():
+    for name, kind in KINDS.items():
         assert counts[name] >= len(kind.disturbances) * len(kind.commands), name

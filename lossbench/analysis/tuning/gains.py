@@ -168,8 +168,8 @@ def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None
     rows = []
     for search in found:
         own = trials[trials["study"] == search.study]
-        cost = sign * trial_table.counted(own)["score"]
-        shares = [float((cost <= at + abs(at) * NEAR / 100).mean()) for at in (cost.min(), best)]
+        error = sign * trial_table.counted(own)["score"]
+        shares = [float((error <= at + abs(at) * NEAR / 100).mean()) for at in (error.min(), best)]
         fresh = math.nan
         if tuned is not None:
             those = tuned.runs[(tuned.runs["loss"] == search.loss) & (tuned.runs["outcome"] == FINISHED)]
@@ -181,13 +181,13 @@ def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None
                 "sampler": search.sampler,
                 "own parameters": len(set(search.own) & set(search.space)),
                 "parameters": len(search.space),
-                "trials": len(cost),
+                "trials": len(error),
                 "outcomes": ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
                 "steps": float(own["steps"].sum()),
                 "seconds": float(own["seconds"].sum()),
-                "near its best": shares[0] if len(cost) else math.nan,
-                "near the best": shares[1] if len(cost) else math.nan,
-                "best score": sign * cost.min(),
+                "near its best": shares[0] if len(error) else math.nan,
+                "near the best": shares[1] if len(error) else math.nan,
+                "best score": sign * error.min(),
                 "fresh score": fresh,
             }
         )
