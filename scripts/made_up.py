@@ -1,4 +1,4 @@
-"""Made-up records, to time a report by: a store of runs as training would have left them."""
+"""Made-up records for timing reports: a store of runs as training would have left them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LOSSES = 10
 
 
 def fill(store: tracking.Store, runs: int, numbers: int, steps: int) -> str:
-    """A comparison of ten losses, with so many runs, metrics a run and steps a metric; its name.
+    """Record a comparison of ten losses with this many runs, metrics per run and steps per metric, and return its name.
 
-    Points go into the database in one statement a run: a million of them through MLflow takes a quarter of an hour.
+    Points go into the database in one statement per run: a million points through MLflow take a quarter of an hour.
     """
     from mlflow.entities import Metric, Param
     from mlflow.store.tracking.dbmodels.models import SqlMetric
@@ -41,7 +41,7 @@ def fill(store: tracking.Store, runs: int, numbers: int, steps: int) -> str:
         run_id = store.start("made-up", loss, tags).run_id
         last = [(f"test/y{y}", number % LOSSES + rng.standard_normal()) for y in range(numbers - 2)]
         points = [Metric(key, float(value), 0, steps) for key, value in [*last, ("time/step_ms", 1.0)]]
-        latest = [Metric(key, 1.0, 0, 0) for key in _curves(numbers)]  # MLflow's own list of what there is
+        latest = [Metric(key, 1.0, 0, 0) for key in _curves(numbers)]  # MLflow's own list of each run's metrics
         store.client.log_batch(run_id, [*points, *latest], [Param(key, value) for key, value in names.items()])
         rows = [
             {"key": key, "value": float(value), "timestamp": step, "step": step, "run_uuid": run_id, "is_nan": False}

@@ -1,11 +1,11 @@
-"""How often the verdict is wrong: claims, intervals and stops against data of which the truth is known.
+"""How often the verdict is wrong: claims, intervals and early stops on data of which the truth is known.
 
     python scripts/rates.py [CASE …] [--repetitions 500] [--seed 0]
 
-Cases: fresh, resplit, folds, fixed, sequential, equal. A real table of 20,190 rows (statsmodels' randhie) is the
-population: some of its rows are the user's, losses are regressions that are fitted to these, and the truth is what
-they score on all the rows that were held back. A claim is false where it says that two losses differ by other than
-that. Every figure comes out of the functions that a report calls.
+Cases: fresh, resplit, folds, fixed, power, sequential, equal. A real table of 20,190 rows (statsmodels' randhie) is the
+population: the user has some of its rows, losses are regressions fitted to these, and the truth is their score on all
+the rows that were held back. A claim is false where it contradicts that truth. Every figure comes from the functions
+that a report calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = 20
 
 
 class Table:
-    """The population, and which of its rows somebody has."""
+    """The population, and the rows of it that the user has."""
 
     def __init__(self, rng: np.random.Generator, rows: int) -> None:
         inputs, targets = _table()
@@ -72,6 +72,7 @@ def _table() -> tuple[Floats, Floats]:
 
 
 def tabled(values: Floats) -> pd.DataFrame:
+    """Values [seed, loss] as the table that `stats` expects."""
     rows, columns = values.shape
     return pd.DataFrame(
         values, pd.Index(map(str, range(rows)), name="seed"), pd.Index(list("abcdefgh"[:columns]), name="loss")
@@ -79,7 +80,7 @@ def tabled(values: Floats) -> pd.DataFrame:
 
 
 def fresh(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
-    """Each seed has rows of its own."""
+    """Each seed has its own rows."""
     found = np.empty((SEEDS, losses))
     for seed in range(SEEDS):
         one = Table(rng, rows)
@@ -90,7 +91,7 @@ def fresh(rng: np.random.Generator, rows: int, share: float, losses: int) -> tup
 
 
 def resplit(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
-    """All seeds split the same rows: a share to test on, as much to select on, the rest to train on."""
+    """All seeds split the same rows: `share` for the test, as many for selection, the rest for training."""
     one, cut = Table(rng, rows), round(rows * share)
     splits = (rng.permutation(rows) for _ in range(SEEDS))
     pairs = [(order[:cut], order[2 * cut :]) for order in splits]
@@ -98,7 +99,7 @@ def resplit(rng: np.random.Generator, rows: int, share: float, losses: int) -> t
 
 
 def folds(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
-    """As many seeds as folds test on every row once, and begin again."""
+    """Seeds test on folds in order, so that as many seeds as folds test on every row once."""
     one, count = Table(rng, rows), round(1 / share)
     pairs = []
     for seed in range(SEEDS):
@@ -110,7 +111,7 @@ def folds(rng: np.random.Generator, rows: int, share: float, losses: int) -> tup
 
 
 def fixed(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
-    """All seeds test on the same rows, and train on four fifths of the others, as if initial weights differed."""
+    """All seeds test on the same rows; each trains on four fifths of the others, to vary as initial weights would."""
     one, cut = Table(rng, rows), round(rows * share)
     test, part = np.arange(cut), rng.permutation(cut) % PARTS
     found, left = np.empty((SEEDS, losses)), np.empty((losses, SEEDS, PARTS))
@@ -129,7 +130,7 @@ def fixed(rng: np.random.Generator, rows: int, share: float, losses: int) -> tup
 
 
 def _scored(one: Table, pairs: list[tuple[Floats, Floats]], losses: int) -> Floats:
-    """What each split's fits score more on their test rows than on the rows that were held back."""
+    """How much higher each split's fits score on their test rows than on the rows that were held back."""
     found = np.empty((len(pairs), losses))
     for seed, (test, train) in enumerate(pairs):
         weights = one.fitted(train, losses)
@@ -138,7 +139,7 @@ def _scored(one: Table, pairs: list[tuple[Floats, Floats]], losses: int) -> Floa
 
 
 def rates(draw: Callable[..., Any], rows: int, share: float, losses: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Shares of comparisons with a false claim, and of pairs whose interval holds the truth."""
+    """The share of comparisons with a false claim, and of pairs whose interval holds the truth."""
     rng = np.random.default_rng([args.seed, rows, losses])
     false, held, plain = 0, [], 0
     for _ in range(args.repetitions):
@@ -156,7 +157,7 @@ def rates(draw: Callable[..., Any], rows: int, share: float, losses: int, args: 
 
 
 def power(args: argparse.Namespace, rows: int = 500, share: float = 0.2) -> Iterator[dict[str, Any]]:
-    """How often a real difference of so many standard errors of one split is found, and by fresh data of as many."""
+    """How often a true difference is found, by its size in standard errors of one split, for each kind of data."""
     for name, draw in (("fresh", fresh), ("resplit", resplit), ("folds", folds), ("fixed", fixed)):
         row: dict[str, Any] = {"power of": name}
         for effect in (1.0, 2.0, 4.0, 8.0):
@@ -172,7 +173,7 @@ def power(args: argparse.Namespace, rows: int = 500, share: float = 0.2) -> Iter
 
 
 def sequential(args: argparse.Namespace, most: int = 40) -> Iterator[dict[str, Any]]:
-    """Seeds until decided, of independent seeds whose differences have one unit of spread."""
+    """Seeds until decided, for independent seeds whose differences have a standard deviation of one."""
     plan = looks.looks(most, Population("fresh"))
     for losses in (2, 4, 8):
         for effect in (0.0, 0.3, 0.6, 1.2):
@@ -195,10 +196,10 @@ def sequential(args: argparse.Namespace, most: int = 40) -> Iterator[dict[str, A
 
 
 def _stopped(values: pd.DataFrame, plan: list[looks.Look]) -> tuple[int, bool, list[str]]:
-    """Runs spent, whether any claim was made, and who was left as best."""
+    """The runs spent, whether any claim was made, and the losses left as best."""
     going, seen, spent, before = list(values.columns), values.mask(values.notna()), 0, 0
 
-    known: dict[int, pd.DataFrame] = {}  # what a look saw does not change later
+    known: dict[int, pd.DataFrame] = {}  # the values of an earlier look do not change
 
     def compare(part: pd.DataFrame, alpha: float) -> pd.DataFrame:
         if len(part) not in known:
@@ -221,22 +222,23 @@ def _stopped(values: pd.DataFrame, plan: list[looks.Look]) -> tuple[int, bool, l
 
 
 def equal(args: argparse.Namespace, rows: int = 500) -> Iterator[dict[str, Any]]:
-    """How often losses whose difference is the margin are called equal within it, and those without a difference."""
+    """How often losses are called equal within a margin: losses that differ by the margin, and that do not differ."""
     for name, draw in (("fresh", fresh), ("resplit", resplit), ("folds", folds), ("fixed", fixed)):
         rng = np.random.default_rng([args.seed, 5])
         row: dict[str, Any] = {"equal within .05": name}
         for shift in (0.05, 0.0):
-            said = 0
+            claims_equal = 0
             for _ in range(args.repetitions):
                 values, fits = draw(rng, rows, 0.2, 2)
                 values[:, 1] += shift
                 found = stats.differences(tabled(values), rng, higher_is_better=False, margin=0.05, **fits)
-                said += bool((found["p_equal"] <= stats.ALPHA).any())
-            row[f"difference {shift:g}"] = said / args.repetitions
+                claims_equal += bool((found["p_equal"] <= stats.ALPHA).any())
+            row[f"difference {shift:g}"] = claims_equal / args.repetitions
         yield row
 
 
-def shown(rows: Iterable[dict[str, Any]]) -> None:
+def show(rows: Iterable[dict[str, Any]]) -> None:
+    """Print rows as a Markdown table, each as soon as it is known."""
     for number, row in enumerate(rows):
         if not number:
             print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
@@ -246,6 +248,7 @@ def shown(rows: Iterable[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Print the tables of the cases that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "cases", nargs="*", default=["fresh", "resplit", "folds", "fixed", "power", "sequential", "equal"]
@@ -256,12 +259,12 @@ def main() -> None:
     for case in args.cases:
         print(f"\n**{case}**\n", flush=True)
         if case in ("power", "sequential", "equal"):
-            shown({"power": power, "sequential": sequential, "equal": equal}[case](args))
+            show({"power": power, "sequential": sequential, "equal": equal}[case](args))
             continue
         draw = {"fresh": fresh, "resplit": resplit, "folds": folds, "fixed": fixed}[case]
         shares = {"resplit": (0.1, 0.3, 0.2), "folds": (0.1, 0.2)}.get(case, (0.2,))
         sizes = [(n, s) for n in (200, 500, 2000) for s in shares if s == shares[-1] or n == 500]
-        shown(rates(draw, n, s, k, args) for n, s in sizes for k in (2, 4, 8))
+        show(rates(draw, n, s, k, args) for n, s in sizes for k in (2, 4, 8))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How much of a search is neither training nor evaluation: `python scripts/searches.py WORD…`, a command line's words.
+"""The overhead of a search beside training and evaluation: `python scripts/searches.py WORD…`, a command line's words.
 
-Prints the share that goes to choosing settings, composing and reading back, that which goes to records, and the rest.
+Prints the share of its time spent on choosing settings, composing and reading back, and the share spent on records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WORDS = ("-m", "hydra/sweeper=fair", "loss=mse,mae,huber", "dataset=regression")
 
 
 def share() -> tuple[float, float]:
-    """Of the seconds of a search of sixty small trainings: to the search itself, and to records; in a new process."""
+    """The shares of the time of sixty small trials that the search itself and records take, in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         run = subprocess.run(
             [sys.executable, __file__, *WORDS, "hydra.sweeper.at_defaults=false", "hydra.sweeper.seeds=1"],
@@ -34,6 +34,7 @@ def share() -> tuple[float, float]:
 
 
 def main() -> None:
+    """Run a command and print the overhead of its searches."""
     from lossbench.cli.main import main
     from lossbench.runs import training
     from lossbench.runs.run import Run
@@ -56,7 +57,7 @@ def main() -> None:
 
     timed(training, "fit", "training")
     timed(Run, "build", "training")
-    timed(timing, "way", "training")  # it trains a few steps of each way
+    timed(timing, "fastest", "training")  # it trains a few steps of each schedule
     timed(Run, "start", "records")
     timed(training, "_finish", "records")
     spend = Searching.spend
@@ -67,13 +68,13 @@ def main() -> None:
         spend(self, *arguments)
         whole = time.perf_counter() - since
         own = whole - spent["training"] - spent["records"]
-        told.extend((own / whole, spent["records"] / whole))
+        shares.extend((own / whole, spent["records"] / whole))
 
-    told: list[float] = []
+    shares: list[float] = []
     Searching.spend = searched  # type: ignore[method-assign]
     with contextlib.suppress(SystemExit):
         main()
-    print(*told)
+    print(*shares)
 
 
 if __name__ == "__main__":

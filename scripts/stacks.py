@@ -1,4 +1,4 @@
-"""What stacks gain, for scripts/bench.py: the same runs in turns, stacked, as whole commands, in Lightning."""
+"""What stacks gain, for scripts/bench.py: the same runs sequentially, stacked, as whole commands, in Lightning."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lossbench.engine import Plan, Replica, Stack, fit, trial
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.run import Run
 from lossbench.sweeps import planning, timing, workers
-from lossbench.sweeps.one_at_a_time import Datasets, one_at_a_time
-from lossbench.sweeps.planning import TURNS, Way
+from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
+from lossbench.sweeps.planning import SEQUENTIAL, Schedule
 
 LOSSES, SEEDS = ("mse", "mae", "huber"), range(10)
 MLP = ["dataset=regression", "dataset.features=8", "train.batch_size=64"]
@@ -36,34 +36,37 @@ TASKS = {
 
 
 def composed(*words: str) -> DictConfig:
+    """The configuration that these words of a command line compose."""
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return compose("config", [*words, "experiment_name=bench"])
 
 
-def nowhere(step: int, values: object) -> None: ...
+def nowhere(step: int, values: object) -> None:
+    """Record nothing."""
 
 
 def thirty() -> list[Experiment]:
+    """Three losses on ten seeds."""
     return [Experiment(composed(*MLP, f"loss={loss}", f"seed={seed}")) for loss in LOSSES for seed in SEEDS]
 
 
-def in_turns() -> float:
+def sequential() -> float:
     """Seconds of training thirty runs one after another, evaluated, not recorded."""
-    trainees = thirty()
+    experiments = thirty()
     start = time.perf_counter()
-    for experiment in trainees:
+    for experiment in experiments:
         fit([experiment.replica(nowhere)], experiment.plan)
     return time.perf_counter() - start
 
 
 def stacked(threads: int) -> Callable[[], float]:
-    """The same as one stack, torch using so many threads."""
+    """The same as one stack, on this many torch threads."""
 
     def run() -> float:
-        trainees, before = thirty(), torch.get_num_threads()
+        experiments, before = thirty(), torch.get_num_threads()
         torch.set_num_threads(threads)
         start = time.perf_counter()
-        fit([experiment.replica(nowhere) for experiment in trainees], trainees[0].plan)
+        fit([experiment.replica(nowhere) for experiment in experiments], experiments[0].plan)
         torch.set_num_threads(before)
         return time.perf_counter() - start
 
@@ -71,7 +74,7 @@ def stacked(threads: int) -> Callable[[], float]:
 
 
 def in_lightning() -> float:
-    """Seconds of the same thirty trainings in pytorch-lightning: three of them, ten times."""
+    """Seconds of the same thirty runs in pytorch-lightning: ten times the time of three of them."""
     seconds = 0.0
     for loss in LOSSES:
         experiment = Experiment(composed(*MLP, f"loss={loss}"))
@@ -101,40 +104,45 @@ def whole(launcher: str) -> Callable[[], float]:
 
 
 class Silent:
-    """A board that nobody looks at."""
+    """A board that shows nothing."""
 
-    def advance(self, steps: int, diverged: int) -> None: ...
-    def training(self, runs: int) -> None: ...
-    def ended(self, run: Run) -> None: ...
+    def advance(self, steps: int, diverged: int) -> None:
+        """Show nothing."""
+
+    def training(self, runs: int) -> None:
+        """Show nothing."""
+
+    def ended(self, run: Run) -> None:
+        """Show nothing."""
 
 
-def picked(words: Sequence[str]) -> tuple[Way, Callable[[], float], Callable[[], float]]:
-    """What the planner picks for ten seeds; seconds of that, and of turns, records and all."""
+def picked(words: Sequence[str]) -> tuple[Schedule, Callable[[], float], Callable[[], float]]:
+    """The planner's schedule for ten seeds, and functions that time sequential training and that schedule."""
     cfgs = [composed(*words, f"seed={seed}") for seed in SEEDS]
     names = Names(
         *(str(cfgs[0][group]._target_).rpartition(".")[2] for group in ("dataset", "model", "loss", "optimizer"))
     )
     datasets = Datasets()
-    kept = [datasets(cfg) for cfg in cfgs]  # so that no contender waits for data
+    data = [datasets(cfg) for cfg in cfgs]  # built in advance, so that no contender waits for data
 
     def runs() -> list[Run]:
         return [Run(cfg, names) for cfg in cfgs]
 
-    way = timing.way(runs(), lambda cfg: kept[0])
+    schedule = timing.fastest(runs(), lambda cfg: data[0])
 
-    def take(way: Way) -> Callable[[], float]:
+    def take(schedule: Schedule) -> Callable[[], float]:
         def run() -> float:
-            stacks = planning.parts(runs(), way.size)
+            stacks = planning.parts(runs(), schedule.size)
             start = time.perf_counter()
-            if way.workers:
-                workers.train(stacks, way.workers, Silent(), lambda: False)
+            if schedule.workers:
+                workers.train(stacks, schedule.workers, Silent(), lambda: False)
             else:
-                one_at_a_time(stacks, way.threads, datasets, Silent(), lambda: False)
+                train_one_at_a_time(stacks, schedule.threads, datasets, Silent(), lambda: False)
             return time.perf_counter() - start
 
         return run
 
-    return way, take(TURNS), take(way)
+    return schedule, take(SEQUENTIAL), take(schedule)
 
 
 def gflops(replicas: Sequence[Replica], plan: Plan, threads: int) -> tuple[float, float]:
@@ -157,8 +165,8 @@ def gflops(replicas: Sequence[Replica], plan: Plan, threads: int) -> tuple[float
 
 
 def on_gpu(sizes: Sequence[int] = (1, 4, 16, 64, 256)) -> dict[int, tuple[float, float]]:
-    """Milliseconds a replica-step of the MNIST CNN, and MiB a replica, by the number of replicas in a stack."""
-    trainees = [
+    """Milliseconds per replica and step of the MNIST CNN, and MiB per replica, by the number of replicas in a stack."""
+    experiments = [
         Experiment(composed("dataset=mnist", "device=cuda", f"seed={seed}", "dataset.seed=0"))
         for seed in range(max(sizes))
     ]
@@ -166,6 +174,6 @@ def on_gpu(sizes: Sequence[int] = (1, 4, 16, 64, 256)) -> dict[int, tuple[float,
     for size in sizes:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        seconds = trial.step_s([experiment.replica(nowhere) for experiment in trainees[:size]], trainees[0].plan)
+        seconds = trial.step_s([experiment.replica(nowhere) for experiment in experiments[:size]], experiments[0].plan)
         found[size] = (1000 * seconds / size, (torch.cuda.max_memory_allocated() - before) / size / 2**20)
     return found

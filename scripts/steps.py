@@ -1,4 +1,4 @@
-"""A training step of each task, as lossbench takes it and written by hand on the same nets and data."""
+"""A training step of each task, by lossbench and written by hand on the same nets and data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {
 
 
 def pair(name: str, cfg: DictConfig) -> dict[str, Callable[[], float]]:
-    """Milliseconds of a step, by hand and by lossbench; each call goes on training for some steps."""
+    """Functions that time a step in milliseconds, by hand and by lossbench; each call trains some steps further."""
     experiment, other = Experiment(cfg), Experiment(cfg)
     stack = Stack([experiment.replica(lambda step, values: None)], [None], experiment.plan)
     steps = HAND[name](other)
@@ -50,9 +50,9 @@ def _adam(*modules: nn.Module, like: torch.optim.Optimizer) -> torch.optim.Optim
     return torch.optim.Adam([p for module in modules for p in module.parameters()], lr=rate, betas=betas, fused=True)
 
 
-def _down(optimizer: torch.optim.Optimizer, cost: Tensor) -> None:
+def _down(optimizer: torch.optim.Optimizer, mean_loss: Tensor) -> None:
     optimizer.zero_grad()
-    cost.backward()
+    mean_loss.backward()
     optimizer.step()
 
 
@@ -89,13 +89,13 @@ def _gan(experiment: Experiment) -> Iterator[None]:
 def _faces(experiment: Experiment) -> Iterator[None]:
     from pytorch_metric_learning.losses import SupConLoss
 
-    model, cost, train = copy.deepcopy(experiment.nets.model), SupConLoss(temperature=0.1), experiment.splits.train
+    model, loss, train = copy.deepcopy(experiment.nets.model), SupConLoss(temperature=0.1), experiment.splits.train
     optimizer, each = _adam(model, like=experiment.optimizers["model"]), experiment.plan.per_class or 1
     members = [(train.targets == who).nonzero().flatten() for who in train.targets.unique()]
     while True:
         chosen = torch.randperm(len(members))[: experiment.plan.batch_size // each].tolist()
         index = torch.cat([members[who][torch.randperm(len(members[who]))[:each]] for who in chosen])
-        _down(optimizer, cost(model(train.inputs[index]), train.targets[index]))
+        _down(optimizer, loss(model(train.inputs[index]), train.targets[index]))
         yield
 
 

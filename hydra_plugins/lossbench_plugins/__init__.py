@@ -1,1 +1,1 @@
-"""What Hydra finds by its own namespace: thin adapters, the work is in lossbench.sweeps."""
+"""Plugins that Hydra finds through its own namespace: thin adapters of lossbench.sweeps."""

@@ -18,25 +18,27 @@ ConfigStore.instance().store(
 
 
 class LossbenchLauncher(Launcher):
-    """Hands a sweep's jobs to lossbench and its results to Hydra, in order.
+    """Passes a sweep's jobs to lossbench and their results to Hydra, in order.
 
-    With `leave_out`, losses that cannot train on these data are left out rather than refused.
+    With `leave_out`, losses that cannot train on the data are left out instead of refused.
     """
 
     def __init__(self, leave_out: bool = False) -> None:
         self.leave_out = leave_out
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context, whose configuration loader becomes lossbench's faster one."""
         from lossbench.sweeps.composing import Composer
 
         loader: Any = Composer(hydra_context.config_loader)
-        hydra_context.config_loader = loader  # the sweeper composes with it, too
+        hydra_context.config_loader = loader  # the sweeper composes with it as well
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.last = True  # of a sweeper that launches batch after batch: whether no more will follow
-        self.search: tuple[Any, ...] = ()  # the datasets and the board of a sweeper that launches batch after batch
+        self.last = True  # set by sweepers that launch in batches: whether this is the last batch
+        self.search: tuple[Any, ...] = ()  # set by the fair sweeper: its datasets and its board
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Train the jobs with these overrides."""
         from lossbench.sweeps.launch import batch, launch
 
-        asked = (self.context, self.task, self.config, job_overrides, initial_job_idx)
-        return batch(*asked, *self.search) if self.search else launch(*asked, last=self.last)
+        arguments = (self.context, self.task, self.config, job_overrides, initial_job_idx)
+        return batch(*arguments, *self.search) if self.search else launch(*arguments, last=self.last)

@@ -1,6 +1,6 @@
-"""The sweepers: `basic`, the default of -m; `sequential`, until losses are decided; `fair`, which tunes each equally.
+"""The sweepers: `basic`, the default of -m; `sequential`, which stops once losses are decided; `fair`, equal tuning.
 
-Settings of the latter two are in configs/hydra/sweeper.
+The settings of the last two are in configs/hydra/sweeper.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from lossbench.core import require
 
 TARGET = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
 NODE: dict[str, Any] = {"_target_": TARGET, "max_batch_size": None, "params": {}}
-# under the name of Hydra's own, which is its default: one that config.yaml chose, no experiment could exchange for fair
+# replaces Hydra's default under its name: fair in an experiment could not replace one from config.yaml
 ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=NODE, provider="lossbench")
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own, save that a setting of a loss is swept for the losses that have it, and that no file is written."""
+    """Hydra's sweeper, but a loss's setting is swept only for losses that have it, and no file is written."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Launch all jobs of the grid. Raises: the error of the first job that failed."""
         from lossbench.sweeps.folder import folder
 
         assert self.hydra_context is not None
@@ -42,10 +43,11 @@ class GridSweeper(BasicSweeper):
                 self.validate_batch_is_legal(batch)
                 returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
                 for returned in returns[-1]:
-                    _ = returned.return_value  # raises what the job met
+                    _ = returned.return_value  # raises the job's error
         return returns
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+        """The jobs of the grid, in batches. Raises: ConfigError for sweeps that are not lists of values."""
         from lossbench.sweeps.own import discrete, distribute
 
         assert self.hydra_context is not None
@@ -59,13 +61,14 @@ class GridSweeper(BasicSweeper):
 
 
 class SequentialSweeper(GridSweeper):
-    """As many seeds as it takes, at most `most`: after some of them it is looked which losses are decided."""
+    """Adds seeds, `most` at most, until each loss is significantly worse than the best or equal to it."""
 
     def __init__(self, most: int, max_batch_size: int | None = None, params: Any = None) -> None:
         super().__init__(max_batch_size=max_batch_size, params=params)
         self.most = most
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Train all jobs on more and more seeds. Raises: ConfigError for seeds given, or too few."""
         from lossbench.sweeps import sequential
         from lossbench.sweeps.folder import folder
 
@@ -79,12 +82,13 @@ class SequentialSweeper(GridSweeper):
 
 
 class FairSweeper(Sweeper):
-    """Hands what is asked for, and whichever launcher is chosen, to lossbench."""
+    """Equal tuning of every loss, with the launcher that is configured."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and create the launcher."""
         from hydra.core.plugins import Plugins
 
         self.context = hydra_context
@@ -94,6 +98,7 @@ class FairSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Search settings for every loss, then train the final runs. Raises: ConfigError before any training."""
         from lossbench.sweeps.folder import folder
         from lossbench.sweeps.tuning.sweep import sweep
 

@@ -1,1 +1,1 @@
-"""Analysis: it reads records, and nothing else."""
+"""Analysis: from records to tables, verdicts and pages. It reads records and nothing else."""

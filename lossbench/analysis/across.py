@@ -14,12 +14,12 @@ from lossbench.analysis import stats
 from lossbench.analysis.pooling import Effects, effects
 from lossbench.analysis.verdict import STREAM, Verdict
 
-FRIEDMAN = 3  # datasets, and losses, that Friedman's test needs
-PAIRWISE = stats.PAIRS  # datasets that a sign-flip test needs to fall below 5 %
+FRIEDMAN = 3  # the fewest datasets, and losses, that Friedman's test needs
+PAIRWISE = stats.PAIRS  # the fewest datasets for which a sign-flip test can fall below 5 %
 
 
 class Table(NamedTuple):
-    """The test values of one dataset, which of them the loss failed to have, and whether higher is better."""
+    """The test values of one dataset, which of them are missing because the loss failed, and the metric's direction."""
 
     values: pd.DataFrame
     failed: pd.DataFrame
@@ -44,11 +44,12 @@ class Ranking:
 
     @property
     def datasets(self) -> list[str]:
+        """The names of the datasets that are ranked over."""
         return [str(name) for name in self.places.index]
 
     @property
     def cliques(self) -> list[list[str]]:
-        """The longest runs of neighbours by rank, of two or more, among whom no pair differs."""
+        """The longest sequences of two or more losses, neighbours by rank, in which no pair differs significantly."""
         if self.pairwise.empty:
             return []
         order = list(self.ranks.index)
@@ -64,9 +65,9 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Across:
-    """What several datasets say together: which loss ranks ahead, and by how much it is better than the baseline.
+    """What several datasets show together: the losses ranked, and by how much each is better than the baseline.
 
-    `effects` are missing where some dataset has no run of the baseline.
+    `effects` is None where some dataset has no run of the baseline.
     """
 
     ranking: Ranking
@@ -74,7 +75,7 @@ class Across:
 
 
 def across(verdicts: Sequence[Verdict]) -> Across | None:
-    """The losses that all datasets ran, by rank and against the first verdict's baseline; None below two datasets."""
+    """The losses that all datasets have, by rank and against the first verdict's baseline; None below two datasets."""
     tables = {v.dataset: Table(v.values, v.failed, v.higher_is_better) for v in verdicts}
     found = ranking(tables, np.random.default_rng(STREAM))
     if found is None or len(found.datasets) < 2:
@@ -85,15 +86,15 @@ def across(verdicts: Sequence[Verdict]) -> Across | None:
 
 
 def ranking(tables: Mapping[str, Table], rng: np.random.Generator) -> Ranking | None:
-    """Losses ranked over datasets, each dataset counting once; None without two losses that all of them ran.
+    """Losses ranked over datasets, each dataset counting once; None without two losses that all datasets have.
 
-    The intervals resample datasets, and within each its seeds; they hold the mean of all such datasets with .82 to .85
-    from three datasets, .90 from five, .93 to .96 from ten. Pairs are compared by the sign-flip test of their places
-    on each dataset, after the step-down max-T correction, so they need six datasets, and seven to tell one of three
-    losses from the others.
+    The intervals resample datasets, and within each its seeds; they cover the mean over all such datasets with
+    probability .82 to .85 from three datasets, .90 from five, .93 to .96 from ten. Pairs are compared by the sign-flip
+    test of their places on each dataset, with the step-down max-T correction; this needs six datasets, and seven to
+    distinguish one of three losses from the others.
 
-    Conover's test after Friedman's, usual here, calls equal losses different too often where others differ, since the
-    ranks of two losses depend on what else was compared; a sign-flip test of a pair keeps its rate among any others.
+    Conover's test after Friedman's, which is usual here, calls equal losses different too often where others differ,
+    since the ranks of two losses depend on what else is compared; a sign-flip test of a pair keeps its level.
     Source: Demšar 2006, Statistical comparisons of classifiers over multiple data sets, JMLR 7; Benavoli, Corani &
     Mangili 2016, Should we really use post-hoc tests based on mean-ranks?, JMLR 17.
     """
@@ -119,25 +120,25 @@ def places(by_seed: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> np.n
 
     rank of  1 + Σ_b share of the seeds that both have on which b is ahead,  ties by half;  b ≠ the loss itself
 
-    `weights` [draw, seed]: how often a draw has each seed. With all runs there, what is ranked is the mean of the
-    places on the seeds: a failure takes the last place on its seed and no more, so that one in fifty costs little and
-    one on every seed takes the last place. A mean of the values themselves would need to say what a failure is worth.
-    A run that is missing for another reason counts for and against nobody; a pair that no seed has counts as a tie.
+    `weights` [draw, seed]: how often a draw contains each seed. With no runs missing, losses are ranked by the mean of
+    their places on the seeds: a failure takes the last place on its seed, so that one in fifty costs little and one on
+    every seed means the last place. A mean of the values themselves would need a value for a failure. A run that is
+    missing for another reason does not count; a pair that shares no seed counts as a tie.
     """
     from scipy.stats import rankdata
 
     known = ~np.isnan(by_seed)
-    mean = np.full((len(weights), by_seed.shape[1]), 0.5)  # each ties with itself, below
+    mean = np.full((len(weights), by_seed.shape[1]), 0.5)  # each loss ties with itself in the sum below
     for loss, own in enumerate(by_seed.T):
         both = known & known[:, [loss]]
         ahead = np.where(by_seed == own[:, None], 0.5, by_seed < own[:, None]) * both
         seeds = weights @ both
         mean[:, loss] += np.divide(weights @ ahead, seeds, out=np.full(seeds.shape, 0.5), where=seeds > 0).sum(1)
-    return rankdata(mean.round(9), axis=1)  # sums of thirds tie but for rounding
+    return rankdata(mean.round(9), axis=1)  # rounding errors must not break ties
 
 
 def pairwise(places: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """p of each pair of losses by their places on datasets, corrected over all pairs; empty below six datasets."""
+    """p for each pair of losses by their places on datasets, corrected over all pairs; empty below six datasets."""
     losses = places.columns
     if len(places) < PAIRWISE:
         return pd.DataFrame()
@@ -151,7 +152,7 @@ def pairwise(places: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _interval(scores: list[np.ndarray[Any, Any]], rng: np.random.Generator) -> tuple[Any, Any]:
-    """The middle 95 % of the average rank of each loss over resampled datasets, and within each resampled seeds."""
+    """The middle 95 % of each loss's average rank, over resampled datasets and, within each, resampled seeds."""
     drawn = []
     for score in scores:
         weights = rng.multinomial(len(score), np.full(len(score), 1 / len(score)), stats.RESAMPLES)

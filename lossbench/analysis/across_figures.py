@@ -13,14 +13,14 @@ from lossbench.analysis.across import Ranking
 from lossbench.analysis.figures import FAINT, INK, escape, plain
 from lossbench.analysis.pooling import Effects
 
-LINE, GAP, BAR, TOP = 16, 10, 10, 14  # pixels: a line of a name, between names, a bar, from the axis to the first bar
-WIDE = 20  # characters of a name that stand on one line, so that a phone has room for the axis
-GONE = (None, None)  # where a line breaks off
+LINE, GAP, BAR, TOP = 16, 10, 10, 14  # pixels: of a line, between names, of a bar, from the axis to the first bar
+WIDE = 20  # characters of a name on one line, so that a phone has room for the axis
+BREAK = (None, None)  # ends a line in a trace of many
 POOLED, NEW = "<b>all together</b>", "a new dataset"
 
 
 def critical_difference(ranking: Ranking, hues: Mapping[str, str]) -> go.Figure:
-    """Average ranks on an axis, the best left; lines lead to the names, bars join losses that are not told apart.
+    """Average ranks on an axis, the best left; lines lead to the names, bars join losses that do not differ.
 
     All names stand on one side, the best on top, so that no line crosses another and a narrow screen has room.
     Source: Demšar 2006, figure 1.
@@ -33,8 +33,8 @@ def critical_difference(ranking: Ranking, hues: Mapping[str, str]) -> go.Figure:
     rows = [height / 2 - band - sum(heights[: place + 1]) for place, height in enumerate(heights)]
     left, right = 0.9, len(names) + 0.1
     figure = go.Figure()
-    leaders = [(x, y) for r, row in zip(average, rows, strict=True) for x, y in ((left, row), (r, row), (r, 0), GONE)]
-    joined = [at for a, b, level in bars for at in ((a, -TOP - BAR * level), (b, -TOP - BAR * level), GONE)]
+    leaders = [(x, y) for r, row in zip(average, rows, strict=True) for x, y in ((left, row), (r, row), (r, 0), BREAK)]
+    joined = [at for a, b, level in bars for at in ((a, -TOP - BAR * level), (b, -TOP - BAR * level), BREAK)]
     for points, colour, width in ((leaders, FAINT, 1.5), (joined, INK, 5)):
         if points:
             x, y = zip(*points, strict=True)
@@ -55,7 +55,7 @@ def critical_difference(ranking: Ranking, hues: Mapping[str, str]) -> go.Figure:
 
 
 def _levels(bars: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float, int]]:
-    """Each bar, a little longer than it is, and the first level on which it touches no other."""
+    """Each bar, lengthened a little at both ends, with the first level on which it touches no other."""
     reach, placed = most / 200, list[tuple[float, float, int]]()
     for start, end in bars:
         low, high = start - reach, end + reach
@@ -65,18 +65,18 @@ def _levels(bars: Sequence[tuple[float, float]], most: int) -> list[tuple[float,
 
 
 def forest(effects: Effects, hues: Mapping[str, str]) -> go.Figure:
-    """The effect of a loss on each dataset, pooled, and where it may lie on a new one; the page shows a loss at a time.
+    """The effect of a loss on each dataset, pooled, and its range on a new dataset; the page shows one loss at a time.
 
-    Every trace's `meta` is its loss; the first of `shown` is visible.
+    Every trace's `meta` is its loss; the first of `with_effects` is visible.
     """
     rows = {name: -place for place, name in enumerate(dict.fromkeys(effects.by_dataset["dataset"]))}
     labels, together, new = [_broken(name) for name in rows], -len(rows), -len(rows) - 1
     pooled = effects.pooled.set_index("loss")
     figure = go.Figure()
-    for loss in shown(effects):
+    for loss in with_effects(effects):
         known = effects.by_dataset[(effects.by_dataset["loss"] == loss) & (effects.by_dataset["skipped"] == "")]
-        common = {"meta": loss, "visible": loss == shown(effects)[0], "showlegend": False, "hoverinfo": "text"}
-        hover = [f"{escape(row.dataset)}: {_said(row.effect, row.low, row.high)}" for row in known.itertuples()]
+        common = {"meta": loss, "visible": loss == with_effects(effects)[0], "showlegend": False, "hoverinfo": "text"}
+        hover = [f"{escape(row.dataset)}: {_interval(row.effect, row.low, row.high)}" for row in known.itertuples()]
         marker = {"color": hues[loss], "size": 9, "symbol": "square"}
         figure.add_scatter(
             x=known["effect"],
@@ -94,7 +94,7 @@ def forest(effects: Effects, hues: Mapping[str, str]) -> go.Figure:
             error_x=_limits(whole, INK),
             mode="markers",
             marker={"color": INK, "size": 14, "symbol": "diamond"},
-            hovertext=[f"together: {_said(row.effect, row.low, row.high)}" for row in whole.itertuples()],
+            hovertext=[f"together: {_interval(row.effect, row.low, row.high)}" for row in whole.itertuples()],
             **common,
         )
         figure.add_scatter(
@@ -115,13 +115,13 @@ def forest(effects: Effects, hues: Mapping[str, str]) -> go.Figure:
     return plain(figure, 80 + (len(labels) + 1) * (GAP + LINE * max(1 + label.count("<br>") for label in labels)))
 
 
-def shown(effects: Effects) -> list[str]:
-    """The losses that have an effect on some dataset."""
+def with_effects(effects: Effects) -> list[str]:
+    """The losses that have an effect on at least one dataset."""
     return list(dict.fromkeys(effects.by_dataset.loc[effects.by_dataset["skipped"] == "", "loss"]))
 
 
 def _broken(name: str) -> str:
-    """A name on as many lines as it needs, broken where its words end."""
+    """A name, broken into lines where its words end."""
     lines = [""]
     for word in re.findall(rf"[^\s_]{{0,{WIDE - 1}}}[\s_]|[^\s_]{{1,{WIDE}}}", name):
         lines[-1:] = [lines[-1] + word] if len(lines[-1] + word) <= WIDE else [lines[-1], word]
@@ -133,5 +133,5 @@ def _limits(table: pd.DataFrame, colour: str) -> dict[str, object]:
     return {"type": "data", "symmetric": False, "array": high, "arrayminus": low, "color": colour}
 
 
-def _said(effect: float, low: float, high: float) -> str:
+def _interval(effect: float, low: float, high: float) -> str:
     return f"{effect:.3g} % [{low:.3g}, {high:.3g}]"

@@ -1,4 +1,4 @@
-"""The panel on several datasets: what may be claimed beyond them, and its tables as rows that the page writes out."""
+"""The panel on several datasets: what may be claimed beyond them, and its tables as rows for the page's template."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from lossbench.analysis.verdict import Verdict
 
 
 def panel(across: Across, verdicts: Sequence[Verdict], drawn: Callable[[Figure], str]) -> dict[str, Any]:
+    """The values of the template's section; `drawn` adds a figure to the page and returns its id."""
     ranking, effects = across.ranking, across.effects
     hues = {loss: hue for verdict in reversed(verdicts) for loss, hue in colours(verdict).items()}
-    shown = across_figures.shown(effects) if effects else []
+    losses = across_figures.with_effects(effects) if effects else []
     p = ranking.friedman
     return {
         "claim": claim(across),
@@ -34,9 +35,9 @@ def panel(across: Across, verdicts: Sequence[Verdict], drawn: Callable[[Figure],
         "pairs": list(pairs(ranking)),
         "pairwise": PAIRWISE,
         "baseline": effects.baseline if effects else "",
-        "shown": shown,
-        "forest": drawn(across_figures.forest(effects, hues)) if effects and shown else "",
-        "pooled": list(pooled(effects)) if effects and shown else [],
+        "losses": losses,
+        "forest": drawn(across_figures.forest(effects, hues)) if effects and losses else "",
+        "pooled": list(pooled(effects)) if effects and losses else [],
         "least": LEAST,
         "skipped": list(skipped(effects)) if effects else [],
         "metrics": len({verdict.metric[0] for verdict in verdicts}),
@@ -44,32 +45,32 @@ def panel(across: Across, verdicts: Sequence[Verdict], drawn: Callable[[Figure],
 
 
 def claim(across: Across) -> str:
-    """What may be said of datasets like these, and what may not."""
+    """What may be claimed about datasets like these, and what may not."""
     n = len(across.ranking.datasets)
     if n < LEAST:
         return (
-            "Two datasets allow no claim about others: how much losses differ from one dataset to the next cannot "
-            "be judged from two. What follows describes these two and no more."
+            "Two datasets allow no claim about others: two are too few to judge how much losses differ from one "
+            "dataset to the next. What follows describes these two and no more."
         )
-    said = "; ".join(filter(None, (_ranked(across.ranking), _improved(across.effects))))
+    claims = "; ".join(filter(None, (_ranked(across.ranking), _improved(across.effects))))
     return (
-        f"On datasets like these {n}: {said}. That reaches as far as these are a fair sample of those you care about."
+        f"On datasets like these {n}: {claims}. This holds as far as these are a fair sample of those you care about."
     )
 
 
 def _ranked(ranking: Ranking) -> str:
     if ranking.pairwise.empty:
-        return f"ranks cannot tell any two losses apart, which takes at least {PAIRWISE} datasets"
+        return f"no two losses differ significantly by rank, which takes at least {PAIRWISE} datasets"
     behind = {loss: others for loss in ranking.ranks.index if (others := _behind(ranking, loss))}
     if not behind:
-        return "ranks tell no two losses apart"
+        return "no two losses differ significantly by rank"
     first, others = next(iter(behind.items()))
     more = sum(map(len, behind.values())) - len(others)
-    return f"{first} ranks ahead of {_few(others)}" + (f" ({more} more pairs differ)" if more else "")
+    return f"{first} ranks significantly ahead of {_few(others)}" + (f" ({more} more pairs differ)" if more else "")
 
 
 def _few(names: Sequence[str]) -> str:
-    """The first of them by name."""
+    """The first few names, and the number of the others."""
     return listed([*names[:NAMED], f"{len(names) - NAMED} more"] if len(names) > NAMED else names)
 
 
@@ -81,20 +82,23 @@ def _behind(ranking: Ranking, loss: str) -> list[str]:
 def _improved(effects: Effects | None) -> str:
     if effects is None:
         return ""
-    real = effects.pooled[effects.pooled["p_holm"] <= stats.ALPHA].sort_values("effect", ascending=False)
-    better, worse = real[real["effect"] > 0], real[real["effect"] < 0]
-    told = [
-        f"{row.loss} is better than {effects.baseline} by {row.effect:.3g} % {_limits(row.low, row.high)} on average"
+    significant = effects.pooled[effects.pooled["p_holm"] <= stats.ALPHA].sort_values("effect", ascending=False)
+    better, worse = significant[significant["effect"] > 0], significant[significant["effect"] < 0]
+    claims = [
+        f"{row.loss} is significantly better than {effects.baseline} by {row.effect:.3g} % "
+        f"{_limits(row.low, row.high)} on average"
         for row in better[:NAMED].itertuples()
     ]
     if len(better) > NAMED:
-        told.append(f"{len(better) - NAMED} more are better than it")
+        claims.append(f"{len(better) - NAMED} more are significantly better")
     if len(worse):
-        told.append(f"{_few(list(worse['loss']))} {'is' if len(worse) == 1 else 'are'} worse than {effects.baseline}")
-    return ", ".join(told) or f"no loss is shown to be better or worse than {effects.baseline} on average"
+        verb = "is" if len(worse) == 1 else "are"
+        claims.append(f"{_few(list(worse['loss']))} {verb} significantly worse than {effects.baseline}")
+    return ", ".join(claims) or f"no loss is significantly better or worse than {effects.baseline} on average"
 
 
 def ranks(ranking: Ranking, verdicts: Sequence[Verdict]) -> Iterator[dict[str, Any]]:
+    """The table of ranks, a row per loss."""
     failed = {verdict.dataset: verdict.failed.sum() for verdict in verdicts}
     for loss, row in ranking.ranks.iterrows():
         cells = [
@@ -106,14 +110,16 @@ def ranks(ranking: Ranking, verdicts: Sequence[Verdict]) -> Iterator[dict[str, A
 
 
 def pairs(ranking: Ranking) -> Iterator[dict[str, Any]]:
+    """The table of pairs by rank; empty where there are too few datasets to compare them."""
     if ranking.pairwise.empty:
         return
     for a, b in combinations(ranking.ranks.index, 2):
         apart, p = ranking.ranks.loc[b, "rank"] - ranking.ranks.loc[a, "rank"], ranking.pairwise.loc[a, b]
-        yield {"a": a, "b": b, "apart": f"{apart:.2f}", "p": f"{p:.3g}", "real": p <= stats.ALPHA}
+        yield {"a": a, "b": b, "apart": f"{apart:.2f}", "p": f"{p:.3g}", "significant": p <= stats.ALPHA}
 
 
 def pooled(effects: Effects) -> Iterator[dict[str, Any]]:
+    """The table of pooled effects, a row per loss."""
     failed = effects.by_dataset.groupby("loss")["failed"].sum()
     for row in effects.pooled.itertuples():
         known = row.effect == row.effect
@@ -127,16 +133,16 @@ def pooled(effects: Effects) -> Iterator[dict[str, Any]]:
             "i2": f"{100 * row.i2:.0f}" if known else "–",
             "new": _limits(row.new_low, row.new_high) if known else "–",
             "failed": int(failed[row.loss]),
-            "real": row.p_holm <= stats.ALPHA,
+            "significant": row.p_holm <= stats.ALPHA,
         }
 
 
 def skipped(effects: Effects) -> Iterator[str]:
-    """Which effects are missing, and why; the datasets of one reason together."""
+    """The effects that are missing, and why; the datasets with the same reason together."""
     left: pd.DataFrame = effects.by_dataset[effects.by_dataset["skipped"] != ""]
     for (loss, why), rows in left.groupby(["loss", "skipped"], sort=False):
         yield f"{loss} on {listed(list(rows['dataset']))} ({why})"
 
 
-def _limits(low: float, high: float, how: str = ".3g") -> str:
-    return f"[{low:{how}}, {high:{how}}]"
+def _limits(low: float, high: float, spec: str = ".3g") -> str:
+    return f"[{low:{spec}}, {high:{spec}}]"

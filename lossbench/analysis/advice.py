@@ -1,4 +1,4 @@
-"""What would tell two losses apart: more seeds, or where these share their data, more examples."""
+"""What would distinguish two losses: more seeds, or where these share their data, more examples."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lossbench.analysis import stats
 from lossbench.analysis.errors import Error
 from lossbench.analysis.population import Population
 
-MOST = 1000  # seeds that anybody would train
+MOST = 1000  # seeds, beyond which advising more of them is of no use
 
 
 def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: int) -> str:
-    """How many seeds or examples would tell a from b with 80 % power, if they differ as much as they seem to.
+    """How many seeds or examples would distinguish a from b with 80 % power, if they differ as much as they seem to.
 
-    `values` has a row a seed, a column a loss; `tests` are the pairs among which the error is shared.
+    `values` has a row per seed and a column per loss; `tests` is the number of pairs that share the error.
     """
     d = (values[a] - values[b]).dropna()
     if len(d) < 2:
@@ -26,33 +26,33 @@ def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: 
         needed = stats.seeds_needed(d, tests)
         if needed > MOST:
             return "Differences as small as these would need more than a thousand seeds."
-        return f"About {needed:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
+        return f"About {needed:.0f} seeds would distinguish {a} from {b}, if they differ as they seem to."
     error = population.error(values, a, b)
     if error.none or not error.mean:
-        return f"However many seeds, nothing tells {a} from {b} on these examples."
+        return f"However many seeds, nothing distinguishes {a} from {b} on these examples."
     reach = error.reach(stats.ALPHA / tests, stats.POWER)
     seeds = _seeds(error, abs(error.mean) / reach)
     if seeds <= MOST:
-        return f"About {seeds:.0f} seeds would tell {a} from {b}, if they differ as they seem to."
+        return f"About {seeds:.0f} seeds would distinguish {a} from {b}, if they differ as they seem to."
     needed = (reach * error.error / error.mean) ** 2 * population.examples
-    told = "test examples" if population.left_out is not None else "examples"
+    examples = "test examples" if population.left_out is not None else "examples"
     there = f"; there are {population.examples:,}" if population.examples else ""
     if not math.isfinite(needed) or needed > 1e9 or not population.examples:
-        return f"More seeds would not tell {a} from {b}: the {told} are too few{there}."
+        return f"More seeds would not distinguish {a} from {b}: the {examples} are too few{there}."
     return (
-        f"More seeds would not tell {a} from {b}; about {_rounded(needed):,} {told} would, "
+        f"More seeds would not distinguish {a} from {b}; about {_rounded(needed):,} {examples} would, "
         f"if they differ as they seem to{there}."
     )
 
 
 def _seeds(error: Error, wanted: float) -> float:
-    """How many bring the error down to what is wanted; infinite where its floor is above that."""
+    """How many seeds bring the error down to `wanted`; infinite where its floor is above that."""
     left = wanted**2 - error.floor**2
     own = error.pairs * (error.error**2 - error.floor**2)  # of one seed
     return max(stats.PAIRS, float(np.ceil(own / left))) if left > 0 else math.inf
 
 
 def _rounded(number: float) -> int:
-    """Two digits say as much as is known."""
+    """A number rounded up to two significant digits."""
     step = 10 ** max(0, math.floor(math.log10(number)) - 1)
     return int(math.ceil(number / step) * step)

@@ -1,4 +1,4 @@
-"""Axes that a value far from all others does not stretch: it is drawn at the edge, as a triangle that points to it."""
+"""Axes that an outlier does not stretch: it is drawn at the edge, as a triangle that points to it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-FAR = 3  # times the usual distance from a middle: what an axis holds in any case
-ROOM = 0.07  # of what an axis shows, on either side
+FAR = 3  # times the median distance from a middle: an axis shows everything that near
+ROOM = 0.07  # on either side, as a share of the axis
 
 Around: TypeAlias = tuple[Any, Any]
-"""Middles, and the values around each: two arrays that broadcast."""
+"""Middles, and the values around each: two arrays that broadcast against each other."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The numbers from low to high, and some room on either side."""
+    """An axis from low to high, with some room on either side."""
 
     low: float
     high: float
@@ -24,10 +24,11 @@ class Axis:
 
     @property
     def range(self) -> list[float]:
+        """Its ends, with the room on either side."""
         return [self.low - self.room, self.high + self.room]
 
     def place(self, values: Any) -> Any:
-        """Where they are drawn: in the room, if they lie beyond low or high."""
+        """The positions at which values are drawn: in the room on either side, where they lie beyond low or high."""
         return np.clip(values, self.low, self.high) + self.outside(values) * self.room / 2
 
     def outside(self, values: Any) -> Any:
@@ -35,15 +36,16 @@ class Axis:
         return np.nan_to_num(np.sign(values - np.clip(values, self.low, self.high)))
 
     def symbols(self, values: Any, inside: str) -> list[str]:
-        """What marks them."""
+        """The marker of each value: `inside`, or a triangle for values beyond the axis."""
         names = {-1: "triangle-left", 1: "triangle-right"}
         return [names.get(beyond, inside) for beyond in self.outside(np.asarray(values, float))]
 
 
 def axis(*around: Around) -> Axis:
-    """All middles, values no farther from theirs than three times the median distance, and as much again as that spans.
+    """The axis that shows these middles and values, outliers excepted.
 
-    A middle or a value that is missing has no part in it.
+    It holds all middles and all values within three times the median distance of theirs; then any other values that lie
+    within as much again on either side. Missing middles and values are ignored.
     """
     middles = np.concatenate([np.ravel(middle) for middle, _ in around])
     values = np.concatenate([np.ravel(each) for _, each in around])

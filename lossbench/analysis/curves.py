@@ -17,12 +17,12 @@ from lossbench.analysis.verdict import Verdict
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WIDE = 100  # from which ratio of the largest to the smallest on an axis is logarithmic
-BAND = (0.1, 0.5, 0.9)  # of the seeds: the ends of a curve's band, and its middle
+WIDE = 100  # ratio of the largest to the smallest value above which an axis is logarithmic
+BAND = (0.1, 0.5, 0.9)  # quantiles over seeds: the lower end of a curve's band, its middle and its upper end
 
 
 def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.DataFrame]]:
-    """Median and band of each contender, for every metric over steps; the primary first, losses before their parts."""
+    """Median and band of each contender over steps, by metric: the primary first, train losses before their parts."""
     runs = verdict.runs
     trained = sorted((c for c in runs if c.startswith("train/")), key=lambda name: (not name.endswith("/loss"), name))
     watched = [f"val/{name}" for name, _, _ in [verdict.metric, *verdict.metrics]]
@@ -31,16 +31,16 @@ def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.Data
     for metric in metrics:
         points = histories(client, runs["run_id"], metric).merge(runs[["run_id", "contender"]], on="run_id")
         by_loss = {loss: band(rows) for loss, rows in points.groupby("contender", sort=False)}
-        if any(len(band) > 1 for band in by_loss.values()):  # one point is no curve: what was tuned at the end
+        if any(len(band) > 1 for band in by_loss.values()):  # a metric that is computed once, at the end, has no curve
             found[metric] = {loss: by_loss[loss] for loss in verdict.chosen if loss in by_loss}
     return found
 
 
 def band(points: pd.DataFrame) -> pd.DataFrame:
-    """The middle and the ends of the band of one loss at each step, from a table of run, step and value."""
-    wide = points.pivot(index="step", columns="run_id", values="value")
-    quantile = np.nanquantile if wide.isna().to_numpy().any() else np.quantile
-    return pd.DataFrame(quantile(wide, BAND, axis=1).T, index=wide.index, columns=["low", "median", "high"])
+    """The median and the ends of the band at each step, from a table of run, step and value."""
+    table = points.pivot(index="step", columns="run_id", values="value")
+    quantile = np.nanquantile if table.isna().to_numpy().any() else np.quantile
+    return pd.DataFrame(quantile(table, BAND, axis=1).T, index=table.index, columns=["low", "median", "high"])
 
 
 def curves(
@@ -48,21 +48,21 @@ def curves(
 ) -> go.Figure:
     """A metric over steps or seconds, median and band; with several metrics, the page shows one of them at a time.
 
-    `bands`: for each metric, that of each contender. Seconds are steps times the contender's median time of a step.
+    `bands`: the band of each contender, by metric. Seconds are steps times the contender's median step time.
     """
     hues, board = colours(verdict), verdict.leaderboard.set_index("loss")
     traces = []
     drawn = np.concatenate([spread["median"] for by_loss in bands.values() for spread in by_loss.values()])
-    wide = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
-    for shown, (metric, by_loss) in enumerate(bands.items()):
+    logarithmic = axis != "validation" and drawn.min() > 0 and drawn.max() > WIDE * drawn.min()
+    for place, (metric, by_loss) in enumerate(bands.items()):
         part = axes.axis(*((one[["median"]], one[["low", "high"]]) for one in by_loss.values()))
         for loss, spread in by_loss.items():
-            x = spread.index.to_numpy(np.float32)  # seven digits are more than a screen shows, in half the bytes
+            x = spread.index.to_numpy(np.float32)  # seven digits are enough for a screen, in half the bytes
             if seconds:
                 x = x * np.float32(board.loc[loss, "ms a step"] / 1000)
             low, middle, high = (spread[name].to_numpy(np.float32) for name in ("low", "median", "high"))
-            common = {"meta": metric, "visible": not shown, "legendgroup": loss}
-            if not wide:
+            common = {"meta": metric, "visible": place == 0, "legendgroup": loss}
+            if not logarithmic:
                 traces += [go.Scatter(**far, **common) for far in _far(x, low, high, part, hues[loss])]
                 low, high = part.place(low), part.place(high)
             around = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
@@ -73,12 +73,12 @@ def curves(
             traces.append(go.Scatter(x=x, y=middle, line=line, name=wrapped(loss), **common, mode="lines"))
     figure = go.Figure(traces)
     figure.update_xaxes(title="seconds of training" if seconds else "optimizer step")
-    figure.update_yaxes(title=escape(axis), type="log" if wide else None)
+    figure.update_yaxes(title=escape(axis), type="log" if logarithmic else None)
     return plain(figure, 380)
 
 
 def _far(x: Any, low: Any, high: Any, part: axes.Axis, colour: str) -> Iterator[dict[str, Any]]:
-    """A triangle where a band is farthest beyond either edge of what is drawn of it."""
+    """A triangle where a band reaches farthest beyond either edge of the axis."""
     for end, at, symbol in ((low, low.argmin(), "triangle-down"), (high, high.argmax(), "triangle-up")):
         if part.outside(end[at]):
             yield {
@@ -93,7 +93,7 @@ def _far(x: Any, low: Any, high: Any, part: axes.Axis, colour: str) -> Iterator[
 
 
 def sensitivity(verdict: Verdict, parameter: str, table: pd.DataFrame) -> go.Figure:
-    """Test metric over a swept setting, a line a loss. `table`: loss, value, mean, low, high (may be missing)."""
+    """Test metric over a swept setting, a line per loss. `table`: loss, value, mean, low, high (may be missing)."""
     figure = go.Figure()
     numbers = pd.to_numeric(table["value"], errors="coerce")
     table = table.assign(value=numbers if numbers.notna().all() else table["value"].map(lambda v: escape(str(v))))

@@ -1,4 +1,4 @@
-"""The report as one document that programs read; `report.schema.json` says what stands in it."""
+"""The report as one document for programs; `report.schema.json` describes it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lossbench.analysis.tuning import recipes
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import COSTS, FINISHED, Verdict
 
-SCHEMA = 1  # grows where a reader of the one before would be led astray; what is only added leaves it as it is
+SCHEMA = 1  # grows with changes that an older reader would misunderstand; additions do not count
 SPREAD = {"mean": "", "sd": " sd", "low": " low", "high": " high", "n": " n"}
 
 
 def text(report: Report) -> str:
-    """The document as JSON; what is not finite is null."""
+    """The document as JSON; numbers that are not finite become null."""
     return json.dumps(_plain(document(report)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def document(report: Report) -> dict[str, Any]:
-    """What a report says, as plain values."""
+    """The contents of a report as plain values."""
     records = report.records
     return {
         "schema": SCHEMA,
@@ -71,7 +71,7 @@ def _dataset(report: Report, verdict: Verdict, sentence: str) -> dict[str, Any]:
 
 
 def _across(found: Across | None) -> dict[str, Any] | None:
-    """What several datasets say together."""
+    """What several datasets show together."""
     if found is None:
         return None
     ranking, effects = found.ranking, found.effects
@@ -88,7 +88,7 @@ def _across(found: Across | None) -> dict[str, Any] | None:
 
 
 def _metric(metric: tuple[str, str, str]) -> dict[str, Any]:
-    """`direction` says which way is better."""
+    """Name, direction (whether higher or lower is better) and unit."""
     name, arrow, unit = metric
     return {"name": name, "direction": "higher" if arrow == "↑" else "lower", "unit": unit or None}
 
@@ -96,7 +96,7 @@ def _metric(metric: tuple[str, str, str]) -> dict[str, Any]:
 def _rows(
     board: pd.DataFrame, metrics: Metrics, ends: dict[str, dict[str, int]], labels: dict[str, str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """`ends`: how many runs ended how, by label; `labels`: the label of each row, where it is not its loss."""
+    """`ends`: how many runs have each outcome, by label; `labels`: the label of each row, where it is not its loss."""
     for row in board.to_dict("records"):
         outcomes = ends[(labels or {}).get(row["loss"], row["loss"])]
         yield {
@@ -116,7 +116,7 @@ def _tuning(tuning: Tuning) -> dict[str, Any]:
         "sentence": tuning.sentence,
         "arms": _named(tuning.arms),
         "budget": _named(tuning.budget),
-        "fates": [{"a": a, "b": b, "fate": fate} for (a, b), fate in tuning.fates.items()],
+        "after_tuning": [{"a": a, "b": b, "difference": state} for (a, b), state in tuning.after_tuning.items()],
         "chosen": [
             {"loss": search.loss, "settings": dict(search.settings), "command": recipes.command(search)}
             for search in tuning.searches
@@ -125,12 +125,12 @@ def _tuning(tuning: Tuning) -> dict[str, Any]:
 
 
 def _named(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Its rows, by names that have no spaces."""
+    """The rows of a table, with underscores for spaces in the names of columns."""
     return table.rename(columns=lambda name: name.replace(" ", "_")).to_dict("records")
 
 
 def _plain(value: Any) -> Any:
-    """The same in what JSON has: no numpy, nothing that is not finite."""
+    """A value in JSON's types: no numpy, and None for numbers that are not finite."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""How far the mean of paired differences may be off, where seeds are not independent, and what follows by Student's t.
+"""The standard error of the mean of paired differences where seeds are not independent, and tests by Student's t.
 
-The mean of differences from seed to seed says what a loss is worth on *these* examples. What it is worth on others is
-known less well, however many seeds there are, where all of them share one data set or one test split.
+The mean of differences over seeds says how losses compare on *these* examples. How they compare on others is known less
+well, however many seeds there are, where all of them share one data set or one test split.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 Floats = np.ndarray[Any, Any]
-ROUNDING = 1e-9  # a spread below this, relative to the mean, is none
+ROUNDING = 1e-9  # a spread below this, relative to the mean, counts as zero
 
 
 @dataclass(frozen=True)
 class Error:
     """A mean of `pairs` differences, its standard error and degrees of freedom.
 
-    `floor` is what remains of the error however many seeds there are.
+    `floor` is the part of the error that no number of seeds removes.
     """
 
     mean: float
@@ -30,11 +30,11 @@ class Error:
 
     @property
     def none(self) -> bool:
-        """Whether every difference is the same: then nothing can be said of how they spread."""
+        """Whether all differences are the same, so that their spread is unknown."""
         return self.error <= ROUNDING * abs(self.mean)
 
     def p(self) -> float:
-        """Two-sided, of no difference; of differences that are all one value that of a sign-flip test."""
+        """The two-sided p of no difference; for differences that are all the same, that of a sign-flip test."""
         from scipy.special import stdtr
 
         if self.none:
@@ -42,14 +42,14 @@ class Error:
         return float(2 * stdtr(self.freedom, -abs(self.mean) / self.error))
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """All the differences that the test would not reject at alpha."""
+        """The interval of all differences that the test would not reject at alpha."""
         from scipy.special import stdtrit
 
         reach = 0.0 if self.none else float(stdtrit(self.freedom, 1 - alpha / 2)) * self.error
         return self.mean - reach, self.mean + reach
 
     def p_equal(self, margin: float) -> float:
-        """Of a difference as large as the margin or larger, by two one-sided tests.
+        """The p of a difference as large as the margin or larger, by two one-sided tests.
 
         Source: Schuirmann 1987, A comparison of the two one-sided tests procedure, J. Pharmacokin. Biopharm. 15.
         """
@@ -60,22 +60,22 @@ class Error:
         return float(stdtr(self.freedom, (abs(self.mean) - margin) / self.error))
 
     def detectable(self, alpha: float, power: float) -> float:
-        """The smallest difference that as many seeds find with this power."""
+        """The smallest difference that this many seeds detect with this power."""
         return self.reach(alpha, power) * self.error
 
     def reach(self, alpha: float, power: float) -> float:
-        """How many standard errors a difference is that the test finds with this power."""
+        """The size, in standard errors, of a difference that the test detects with this power."""
         from scipy.special import stdtrit
 
         return float(stdtrit(self.freedom, 1 - alpha / 2) + stdtrit(self.freedom, power))
 
 
 def resplit(d: Floats, overlap: float) -> Error:
-    """The corrected resampled t test, of differences [seed] between random splits, or folds, of one data set.
+    """The corrected resampled t test for differences [seed] between random splits, or folds, of one data set.
 
     error² = s² (1/n + overlap),  n − 1 degrees of freedom,  overlap = test examples ÷ training examples
 
-    Splits share examples, so that two differences correlate by about the share that is tested on.
+    Splits share examples, so that two differences correlate by about the share of the examples that is tested on.
     Source: Nadeau & Bengio 2003, Inference for the generalization error, Machine Learning 52; for folds that are
     repeated, Bouckaert & Frank 2004, Evaluating the replicability of significance tests, PAKDD.
     """
@@ -84,13 +84,13 @@ def resplit(d: Floats, overlap: float) -> Error:
 
 
 def crossed(d: Floats, left_out: Floats) -> Error:
-    """Of differences [seed] on one test split, and the same with each part of its examples left out, [seed, part].
+    """The error of differences [seed] on one test split, from the same with each part of it left out, [seed, part].
 
     error² = S + E − I,  S = s²/n,  E = (G − 1)/G Σ (d_g − mean of d_g)²,  I = max(0, (mean E of one seed − E)/(n − 1))
 
-    Seeds and examples are crossed: S is what another n seeds would change, E, a delete-a-group jackknife over the G
-    parts, what other examples would (d_g: mean over seeds without part g), and I, which is in both, what the two do
-    together. Degrees of freedom are Welch and Satterthwaite's.
+    Seeds and examples are crossed: S is the variance due to seeds; E, a delete-a-group jackknife over the G parts, that
+    due to examples (d_g: mean over seeds without part g); and I, which both contain, that of their interaction. Degrees
+    of freedom are Welch and Satterthwaite's.
     """
     n, parts = left_out.shape
     seeds = float(d.var(ddof=1)) / n
@@ -104,5 +104,5 @@ def crossed(d: Floats, left_out: Floats) -> Error:
 
 
 def _jackknife(values: Floats) -> float:
-    """Variance of what these are without one part of the examples each, [part]."""
+    """The jackknife variance of values that each leave out one part of the examples, [part]."""
     return (len(values) - 1) / len(values) * float(np.square(values - values.mean()).sum())

@@ -16,8 +16,8 @@ from lossbench.analysis.labels import SEED_LIKE, settings_of
 from lossbench.analysis.records import Records
 from lossbench.core import ConfigError
 
-ALIKE = 1e-3  # of the largest number of a probe: rounding, where two losses are the same
-SHOWN = 6  # values of a setting that are written out
+ALIKE = 1e-3  # of the largest number of a probe: the rounding error between two equal losses
+SHOWN = 6  # values of a setting that a remark lists
 OURS = (
     "loss",
     "tracking.",
@@ -32,7 +32,7 @@ OURS = (
 
 @dataclass(frozen=True)
 class Remark:
-    """One line on fairness; `concern` where a reader should think twice."""
+    """One line on fairness; `concern` where it casts doubt on the comparison."""
 
     about: str
     text: str
@@ -40,12 +40,12 @@ class Remark:
 
 
 def refuse_mixed(records: Records) -> None:
-    """Raises: ConfigError for runs of several revisions, or of data or initial weights that differ under one seed."""
+    """Raises: ConfigError for runs of several revisions, or whose data or initial weights differ under one seed."""
     for mixed in (_revisions(records), *_data(records), *_weights(records)):
         if mixed:
             raise ConfigError(
                 f"report {records.name}: {mixed}; such runs are not comparable\n"
-                "report one comparison, or say --allow-mixed to see them side by side with a warning"
+                "report one comparison, or use --allow-mixed to see them side by side with a warning"
             )
 
 
@@ -66,19 +66,19 @@ def remarks(records: Records) -> list[Remark]:
 
 
 def _missing(records: Records) -> Iterator[Remark]:
-    """Runs that the machine ended, and data on which none was ever built."""
+    """Runs that the machine ended, and datasets on which no run was ever built."""
     for dataset, runs in records.runs[~records.runs["repeated"]].groupby("dataset", sort=False):
         lost = runs.loc[runs["outcome"] == "error", "loss"].value_counts()
         if len(lost):
-            told = ", ".join(f"{loss} {count}" for loss, count in lost.items())
-            text = f"the machine, not its loss, ended runs on {dataset}, which are missing ({told})"
+            counts = ", ".join(f"{loss} {count}" for loss, count in lost.items())
+            text = f"the machine, not the loss, ended runs on {dataset}, which are missing ({counts})"
             yield Remark("missing", f"{text}; the same command trains them again", True)
         if not any(runs["metrics"]):
             yield Remark("missing", f"no run on {dataset} got as far as its data and its model", True)
 
 
 def _recorded(records: Records) -> Iterator[Remark]:
-    """What runs remarked on themselves."""
+    """The remarks that runs recorded."""
     found = records.runs.explode("remarks").dropna(subset="remarks")
     for (loss, text), runs in found.groupby(["loss", "remarks"], sort=False):
         yield Remark("pictures", f"{text} ({loss}, {len(runs)} run{'s' if len(runs) > 1 else ''})", False)
@@ -101,12 +101,12 @@ def _data(records: Records) -> Iterator[str]:
 
 
 def paired(records: Records) -> bool:
-    """Whether runs of one seed shared their data and their initial weights, as far as the records tell."""
+    """Whether runs of one seed shared their data and their initial weights, as far as the records show."""
     return not any(_data(records)) and not any(_weights(records))
 
 
 def _weights(records: Records) -> Iterator[str]:
-    """Models of one configuration that started elsewhere under one seed."""
+    """Models of one configuration whose initial weights differ under one seed."""
     own = [name for name in records.params if name == "model" or name.startswith("model.")]
     for dataset, runs in records.runs.groupby("dataset"):
         known = runs[runs["weights"] != ""]
@@ -125,34 +125,36 @@ def _setting(records: Records, runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _settings(records: Records) -> Iterator[Remark]:
-    """Settings that differ between losses though no loss owns them, dataset by dataset."""
+    """Settings that differ between losses although they are not a loss's own, by dataset."""
     clean = True
     for dataset, runs in records.runs.groupby("dataset", sort=False):
         params = settings_of(records.params.loc[runs["run_id"]])
         names = [c for c in params if not c.startswith(OURS) and c not in SEED_LIKE | {"dataset"}]
         searched = [set(search.space) for search in records.searched(str(dataset))]
-        alike = set.intersection(*searched) if searched else set()  # which remarks on the search tell of
+        alike = set.intersection(*searched) if searched else set()  # covered by the remarks on the search
         varied = [c for c in names if params[c].nunique() > 1 and c not in alike]
         for name in varied:
             values = (
                 params[name].groupby(runs["loss"].to_numpy()).agg(lambda column: frozenset(map(str, column.dropna())))
             )
-            values = values[values.map(len) > 0]  # a run that was killed at once tells none
+            values = values[values.map(len) > 0]  # a run that was killed at once has no settings
             if values.nunique() == 1:
                 text = f"the setting {name} took {_values(values.iloc[0])} for every loss of {dataset}"
                 yield Remark("settings", text, False)
             else:
                 clean = False
-                told = "; ".join(f"{loss}: {_values(seen)}" for loss, seen in values.items())
-                yield Remark("settings", f"the setting {name} differs between the losses of {dataset} ({told})", True)
+                by_loss = "; ".join(f"{loss}: {_values(seen)}" for loss, seen in values.items())
+                yield Remark(
+                    "settings", f"the setting {name} differs between the losses of {dataset} ({by_loss})", True
+                )
     if clean:
         but = " and what was searched" if records.searches else ""
         yield Remark("settings", f"apart from the loss{but}, every loss was trained with the same settings", False)
 
 
 def _values(seen: frozenset[str]) -> str:
-    shown = sorted(seen)[:SHOWN]
-    return ", ".join(shown) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
+    listed = sorted(seen)[:SHOWN]
+    return ", ".join(listed) + (f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else "")
 
 
 def _budgets(records: Records) -> Iterator[Remark]:
@@ -161,46 +163,52 @@ def _budgets(records: Records) -> Iterator[Remark]:
         tried = known.groupby("loss", sort=False)["label"].nunique()
         seeds = runs.groupby("loss", sort=False)["seed"].nunique()
         if tried.nunique() > 1:
-            told = ", ".join(f"{loss} {count}" for loss, count in tried.items())
+            counts = ", ".join(f"{loss} {count}" for loss, count in tried.items())
             text = (
-                f"losses of {dataset} were tried at different numbers of settings ({told}): the more, the better a best"
+                f"losses of {dataset} were tried at different numbers of settings ({counts}), and more settings "
+                "give a better best one"
             )
             yield Remark("budget", text, True)
         elif tried.max() > 1 and len(tried) > 1:
-            text = f"each loss of {dataset} was tried at {tried.max()} settings; validation chose one, test judged it"
+            text = (
+                f"each loss of {dataset} was tried at {tried.max()} settings; one was chosen on validation and judged "
+                "on the test split"
+            )
             yield Remark("budget", text, False)
         if seeds.nunique() > 1:
-            told = ", ".join(f"{loss} {count}" for loss, count in seeds.items())
+            counts = ", ".join(f"{loss} {count}" for loss, count in seeds.items())
             looked = dataset in records.looks
-            why = ", since those that were decided left" if looked else ""
-            text = f"losses of {dataset} were run on different numbers of seeds ({told}){why}"
+            why = ", since losses stopped once they were decided" if looked else ""
+            text = f"losses of {dataset} were run on different numbers of seeds ({counts}){why}"
             yield Remark("budget", text, not looked)
         if missing := int((runs["seed"] == "").sum()):
             yield Remark(
-                "budget", f"{missing} runs on {dataset} name no seed: they are counted and cannot be paired", True
+                "budget", f"{missing} runs on {dataset} record no seed: they count, but cannot be paired", True
             )
 
 
 def _twins(records: Records) -> Iterator[Remark]:
-    """Losses that pull alike on the same probe, up to a factor: one loss under two names or two learning rates."""
+    """Losses with proportional gradients on the same probe: one loss under two names or two learning rates."""
     own = [c for c in records.params if c == "loss" or (c.startswith("loss.") and not c.endswith("_target_"))]
-    pulls: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)  # of a loss and its parameters, by data, seed
+    gradients: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)  # by loss and parameters; by data, seed
     names: dict[tuple[Any, ...], str] = {}
     for row in records.runs[records.runs["probe"] != ""].itertuples():
         key = (row.loss, *records.params.loc[row.run_id, own].fillna(""))
-        told = [f"{c.removeprefix('loss.')}={v}" for c, v in zip(own, key[1:], strict=True) if c != "loss" and v != ""]
-        names[key] = f"{row.loss} ({', '.join(told)})" if told else row.loss
-        pulls[key].setdefault(f"{row.dataset}, {row.seed}", np.array(json.loads(row.probe)["gradient"]))
-    for a, b in combinations(pulls, 2):
-        common = [place for place in pulls[a] if place in pulls[b]][:1]
-        factor = _factor(pulls[a][common[0]], pulls[b][common[0]]) if common else None
+        settings = [
+            f"{c.removeprefix('loss.')}={v}" for c, v in zip(own, key[1:], strict=True) if c != "loss" and v != ""
+        ]
+        names[key] = f"{row.loss} ({', '.join(settings)})" if settings else row.loss
+        gradients[key].setdefault(f"{row.dataset}, {row.seed}", np.array(json.loads(row.probe)["gradient"]))
+    for a, b in combinations(gradients, 2):
+        common = [place for place in gradients[a] if place in gradients[b]][:1]
+        factor = _factor(gradients[a][common[0]], gradients[b][common[0]]) if common else None
         if factor is not None:
             text = f"one loss under two names, up to a factor: on a probe batch the gradient of {names[b]} is"
             yield Remark("same loss", f"{text} {factor:.4g} times that of {names[a]}", True)
 
 
 def _factor(a: np.ndarray, b: np.ndarray) -> float | None:
-    """The factor between two gradients that are proportional; None for others."""
+    """The factor between two gradients, if they are proportional; else None."""
     if a.shape != b.shape or not a.any() or not b.any() or not np.isfinite([a, b]).all():
         return None
     factor = float(a @ b / (a @ a))
@@ -210,44 +218,51 @@ def _factor(a: np.ndarray, b: np.ndarray) -> float | None:
 def _repeated(records: Records) -> Iterator[Remark]:
     count = int(records.runs["repeated"].sum())
     if count:
-        yield Remark("repeated", f"{count} runs repeat the settings and seed of a later one, which alone counts", False)
+        yield Remark(
+            "repeated",
+            f"{count} runs repeat the settings and seed of a later one, and only the later ones count",
+            False,
+        )
 
 
 def _sampled(records: Records) -> Iterator[Remark]:
-    """Where it is open, or not what it seems, whether seeds depend on each other through their data."""
+    """Where it is unknown, or uncertain, whether seeds depend on each other through their data."""
     for dataset, runs in records.runs[~records.runs["repeated"]].groupby("dataset", sort=False):
         built = runs[runs["data"] != ""]
-        told = sorted(set(built["variation"]) - {""})
-        if len(built) and not told and built["data"].nunique() > 1:
-            text = f"the records of {dataset} do not say whether its seeds share their data: they are taken for"
+        variations = sorted(set(built["variation"]) - {""})
+        if len(built) and not variations and built["data"].nunique() > 1:
+            text = f"the records of {dataset} do not say whether its seeds share their data: they are treated as"
             yield Remark("sampling", f"{text} independent, which claims too much where they split one data set", True)
-        if len(told) > 1:
-            text = f"seeds of {dataset} vary their data in several ways ({', '.join(told)}): the most cautious counts"
+        if len(variations) > 1:
+            names = ", ".join(variations)
+            text = f"seeds of {dataset} vary their data in several ways ({names}): the most cautious one is assumed"
             yield Remark("sampling", text, True)
         split = built[built["variation"].isin(("resplit", "folds"))]
         if len(split) and not any(split["pool"]):
-            text = f"{dataset} does not say where its examples come from: its seeds are taken to split one data set"
-            yield Remark("sampling", f"{text} anew; DatasetInfo.sampling says otherwise, as Sampling('fresh')", True)
-        if "fixed" in told and built["data"].nunique() > 1 and not built["follows"].all():
-            text = f"the data's seed of {dataset} varies apart from the runs' own: it is taken to split one data set"
-            yield Remark("sampling", f"{text} anew", True)
+            text = (
+                f"{dataset} does not say where its examples come from: its seeds are assumed to re-split one data set"
+            )
+            yield Remark("sampling", f"{text}; if they do not, set DatasetInfo.sampling, as in Sampling('fresh')", True)
+        if "fixed" in variations and built["data"].nunique() > 1 and not built["follows"].all():
+            text = f"dataset.seed of {dataset} varies independently of seed: it is assumed to re-split one data set"
+            yield Remark("sampling", text, True)
         if (pools := split["pool"].nunique()) > 1:
             yield Remark("sampling", f"the seeds of {dataset} split {pools} different data sets", True)
         yield from _rounds(records, str(dataset), built[built["variation"] == "folds"])
 
 
 def _rounds(records: Records, dataset: str, runs: pd.DataFrame) -> Iterator[Remark]:
-    """Seeds that leave the last round of folds unfinished test on some examples more often than on others."""
+    """Where seeds are not whole rounds of folds, so that some examples are tested on more often than others."""
     folds = set(_setting(records, runs, "dataset.folds"))
     if len(folds) == 1 and (count := folds.pop()).isdigit() and (seeds := runs["seed"].nunique()) % int(count):
         text = (
-            f"{seeds} seeds of {dataset} are no whole rounds of {count} folds: some examples were tested on more often"
+            f"{seeds} seeds of {dataset} are not whole rounds of {count} folds: some examples were tested on more often"
         )
         yield Remark("sampling", f"{text} than others", False)
 
 
 def _seeds(records: Records) -> Iterator[Remark]:
-    """What a seed stood for, in words."""
+    """What varied from seed to seed, in words."""
     runs, params = records.runs, records.params
     if not len(runs) or runs["seed"].nunique() < 2 or "dataset.seed" not in params:
         return

@@ -1,4 +1,4 @@
-"""Figures of a report. Names of losses are anybody's: they are escaped, since plotly reads markup in text."""
+"""Figures of a report. Users name losses, and plotly interprets markup in text, so names are escaped."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lossbench.analysis.answer import by_mean
 from lossbench.analysis.axes import Axis, axis
 from lossbench.analysis.verdict import Verdict
 
-escape = partial(_escape, quote=False)  # plotly would show &quot; as it stands
-ROW = 34  # pixels that a loss takes in a chart with a row a loss
-DOTS = 0.13  # how far above its row's middle a loss has its dots, and below it its mean
+escape = partial(_escape, quote=False)  # plotly would show &quot; literally
+ROW = 34  # pixels per loss in a chart with a row per loss
+DOTS = 0.13  # distance of a loss's dots above the middle of its row, and of its mean below it
 LINE = 17  # pixels of a line of a name
-LETTERS = 20  # of a line of a name: what a phone has room for beside a figure
-LEGEND = 3  # lines that a figure has room for anyhow
-TITLE = 28  # of a line of an axis's title
+LETTERS = 20  # per line of a name: what fits on a phone beside a figure
+LEGEND = 3  # lines of a legend for which no extra height is needed
+TITLE = 28  # letters per line of an axis's title
 INK, FAINT = "#1d2733", "#c4ccd4"
 DRAWN = ("scatter", "heatmap")
 APART = ("geo", "polar", "scene", "ternary")  # of a template: maps, spheres and solids
 
 
 def colours(verdict: Verdict) -> dict[str, str]:
-    """Each contender's colour, as in MLflow; settings of one loss, which share theirs there, are told apart."""
+    """Each contender's colour, as in MLflow; distinct ones for settings of one loss, which share a colour there."""
     own = dict(zip(verdict.leaderboard["loss"], verdict.leaderboard["colour"], strict=True))
     if len(set(own.values())) == len(own):
         return own
@@ -40,10 +40,10 @@ def colours(verdict: Verdict) -> dict[str, str]:
 
 
 def wrapped(text: str, letters: int = LETTERS) -> str:
-    """A text on as many lines as it takes, for plotly, which breaks none and would cut it off; broken at its marks."""
+    """A text broken into lines at spaces and punctuation, for plotly, which would cut it off; escaped."""
     parts = []
     while len(text) > letters:
-        ends = (max(text.rfind(mark, 0, letters) + 1 for mark in metadata) for metadata in (" ", "_.,="))
+        ends = (max(text.rfind(mark, 0, letters) + 1 for mark in marks) for marks in (" ", "_.,="))
         cut = next((end for end in ends if end > letters // 3), letters)
         parts.append(text[:cut])
         text = text[cut:]
@@ -51,28 +51,28 @@ def wrapped(text: str, letters: int = LETTERS) -> str:
 
 
 def longest(names: Sequence[str]) -> int:
-    """Letters of the longest line of these."""
+    """The number of letters in the longest line of these names."""
     return max((len(unescape(line)) for name in names for line in name.split("<br>")), default=0)
 
 
 def row_height(names: Sequence[str]) -> int:
-    """Pixels of a row that has room for any of these, which may have several lines."""
+    """The height in pixels of a row with room for any of these names, which may have several lines."""
     return max([ROW, *(LINE * (1 + name.count("<br>")) for name in names)])
 
 
 def seeds(verdict: Verdict) -> go.Figure:
-    """A row a loss, the best on top: a dot a seed, grey lines that join runs of one seed, mean and 95 % interval."""
+    """A row per loss, the best on top: a dot per seed, grey lines join runs of one seed, mean and 95 % interval."""
     order = [loss for loss in reversed(by_mean(verdict)) if verdict.values[loss].notna().any()]
     hues, name = colours(verdict), verdict.metric[0]
     board = verdict.leaderboard.set_index("loss")
     values = verdict.values[order]
     spread = [(values[loss].median(), values[loss]) for loss in order]
     means = [(row[name], [row[f"{name} low"], row[f"{name} high"]]) for _, row in board.loc[order].iterrows()]
-    shown = axis(*spread, *means)
+    scale = axis(*spread, *means)
     figure = go.Figure()
     paired = [(row, place) for _, line in values.iterrows() for place, row in [*enumerate(line), (None, None)]]
     figure.add_scatter(
-        x=[None if row is None else shown.place(row) for row, _ in paired],
+        x=[None if row is None else scale.place(row) for row, _ in paired],
         y=[None if place is None else place + DOTS for _, place in paired],
         mode="lines",
         line={"color": FAINT, "width": 0.8},
@@ -83,20 +83,20 @@ def seeds(verdict: Verdict) -> go.Figure:
         known = values[loss].dropna()
         label = escape(loss)
         figure.add_scatter(
-            x=shown.place(known),
+            x=scale.place(known),
             y=[place + DOTS] * len(known),
             mode="markers",
-            marker={"color": hues[loss], **_dots(shown, known)},
+            marker={"color": hues[loss], **_dots(scale, known)},
             cliponaxis=False,
             hovertext=[f"{label}, seed {escape(str(seed))}: {value:.5g}" for seed, value in known.items()],
             hoverinfo="text",
             showlegend=False,
         )
         interval = [board.loc[loss, f"{name}{what}"] for what in ("", " low", " high")]
-        said = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
-        figure.add_scatter(**_interval(shown, interval, place - DOTS, hues[loss], "diamond", said))
+        hover = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
+        figure.add_scatter(**_interval(scale, interval, place - DOTS, hues[loss], "diamond", hover))
     title = wrapped(f"test {verdict.unit} {verdict.metric[1]}", TITLE)
-    figure.update_xaxes(title=title, range=shown.range)
+    figure.update_xaxes(title=title, range=scale.range)
     return _rows(figure, order)
 
 
@@ -107,50 +107,50 @@ def baseline(verdict: Verdict) -> go.Figure | None:
     if not order:
         return None
     hues = colours(verdict)
-    shown = axis((0, []), *((row["difference"], [row["low"], row["high"]]) for _, row in table.loc[order].iterrows()))
+    scale = axis((0, []), *((row["difference"], [row["low"], row["high"]]) for _, row in table.loc[order].iterrows()))
     figure = go.Figure()
     for place, loss in enumerate(order):
         row = table.loc[loss]
-        real = row["p_all"] <= stats.ALPHA
-        said = (
+        significant = row["p_all"] <= stats.ALPHA
+        hover = (
             f"{escape(loss)} − {escape(verdict.baseline)}: {row['difference']:.4g} "
             f"[{row['low']:.4g}, {row['high']:.4g}], p {row['p']:.3g}, corrected {row['p_all']:.3g}"
         )
         interval = [row["difference"], row["low"], row["high"]]
-        symbol = "circle" if real else "circle-open"
-        figure.add_scatter(**_interval(shown, interval, place, hues[loss], symbol, said))
+        symbol = "circle" if significant else "circle-open"
+        figure.add_scatter(**_interval(scale, interval, place, hues[loss], symbol, hover))
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     better = "right" if verdict.higher_is_better else "left"
     title = wrapped(f"− {verdict.baseline}, test {verdict.unit}", TITLE)
-    figure.update_xaxes(title=f"{title}<br>{better} is better", range=shown.range)
+    figure.update_xaxes(title=f"{title}<br>{better} is better", range=scale.range)
     return _rows(figure, order)
 
 
-def _dots(shown: Axis, values: pd.Series) -> dict[str, Any]:
-    """Faint where many lie beside each other, plain where one lies beyond the axis."""
-    far = shown.outside(values) != 0
+def _dots(scale: Axis, values: pd.Series) -> dict[str, Any]:
+    """Markers that are faint for values on the axis, and opaque for outliers at its edge."""
+    far = scale.outside(values) != 0
     return {
         "size": np.where(far, 9, 6),
         "opacity": np.where(far, 1, 0.55),
-        "symbol": shown.symbols(values, "circle"),
+        "symbol": scale.symbols(values, "circle"),
     }
 
 
-def _interval(shown: Axis, interval: Sequence[float], y: float, colour: str, symbol: str, said: str) -> dict[str, Any]:
-    """A middle with its interval, of which an end that lies beyond the axis is a triangle at its edge."""
+def _interval(scale: Axis, interval: Sequence[float], y: float, colour: str, symbol: str, hover: str) -> dict[str, Any]:
+    """A middle with its interval; an end that lies beyond the axis becomes a triangle at its edge."""
     middle, low, high = interval
-    x = [middle, *(end for end in (low, high) if shown.outside(end))]
+    x = [middle, *(end for end in (low, high) if scale.outside(end))]
     none = [0] * (len(x) - 1)
-    left, right = (abs(shown.place(end) - middle) if np.isfinite(end) else 0 for end in (low, high))
+    left, right = (abs(scale.place(end) - middle) if np.isfinite(end) else 0 for end in (low, high))
     bars = {"type": "data", "symmetric": False, "array": [right, *none], "arrayminus": [left, *none], "color": colour}
     return {
-        "x": shown.place(x),
+        "x": scale.place(x),
         "y": [y] * len(x),
         "error_x": bars if np.isfinite(low) else None,
         "mode": "markers",
-        "marker": {"color": colour, "size": 10, "symbol": shown.symbols(x, symbol)},
+        "marker": {"color": colour, "size": 10, "symbol": scale.symbols(x, symbol)},
         "cliponaxis": False,
-        "hovertext": said,
+        "hovertext": hover,
         "hoverinfo": "text",
         "showlegend": False,
     }
@@ -171,7 +171,7 @@ def _template() -> go.layout.Template:
 
 
 def plain(figure: go.Figure, height: int) -> go.Figure:
-    """What all figures of a page have in common; higher where a legend needs the room, as one of long names does."""
+    """The layout that all figures of a page share; taller where a legend of long names needs the room."""
     names = {trace.name for trace in figure.data if trace.name and trace.showlegend is not False}
     legend = sum(1 + name.count("<br>") for name in names)
     figure.update_layout(
@@ -179,7 +179,11 @@ def plain(figure: go.Figure, height: int) -> go.Figure:
         height=height + LINE * max(0, legend - LEGEND),
         margin={"l": 8, "r": 20, "t": 8, "b": 8},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},  # below, it would stand on the axis's title
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+        },  # below the figure it would overlap the axis's title
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
     )

@@ -21,10 +21,9 @@ PAGE = "report.html"
 
 
 def write(report: Report, client: MlflowClient, folder: Path) -> None:
-    """The page, the same for programs, and tables: report.html, report.json, table.md, table.csv, table.tex,
-    differences.csv, runs.csv.
+    """Write report.html, report.json, table.md, table.csv, table.tex, differences.csv and runs.csv into a folder.
 
-    Where settings were searched, also trials.csv, tuning.csv, and a file an experiment in tuned/experiment.
+    Where settings were searched, also trials.csv, tuning.csv, and a file per experiment in tuned/experiment.
     """
     files = {
         PAGE: page(report, client),
@@ -42,7 +41,7 @@ def write(report: Report, client: MlflowClient, folder: Path) -> None:
 
 
 def save(page: str, path: Path) -> None:
-    """Write a page to a path, in place of an older one once it is whole. Raises: OSError."""
+    """Write a page to a path, where it replaces an older one once it is complete. Raises: OSError."""
     if path.is_symlink() or (path.exists() and not path.is_file()):  # a terminal, say
         path.write_text(page, encoding="utf-8")
         return
@@ -51,18 +50,18 @@ def save(page: str, path: Path) -> None:
 
 
 def _tuned(report: Report) -> dict[str, str]:
-    """Trials, what tuning changed, and chosen settings as experiments."""
+    """The files on tuning: trials, what it changed, and the chosen settings as experiments."""
     if not report.tunings:
         return {}
-    made = report.tunings.values()
+    tunings = report.tunings.values()
     experiments = {
         f"tuned/experiment/{recipes.name(search, one.dataset)}.yaml": recipes.experiment(search)
-        for one in made
+        for one in tunings
         for search in one.searches
     }
     return {
-        "trials.csv": tables.separated(pd.concat([one.trials for one in made], ignore_index=True)),
-        "tuning.csv": tables.separated(tables.tuned(list(made))),
+        "trials.csv": tables.separated(pd.concat([one.trials for one in tunings], ignore_index=True)),
+        "tuning.csv": tables.separated(tables.tuned(list(tunings))),
         **experiments,
     }
 

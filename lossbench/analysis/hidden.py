@@ -1,4 +1,4 @@
-"""What the primary metric hides: another by which losses differ that it cannot tell apart."""
+"""What the primary metric hides: another metric by which losses differ that it cannot distinguish."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lossbench.analysis.verdict import STREAM, Verdict, by_seed
 Floats: TypeAlias = "np.ndarray[Any, Any]"
 Looked: TypeAlias = "tuple[tuple[str, str, str], tuple[str, str], tuple[float, float], Floats]"
 
-LARGE = 0.1  # of the larger mean: a smaller difference is not worth a sentence, however sure it is
+LARGE = 0.1  # of the larger mean: a smaller difference is not worth a sentence, however significant
 
 
 @dataclass(frozen=True)
 class Hidden:
     """A difference by another metric between two of the best losses: their means, the better one's first.
 
-    `p` is corrected for all `looked` pairs of losses and metrics that were looked at.
+    `p` is corrected for all `looked` pairs of losses and metrics that were tested.
     """
 
     metric: tuple[str, str, str]
@@ -39,11 +39,11 @@ class Hidden:
 
 
 def hidden(verdict: Verdict) -> Hidden | None:
-    """The largest clear difference, by any other metric, between losses that the verdict cannot tell apart.
+    """The largest significant difference, by any other metric, between losses that the verdict cannot distinguish.
 
-    Every pair of the best losses is compared by every other metric with the test of the verdict. Of sign flips, p
-    is corrected over all of these by step-down max-T: with six seeds, Holm's correction over two or more could never
-    call anything clear. None where it was looked again and again, whose error is spent on the primary metric.
+    Every pair of the best losses is compared by every other metric, with the verdict's own test. For sign flips, p is
+    corrected over all of these by step-down max-T: with six seeds, nothing could be significant after Holm's correction
+    over two or more. None for sequential comparisons, whose error is spent on the primary metric.
     """
     looked = [] if verdict.looked else list(_looked(verdict))
     if not looked:
@@ -57,7 +57,7 @@ def hidden(verdict: Verdict) -> Hidden | None:
 
 
 def _corrected(verdict: Verdict, looked: Sequence[Looked]) -> Floats:
-    """p of each, over all that were looked at."""
+    """p of each, corrected over all of them."""
     if not verdict.population.limited:
         by_looked = np.stack([d for *_, d in looked], axis=1)  # [seed, looked]
         signs = stats.flips(len(by_looked), np.random.default_rng(STREAM))
@@ -66,14 +66,16 @@ def _corrected(verdict: Verdict, looked: Sequence[Looked]) -> Floats:
     values = {name: by_seed(verdict.runs, f"test/{name}", list(verdict.chosen)) for name in names}
     varied = {name: population(verdict.runs, name, values[name]) for name in names}
     p = [
-        varied[name].error(values[name], a, b).p() if varied[name].limited else 1.0  # of new examples nothing is known
+        varied[name].error(values[name], a, b).p()
+        if varied[name].limited
+        else 1.0  # nothing is known about new examples
         for (name, *_), (a, b), *_ in looked
     ]
     return stats.holm(np.array(p))
 
 
 def _looked(verdict: Verdict) -> Iterator[Looked]:
-    """Metric, losses, their means on the seeds that both have, and the differences by seed; the better one first."""
+    """Metric, losses (the better one first), their means on the seeds that both have, and the differences by seed."""
     for metric in verdict.metrics:
         if metric == verdict.metric:
             continue

@@ -10,18 +10,17 @@ import pandas as pd
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-POINTS = 100  # of a curve that are read: what a screen shows
-RUNS = 500  # a query
-SERVED = 25_000  # points that a server gives at once, and silently no more
-ASKED = 100  # runs that a server takes at once
-BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"  # which MLflow promises to nobody
+POINTS = 100  # read per curve: as many as a screen shows
+RUNS = 500  # per query
+SERVED = 25_000  # points that a server returns at once; it drops the others silently
+ASKED = 100  # runs that a server accepts per request
+BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"  # not a documented interface of MLflow
 
 
 def histories(client: MlflowClient, run_ids: Sequence[str], metric: str, points: int = POINTS) -> pd.DataFrame:
     """One metric over the steps of many runs: run_id, step, value, by run and step.
 
-    Where runs have more steps than `points`, as many of them are read, evenly spaced, the first and the last among
-    them.
+    Where runs have more than `points` steps, that many are read, evenly spaced, including the first and the last.
     """
     store = client._tracking_client.store
     read = _stored if hasattr(store, "engine") else _served
@@ -32,14 +31,14 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metric: str, points:
 
 
 def thinned(steps: Sequence[int], points: int) -> list[int]:
-    """At most so many of these steps, evenly spaced, the first and the last among them."""
+    """At most `points` of these steps, evenly spaced, including the first and the last."""
     if len(steps) <= points:
         return list(steps)
     return sorted({steps[round(place * (len(steps) - 1) / (points - 1))] for place in range(points)})
 
 
 def _stored(store: Any, run_ids: list[str], metric: str, points: int) -> Iterator[tuple[str, int, float]]:
-    """From a database, through its index on run, metric and step."""
+    """Read from a database, through its index on run, metric and step."""
     from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import select
 
@@ -56,7 +55,7 @@ def _stored(store: Any, run_ids: list[str], metric: str, points: int) -> Iterato
 
 
 def _served(store: Any, run_ids: list[str], metric: str, points: int) -> Iterator[tuple[str, int, float]]:
-    """From a tracking server, as its UI asks; halved where an answer was cut off."""
+    """Read from a tracking server, as its UI does; a request is halved where its answer was cut off."""
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
     waiting = [run_ids[start : start + ASKED] for start in range(0, len(run_ids), ASKED)]

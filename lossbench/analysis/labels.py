@@ -1,4 +1,4 @@
-"""What runs are called: a loss, a dataset and a seed, with whatever else was varied."""
+"""The names of runs: a loss, a dataset and a seed, with any other settings that were varied."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import numpy as np
 import pandas as pd
 
 SEED_LIKE = {"seed", "dataset.seed"}
-NAMED = {f"{group}._target_" for group in ("loss", "dataset", "model", "optimizer")}  # by the names of the groups
+NAMED = {f"{group}._target_" for group in ("loss", "dataset", "model", "optimizer")}  # already named by their groups
 
 
 def labels(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     """The loss of each run, with the settings that differ between runs of one loss and dataset, seeds aside.
 
-    A setting of the data is none: runs on other data are runs on another dataset. Nor is what a run does not tell,
-    which was killed before it could.
+    Settings of the data do not count: runs on other data are runs on another dataset. Nor do the missing settings of a
+    run that was killed before it could record them.
     """
     settings = [c for c in params if c not in SEED_LIKE | {"experiment_name", "question", "margin", "loss", "dataset"}]
     settings = [c for c in settings if not c.startswith(("tracking.", "dataset.")) and c not in NAMED]
     table = settings_of(params)[settings].assign(loss=list(runs["loss"]), dataset=list(runs["dataset"]))
     most = table.groupby(["loss", "dataset"])[settings].nunique().max()
     varied = [c for c in settings if most[c] > 1]
-    return _told(table, "loss", varied)
+    return _named(table, "loss", varied)
 
 
 def datasets(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    """The dataset of each run, with the settings of it that differ between runs, seeds aside."""
+    """The dataset of each run, with its settings that differ between runs, seeds aside."""
     settings = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE | NAMED]
-    return _told(settings_of(params)[settings].assign(dataset=list(runs["dataset"])), "dataset", settings)
+    return _named(settings_of(params)[settings].assign(dataset=list(runs["dataset"])), "dataset", settings)
 
 
 def seeds(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    """The seed of each run; where runs of one seed had several seeds of the data, with that of the data."""
+    """The seed of each run, with the seed of the data where runs of one seed had several of these."""
     if "dataset.seed" not in params:
         return list(runs["seed"])
     drawn = settings_of(params)["dataset.seed"].to_numpy()
@@ -43,17 +43,17 @@ def seeds(params: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
 
 
 def settings_of(params: pd.DataFrame) -> pd.DataFrame:
-    """Settings, empty where a run has none of that name; missing for a run that was killed before it told any."""
+    """Settings, empty where a run does not have one; missing for a run that was killed before it recorded any."""
     return params.fillna("").where(params.notna().any(axis=1), np.nan)
 
 
-def _told(table: pd.DataFrame, by: str, settings: list[str]) -> list[str]:
-    """The value of a column, with those settings that vary within it."""
+def _named(table: pd.DataFrame, by: str, settings: list[str]) -> list[str]:
+    """The values of a column, each with the settings that vary among its rows."""
     if not settings:
         return [str(value) for value in table[by]]
     several = table.groupby(by)[settings].nunique()
-    made = []
+    names = []
     for _, row in table.iterrows():
-        shown = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
-        made.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in shown)]))
-    return made
+        varied = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
+        names.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in varied)]))
+    return names

@@ -1,4 +1,4 @@
-"""Figures with a row and a column a loss: pairs of losses, and models under losses."""
+"""Figures with a row and a column per loss: pairs of losses, and models under losses."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from lossbench.analysis.answer import amount, by_mean
 from lossbench.analysis.figures import escape, longest, plain, row_height, wrapped
 from lossbench.analysis.verdict import Verdict
 
-LETTER = 6  # pixels of a name that stands on end
-FAINTEST = 0.4  # of a colour: what the smallest difference has that a test tells from none
+LETTER = 6  # pixels per letter of a vertical name
+FAINTEST = 0.4  # the strength of colour of the smallest significant difference
 BETTER, WORSE = "#5b93cb", "#d9824f"
 NONE = "#eef1f4"
 LOW, HIGH = "#6f9fce", "#dfa27f"
-LABELLED = 16  # losses up to which the cells of a matrix carry numbers
+LABELLED = 16  # losses, at most, for which the cells of a matrix show numbers
 
 
 def pairs(verdict: Verdict) -> go.Figure | None:
     """Row minus column, each pair once, the better mean in the row.
 
     Coloured where the corrected p is at most 5 %, the stronger the larger the difference: blue where the row is better.
-    White, and in brackets, where the two cannot be told apart; grey where no test compared them.
+    White, and in brackets, where the difference is not significant; grey where no test compared the two.
     """
     order = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
     if len(order) < 3 or verdict.differences["p_all"].isna().all():
-        return None  # a pair has its row in the table
+        return None  # a single pair is in the table
     rows, columns = order[:-1], order[1:]
     found = {(a, b): verdict.difference(a, b) for a, b in combinations(order, 2)}
     largest = verdict.differences["difference"].abs().max()
@@ -43,7 +43,7 @@ def pairs(verdict: Verdict) -> go.Figure | None:
 
 
 def _shade(row: pd.Series | None, scale: float) -> float | None:
-    """From -1 to 1; 0 is white."""
+    """The colour of a difference, from -1 to 1; 0 is white."""
     if row is None or np.isnan(row["p_all"]):
         return None
     size = scale * row["difference"]
@@ -53,21 +53,23 @@ def _shade(row: pd.Series | None, scale: float) -> float | None:
 def _cell(row: pd.Series | None) -> str:
     if row is None or np.isnan(row["p_all"]):
         return ""
-    told = amount(row["difference"], row["high"] - row["low"])
-    return told if row["p_all"] <= stats.ALPHA else f"({told})"
+    difference = amount(row["difference"], row["high"] - row["low"])
+    return difference if row["p_all"] <= stats.ALPHA else f"({difference})"
 
 
 def _hover(row: pd.Series | None) -> str:
     if row is None:
         return ""
-    said = f"{escape(row['a'])} − {escape(row['b'])}: {row['difference']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-    return f"{said}<br>p {row['p']:.3g}, Holm {row['p_holm']:.3g}, step-down {row['p_all']:.3g}, {row['n']} pairs"
+    difference = (
+        f"{escape(row['a'])} − {escape(row['b'])}: {row['difference']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+    )
+    return f"{difference}<br>p {row['p']:.3g}, Holm {row['p_holm']:.3g}, step-down {row['p_all']:.3g}, {row['n']} pairs"
 
 
 def mean_losses(verdict: Verdict) -> go.Figure | None:
     """Every trained model (row) under every loss (column), coloured by its place within the column.
 
-    Equal costs have one colour, and a column whose costs are all equal is white.
+    Equal mean losses have one colour, and a column of equal mean losses is white.
     """
     columns = sorted(c for c in verdict.runs if c.startswith("test_loss/"))
     done = verdict.runs[verdict.runs["outcome"] == "finished"]
@@ -81,7 +83,7 @@ def mean_losses(verdict: Verdict) -> go.Figure | None:
     text = [[f"{value:.3g}" if few else "" for value in row] for row in table.to_numpy()]
     hover = [
         [
-            f"trained with {escape(str(loss))}, costs {value:.5g} under {escape(name)}"
+            f"trained with {escape(str(loss))}: mean loss {value:.5g} under {escape(name)}"
             for name, value in zip(names, row, strict=True)
         ]
         for loss, row in zip(table.index, table.to_numpy(), strict=True)

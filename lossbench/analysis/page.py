@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy")
-SHOWN = 3  # metrics beside the one that decides that a screen has room for; the others are folded away
-CELL = 38  # pixels of a matrix's cell that has room for a number
-LISTED = 60  # pairs that are written out as a table; the CSV has all
+SHOWN = 3  # metrics that fit on a screen beside the primary one; the others are hidden at first
+CELL = 38  # pixels of a matrix's cell that can hold a number
+LISTED = 60  # pairs in the table; the CSV has all
 
 
 class _Figures:
-    """The figures of a page as JSON, by the id of the element that they are drawn in.
+    """The figures of a page as JSON, by the id of the element in which each is drawn.
 
-    Plotly escapes `<` and `/` in it, so no name ends the script that it stands in.
+    Plotly escapes `<` and `/` in the JSON, so that no name can end the script element.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class _Figures:
 
 
 def page(report: Report, client: MlflowClient) -> str:
-    """The whole page, plotly's script inlined once."""
+    """The whole page, with plotly's script inlined."""
     from plotly.offline import get_plotlyjs
 
     drawn = _Figures()
@@ -89,7 +89,7 @@ def page(report: Report, client: MlflowClient) -> str:
             "seed": STREAM,
             "pairs": stats.PAIRS,
             "cell": CELL,
-            "shown": SHOWN,
+            "metrics": SHOWN,
             "rarest": f"{2 / 2 ** (stats.PAIRS - 1):.4f}",
         },
         figures=drawn.drawn,
@@ -109,7 +109,7 @@ def _template() -> Template:
 
 
 def _breakable(text: str) -> Markup:
-    """A text whose names may be broken where they have a mark."""
+    """A text whose names may be broken after `_` and `.`."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
@@ -151,7 +151,7 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "own_figure": drawn(curves.curves(verdict, own, "as recorded") if own else None),
         "norms": list(norms),
         "norms_figure": drawn(curves.curves(verdict, norms, "norm of the gradient") if norms else None),
-        "costs_figure": drawn(matrices.mean_losses(verdict)),
+        "mean_losses_figure": drawn(matrices.mean_losses(verdict)),
         "sensitivity": _sensitivity(verdict, part, drawn),
         "failures": list(panels.failures(part.runs)),
         "ranks": panels.ranks(verdict),
@@ -175,7 +175,7 @@ def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]
         return {}
     name = verdict.metric[0]
     losses = part.runs.drop_duplicates("label").set_index("label")["loss"]
-    shown = [
+    figures = [
         (parameter, drawn(curves.sensitivity(verdict, parameter, table)))
         for parameter in parameters
         if (table := sensitivity.over(part, verdict, parameter))["value"].nunique() > 1
@@ -186,7 +186,7 @@ def _sensitivity(verdict: Verdict, part: Any, drawn: _Figures) -> dict[str, Any]
     ]
     near = sensitivity.near_best(verdict, losses).to_dict("records")
     return {
-        "figures": shown,
+        "figures": figures,
         "near": near,
         "board": board,
         "per_cent": sensitivity.NEAR,

@@ -1,4 +1,4 @@
-"""The tables of a report's page, as rows that its template writes out."""
+"""The tables of a report's page, as rows for its template."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lossbench.analysis.verdict import COSTS, Verdict
 
 
 def board(verdict: Verdict) -> Iterator[dict[str, Any]]:
+    """The leaderboard, a row per contender."""
     for _, row in verdict.leaderboard.iterrows():
         cells = {}
         for name, _, _ in verdict.metrics:
@@ -32,11 +33,12 @@ def board(verdict: Verdict) -> Iterator[dict[str, Any]]:
 
 
 def others(verdict: Verdict) -> pd.DataFrame:
-    """The pairs without the baseline, whose own have a table before."""
+    """The pairs without the baseline; those with it have their own table."""
     return verdict.differences[(verdict.differences[["a", "b"]] != verdict.baseline).all(axis=1)]
 
 
 def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Differences between pairs of losses as texts, a row per pair."""
     for _, row in table.iterrows():
         width = row["high"] - row["low"]
         yield {
@@ -51,14 +53,14 @@ def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "improvement": "–" if row["improvement"] != row["improvement"] else f"{100 * row['improvement']:.0f} %",
             "better": row["improvement"],
             "detectable": answer.amount(row["detectable"]),
-            "real": row["p_all"] <= stats.ALPHA,
+            "significant": row["p_all"] <= stats.ALPHA,
             "answer": _answer(row),
             "sort": row["difference"],
         }
 
 
 def _answer(row: pd.Series) -> str:
-    """Different, equal within the margin, both (by so little), or neither shown."""
+    """Whether the two differ, are equal within the margin, both (a small difference), or neither is shown."""
     if row["p_all"] != row["p_all"]:
         return "–"
     different, equal = row["p_all"] <= stats.ALPHA, row["p_equal"] <= stats.ALPHA
@@ -68,6 +70,7 @@ def _answer(row: pd.Series) -> str:
 
 
 def failures(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The runs without a result."""
     for row in runs[runs["outcome"] != "finished"].itertuples():
         step = "" if row.step != row.step else f"{row.step:.0f}"
         yield {
@@ -80,7 +83,7 @@ def failures(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def ranks(verdict: Verdict) -> list[dict[str, Any]]:
-    """Where some runs failed: mean ranks with these last, beside the rank of the mean of those that finished."""
+    """Where runs failed: mean ranks with failures last, beside ranks by the mean of finished runs; else empty."""
     if not verdict.runs["outcome"].isin(FAILED).any():
         return []
     complete = verdict.values.mean().rank(ascending=not verdict.higher_is_better)

@@ -1,4 +1,4 @@
-"""Pictures that runs left in MLflow, side by side."""
+"""Pictures that runs recorded in MLflow, side by side."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PICTURED = 12  # losses whose pictures stand side by side
-WIDTHS = (560, 400, 280)  # pixels of a picture: the first at which all fit, as wide as the page shows them at last
+WIDTHS = (560, 400, 280)  # pixels of a picture: the first at which all of them fit; the last is the width on the page
 PICTURES_MB = 3.0
-WIDE = 1.3  # width to height from which a picture takes half a page, not a quarter
+WIDE = 1.3  # ratio of width to height above which a picture takes half of the page's width, not a quarter
 
 
 def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
-    """The pictures of every loss at one seed, small enough to send: the first seed on which most finished."""
+    """The pictures of every loss at one seed, small enough for a page: the first seed with the most finished runs."""
     done = verdict.runs[verdict.runs["outcome"] == "finished"]
     if done.empty:
         return {}
     seeds = verdict.values.notna().sum(axis=1)
     seed = str(seeds.idxmax()) if len(seeds) else done["seed"].iloc[0]
-    shown = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
+    losses = [loss for loss in answer.by_mean(verdict) if loss in set(done["contender"])][:PICTURED]
     drawn = done[done["seed"] == seed].drop_duplicates("contender").set_index("contender")["run_id"]
-    kept = {loss: dict(_kept(client, drawn[loss])) for loss in shown if loss in drawn}
-    wide = {n for images in kept.values() for n, image in images.items() if image.width > WIDE * image.height}
+    recorded = {loss: dict(_recorded(client, drawn[loss])) for loss in losses if loss in drawn}
+    wide = {n for images in recorded.values() for n, image in images.items() if image.width > WIDE * image.height}
     for width in WIDTHS:
         found: dict[str, list[tuple[str, str]]] = {}
-        for loss, images in kept.items():
+        for loss, images in recorded.items():
             for name, image in images.items():
                 found.setdefault(name, []).append((loss, _small(image, width)))
         if sum(len(picture) for beside in found.values() for _, picture in beside) <= PICTURES_MB * 2**20:
             break
     by_name: dict[str, list[tuple[str, str]]] = {}
     left = PICTURES_MB * 2**20
-    for name, beside in found.items():  # whole rows, so that whatever is shown is shown of every loss
+    for name, beside in found.items():  # whole rows, so that every loss has each picture that is shown
         left -= sum(len(picture) for _, picture in beside)
         if left >= 0 or not by_name:
             by_name[name] = beside
@@ -50,8 +50,8 @@ def pictures(verdict: Verdict, client: MlflowClient) -> dict[str, Any]:
     return {"seed": seed, "by_name": by_name, "cut": cut, "wide": wide}
 
 
-def _kept(client: MlflowClient, run_id: str) -> Iterator[tuple[str, Image.Image]]:
-    """The pictures that a run left, by name."""
+def _recorded(client: MlflowClient, run_id: str) -> Iterator[tuple[str, Image.Image]]:
+    """The pictures of a run, by name."""
     from PIL import Image
 
     names = [entry.path for entry in client.list_artifacts(run_id, "pictures") if entry.path.endswith(".png")]
@@ -62,7 +62,7 @@ def _kept(client: MlflowClient, run_id: str) -> Iterator[tuple[str, Image.Image]
 
 
 def _small(picture: Image.Image, width: int) -> str:
-    """A picture as a data URI: no wider than the page shows, in a palette."""
+    """A picture as a data URI, scaled down to this width and with a palette of 128 colours."""
     from PIL import Image
 
     smaller, buffer = picture.copy(), io.BytesIO()

@@ -12,7 +12,7 @@ import pandas as pd
 from lossbench.analysis import stats
 from lossbench.analysis.verdict import Verdict
 
-LEAST = 3  # datasets with an effect, fewer are not pooled
+LEAST = 3  # datasets with an effect, below which effects are not pooled
 BY_DATASET = ["loss", "dataset", "effect", "low", "high", "error", "n", "failed", "skipped"]
 POOLED = ["effect", "low", "high", "p", "tau", "i2", "new_low", "new_high"]
 
@@ -21,11 +21,11 @@ POOLED = ["effect", "low", "high", "p", "tau", "i2", "new_low", "new_high"]
 class Effects:
     """Relative improvements over the baseline, in per cent of its mean; positive is better.
 
-    `by_dataset` has a row a loss and a dataset: loss, dataset, effect, low, high (95 % interval on that dataset),
-    error (its standard error), n (seeds on which both have a value), failed (runs of the loss that did and have no
-    part in the effect), skipped (why there is no effect; empty where there is one).
-    `pooled` has a row a loss: loss, datasets (that have an effect), what `pool` gives, missing below three datasets,
-    and p_holm, its p after Holm's correction over the losses.
+    `by_dataset` has a row per loss and dataset: loss, dataset, effect, low, high (95 % interval on that dataset),
+    error (its standard error), n (seeds on which both have a value), failed (failed runs of the loss, which do not
+    count in the effect), skipped (why there is no effect; empty where there is one).
+    `pooled` has a row per loss: loss, datasets (those with an effect), the results of `pool`, missing below three
+    datasets, and p_holm, p after Holm's correction over the losses.
     """
 
     baseline: str
@@ -34,7 +34,7 @@ class Effects:
 
 
 def effects(verdicts: Sequence[Verdict], baseline: str, losses: Sequence[str]) -> Effects:
-    """Each loss against the baseline, on every dataset and over all; every verdict has all of these losses."""
+    """Each loss against the baseline, by dataset and pooled; every verdict must have all of these losses."""
     rows = [
         {"loss": loss, "dataset": verdict.dataset, **effect(verdict, loss, baseline)}
         for loss in losses
@@ -62,9 +62,9 @@ def effect(verdict: Verdict, loss: str, baseline: str) -> dict[str, Any]:
 
     effect = ±100 · d̄ / b̄,  error = 100 / b̄ · (high − low) / (2 t(.975; n − 1))
 
-    d̄ with its interval is the paired difference that the verdict has, b̄ the baseline's mean over the same seeds; so
-    whatever test made the interval, the error knows what it knew; that of a sign-flip test of six seeds is wider than
-    Student's, and the error a quarter larger. That b̄ is itself uncertain is neglected.
+    d̄ with its interval is the verdict's paired difference, b̄ the baseline's mean over the same seeds. The error follows
+    from the interval, so that it reflects the test behind it; the interval of a sign-flip test of six seeds is wider
+    than Student's, and the error a quarter larger. The uncertainty of b̄ itself is neglected.
     """
     from scipy.special import stdtrit
 
@@ -82,17 +82,18 @@ def effect(verdict: Verdict, loss: str, baseline: str) -> dict[str, Any]:
 
 
 def pool(effects: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]) -> dict[str, float]:
-    """The mean effect over a population of datasets, of which these k are a sample: a random-effects model.
+    """The mean effect over a population of datasets, of which these k are a sample, by a random-effects model.
 
     y_i = μ + u_i + e_i,  u_i ~ N(0, τ²),  e_i ~ N(0, error_i²)
 
     effect, low, high: ȳ ± t(.975; k − 1) s/√k, the Hartung–Knapp–Sidik–Jonkman interval for equal weights, and p of
-    no effect.  tau: √max(0, s² − mean error²), how far datasets spread beyond what seeds leave open (Hedges & Olkin).
-    i2: τ²/s², its share.  new_low, new_high: ȳ ± t(.975; k − 1) s √(1 + 1/k), where to expect the effect on a new
-    dataset: what is measured there lies within with .95, and .91 where errors differ much; the true effect more often.
+    no effect.  tau: √max(0, s² − mean error²), the spread of datasets beyond that due to seeds (Hedges & Olkin).
+    i2: τ²/s², its share.  new_low, new_high: ȳ ± t(.975; k − 1) s √(1 + 1/k), the expected range of the effect on a new
+    dataset: it holds the measured effect with probability .95, .91 where errors differ much, and the true one more
+    often.
 
-    Every dataset counts alike, as with ranks. Weights by precision would come from errors that are themselves estimated
-    from a few seeds: with five, the 95 % interval of ten datasets then holds μ with 91 %, and this one with 95 %.
+    Every dataset counts alike, as with ranks. Weights by precision would rest on errors that are themselves estimated
+    from a few seeds: with five seeds, the 95 % interval of ten datasets then covers μ with 91 %, this one with 95 %.
     Missing for fewer than three effects.
     Source: Hedges & Olkin, Statistical Methods for Meta-Analysis, 1985, ch. 9; Shuster 2010, Empirical vs natural
     weighting in random effects meta-analysis, Statistics in Medicine 29.

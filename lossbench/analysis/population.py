@@ -1,4 +1,4 @@
-"""What varied from seed to seed, and so of whom the seeds speak: read from the records of the runs of one dataset."""
+"""What varied from seed to seed, and so to which population claims apply, from the records of runs on one dataset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from lossbench.analysis import errors
 from lossbench.analysis.errors import Error
 
-CAUTIOUS = ("fixed", "resplit", "folds", "fresh")  # which of several tags decides: the first, which claims the least
+CAUTIOUS = ("fixed", "resplit", "folds", "fresh")  # of several tags, the first decides, since it claims the least
 OF = {
     "fresh": "on new data like these",
     "resplit": "on new examples like these",
@@ -28,13 +28,12 @@ CROSSED = "t test over seeds and test examples, after Holm's correction over all
 
 @dataclass(frozen=True)
 class Population:
-    """Where the data of the seeds of one dataset come from.
+    """Where the data of one dataset's seeds come from.
 
-    `variation` is fresh, resplit, folds or fixed; empty where no record says. `overlap`: test examples ÷ examples that
-    are trained on and selected by, of seeds that split one pool; missing of others. `left_out` has, of seeds that share
-    their test split, each contender's metric with a part of it left out, a row a seed, a column a part; none where no
-    record has it. `examples` is the size of the whole pool, or of the test split that all share; 0 where that is
-    unknown.
+    `variation` is fresh, resplit, folds or fixed; empty where no record says. `overlap`, for seeds that split one pool:
+    test examples ÷ examples for training and selection; else None. `left_out`, for seeds that share their test split:
+    each contender's metric with a part of the test examples left out, a row per seed, a column per part; None where it
+    is not recorded. `examples` is the size of the whole pool, or of the shared test split; 0 where it is unknown.
     """
 
     variation: str = ""
@@ -44,18 +43,18 @@ class Population:
 
     @property
     def words(self) -> str:
-        """Of whom a claim is true; empty where no record says."""
+        """The population that a claim applies to, in words; empty where no record says."""
         if self.variation == "fixed" and self.left_out is None:
             return THESE
         return OF.get(self.variation, "")
 
     @property
     def test(self) -> str:
-        """What differences are tested by."""
+        """The name of the test for differences, with its correction."""
         return CORRECTED if self.overlap is not None else CROSSED if self.left_out is not None else SIGN_FLIPS
 
     def error(self, values: pd.DataFrame, a: str, b: str) -> Error:
-        """Of the mean of a − b in values of the metric [seed, contender], where seeds share their data (`limited`)."""
+        """The error of the mean of a − b, from values [seed, contender], where seeds share their data (`limited`)."""
         known = values[[a, b]].notna().all(axis=1).to_numpy()
         d = (values[a] - values[b]).to_numpy(float)[known]
         if self.left_out is None:
@@ -63,34 +62,34 @@ class Population:
         return errors.crossed(d, (self.left_out[a] - self.left_out[b]).to_numpy(float)[known])
 
     def widened(self, values: pd.Series[float], left_out: pd.Series[Any]) -> float:
-        """How much wider the interval of a mean over seeds is than if they were independent.
+        """The factor by which the interval of a mean over seeds is wider than if seeds were independent.
 
-        `left_out` has what these values are with each part of the test examples left out, where a record says.
+        `left_out` has, for each value, those with each part of the test examples left out, where they are recorded.
         """
         n, spread = len(values), float(values.std(ddof=1))
         if self.overlap is not None:
             return float(np.sqrt(1 + n * self.overlap))
-        parts = [told for told in left_out if told]
+        parts = [values for values in left_out if values]
         if self.variation != "fixed" or n < 2 or not spread or len(parts) != n or len(set(map(len, parts))) > 1:
             return 1.0
         return errors.crossed(values.to_numpy(float), np.array(parts, dtype=float)).error / (spread / np.sqrt(n))
 
     @property
     def limited(self) -> bool:
-        """Whether more seeds alone would not tell ever smaller differences apart."""
+        """Whether there are differences that no number of seeds would detect."""
         return self.overlap is not None or self.left_out is not None
 
 
 def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Population:
-    """Of the runs of one dataset, a column `contender` in them; `like` has a row a seed, a column a contender.
+    """The population of the runs of one dataset, which have a column `contender`; `like` is a table [seed, contender].
 
-    Seeds whose data are the same to the last bit have a fixed test split, whatever a tag says; those whose data's seed
-    is varied apart from theirs have none. Of splits whose sizes no record says, half are taken to be tested on.
+    Seeds whose data are identical have a fixed test split, whatever their tags say; seeds whose data's seed varies
+    independently do not. Where no record has the sizes of splits, half of the examples are assumed to be tested on.
     """
-    told = sorted(set(runs["variation"]) & set(CAUTIOUS), key=CAUTIOUS.index)
+    variations = sorted(set(runs["variation"]) & set(CAUTIOUS), key=CAUTIOUS.index)
     prints = runs.loc[(runs["data"] != "") & (runs["seed"] != ""), ["seed", "data"]].drop_duplicates()
     same = prints["seed"].nunique() > 1 and prints["data"].nunique() == 1
-    variation = "fixed" if same else next(iter(told), "")
+    variation = "fixed" if same else next(iter(variations), "")
     if variation == "fixed" and not same and not runs["follows"].all():
         variation = "resplit"
     sizes = [sizes for sizes in runs["sizes"] if sizes]
@@ -105,18 +104,18 @@ def population(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> Populatio
 
 
 def _overlap(sizes: Mapping[str, int]) -> float:
-    """Test examples ÷ all others that might have been: training and validation, or where some are kept, those."""
+    """Test examples ÷ all other examples that could have been tested on."""
     return sizes["test"] / max(1, sizes["candidates"] - sizes["test"])
 
 
 def folded(folds: int, seeds: Sequence[int]) -> float:
-    """The overlap of seeds that test on folds in turn: ρ/(1 − ρ), where ρ·folds is the mean over pairs of seeds of
+    """The overlap of seeds that test on successive folds: ρ/(1 − ρ), where ρ·folds is the mean over pairs of seeds of
 
-    1 where they are of two rounds, whose test splits share a fold's share of the examples, as random ones do;
-    ½ where they are of one round, whose test splits share none, while their training splits share nearly all.
+    1 for seeds of different rounds, whose test splits share as many examples as random ones do;
+    ½ for seeds of one round, whose test splits share none, while their training splits share nearly all.
 
-    The ½ is a margin of safety: with 0, which is what test splits alone say, equal losses are called different in .043
-    to .053 of comparisons where training hardly varies, and more often where it does; with it in .017 to .042.
+    The ½ is a margin of safety: with 0, which the test splits alone suggest, equal losses are called different in .043
+    to .053 of comparisons where training hardly varies, and more often where it does; with ½, in .017 to .042.
     """
     rounds = np.array([seed // folds for seed in seeds])
     pairs = (rounds[:, None] != rounds)[np.triu_indices(len(rounds), 1)]
@@ -133,20 +132,20 @@ def _pool(sizes: Mapping[str, int]) -> int:
 
 
 def _left_out(runs: pd.DataFrame, metric: str, like: pd.DataFrame) -> dict[str, pd.DataFrame] | None:
-    """By contender; None unless every finished run has the metric with as many parts left out."""
+    """By contender; None unless every finished run has the metric with the same number of parts left out."""
     done = runs[(runs["outcome"] == "finished") & runs["seed"].isin(like.index)]
-    told = {(row.contender, row.seed): row.left_out.get(metric) for row in done.itertuples()}
-    if not told or not all(told.values()) or len({len(values) for values in told.values()}) > 1:
+    found = {(row.contender, row.seed): row.left_out.get(metric) for row in done.itertuples()}
+    if not found or not all(found.values()) or len({len(values) for values in found.values()}) > 1:
         return None
-    columns = range(len(next(iter(told.values()))))
+    columns = range(len(next(iter(found.values()))))
     return {
-        loss: pd.DataFrame([told.get((loss, seed), [float("nan")] * len(columns)) for seed in like.index], like.index)
+        loss: pd.DataFrame([found.get((loss, seed), [float("nan")] * len(columns)) for seed in like.index], like.index)
         for loss in like.columns
     }
 
 
 def read(tags: Mapping[str, str], params: Mapping[str, str]) -> dict[str, Any]:
-    """What a run's record says of it; `follows`: its data are those of its own seed."""
+    """What a run's record says about its data; `follows`: whether their seed is the run's own."""
     return {
         "follows": params.get("dataset.seed", "") in ("", params.get("seed", "")),
         "variation": tags.get("lossbench.variation", ""),

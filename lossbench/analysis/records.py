@@ -14,7 +14,7 @@ import pandas as pd
 from lossbench.analysis import looks, population
 from lossbench.analysis.labels import datasets, labels, seeds
 from lossbench.analysis.looks import Look
-from lossbench.analysis.searches import BLAMED, Search, told
+from lossbench.analysis.searches import BLAMED, Search, searches_of
 from lossbench.analysis.short import short
 from lossbench.core import ANY, ConfigError, Range
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
-GREY = "#666666"  # a run that has no colour
-NEWEST = 5  # comparisons that are offered where an unknown one was asked for
+GREY = "#666666"  # for runs without a colour
+NEWEST = 5  # comparisons that the message about an unknown one lists
 NAMED = ("loss", "dataset", "model", "seed")
-FAILED = BLAMED  # what a loss is to blame for; killed and error are others' doing, so such runs are missing
+FAILED = BLAMED  # outcomes that the loss is to blame for; killed and error are not, so such runs count as missing
 
-ARMS = ("tuned", "", "default", "matched")  # what a verdict is on: the first of them that a dataset has
+ARMS = ("tuned", "", "default", "matched")  # a verdict is on the first of these that a dataset has
 
 Metrics = list[tuple[str, str, str]]
 Ranges = Mapping[str, Range]
@@ -36,18 +36,18 @@ Ranges = Mapping[str, Range]
 
 @dataclass(frozen=True)
 class Records:
-    """Runs, and where they were asked for.
+    """The runs of a comparison or an experiment, as tables.
 
-    `runs` has a row a run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
+    `runs` has a row per run, the oldest first: run_id, start, outcome, loss, dataset, model, seed, label, setting,
     colour, objective (the primary metric on validation at the selected step), metrics (name, arrow, unit; the
     primary first), ranges (of the metrics, by name; none in older records), data, weights (hash of the initial
     ones), code, source, error, remarks, step (at which it diverged), repeated, and its last metrics under their names.
-    `label` is the loss and whatever else was varied for it, which is `setting`; runs whose data were set differently
-    are on different datasets.
-    `arm` is how a run of a tuned comparison came to its settings (tuned, default, matched; none elsewhere), `study` the
-    search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are what was
-    typed, the oldest first; `searches` what was told of the search of each study, `looks` at how many seeds of each
-    dataset it was looked whether to go on.
+    `label` is the loss with the settings that were varied for it, which are `setting`; runs with different settings of
+    their data are on different datasets.
+    `arm` is where a run of a tuned comparison has its settings from (tuned, default, matched; empty elsewhere), `study`
+    the search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are the
+    commands that were typed, the oldest first; `searches` the description of each study's search, `looks` the looks of
+    a sequential comparison, by dataset.
     """
 
     name: str
@@ -59,29 +59,33 @@ class Records:
 
     @property
     def question(self) -> str:
-        """What the study asked, if its runs say so with one voice."""
+        """The question of the study, if its runs agree on it."""
         asked = set(self.params["question"].dropna()) - {""} if "question" in self.params else set()
         return str(asked.pop()) if len(asked) == 1 else ""
 
     @property
     def metrics(self) -> Metrics:
+        """Name, arrow and unit of every metric, the primary first."""
         return next(filter(None, self.runs["metrics"]), []) if len(self.runs) else []
 
     @property
     def ranges(self) -> Ranges:
+        """The range of each metric, by name."""
         return next(filter(None, self.runs["ranges"]), {}) if len(self.runs) else {}
 
     def by_dataset(self) -> Iterator[tuple[str, Records]]:
+        """The records of each dataset, in alphabetical order."""
         if len(self.runs):
             for dataset, rows in self.runs.groupby("dataset", sort=True):
                 yield str(dataset), self.only(rows)
 
     @property
     def main(self) -> Records:
-        """The runs that a verdict is on: of each dataset the tuned ones, where it has any."""
+        """The runs that a verdict is on: for each dataset the tuned ones, where it has any."""
         return self._of(ARMS)
 
     def arm(self, name: str) -> Records:
+        """The runs of one arm: tuned, default or matched."""
         return self._of((name,))
 
     def _of(self, arms: tuple[str, ...]) -> Records:
@@ -92,7 +96,7 @@ class Records:
         return self.only(self.runs[place.notna() & (place == first)])
 
     def searched(self, dataset: str) -> list[Search]:
-        """The searches on one dataset: those of its tuned runs, or where there are none yet, those of its name."""
+        """The searches on one dataset: those of its tuned runs, or where there are none yet, those with its name."""
         of = {study: set(rows["dataset"]) for study, rows in self.runs.groupby("study")} if len(self.runs) else {}
         return [
             search
@@ -101,15 +105,16 @@ class Records:
         ]
 
     def only(self, rows: pd.DataFrame) -> Records:
+        """The same records with these runs alone."""
         return replace(self, runs=rows, params=self.params.loc[rows["run_id"]])
 
 
 def read(client: MlflowClient, asked: str | None) -> Records:
-    """All runs of a comparison (its name or its run's id) or of an experiment, whatever became of them.
+    """All runs of a comparison (by its name or its run's id) or of an experiment, with whatever outcome.
 
-    Of the newest comparison, where none is named.
+    Without a name, those of the newest comparison.
 
-    Raises: ConfigError where the store has neither; it names the newest comparisons.
+    Raises: ConfigError where the store has no such comparison or experiment; it names the newest comparisons.
     """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     comparisons = list(search(client, experiments, {"lossbench.kind": "comparison"}))
@@ -126,27 +131,28 @@ def read(client: MlflowClient, asked: str | None) -> Records:
         name = asked
         chosen = [c for c in comparisons if c.info.experiment_id == experiment.experiment_id]
         found = search(client, [experiment.experiment_id], {"lossbench.kind": "run"})
-    asked_for = {run.data.tags.get("lossbench.token", run.info.run_id): run for run in sorted(found, key=_told)}
-    runs = sorted(asked_for.values(), key=lambda run: run.info.start_time)  # each once, whatever a server made
+    by_token = {run.data.tags.get("lossbench.token", run.info.run_id): run for run in sorted(found, key=_recorded)}
+    runs = sorted(by_token.values(), key=lambda run: run.info.start_time)  # each once, even if recorded twice
     chosen.sort(key=lambda c: c.info.start_time)
     commands = [c.data.tags.get("lossbench.command", "") for c in chosen]
     params = pd.DataFrame(
         [run.data.params for run in runs], index=pd.Index([r.info.run_id for r in runs], name="run_id")
     )
-    searches = told(chosen)
-    shown = short([*(row(run)["loss"] for run in runs), *(search.loss for search in searches.values())])
-    table = _table(runs, params, shown)
-    searches = {study: replace(search, loss=shown[search.loss]) for study, search in searches.items()}
+    searches = searches_of(chosen)
+    names = short([*(row(run)["loss"] for run in runs), *(search.loss for search in searches.values())])
+    table = _table(runs, params, names)
+    searches = {study: replace(search, loss=names[search.loss]) for study, search in searches.items()}
     looked = [json.loads(c.data.tags["lossbench.looks"]) for c in chosen if "lossbench.looks" in c.data.tags]
-    seen = {dataset: looks.read(told_) for one in looked for dataset, told_ in one.items()}
+    seen = {dataset: looks.read(recorded) for one in looked for dataset, recorded in one.items()}
     return Records(name, table, params, [command for command in commands if command], searches, seen)
 
 
-def _told(run: Run) -> int:
+def _recorded(run: Run) -> int:
     return len(run.data.metrics) + len(run.data.tags)
 
 
 def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str]) -> Iterator[Run]:
+    """All MLflow runs of these experiments that have all of these tags."""
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     token = None
     while True:
@@ -160,8 +166,10 @@ def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str]
 def _unknown(asked: str | None, comparisons: list[Run]) -> str:
     newest = sorted(comparisons, key=lambda c: -c.info.start_time)[:NEWEST]
     if not newest:
-        said = f"report {asked or ''}".strip()
-        return f"{said}: this store holds no comparison yet; python -m lossbench compare dataset=regression makes one"
+        command = f"report {asked or ''}".strip()
+        return (
+            f"{command}: this store holds no comparison yet; python -m lossbench compare dataset=regression makes one"
+        )
     lines = [
         f"  {c.data.tags['lossbench.comparison']}  ({datetime.fromtimestamp(c.info.start_time / 1000):%Y-%m-%d %H:%M})"
         for c in newest
@@ -169,18 +177,18 @@ def _unknown(asked: str | None, comparisons: list[Run]) -> str:
     return "\n".join([f"report {asked}: no such comparison or experiment; the newest comparisons are", *lines])
 
 
-def _table(found: list[Run], params: pd.DataFrame, shown: Mapping[str, str] | None = None) -> pd.DataFrame:
+def _table(found: list[Run], params: pd.DataFrame, names: Mapping[str, str] | None = None) -> pd.DataFrame:
     table = pd.DataFrame([row(run) for run in found])
     if len(table):
-        table["loss"] = table["loss"].map(shown or short(table["loss"]))
+        table["loss"] = table["loss"].map(names or short(table["loss"]))
         table["dataset"] = datasets(params, table)
         for _, rows in table.groupby("arm"):  # settings differ from arm to arm by design
             table.loc[rows.index, "label"] = labels(params.loc[rows["run_id"]], rows)
         table["seed"] = seeds(params, table)
         named = zip(table["label"], table["loss"], strict=True)
         table["setting"] = [label.removeprefix(loss).strip() for label, loss in named]
-        # of runs that are the same but for when they ran, the newest that finished counts; of tuned ones, the newest
-        # comparison's, which knows the later choice
+        # of runs that differ only in their time, the newest finished one counts; of tuned runs, that of the newest
+        # comparison, whose choice of settings is the latest
         begun = table.groupby("comparison")["start"].transform("min").where(table["arm"] != "", 0)
         same = table["label"].where(table["arm"] == "", table["loss"])
         order = table.assign(begun=begun, same=same, done=table["outcome"] == "finished")
@@ -191,6 +199,7 @@ def _table(found: list[Run], params: pd.DataFrame, shown: Mapping[str, str] | No
 
 
 def row(run: Run) -> dict[str, Any]:
+    """The row of `Records.runs` for one MLflow run, before labels."""
     tags = run.data.tags
     colour = tags.get("mlflow.runColor", "")
     sources = {_source(entry.dataset.source) for entry in run.inputs.dataset_inputs} if run.inputs else set()
@@ -199,7 +208,7 @@ def row(run: Run) -> dict[str, Any]:
         "start": run.info.start_time,
         "status": run.info.status,
         "outcome": tags.get("lossbench.outcome", run.info.status.lower()),
-        "colour": colour if re.fullmatch(r"#[0-9a-fA-F]{6}", colour) else GREY,  # in MLflow, anybody sets it
+        "colour": colour if re.fullmatch(r"#[0-9a-fA-F]{6}", colour) else GREY,  # users may set any text in MLflow
         "metrics": [tuple(entry) for entry in json.loads(tags.get("lossbench.metrics", "[]"))],
         "ranges": {name: _range(*ends) for name, ends in json.loads(tags.get("lossbench.ranges", "{}")).items()},
         "objective": number(tags.get("lossbench.objective")),
@@ -228,11 +237,12 @@ def _range(low: float | None, high: float | None) -> Range:
 
 
 def number(text: str | None) -> float:
+    """A tag as a number; NaN where it is missing or empty."""
     return float(text) if text else float("nan")
 
 
 def _source(recorded: str) -> str:
-    """Where data came from; a source that is not ours as it stands."""
+    """Where data came from, as lossbench recorded it; a foreign source unchanged."""
     try:
         tags = json.loads(recorded).get("tags", {})
         return str(tags.get("source", recorded))

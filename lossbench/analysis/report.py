@@ -1,4 +1,4 @@
-"""A report: everything that is said of a comparison, from MLflow alone."""
+"""A report: verdicts, sentences and remarks on a comparison, from MLflow alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What the runs of a comparison or an experiment say: a verdict a dataset, its sentence, and how fair it was.
+    """The report on a comparison or an experiment: a verdict and a sentence per dataset, and remarks on fairness.
 
-    `tunings` has, by dataset, what the searches say that chose the settings of these runs.
+    `tunings` has, by dataset, the analysis of the searches that chose the settings of these runs.
     """
 
     records: Records
@@ -35,7 +35,7 @@ class Report:
 
     @cached_property
     def across(self) -> Across | None:
-        """What the datasets say together, where at least two have two losses in common."""
+        """What the datasets show together, where at least two have two losses in common."""
         return across(self.verdicts)
 
 
@@ -48,9 +48,10 @@ def make(
     margin: float | None = None,
     allow_mixed: bool = False,
 ) -> Report:
-    """The report on a comparison or an experiment of a store; on the newest comparison, where none is named.
+    """The report on a comparison or an experiment of a store; without a name, on the newest comparison.
 
-    Raises: ConfigError where there is none, no runs in it, no such metric or baseline, or runs that must not be mixed.
+    Raises: ConfigError for an unknown or empty comparison, an unknown metric or baseline, or runs that are not
+        comparable.
     """
     records = reading.read(client, asked)
     if records.runs.empty:
@@ -58,9 +59,9 @@ def make(
     if not allow_mixed:
         fairness.refuse_mixed(records)
     parts = [part for _, part in records.main.by_dataset()]
-    built = [part for part in parts if part.metrics] or parts  # of the others a remark tells
+    built = [part for part in parts if part.metrics] or parts  # a remark covers the others
     verdicts = [verdict.judge(part, primary=primary, baseline=baseline, margin=margin) for part in built]
     tuned = gains.tunings(client, records, primary)
-    said = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
-    said.sort(key=lambda remark: not remark.concern)
-    return Report(records, verdicts, [answer.sentence(one) for one in verdicts], said, tuned)
+    found = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
+    found.sort(key=lambda remark: not remark.concern)
+    return Report(records, verdicts, [answer.sentence(one) for one in verdicts], found, tuned)

@@ -1,4 +1,4 @@
-"""The scale on which an interval is made, so that its ends stay in the range of a metric."""
+"""The scale on which an interval is computed, so that its ends stay in the range of a metric."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Floats: TypeAlias = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Scale:
-    """The logarithm of the distance from the end of a range, the logit between two ends, x itself where there is none.
+    """The logit between the ends of a range, the logarithm of the distance to its only end, or x itself without ends.
 
-    g(x) = log(x − low) − log(high − x), without the part of an end that is infinite
+    g(x) = log(x − low) − log(high − x), without the term of an infinite end
 
     Shapes: low and high [column], x [..., column].
     """
@@ -23,6 +23,7 @@ class Scale:
     high: Floats
 
     def __call__(self, x: Floats) -> Floats:
+        """g(x)."""
         from_low = np.where(np.isfinite(self.low), np.log(x - self.low), 0)
         from_high = np.where(np.isfinite(self.high), np.log(self.high - x), 0)
         return np.where(self._free, x, from_low - from_high)
@@ -32,7 +33,7 @@ class Scale:
         return np.where(self._free, 1, 1 / (x - self.low) + 1 / (self.high - x))
 
     def back(self, z: Floats) -> Floats:
-        """The x of which g is z."""
+        """The inverse of g: the x with g(x) = z."""
         from scipy.special import expit
 
         above, below = self.low + np.exp(z), self.high - np.exp(-z)

@@ -1,4 +1,4 @@
-"""What comparisons tell of the searches that chose their settings, and the trials that these searches made."""
+"""The searches that chose settings, as comparisons recorded them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 TAG = "lossbench.search."
 RANDOM = "random"  # the sampler whose trials are independent of each other
-BLAMED = ("diverged", "failed", "collapsed")
+BLAMED = ("diverged", "failed", "collapsed")  # outcomes that the loss is to blame for
 
 
 @dataclass(frozen=True)
 class Search:
-    """The search for one loss's settings on one dataset, as its comparison tells of it; `words` are what was typed."""
+    """The search for one loss's settings on one dataset; `words` are the overrides of its command line."""
 
     study: str
     loss: str
@@ -36,11 +36,11 @@ class Search:
 
     @property
     def independent(self) -> bool:
-        """Whether its trials are independent draws, each trained as long as the others: what a band needs."""
+        """Whether its trials are independent draws of equal length, as a confidence band requires."""
         return self.sampler == RANDOM and not self.pruning
 
     def place(self, parameter: str) -> float | None:
-        """Where the chosen value lies in its range on the range's scale, from 0 to 1; None where it has no ends."""
+        """The place of the chosen value within its range, from 0 to 1 on the range's scale; None without ends."""
         limits, value = self.space.get(parameter, {}), self.settings.get(parameter)
         if "low" not in limits or not isinstance(value, (int, float)):
             return None
@@ -52,13 +52,13 @@ class Search:
         return (at - low) / (high - low) if high > low else None
 
 
-def told(comparisons: Iterable[Run]) -> dict[str, Search]:
-    """The searches that comparisons tell of, by study; of several that tell of one, the last."""
+def searches_of(comparisons: Iterable[Run]) -> dict[str, Search]:
+    """The searches that comparisons recorded, by study; where several recorded one, that of the last."""
     found = {}
     for comparison in comparisons:
         for key, text in comparison.data.tags.items():
             if key.startswith(TAG):
-                said = {name: value for name, value in json.loads(text).items() if name in Search.__dataclass_fields__}
-                said |= {name: tuple(said.get(name) or ()) for name in ("own", "words")}
-                found[said["study"]] = Search(**said)
+                fields = {k: value for k, value in json.loads(text).items() if k in Search.__dataclass_fields__}
+                fields |= {name: tuple(fields.get(name) or ()) for name in ("own", "words")}
+                found[fields["study"]] = Search(**fields)
     return found

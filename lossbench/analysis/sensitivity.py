@@ -24,9 +24,9 @@ def swept(records: Records) -> list[str]:
 
 
 def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
-    """The test metric of each loss at each value: loss, value, mean, low, high.
+    """The test metric of each loss at each value of a setting: loss, value, mean, low, high.
 
-    Where other settings were swept too, at those of them that validation chose for this value.
+    Where other settings were swept as well, at those that were chosen on validation for this value.
     """
     runs = records.runs[(records.runs["outcome"] == FINISHED) & ~records.runs["repeated"]]
     runs = runs.assign(value=records.params[parameter].reindex(runs["run_id"]).to_numpy()).dropna(subset=["value"])
@@ -46,7 +46,7 @@ def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
 
 
 def over_data(records: Records, verdicts: list[Verdict]) -> dict[str, pd.DataFrame]:
-    """Where settings of the data were swept: the metric over each, as `over` gives it, from the verdicts' means."""
+    """The metric over each setting of the data that was swept, in the form of `over`, from the verdicts' means."""
     params = records.params.fillna("")
     names = [c for c in params if c.startswith("dataset.") and c not in SEED_LIKE and not c.endswith("_target_")]
     found = {}
@@ -59,7 +59,9 @@ def over_data(records: Records, verdicts: list[Verdict]) -> dict[str, pd.DataFra
                 board = one.leaderboard.rename(columns={y: "mean", f"{y} low": "low", f"{y} high": "high"})
                 rows.append(board[["loss", "mean", "low", "high"]].assign(value=values.pop()))
         table = pd.concat(rows, ignore_index=True).dropna(subset=["mean"]) if rows else pd.DataFrame()
-        if len(table) and not table.duplicated(["loss", "value"]).any():  # several swept at once have no one line
+        if (
+            len(table) and not table.duplicated(["loss", "value"]).any()
+        ):  # settings swept together do not form a single line
             found[name] = table
     return found
 
@@ -67,15 +69,15 @@ def over_data(records: Records, verdicts: list[Verdict]) -> dict[str, pd.DataFra
 def near_best(verdict: Verdict, losses: pd.Series) -> pd.DataFrame:
     """For each loss: settings tried, and the share of them within 5 % of its own best and of the best of all.
 
-    `losses` maps a label to its loss. A setting without a test value is not near anything.
+    `losses` maps a label to its loss. A setting without a test value is near neither.
     """
     board = verdict.settings.set_index("loss")[verdict.metric[0]]
     sign = -1 if verdict.higher_is_better else 1
     best = (sign * board).min()
     rows = []
     for loss, group in board.groupby(losses.reindex(board.index), sort=False):
-        cost = sign * group
-        own = cost.min()
-        shares = [(cost <= at + abs(at) * NEAR / 100).sum() / len(cost) for at in (own, best)]
-        rows.append((loss, len(cost), *shares))
+        error = sign * group
+        own = error.min()
+        shares = [(error <= at + abs(at) * NEAR / 100).sum() / len(error) for at in (own, best)]
+        rows.append((loss, len(error), *shares))
     return pd.DataFrame(rows, columns=["loss", "settings", "near its best", "near the best"])

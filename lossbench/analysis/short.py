@@ -1,4 +1,4 @@
-"""Foreign losses are recorded under their whole path; a report shows as little of it as tells them apart."""
+"""Foreign losses are recorded with their whole path; a report shows as little of it as distinguishes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def short(names: Iterable[str]) -> dict[str, str]:
-    """The last word of a path where no other name is that, else its package beside it, else the path."""
+    """A short form of each name: the last part of its path if that is unique, else with its package, else the path."""
     every = list(dict.fromkeys(names))
     left = set(every)
     found: dict[str, str] = {}
@@ -28,5 +28,5 @@ def _packaged(name: str) -> str:
 
 
 def _dotted(name: str) -> bool:
-    """Whether it is a path of Python's, and not a name that happens to have a dot."""
+    """Whether a name is a Python path, and not a name that happens to contain a dot."""
     return "." in name and all(part.isidentifier() for part in name.split("."))

@@ -1,7 +1,7 @@
-"""Statistics on labelled tables: a row a seed, a column a loss; randomness is an argument.
+"""Statistics on labelled tables with a row per seed and a column per loss; randomness is an argument.
 
-The index of every table of values is called `seed` and its columns `loss`; anything else is refused, since a table
-the wrong way round would give numbers that look right. A missing value is a run that has none.
+The index of every table of values is called `seed` and its columns `loss`; anything else is refused, since a transposed
+table would give plausible but wrong numbers. A missing value means a run without a result.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from lossbench.analysis.scales import Floats, Scale
 from lossbench.core import ANY, Range
 
 ALPHA = 0.05
-PAIRS = 6  # fewer cannot reach it, whatever the data: of the sign flips of five, the rarest has p = 2/2⁵ = .0625
+PAIRS = 6  # fewer cannot reach ALPHA, whatever the data: with five, the smallest p of a sign-flip test is 2/2⁵ = .0625
 POWER = 0.8
-MOST_PAIRS = 10**8  # more than the smallest difference asks for that `seeds_needed` counts seeds of
-EXACT = 14  # seeds up to which all 2^n sign flips are tried; beyond, as many are drawn
+MOST_PAIRS = 10**8  # more than the smallest difference needs for which `seeds_needed` counts seeds
+EXACT = 14  # seeds up to which all 2^n sign flips are used; beyond, 2^14 are drawn
 RESAMPLES = 9999
-DEGENERATE = 0.01  # of the resamples may have no spread
-FARTHEST = 1.5  # times Student's reach: how far resamples may carry an interval
-ROUNDING = 1e-9  # ties of exact arithmetic that float sums break, relative
+DEGENERATE = 0.01  # share of the resamples that may have no spread
+FARTHEST = 1.5  # times Student's interval: how far resamples may widen one
+ROUNDING = 1e-9  # relative: differences this small are ties that float sums break
 COLUMNS = [
     *("a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal"),
 ]
 
 
 def check(values: pd.DataFrame) -> pd.DataFrame:
-    """The table itself. Raises: ValueError unless rows are unique seeds and columns unique losses."""
+    """The table itself. Raises: ValueError unless its rows are unique seeds and its columns unique losses."""
     return _check((values.index.name, values.columns.name) == ("seed", "loss"), values)
 
 
@@ -44,7 +44,7 @@ def _check(right: bool, values: pd.DataFrame) -> pd.DataFrame:
             f"rows are {values.index.name!r} and columns {values.columns.name!r}; a row is a seed, a column a loss"
         )
     if not (values.index.is_unique and values.columns.is_unique):
-        raise ValueError("a seed or a loss stands there twice")
+        raise ValueError("a seed or a loss occurs twice")
     return values
 
 
@@ -55,21 +55,21 @@ def intervals(
     *,
     widen: Mapping[Any, float] | None = None,
 ) -> pd.DataFrame:
-    """95 % interval of each column's mean over its rows, within the column's range: its `low` and `high`, by column.
+    """The 95 % interval of each column's mean over its rows, within the column's range: `low` and `high`, by column.
 
-    g⁻¹(g(m) ∓ t·g′(m)·e),  e = s/√n,  t Student's quantile; where they lie farther out, but not beyond m ∓ 1.5·t·e,
+    g⁻¹(g(m) ∓ t·g′(m)·e),  e = s/√n,  t Student's quantile; where these lie farther out, but not beyond m ∓ 1.5·t·e,
     g⁻¹(g(m) − t*·g′(m)·e),  t* quantiles of (g(m*) − g(m))/(g′(m*)·e*) over resamples: the studentised bootstrap
 
     g is the logit between the ends of a range, the logarithm of the distance to its only end, the value itself where
-    there is none (see Scale). `ranges` has a range a column, any number where it names none; a value outside widens it.
-    `widen` is a factor on e, by column, of seeds that share their data. Missing for fewer than six values; without
-    width where all are one value.
+    there is none (see Scale). `ranges` has the range of a column, unbounded where it has none; a value outside widens
+    it. `widen` is a factor on e, by column, for seeds that share their data. Missing for fewer than six values; of zero
+    width where all values are equal.
 
-    Measured for 5 to 20 values: it holds the mean of normal and mid-range Beta values with 95 to 97 %, of Beta(38, 2)
-    and of exponential values above 0 with 94 to 96 %, of Beta(9, .5) and of exponential values far from any end with
-    92 to 95 % (of five with 92.4 %), of log-normal ones (σ = 1) with 88 to 92 % only. Student's interval on the values'
-    own scale has 84 % for five of Beta(9, .5). The bootstrap without its bound is carried off by one outlier among six;
-    the percentile bootstrap is too narrow even for ten. A failure too rare to be among the seeds is in no interval.
+    Measured coverage for 5 to 20 values: 95 to 97 % for normal and mid-range Beta values, 94 to 96 % for Beta(38, 2)
+    and exponential values above 0, 92 to 95 % for Beta(9, .5) and exponential values far from any end (92.4 % with
+    five), only 88 to 92 % for log-normal values (σ = 1). Student's interval on the values' own scale covers 84 % for
+    five values of Beta(9, .5). Without its bound, the bootstrap is thrown off by one outlier among six; the percentile
+    bootstrap is too narrow even for ten. No interval can include a failure too rare to occur among the seeds.
     Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5 and 12.6.
     """
     _check(values.index.name == "seed", values)
@@ -101,7 +101,7 @@ def _ends(known: Floats, scale: Scale, widen: Floats, rng: np.random.Generator) 
 
 
 def _studentised(known: Floats, mean: Floats, spread: Floats, scale: Scale, rng: np.random.Generator) -> Floats:
-    """The quantiles [2, column] of t* of `intervals`; missing where too many resamples are of one value only."""
+    """The quantiles [2, column] of t* in `intervals`; missing where too many resamples consist of one value."""
     n = len(known)
     z = (known - mean) / np.where(spread > 0, spread, 1)
     weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
@@ -116,9 +116,9 @@ def _studentised(known: Floats, mean: Floats, spread: Floats, scale: Scale, rng:
 
 
 def flips(seeds: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Signs [flip, seed] under which a difference by seed is as likely if two losses are alike; the first flips none.
+    """Signs [flip, seed] that leave differences by seed equally likely if two losses are alike; the first flips none.
 
-    All 2^n up to fourteen seeds, so that p is exact; beyond, that many drawn ones.
+    All 2^n for up to fourteen seeds, so that p is exact; beyond, 2^14 drawn at random.
     """
     if seeds <= EXACT:
         return 1.0 - 2.0 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
@@ -137,29 +137,30 @@ def differences(
     margin: float | None = None,
     alpha: float = ALPHA,
 ) -> pd.DataFrame:
-    """Every pair of losses a, b compared seed by seed; the columns are
+    """Every pair of losses a, b, compared seed by seed. The columns are
 
     n: seeds on which both have a value.
-    difference: mean of a − b.  low, high: its interval, all the values that the test would not reject at alpha.
+    difference: mean of a − b.  low, high: its interval, all values that the test would not reject at alpha.
     p: of no difference, two-sided; missing below six pairs.
     p_holm: p after Holm's correction over all pairs.  p_all: p after the correction that decides.
     improvement: share of the seeds on which a is better than b, ties by half.
-    detectable: smallest difference that n seeds find with 80 % power at 5 %, after Bonferroni's correction.
+    detectable: smallest difference that n seeds detect with 80 % power at 5 %, after Bonferroni's correction.
     p_equal: of a difference of `margin` or more, after Holm's correction; missing without a margin.
 
-    The test is the one that fits where seeds' data come from:
+    The test depends on where the data of the seeds come from:
 
     - Each seed draws its own: the sign-flip test of the mean, the share of flips with |Σ ±d| ≥ |Σ d|, and its
-      step-down max-T correction, which flips all pairs of losses together and so knows how they depend on each other.
-      Holm's does not: with ten seeds, the smallest p is 1/512, and over the pairs of eight losses nothing could differ.
+      step-down max-T correction, which flips all pairs of losses together and so accounts for their dependence.
+      Holm's does not: with ten seeds, the smallest p is 1/512, too large for significance over the pairs of eight
+      losses.
     - Each splits one data set anew: `overlap` is the size of a test split over that of its training split. Differences
-      depend on each other; the sign-flip test calls equal losses different five times as often as it says. Test and
+      depend on each other; the sign-flip test calls equal losses different five times as often as it claims. Test and
       interval are `errors.resplit`, and the correction Holm's, since a max-T correction whose correlations are
-      estimated from ten seeds is too bold for eight losses (.07 to .09 for .05).
+      estimated from ten seeds rejects too often for eight losses (.07 to .09 for .05).
     - All test on the same examples: `left_out` has for each loss its values with a part of the examples left out, a
-      row a seed, a column a part. Test and interval are `errors.crossed`, the correction Holm's.
+      row per seed, a column per part. Test and interval are `errors.crossed`, the correction Holm's.
 
-    Raises: ValueError for an overlap that is none, or for overlap and left_out.
+    Raises: ValueError for an invalid overlap, or for both overlap and left_out.
     Source: Westfall & Young 1993, Resampling-Based Multiple Testing; Romano & Wolf 2005 for the step-down.
     """
     check(values)
@@ -205,7 +206,7 @@ def _parts(left_out: Mapping[str, pd.DataFrame], a: str, b: str) -> np.ndarray[A
 def _flipped(
     by_seed: np.ndarray[Any, Any], rng: np.random.Generator, margin: float | None, alpha: float, tests: int
 ) -> dict[str, Any]:
-    """What the sign-flip test says of each pair."""
+    """The results of the sign-flip test for each pair."""
     signs = flips(len(by_seed), rng)
     tested = (~np.isnan(by_seed)).sum(0) >= PAIRS
     found = {name: np.full(by_seed.shape[1], np.nan) for name in ("low", "high", "p", "p_all", "p_equal")}
@@ -219,7 +220,7 @@ def _flipped(
 
 
 def within(table: pd.DataFrame, ends: Range) -> pd.DataFrame:
-    """`differences` whose intervals stay in what two values of a metric of this range can differ by."""
+    """`differences` with intervals clipped to the largest difference that a metric of this range allows."""
     most = ends[1] - ends[0]
     return table.assign(low=table["low"].clip(-most, most), high=table["high"].clip(-most, most))
 
@@ -232,7 +233,7 @@ def _by_error(
     alpha: float,
     tests: int,
 ) -> dict[str, Any]:
-    """What the mean's standard error says of each pair, of seeds that share their data."""
+    """The results by the mean's standard error for each pair, where seeds share their data."""
     found = {name: np.full(by_seed.shape[1], np.nan) for name in ("low", "high", "p", "p_all", "p_equal", "detectable")}
     for pair, (d, part) in enumerate(zip(by_seed.T, parts, strict=True)):
         known = ~np.isnan(d)
@@ -248,12 +249,12 @@ def _by_error(
 
 
 def _corrected(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """After Holm's correction over those that there are."""
+    """p after Holm's correction over those that are not missing."""
     known = ~np.isnan(p)
-    made = np.array(p, dtype=float)
+    corrected = np.array(p, dtype=float)
     if known.any():
-        made[known] = holm(made[known])
-    return made
+        corrected[known] = holm(corrected[known])
+    return corrected
 
 
 def _equal(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], margin: float) -> float:
@@ -267,9 +268,9 @@ def _equal(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], margin: float) 
 
 
 def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """p of each pair alone, and by step-down over all, of differences [seed, pair] under `flips`.
+    """p of each pair by itself, and by step-down over all pairs, for differences [seed, pair] under `flips`.
 
-    |Σ ±d| / √Σd² has the same spread for every pair.
+    Its statistic |Σ ±d| / √Σd² has the same spread for every pair.
     """
     size = np.sqrt(np.square(by_seed).sum(0))
     scaled = by_seed / np.where(size > 0, size, 1)
@@ -280,14 +281,14 @@ def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tup
     for part in np.array_split(signs, max(1, len(signs) * len(order) // 2**22)):
         flipped = np.abs(part @ scaled)
         single += (flipped >= seen).sum(0)
-        # the largest among this pair and all that look weaker
+        # the largest among this pair and all weaker ones
         together += (np.maximum.accumulate(flipped[:, ::-1], axis=1)[:, ::-1] >= seen).sum(0)
     back = np.argsort(order)
     return (single / len(signs))[back], np.maximum.accumulate(together / len(signs))[back]
 
 
 def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -> tuple[float, float]:
-    """The sign-flip test turned round: its limits are order statistics of the means of subsets (Hartigan 1969)."""
+    """The inverted sign-flip test: its limits are order statistics of the means of subsets (Hartigan 1969)."""
     known = ~np.isnan(d)
     chosen = (signs[:, known] < 0).astype(float)
     sizes = chosen.sum(1)
@@ -300,22 +301,22 @@ def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -
 def holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """p after Holm's correction over all of them: with m of them, the k-th smallest times m + 1 − k, never falling.
 
-    Ours, since statsmodels, which has it, is a large package for a line; its own is what tests compare this with.
+    Written here because statsmodels, which has it, is a large package for one line; tests compare the two.
     """
     order = np.argsort(p)
-    made = np.empty(len(p))
-    made[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return made
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
 
 
 def detectable(d: np.ndarray[Any, Any], tests: int = 1) -> float:
-    """The smallest mean difference that a paired t test on as many seeds finds with 80 % power at 5 % over `tests`."""
+    """The smallest mean difference that a paired t test on these seeds detects, with 80 % power at 5 % over `tests`."""
     return np.nan if len(d) < 2 else float(_effect(len(d), tests) * d.std(ddof=1))
 
 
 @cache
 def _effect(n: int, tests: int) -> float:
-    """The same in standard deviations of the difference."""
+    """The same in units of the standard deviation of the differences."""
     from scipy.optimize import brentq
 
     alpha, most = ALPHA / tests, 1.0
@@ -337,7 +338,7 @@ def power(effect: float, pairs: int, alpha: float) -> float:
 
 
 def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
-    """How many seeds would find a difference as large as the mean of these, with 80 % power at 5 % over `tests` tests.
+    """How many seeds would detect a difference as large as the mean of these, with 80 % power at 5 % over `tests`.
 
     Infinite for differences that are all zero; never fewer than `PAIRS`.
     """
@@ -356,9 +357,9 @@ def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
 
 
 def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
-    """Each loss's place on each seed, the best is 1; all that failed on a seed share its last places.
+    """Each loss's place on each seed, 1 for the best; losses that failed on a seed share its last places.
 
-    What is missing for another reason (never run, killed by its user, ended by the machine) stays missing.
+    Values that are missing for another reason (never run, killed by the user, ended by the machine) stay missing.
     """
     check(values)
     _check(values.index.equals(check(failed).index) and values.columns.equals(failed.columns), failed)
@@ -367,10 +368,10 @@ def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool)
 
 
 def not_distinguishable(values: pd.DataFrame, table: pd.DataFrame, *, higher_is_better: bool) -> list[str]:
-    """The loss with the best mean, first, and all that `differences` does not call worse than it.
+    """The loss with the best mean, first, and all that are not significantly worse than it by `differences`.
 
-    Means are taken over the seeds that all of them have, where these are six or more: whoever failed on the hard seeds
-    has an easy mean. Losses with fewer than six values stay out, as do those that no test compared with the best.
+    Means are taken over the seeds that all of them have, if these are six or more: a loss that failed on the hard seeds
+    has too good a mean. Losses with fewer than six values are left out, as are those not tested against the best.
     """
     counts = check(values).notna().sum()
     losses = [loss for loss in values.columns if counts[loss] >= PAIRS]
@@ -381,12 +382,12 @@ def not_distinguishable(values: pd.DataFrame, table: pd.DataFrame, *, higher_is_
 
 
 def worse(table: pd.DataFrame, loss: str, best: str, *, higher_is_better: bool) -> bool:
-    """Whether `differences` calls a loss worse than the best: a corrected p, and the sign of the seeds they share."""
+    """Whether a loss is significantly worse than the best by `differences`."""
     return _holds(table, loss, best, higher_is_better) is True
 
 
 def _holds(table: pd.DataFrame, loss: str, best: str, higher_is_better: bool) -> bool | None:
-    """Whether it is worse; None where no test says."""
+    """Whether a loss is significantly worse; None where no test compared the two."""
     row = table[((table["a"] == loss) & (table["b"] == best)) | ((table["a"] == best) & (table["b"] == loss))].iloc[0]
     if np.isnan(row["p_all"]):
         return None

@@ -1,4 +1,4 @@
-"""A verdict as tables that other programs read: CSV with every digit, LaTeX and Markdown as a paper shows them."""
+"""A verdict as tables for other programs: CSV with every digit, LaTeX and Markdown as in a paper."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lossbench.analysis.answer import amount, counted
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict, measured
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # characters with which a formula begins in a spreadsheet
 COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal")
 
 
 def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Everything: a row a loss and dataset; means, spreads, intervals of all metrics, and against the baseline."""
+    """Everything, a row per loss and dataset: means, spreads, intervals of all metrics, differences to the baseline."""
     parts = []
     for verdict in verdicts:
         board = verdict.leaderboard.drop(columns="colour")
@@ -30,8 +30,8 @@ def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
-    """What a paper shows of each dataset: all metrics as mean ± SD, and the primary with its interval and p."""
-    made = []
+    """A paper's table for each dataset: all metrics as mean ± SD, and the primary metric with its interval and p."""
+    tables = []
     for verdict in verdicts:
         board, (main, _, _) = verdict.leaderboard.set_index("loss"), verdict.metric
         against = verdict.against(verdict.baseline)
@@ -51,8 +51,8 @@ def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
             cells["failures"] = row["outcomes"] or "0"
             cells["best"] = "yes" if loss in verdict.starred else ""
             rows[loss] = cells
-        made.append((verdict.dataset, pd.DataFrame(list(rows.values()))))
-    return made
+        tables.append((verdict.dataset, pd.DataFrame(list(rows.values()))))
+    return tables
 
 
 def spread(row: pd.Series, name: str) -> str:
@@ -64,19 +64,20 @@ def spread(row: pd.Series, name: str) -> str:
 
 
 def limits(row: pd.Series, name: str) -> str:
+    """The ends of a metric's interval; a dash where it has none."""
     low, high = row[f"{name} low"], row[f"{name} high"]
     return "–" if low != low else f"[{low:.4f}, {high:.4f}]"
 
 
 def tuned(tunings: Sequence[Tuning]) -> pd.DataFrame:
-    """All on tuning, a row a loss and dataset: each arm, tuned − default, and what the search spent and found."""
+    """Everything on tuning, a row per loss and dataset: each arm, tuned − default, the search's cost and results."""
     parts = [one.arms.merge(one.budget, on="loss").assign(dataset=one.dataset) for one in tunings]
     table = pd.concat(parts, ignore_index=True)
     return table[["dataset", *(column for column in table if column != "dataset")]]
 
 
 def gains(tuning: Tuning) -> pd.DataFrame:
-    """Tuned against default settings, as texts; empty where there are no runs at default settings."""
+    """Tuned runs against runs at default settings, as texts; empty where there are no runs at default settings."""
     if "default" not in tuning.verdicts:
         return pd.DataFrame()
     name, arrow, unit = tuning.verdicts["default"].metric
@@ -102,11 +103,12 @@ def _ends(low: float, high: float) -> str:
 
 
 def csv(verdicts: Sequence[Verdict]) -> str:
+    """`numbers` as CSV."""
     return separated(numbers(verdicts))
 
 
 def separated(table: pd.DataFrame) -> str:
-    """A table as CSV. Names are anybody's: none of them is a formula to the program that opens it."""
+    """A table as CSV. Users choose names, so texts that a spreadsheet would take for a formula are quoted."""
     return table.rename(columns=_no_formula).map(_no_formula).to_csv(index=False)
 
 
@@ -117,43 +119,43 @@ def _no_formula(cell: Any) -> Any:
 
 
 def markdown(verdicts: Sequence[Verdict], sentences: Sequence[str], tunings: Mapping[str, Tuning] | None = None) -> str:
-    """Each dataset's sentence and table, and where it was tuned, what that changed."""
+    """The sentence and table of each dataset, and where losses were tuned, what that changed."""
     texts = []
     for sentence, (dataset, table) in zip(sentences, paper(verdicts), strict=True):
-        texts.append("\n".join([f"**{_quiet(dataset)}**: {_quiet(sentence)}", "", *_lines(table)]))
+        texts.append("\n".join([f"**{_escaped(dataset)}**: {_escaped(sentence)}", "", *_lines(table)]))
         if tunings and dataset in tunings:
-            told, table = tunings[dataset].sentence, gains(tunings[dataset])
-            texts.append("\n".join([_quiet(told), *(["", *_lines(table)] if len(table) else [])]))
+            sentence, table = tunings[dataset].sentence, gains(tunings[dataset])
+            texts.append("\n".join([_escaped(sentence), *(["", *_lines(table)] if len(table) else [])]))
     return "\n\n".join(texts)
 
 
 def _lines(table: pd.DataFrame) -> list[str]:
-    """A table in Markdown."""
-    head = ["| " + " | ".join(_quiet(c) for c in table.columns) + " |", "|---" * len(table.columns) + "|"]
-    return [*head, *("| " + " | ".join(map(_quiet, row)) + " |" for row in table.itertuples(index=False))]
+    """The lines of a table in Markdown."""
+    head = ["| " + " | ".join(_escaped(c) for c in table.columns) + " |", "|---" * len(table.columns) + "|"]
+    return [*head, *("| " + " | ".join(map(_escaped, row)) + " |" for row in table.itertuples(index=False))]
 
 
 def latex(verdicts: Sequence[Verdict]) -> str:
-    """One booktabs table a dataset; the best set in bold. It wants \\usepackage{booktabs}."""
+    """One booktabs table per dataset, the best losses in bold. It needs \\usepackage{booktabs}."""
     texts = []
     for verdict, (dataset, table) in zip(verdicts, paper(verdicts), strict=True):
-        shown = table.drop(columns="best").map(_tex)
-        shown.loc[table["best"] == "yes", "loss"] = shown["loss"].map("\\textbf{{{}}}".format)
-        shown.columns = [_tex(column) for column in shown.columns]
-        style = shown.style.hide(axis="index")
+        cells = table.drop(columns="best").map(_tex)
+        cells.loc[table["best"] == "yes", "loss"] = cells["loss"].map("\\textbf{{{}}}".format)
+        cells.columns = [_tex(column) for column in cells.columns]
+        style = cells.style.hide(axis="index")
         seeds = verdict.values.notna().sum().max()
         bold = f"Bold: not distinguishable from the best {_tex(verdict.measure)}. " if verdict.decided else ""
         caption = (
             f"{_tex(dataset)}: mean $\\pm$ standard deviation over {counted(verdict, seeds)}. {bold}p: against "
             f"{_tex(verdict.baseline)}, by the {_tex(verdict.population.test)}."
         )
-        columns = "l" + "r" * (shown.shape[1] - 1)
+        columns = "l" + "r" * (cells.shape[1] - 1)
         texts.append(style.to_latex(hrules=True, caption=caption, column_format=columns, position_float="centering"))
     return "\n".join(texts)
 
 
-def _quiet(text: str) -> str:
-    """Text that neither ends a cell of a Markdown table nor is read as HTML."""
+def _escaped(text: str) -> str:
+    """Text escaped for a cell of a Markdown table, where it is not interpreted as HTML either."""
     return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 

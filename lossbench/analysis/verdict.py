@@ -1,4 +1,4 @@
-"""The verdict on one dataset: from its records to what may be said of its losses."""
+"""The verdict on one dataset: from its records to what may be claimed about its losses."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from lossbench.core import ANY, ConfigError, Range
 
 FINISHED = "finished"
 COSTS = {"time/step_ms": "ms a step", "time/train_s": "training, s", "memory/peak_mb": "peak memory, MB"}
-SLIGHT = 0.01  # of the baseline's mean: a difference that nobody cares about, unless they say so
-STREAM = 20261122  # of the resampling: the same records give the same report
+SLIGHT = 0.01  # of the baseline's mean: the default margin
+STREAM = 20261122  # the seed of resampling: the same records give the same report
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs of one dataset say.
+    """What the runs on one dataset show.
 
-    `chosen` maps each contender to its label among the runs: where a loss was run at several settings, the one with
-    the best validation. `values` are the test values of the metric, a row a seed, a column a contender, missing
-    where a run has none; `failed` marks those that the loss is to blame for; `ranks` count these as last.
-    `leaderboard` has a row a contender, `settings` one a label; `differences` are `stats.differences` of `values`,
-    `ranked` of `ranks`. `paired`: runs of one seed shared data and initial weights. `best` are the contenders that
-    are not distinguishable from the best mean. `population` is of whom the test speaks, `margin` a difference that
-    nobody cares about, in the unit of the metric; missing where the baseline has no mean, and whether somebody
-    `asked_margin`. `looked`: at how many seeds it was looked whether to go on; empty where that was settled before.
+    `chosen` maps each contender to its label among the runs: where a loss was run at several settings, the best one on
+    validation. `values` are the test values of the metric, a row per seed, a column per contender, missing where a run
+    has none; `failed` marks those that the loss is to blame for; `ranks` count these as last. `leaderboard` has a row
+    per contender, `settings` one per label; `differences` are `stats.differences` of `values`, `ranked` of `ranks`.
+    `paired`: runs of one seed shared data and initial weights. `best` are the contenders that are not distinguishable
+    from the best mean. `population` is what claims apply to. `margin` is the largest difference that does not matter,
+    in the unit of the metric, missing where the baseline has no mean; `asked_margin`: whether it was given. `looked`
+    are the looks of a sequential comparison; empty for any other.
     """
 
     dataset: str
@@ -60,16 +60,17 @@ class Verdict:
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether higher values of the metric are better."""
         return self.metric[1] == "↑"
 
     @property
     def range(self) -> Range:
-        """Of the metric."""
+        """The range of the metric."""
         return self.ranges.get(self.metric[0], ANY)
 
     @property
     def decided(self) -> bool:
-        """Whether a test compared the best mean with another loss; where none did, nothing says which loss is best."""
+        """Whether a test compared the best mean with another loss; where none did, it is open which loss is best."""
         return _tested(self.differences, self.best)
 
     def equal(self, a: str, b: str) -> bool:
@@ -88,22 +89,23 @@ class Verdict:
 
     @property
     def measure(self) -> str:
-        """What the verdict is by: the metric under a name that no loss has, as in "mae is best by test mae"."""
+        """The name of the metric in sentences, distinct from any loss's: "mae is best by test mae"."""
         return measured(self.metric[0])
 
     @property
     def unit(self) -> str:
+        """The metric's name with its unit, if it has one."""
         name, _, unit = self.metric
         return f"{name} [{unit}]" if unit else name
 
     def difference(self, a: str, b: str) -> pd.Series:
-        """The row of a pair, as a − b."""
+        """The row of `differences` for a pair, as a − b."""
         table = self.differences
         found = table[(table["a"] == a) & (table["b"] == b)]
         if len(found):
             return found.iloc[0]
         row = table[(table["a"] == b) & (table["b"] == a)].iloc[0].copy()
-        return _turned(row)
+        return _swapped(row)
 
     def against(self, baseline: str) -> pd.DataFrame:
         """Each other contender − the baseline, by contender."""
@@ -119,10 +121,10 @@ def judge(
     margin: float | None = None,
     looked: Sequence[Look] = (),
 ) -> Verdict:
-    """The verdict on the runs of one dataset; on the primary metric and against the first loss, unless asked.
+    """The verdict on the runs of one dataset, by default on the primary metric and against the first loss.
 
-    `margin`: a difference that nobody cares about; without one what the runs were asked for with, else 1 % of the
-    baseline's mean. `looked`: at how many seeds it was looked whether to go on, if not as the records tell.
+    `margin`: the largest difference that does not matter; by default the one that the runs recorded, else 1 % of the
+    baseline's mean. `looked`: the looks of a sequential comparison; by default those that are recorded.
 
     Raises: ConfigError for a metric or a baseline that these records do not have.
     """
@@ -136,7 +138,7 @@ def judge(
     contender = {label: loss for loss, label in chosen.items()}
     entered = entered.assign(contender=entered["label"].map(contender))
     values = by_seed(entered, f"test/{name}", list(chosen))
-    failed = _marks(entered, values)
+    failed = _failed(entered, values)
     ranks = stats.ranks(values, failed, higher_is_better=higher)
     if baseline is not None and baseline not in chosen:
         raise ConfigError(f"--baseline {baseline}: was not compared on {dataset}; there are {', '.join(chosen)}")
@@ -186,7 +188,7 @@ def judge(
 
 
 def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool, looked: bool) -> list[str]:
-    """`stats.not_distinguishable`; where losses left early, among those that stayed, then those that left as equals."""
+    """`stats.not_distinguishable`; where losses stopped early, among the others, and then those equal to the best."""
     if not looked or not values.notna().any(axis=None):
         return stats.not_distinguishable(values, differences, higher_is_better=higher)
     lasting = [loss for loss in values.columns if values[loss].notna().any() and _last(values[loss]) == _last(values)]
@@ -198,13 +200,13 @@ def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool, looked:
 
 
 def _last(values: pd.Series | pd.DataFrame) -> str:
-    """The last seed of which there is a value."""
+    """The last seed that has a value."""
     known = values.dropna(how="all") if isinstance(values, pd.DataFrame) else values.dropna()
     return str(known.index[-1])
 
 
 def _asked_margin(records: Records) -> float | None:
-    """What the runs were asked for with, if they agree on it."""
+    """The margin that the runs recorded, if they agree on it."""
     asked = set(records.params.get("margin", pd.Series(dtype=str)).dropna()) - {"", "None"}
     return float(asked.pop()) if len(asked) == 1 else None
 
@@ -221,7 +223,7 @@ def _metric(records: Records, primary: str | None, dataset: str) -> tuple[str, s
 
 
 def _chosen(runs: pd.DataFrame, metrics: Metrics) -> dict[str, str]:
-    """Which label stands for each contender: a loss at the setting that validation chose, or with one loss, each.
+    """The label of each contender: a loss at its best setting on validation, or with a single loss, every setting.
 
     A setting with fewer failures comes first, then the better mean of the primary metric on validation.
     """
@@ -240,7 +242,7 @@ def _chosen(runs: pd.DataFrame, metrics: Metrics) -> dict[str, str]:
 
 
 def by_seed(runs: pd.DataFrame, metric: str, losses: Sequence[str]) -> pd.DataFrame:
-    """A metric of finished runs, a row a seed, a column a contender; every seed that any of them was run on."""
+    """A metric of finished runs, a row per seed, a column per contender; with every seed that any of them has."""
     known = runs[runs["seed"] != ""]
     seeds = sorted(set(known["seed"]), key=lambda seed: [*map(int, re.findall(r"\d+", seed)), math.inf])
     rows, columns = pd.Index(seeds, name="seed"), pd.Index(losses, name="loss")
@@ -252,12 +254,12 @@ def by_seed(runs: pd.DataFrame, metric: str, losses: Sequence[str]) -> pd.DataFr
     )
 
 
-def _marks(runs: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
-    metadata = pd.DataFrame(False, index=like.index, columns=like.columns)
+def _failed(runs: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
+    failed = pd.DataFrame(False, index=like.index, columns=like.columns)
     for seed, loss in zip(*(runs.loc[runs["outcome"].isin(FAILED), c] for c in ("seed", "contender")), strict=True):
         if seed:
-            metadata.loc[seed, loss] = True
-    return metadata
+            failed.loc[seed, loss] = True
+    return failed
 
 
 def _board(
@@ -268,9 +270,9 @@ def _board(
     ranks: pd.DataFrame | None,
     varied: Population,
 ) -> pd.DataFrame:
-    """A row a contender: loss, setting, colour, counts of outcomes, and each metric and cost, best mean first.
+    """A row per contender: loss, setting, colour, counts of outcomes, and each metric and cost, the best mean first.
 
-    Of a metric: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
+    For a metric: `<name>` (mean), `<name> sd`, `<name> low`, `<name> high` (95 % interval), `<name> n`.
     """
     rows, known, widen, metrics = [], {}, {}, records.metrics
     for loss, group in runs.groupby(by, sort=False):
@@ -290,7 +292,7 @@ def _board(
             values = done.get(f"test/{name}", pd.Series(dtype=float)).dropna().reset_index(drop=True)
             row |= {name: values.mean(), f"{name} sd": values.std(ddof=1), f"{name} n": len(values)}
             known[loss, name] = values
-            widen[loss, name] = varied.widened(values, done["left_out"].map(lambda told, of=name: told.get(of)))
+            widen[loss, name] = varied.widened(values, done["left_out"].map(lambda parts, of=name: parts.get(of)))
         for key, title in COSTS.items():
             row[title] = done[key].median() if key in done else np.nan
         rows.append({**row, "own parameters": group["parameters"].max()})
@@ -307,17 +309,17 @@ def _board(
 
 
 def measured(metric: str) -> str:
-    """How a metric is called where a loss may have its name."""
+    """The name of a test metric, distinct from that of a loss."""
     return f"test {metric}"
 
 
 def _tested(table: pd.DataFrame, best: Sequence[str]) -> bool:
-    """Whether any test compared the first of these with another."""
+    """Whether any test compared the first of these with another loss."""
     return bool(best) and bool(table.loc[(table[["a", "b"]] == best[0]).any(axis=1), "p_all"].notna().any())
 
 
-def _turned(row: pd.Series) -> pd.Series:
-    """The same pair, the other way round."""
+def _swapped(row: pd.Series) -> pd.Series:
+    """The row of the same pair as b − a."""
     row["a"], row["b"] = row["b"], row["a"]
     row["difference"], row["low"], row["high"] = -row["difference"], -row["high"], -row["low"]
     row["improvement"] = 1 - row["improvement"]

@@ -1,4 +1,4 @@
-"""A comparison: one more MLflow run beside its runs, that holds the report on them."""
+"""A comparison: an MLflow run of its own, beside those of its runs, which holds the report on them."""
 
 from __future__ import annotations
 
@@ -29,44 +29,46 @@ from lossbench.tracking import lease
 
 
 class Open(NamedTuple):
-    """A comparison's record, where it is, and the sign of life beside it."""
+    """The record of a comparison, its store, and its heartbeat."""
 
     store: tracking.Store
     recorder: tracking.Recorder
     heart: lease.Heart
 
 
-_open: list[Open] = []  # the comparison that this process is at
-RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it too
+_open: list[Open] = []  # the comparison that this process is working on
+RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it as well
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 
 
 class Comparison(Callback):
-    """Hydra's hooks. A launcher other than ours does not say when its jobs were checked, so there it begins at once."""
+    """Hydra's hooks. Other launchers do not say when their jobs have been checked, so with them it begins at once."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _leave()  # whatever this process was at before
+        """Begin the comparison under a launcher other than lossbench's."""
+        _leave()  # any comparison that this process had open before
         if config.hydra.launcher._target_ != OURS:
             try:
                 begin(config, config, config)
-            except Exception as error:  # which Hydra would turn into a warning
+            except Exception as error:  # Hydra would turn it into a warning
                 raise Carried(error) from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Conclude the comparison, if it is still open."""
         if RUNNING not in os.environ:
             return
         try:
             conclude("FINISHED")
-        except Exception as error:  # which Hydra would turn into a warning
+        except Exception as error:  # Hydra would turn it into a warning
             print(redaction.clean(f"lossbench: the comparison could not be ended: {error}"), file=sys.stderr)
             raise SystemExit(1) from error
 
 
 def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, bool]:
-    """The comparison that runs belong to from now on, and whether some of them may have been trained already.
+    """The name of the comparison that runs belong to from now on, and whether some of them may already be trained.
 
-    One that was interrupted under the same command goes on. `sweep` is what was asked for, `job` as Hydra composed
-    its first run, `cfg` the settings of that run, in whose experiment the comparison lies.
+    A comparison of the same command that was interrupted is continued. `sweep` is the configuration of the multirun,
+    `job` its first job as Hydra composed it, `cfg` the settings of that job, whose experiment holds the comparison.
     """
     if RUNNING in os.environ:  # a sweeper that launches batch after batch
         return os.environ[RUNNING], True
@@ -104,26 +106,26 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
 
 
 def note(tags: Mapping[str, str]) -> None:
-    """Tell something of the comparison that this process is at."""
+    """Set tags on the open comparison."""
     _open[0].recorder.tags(tags)
 
 
 def current() -> tuple[tracking.Store, str]:
-    """The store and the name of the comparison that this process is at."""
+    """The store and the name of the open comparison."""
     return _open[0].store, os.environ[RUNNING]
 
 
 def conclude(status: str) -> None:
-    """Read the runs back from the store; print and record what they say; end the comparison.
+    """Read the runs back from the store, print and record the report, and end the comparison.
 
-    Ctrl-C waits for that, and leaves it to be concluded again: by the same command, which has nothing else to do then.
+    Ctrl-C waits until this is done and marks the comparison as killed, so that the same command concludes it again.
     """
     with Stop() as stop:
         _conclude(status, stop)
 
 
 def end_killed() -> None:
-    """End a comparison that Ctrl-C kept from its conclusion."""
+    """End a comparison that Ctrl-C interrupted before its conclusion."""
     if RUNNING in os.environ and _open:
         _open[0].recorder.end("KILLED")
         _leave()
@@ -146,47 +148,47 @@ def _conclude(status: str, stop: Stop) -> None:
     except ConfigError as error:  # nothing was trained, or nothing but trials
         terminal.out().print(f"nothing to report yet ({error}); the same command goes on")
     except Exception as error:
-        said = redaction.clean(repr(error), store.uri)
-        terminal.out().print(f"the report failed: {said}; the same command, or report {name}, tries again")
+        message = redaction.clean(repr(error), store.uri)
+        terminal.out().print(f"the report failed: {message}; the same command, or report {name}, tries again")
         failed = True
     recorder.end("KILLED" if stop() or failed else status)
     _leave()
     link = tracking.ui_command(store.uri, recorder.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {link}")
-    if failed and status == "FINISHED":  # else the caller says what went wrong before
+    if failed and status == "FINISHED":  # otherwise the caller reports what went wrong before
         raise SystemExit(1)
 
 
 def _report_at_last(store: tracking.Store, recorder: tracking.Recorder, name: str) -> None:
-    """Report, and again once the store answers, if it went away meanwhile."""
+    """Report; where the store goes away meanwhile, wait for it and report again."""
     try:
         _report(store, recorder, name)
     except Exception as error:
         if not tracking.away(error):
             raise
-        store.find({"lossbench.comparison": name})  # which waits for it
+        store.find({"lossbench.comparison": name})  # waits for the store
         _report(store, recorder, name)
 
 
 def _report(store: tracking.Store, recorder: tracking.Recorder, name: str) -> None:
-    """Print what the runs say; leave the page and its tables with the comparison, and the page here."""
+    """Print the report; save the page and its tables with the comparison, and the page in the working directory."""
     from lossbench.analysis import files, report, tables
 
-    made = report.make(store.client, name, allow_mixed=True)  # which the page says
+    found = report.make(store.client, name, allow_mixed=True)  # the page warns of mixed runs
     with recorder.files() as folder:
-        files.write(made, store.client, folder)
+        files.write(found, store.client, folder)
         page = (folder / files.PAGE).read_text(encoding="utf-8")
-    recorder.tags({"mlflow.note.content": tables.markdown(made.verdicts, made.sentences, made.tunings)})
-    arm = "tuned" if made.tunings else ""
-    store.view(recorder.run_id, name, [v.metric for v in made.verdicts], arm)
-    terminal.report(made)
-    with contextlib.suppress(OSError):  # a folder that takes no files: MLflow has it
+    recorder.tags({"mlflow.note.content": tables.markdown(found.verdicts, found.sentences, found.tunings)})
+    arm = "tuned" if found.tunings else ""
+    store.view(recorder.run_id, name, [v.metric for v in found.verdicts], arm)
+    terminal.report(found)
+    with contextlib.suppress(OSError):  # the folder may be read-only; MLflow has the page
         files.save(page, Path(files.PAGE))
         terminal.out().print(f"report: {Path(files.PAGE).absolute()}")
 
 
 def open_store(config: DictConfig) -> tracking.Store:
-    """The store that a configuration records to."""
+    """Open the store that a configuration records to, once it is known to answer."""
     uri = tracking.resolve(config.tracking.uri)
     runs.check_connection(uri)
     return runs.store(uri, config.tracking.artifacts)

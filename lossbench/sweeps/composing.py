@@ -1,4 +1,4 @@
-"""Composing the jobs of a multirun, most of which differ from another one in numbers only."""
+"""Composes the jobs of a multirun, most of which differ from each other in numbers only."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NUMBER = re.compile(r"([a-z]\w*(?:\.\w+)*)=(?:(-?(?:0|[1-9]\d*))|(-?(?:0|[1-9]\d
 
 
 class Composer:
-    """Hydra's loader of configurations, with a short cut for jobs that differ from an earlier one in numbers only.
+    """Hydra's configuration loader, with a shortcut for jobs that differ from an earlier one in numbers only.
 
-    Hydra reads every file anew for each job, and twice: a sweep of a hundred seeds waits twelve seconds before its
-    first step. Here a job copies its sibling and sets the numbers, as Hydra does last.
+    Hydra reads every file again for each job, and twice: a sweep over a hundred seeds would wait twelve seconds
+    before its first step. Here a job copies its sibling and then sets the numbers, which Hydra also does last.
     """
 
     def __init__(self, loader: ConfigLoader) -> None:
@@ -33,17 +33,17 @@ class Composer:
         """The configuration of one job."""
         overrides = tuple(sweep_overrides)
         if overrides not in self._composed:
-            task_type, numbers = apart(overrides)
-            sibling = self._siblings.get(task_type)
+            pattern, numbers = apart(overrides)
+            sibling = self._siblings.get(pattern)
             job = _with(sibling, overrides, numbers) if sibling else None
             if job is None:
-                job = self._siblings[task_type] = self._loader.load_sweep_config(master_config, list(overrides))
+                job = self._siblings[pattern] = self._loader.load_sweep_config(master_config, list(overrides))
             self._composed[overrides] = job
         return self._composed[overrides]
 
 
 def apart(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[re.Match[str]]]:
-    """Overrides without their numbers, and these."""
+    """The overrides without their numbers, and the numbers."""
     numbers = [found for word in overrides if (found := NUMBER.fullmatch(word))]
     names = {found[0]: found[1] for found in numbers}
     return tuple(names.get(word, word) for word in overrides), numbers
@@ -60,7 +60,7 @@ def put(numbers: Sequence[re.Match[str]], cfg: DictConfig) -> bool:
 
 
 def _with(sibling: DictConfig, overrides: tuple[str, ...], numbers: Sequence[re.Match[str]]) -> DictConfig | None:
-    """The sibling with other numbers; None where these do not fit, so that Hydra may say why."""
+    """The sibling with other numbers; None where they do not fit, so that Hydra reports why."""
     job = copy.deepcopy(sibling)
     OmegaConf.set_readonly(job.hydra, False)  # a sibling may have run
     if not put(numbers, job):

@@ -1,4 +1,4 @@
-"""Losses that a comparison chose by itself and that cannot train on its data are left out; those asked for are not."""
+"""Leaves out the losses that cannot train on the data, where the comparison chose them and the user did not."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from lossbench.core import ConfigError
 
 
 class Trained(Protocol):
-    """What is trained with a loss that its overrides name."""
+    """A job or a candidate: anything with overrides that name a loss."""
 
     @property
-    def overrides(self) -> Sequence[str]: ...
+    def overrides(self) -> Sequence[str]:
+        """The overrides of its command line, the loss among them."""
 
 
 T = TypeVar("T", bound=Trained)
 
 
 class Faults:
-    """Why losses cannot train, where `hydra.launcher.leave_out` says that the others shall."""
+    """Why losses cannot train; with `hydra.launcher.leave_out`, the others train without them."""
 
     def __init__(self, config: DictConfig) -> None:
         self._leave_out = bool(config.hydra.launcher.get("leave_out"))
@@ -33,7 +34,7 @@ class Faults:
 
     @contextmanager
     def of(self, overrides: Sequence[str]) -> Iterator[None]:
-        """Holds against the loss of these overrides what goes wrong inside, or raises it where nothing is left out."""
+        """Records an error inside the block for the loss of these overrides, or raises it where nothing is left out."""
         try:
             yield
         except (ConfigError, HydraException, OmegaConfBaseException) as error:
@@ -42,14 +43,14 @@ class Faults:
             self._found.setdefault(_loss(overrides), error)
 
     def without(self, jobs: Sequence[T]) -> list[T]:
-        """The jobs of losses that can train. Raises: what is wrong with the first one, where none can."""
+        """The jobs whose losses can train. Raises: the first error, where none can."""
         left = [job for job in jobs if _loss(job.overrides) not in self._found]
         if not left and self._found:
             raise next(iter(self._found.values()))
         return left
 
     def tell(self) -> None:
-        """One line for each reason."""
+        """Print one line for each reason."""
         reasons: dict[str, list[str]] = {}
         for loss, error in self._found.items():
             reasons.setdefault(next(iter(str(error).splitlines()), type(error).__name__), []).append(loss)
@@ -58,5 +59,5 @@ class Faults:
 
 
 def _loss(overrides: Sequence[str]) -> str:
-    """What overrides say of the loss, its own settings aside."""
+    """The loss that the overrides name, without its settings."""
     return next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("loss=")), "")

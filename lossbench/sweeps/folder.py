@@ -1,4 +1,4 @@
-"""The folder that Hydra's launchers write to: closed to others, and gone with the sweep unless somebody named it."""
+"""The folder that Hydra's launchers write to: private, and deleted with the sweep unless the user named it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lossbench.config import redaction
 from lossbench.core import ConfigError, machine
 from lossbench.sweeps.comparison import OURS
 
-DAY_S = 86_400  # after which a folder that names no process of this machine is nobody's
+DAY_S = 86_400  # after which a folder that names no process of this machine counts as abandoned
 
 
 def own() -> Path:
-    """That of this process, in the cache."""
+    """The folder of this process, in the cache."""
     return Path(os.environ["LOSSBENCH_SWEEP"])
 
 
 @contextmanager
 def folder(config: DictConfig) -> Iterator[None]:
-    """While it lasts, the folder of this sweep is there, if anything writes to it; those of killed sweeps are not.
+    """Create the folder of this sweep, if anything writes to it, and delete those of killed sweeps.
 
-    Raises: ConfigError where it cannot be written.
+    Raises: ConfigError where the folder cannot be written.
     """
     _sweep_up(own().parent)
     path = Path(str(config.hydra.sweep.dir))

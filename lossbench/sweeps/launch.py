@@ -1,4 +1,4 @@
-"""The runs of a multirun: all of them checked before the first one trains, then trained the fastest way."""
+"""The runs of a multirun: all of them checked before the first one trains, then trained the fastest schedule."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
 from lossbench.sweeps import comparison, composing, planning, timing, workers
 from lossbench.sweeps.fitting import Faults
-from lossbench.sweeps.one_at_a_time import Datasets, one_at_a_time
+from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
-# overrides that a line says otherwise, or not at all
+# overrides that have their own place in the line of a run
 PLACED = ("loss", "loss._target_", "dataset", "dataset._target_", "seed")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One configuration of a multirun: what Hydra composed, and the part of it that is ours, resolved."""
+    """One configuration of a multirun: what Hydra composed, and lossbench's part of it, resolved."""
 
     hydra: DictConfig
     cfg: DictConfig
@@ -54,36 +54,36 @@ def launch(
     *,
     last: bool = True,
 ) -> list[JobReturn]:
-    """Train all jobs; one that fails leaves the others to finish. `last`: no more will follow in their comparison.
+    """Train all jobs; where one fails, the others go on. `last`: no further jobs follow in this comparison.
 
-    Raises: ConfigError for the first job that cannot train, before any of them has.
+    Raises: ConfigError for the first job that cannot train, before any of them trains.
     """
     setup_globals()
-    made, datasets, faults = [], Datasets(), Faults(config)
+    ready, datasets, faults = [], Datasets(), Faults(config)
     for number, overrides in enumerate(jobs, start=first):
         with faults.of(overrides):
-            made.append(composed(context, config, overrides, number))
-    made = faults.without(made)
+            ready.append(composed(context, config, overrides, number))
+    ready = faults.without(ready)
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-        opening = beside.submit(comparison.open_store, made[0].cfg)
-        for position in planning.kinds([job.cfg for job in made]):
-            with faults.of(made[position].overrides):
-                _try(made[position], datasets)
-        made = faults.without(made)
+        opening = beside.submit(comparison.open_store, ready[0].cfg)
+        for position in planning.distinct([job.cfg for job in ready]):
+            with faults.of(ready[position].overrides):
+                _try(ready[position], datasets)
+        ready = faults.without(ready)
         faults.tell()
-        for job in made:
+        for job in ready:
             datasets.count_steps(job.cfg)
         opening.result()
     try:
         with terminal.board() as board:
-            board.expect(len(made), sum(job.cfg.train.steps for job in made))
-            returns = _trained(context, task, config, made, datasets, board)
+            board.expect(len(ready), sum(job.cfg.train.steps for job in ready))
+            returns = _trained(context, task, config, ready, datasets, board)
     except KeyboardInterrupt:
         comparison.conclude("KILLED")
         raise
     if last and any(
         returned.status is JobStatus.FAILED for returned in returns
-    ):  # the sweeper will raise, and nobody else tell
+    ):  # the sweeper raises, and Hydra's callback does not run
         comparison.conclude("FAILED")
     return returns
 
@@ -97,7 +97,7 @@ def batch(
     datasets: Datasets,
     board: terminal.Board,
 ) -> list[JobReturn]:
-    """Train some jobs of a search, which has tried them, shows them, and concludes the comparison itself."""
+    """Train some jobs of a search, which itself has checked them, shows their progress and concludes the comparison."""
     return _trained(context, task, config, list(_siblings(context, config, jobs, first, datasets)), datasets, board)
 
 
@@ -109,7 +109,7 @@ def _trained(
     datasets: Datasets,
     board: terminal.Board,
 ) -> list[JobReturn]:
-    """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
+    """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
     runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(jobs, _swept(jobs), strict=True)]
     for job in jobs:
@@ -121,7 +121,7 @@ def _trained(
 def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
     """One job as Hydra composes it, checked. Raises: ConfigError that names the job."""
     job = context.config_loader.load_sweep_config(config, list(overrides))
-    OmegaConf.set_readonly(job.hydra, False)  # one that has run before
+    OmegaConf.set_readonly(job.hydra, False)  # read-only where it has run before
     with open_dict(job):
         job.hydra.job.id = str(number)
         job.hydra.job.num = number
@@ -138,15 +138,15 @@ def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str]
 def _siblings(
     context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int, datasets: Datasets
 ) -> Iterator[Job]:
-    """Jobs of a search, most of which differ in numbers only; those share what Hydra says of the first of them.
+    """The jobs of a search; those that differ from the one before in numbers only share its Hydra configuration.
 
-    Copying that for each of them took a tenth of a search of small nets.
+    Copying that for each of them took a tenth of the time of a search over small nets.
     """
     known: tuple[str, ...] | None = None
     for number, overrides in enumerate(jobs, start=first):
-        kind, numbers = composing.apart(overrides)
-        if kind != known:
-            one, known = composed(context, config, overrides, number), kind
+        pattern, numbers = composing.apart(overrides)
+        if pattern != known:
+            one, known = composed(context, config, overrides, number), pattern
             own: Any = OmegaConf.to_container(OmegaConf.masked_copy(one.hydra, list(one.cfg)))
             datasets.count_steps(one.cfg)
             yield one
@@ -163,7 +163,7 @@ def _siblings(
 
 
 def _try(job: Job, datasets: Datasets) -> None:
-    """Raises: ConfigError where the loss fails on a first batch, or whatever else only shows with the data at hand."""
+    """Raises: ConfigError where the loss fails on a first batch, or for anything else that only the data reveal."""
     try:
         experiment = Experiment(job.cfg, datasets(job.cfg))
     except ConfigError as error:
@@ -173,47 +173,47 @@ def _try(job: Job, datasets: Datasets) -> None:
 
 
 def _swept(jobs: Sequence[Job]) -> list[str]:
-    """What each job sets otherwise than another, beside its loss, its dataset and its seed, which have places."""
+    """The overrides in which each job differs from another, apart from its loss, dataset and seed."""
     common = set.intersection(*(set(job.overrides) for job in jobs))
 
-    def told(job: Job) -> str:
+    def label(job: Job) -> str:
         arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
         if arm:
             return arm if trial is None else f"trial {trial}"
         return " ".join(redacted(o.lstrip("+")) for o in job.overrides if o not in common and key(o) not in PLACED)
 
-    return [told(job) for job in jobs]
+    return [label(job) for job in jobs]
 
 
 def blame(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
-    """What is wrong with a job, and with which."""
-    said = " ".join(redacted(word) for word in filter_overrides(overrides) if key(word) not in HELD)
-    return ConfigError(f"{error}\nin the job {said}; nothing was trained")
+    """The error with the overrides of the job that it is about."""
+    words = " ".join(redacted(word) for word in filter_overrides(overrides) if key(word) not in HELD)
+    return ConfigError(f"{error}\nin the job {words}; nothing was trained")
 
 
-def _train(runs: Sequence[Run], datasets: Datasets, redacted: terminal.Board, *, continues: bool) -> None:
-    """Raises: KeyboardInterrupt after Ctrl-C, when all records have ended."""
+def _train(runs: Sequence[Run], datasets: Datasets, display: terminal.Board, *, continues: bool) -> None:
+    """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     with Stop() as stop:
-        board = _Board(redacted)
+        board = _Board(display)
         if continues or any(run.identity.kind == TRIAL for run in runs):
             _take_up(runs, board)
         waiting = [run for run in runs if run.result is None]
         for members in planning.stack_groups([run.cfg for run in waiting]):
             group = [waiting[position] for position in members]
-            way = timing.way(group, datasets)
-            if way.alone:
-                board.say(f"{group[0].names.model} trains one run at a time: in a stack, {way.alone}")
-            stacks = planning.parts(group, way.size)
-            if way.workers:
-                workers.train(stacks, way.workers, board, stop)
+            schedule = timing.fastest(group, datasets)
+            if schedule.alone:
+                board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
+            stacks = planning.parts(group, schedule.size)
+            if schedule.workers:
+                workers.train(stacks, schedule.workers, board, stop)
             else:
-                one_at_a_time(stacks, way.threads, datasets, board, stop)
+                train_one_at_a_time(stacks, schedule.threads, datasets, board, stop)
             if stop():
                 return  # and leaving raises
 
 
 def _take_up(runs: Sequence[Run], board: _Board) -> None:
-    """Runs that an earlier call has finished already."""
+    """Set the results of runs that an earlier call has finished."""
     siblings: dict[str, Sequence[MlflowRun]] = {}  # a study's trials or a comparison's runs, each asked for once
     for run in runs:
         among = run.identity.siblings
@@ -226,31 +226,31 @@ def _take_up(runs: Sequence[Run], board: _Board) -> None:
 
 
 class _Board:
-    """Says on the terminal how runs end."""
+    """Shows on the terminal how runs end."""
 
-    def __init__(self, redacted: terminal.Board) -> None:
-        self.advance = redacted.advance
-        self.training = redacted.training
-        self.say = redacted.say
-        self._shown = redacted
+    def __init__(self, display: terminal.Board) -> None:
+        self.advance = display.advance
+        self.training = display.training
+        self.say = display.say
+        self._display = display
 
     def ended(self, run: Run) -> None:
         label = f"{' '.join(filter(None, (run.names.loss, run.swept)))} on {run.names.dataset}, seed {run.cfg.seed}"
         if run.result is not None and run.result.outcome == PAUSED:
             return
         if run.identity.kind == TRIAL:  # of these, only the best is worth a line
-            self._shown.count(run.outcome)
+            self._display.count(run.outcome)
         elif run.result is not None:
-            self._shown.ended(label, run.result.outcome, terminal.headline(run.result))
+            self._display.ended(label, run.result.outcome, terminal.headline(run.result))
         else:
-            said = run.outcome if run.outcome == "killed" else f"{run.outcome}: {clean(str(run.error), run.uri)}"
-            self._shown.ended(label, run.outcome, said)
+            headline = run.outcome if run.outcome == "killed" else f"{run.outcome}: {clean(str(run.error), run.uri)}"
+            self._display.ended(label, run.outcome, headline)
 
 
 def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) -> list[JobReturn]:
     returns, hydras = [], {}
     for job, run in zip(jobs, runs, strict=True):
-        if id(job.hydra) not in hydras:  # which the jobs of a search share
+        if id(job.hydra) not in hydras:  # the jobs of a search share it
             hydras[id(job.hydra)] = OmegaConf.masked_copy(job.hydra, ["hydra"])
         returned = _returned(job, run, hydras[id(job.hydra)])
         context.callbacks.on_job_end(config=job.hydra, job_return=returned)

@@ -16,34 +16,37 @@ from lossbench.runs.training import train
 
 
 class Board(Protocol):
-    """Who wants to know how far a sweep is."""
+    """What shows the progress of a sweep."""
 
-    def advance(self, steps: int, diverged: int) -> None: ...
+    def advance(self, steps: int, diverged: int) -> None:
+        """Count optimizer steps and replicas that diverged."""
 
-    def training(self, runs: int) -> None: ...
+    def training(self, runs: int) -> None:
+        """Add this many runs, which may be negative, to those that train now."""
 
-    def ended(self, run: Run) -> None: ...
+    def ended(self, run: Run) -> None:
+        """Show how a run ended."""
 
 
 class Datasets:
-    """The datasets of a sweep, each made once while any run needs it; the last one is kept for the next run."""
+    """The datasets of a sweep, each built once while any run needs it; the last one stays for the next run."""
 
     def __init__(self) -> None:
-        self._made: WeakValueDictionary[str, Splits] = WeakValueDictionary()
+        self._built: WeakValueDictionary[str, Splits] = WeakValueDictionary()
         self._last: Splits | None = None
         self._examples: dict[str, int] = {}
 
     def __call__(self, cfg: DictConfig) -> Splits:
-        """Raises: ConfigError for data that cannot be trained on."""
+        """The splits that a configuration asks for. Raises: ConfigError for data that cannot be trained on."""
         from lossbench.runs import builders
 
         key = _text(cfg.dataset)
-        self._last = self._made.get(key) or builders.splits(cfg.dataset)
-        self._made[key] = self._last
+        self._last = self._built.get(key) or builders.splits(cfg.dataset)
+        self._built[key] = self._last
         return self._last
 
     def count_steps(self, cfg: DictConfig) -> None:
-        """Set `train.steps` where epochs are asked for, which takes the data. Raises: ConfigError."""
+        """Set `train.steps` where epochs are asked for, which needs the data. Raises: ConfigError."""
         from lossbench.runs import builders
 
         if cfg.train.epochs is not None:
@@ -57,10 +60,10 @@ def _text(dataset: DictConfig) -> str:
     return json.dumps(run_key.flat(dataset), sort_keys=True, default=str)
 
 
-def one_at_a_time(
+def train_one_at_a_time(
     stacks: Sequence[Sequence[Run]], threads: int, datasets: Datasets, board: Board, stop: Callable[[], bool]
 ) -> None:
-    """Train stacks until there are no more or `stop` says so; torch uses so many threads, 0 for what it likes."""
+    """Train stacks until none is left or `stop()` is true, with `threads` torch threads; 0 leaves that to torch."""
     import torch
 
     before = torch.get_num_threads()
@@ -75,15 +78,15 @@ def one_at_a_time(
 
 
 def take(stack: Sequence[Run], datasets: Datasets, board: Board) -> None:
-    """Build and train the runs of one stack; those that go on from different steps take turns.
+    """Build and train the runs of one stack; those that resume from different steps train one after another.
 
-    Raises: KeyboardInterrupt after Ctrl-C, with all records ended that are open.
+    Raises: KeyboardInterrupt after Ctrl-C, once all open records have been ended.
     """
     try:
         _take(stack, datasets, board)
     except KeyboardInterrupt as error:
         for run in stack:
-            run.end_early(error, run.state)  # of those that have not been reached
+            run.end_early(error, run.state)  # the state of the runs that had not started
         raise
 
 

@@ -1,4 +1,4 @@
-"""Settings of one loss in a sweep over several: swept for those that have them, left out for the others."""
+"""Settings of one loss in a sweep over several losses: swept for the losses that have them, left out for the others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lossbench.config import catalogue, overrides
 from lossbench.config.overrides import TARGET, key
 from lossbench.core import ConfigError
 
-VALUES = 100_000  # of a setting in a sweep, all of which are composed before the first run trains
+VALUES = 100_000  # of one setting in a sweep, at most: all are composed before the first run trains
 
 
 def discrete(asked: Sequence[Override]) -> None:
-    """Raises: ConfigError for a sweep that has no values, or no end of them."""
+    """Raises: ConfigError for a sweep that has no values, too many, or an interval instead of values."""
     for one in asked:
         if one.is_sweep_override() and not one.is_discrete_sweep():
             raise ConfigError(
@@ -27,14 +27,14 @@ def discrete(asked: Sequence[Override]) -> None:
             )
         values = sum(1 for _ in islice(one.sweep_iterator(), VALUES + 1)) if one.is_sweep_override() else 1
         if not 1 <= values <= VALUES:
-            said = f"more than {VALUES:,} values" if values else "no values; seed=range(3) is 0, 1, 2"
-            raise ConfigError(f"{one.input_line}: has {said}")
+            count = f"more than {VALUES:,} values" if values else "no values; seed=range(3) is 0, 1, 2"
+            raise ConfigError(f"{one.input_line}: has {count}")
 
 
 def distribute(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The jobs, each once, without settings that their loss does not have while another's does, which is said.
+    """The jobs, each once, without the settings that another loss has but theirs does not; prints what is left out.
 
-    A setting that no loss has stays, to be refused.
+    A setting that no loss has stays, and is refused later.
     """
     losses = {_loss(job): job for job in jobs}
     own = dict.fromkeys(word_key for job in jobs for word in job if (word_key := _own(word)))
@@ -49,8 +49,8 @@ def distribute(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence
         elif without:
             names = ", ".join(loss[-1].partition("=")[2] for loss in without if loss)
             terminal.out().print(f"{name.lstrip('+')}: not of {names}, trained without it")
-    kept = (tuple(word for word in job if _own(word) not in lacks[_loss(job)]) for job in jobs)
-    return [list(job) for job in dict.fromkeys(kept)]
+    distributed = (tuple(word for word in job if _own(word) not in lacks[_loss(job)]) for job in jobs)
+    return [list(job) for job in dict.fromkeys(distributed)]
 
 
 def _loss(job: Sequence[str]) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def _loss(job: Sequence[str]) -> tuple[str, ...]:
 
 
 def _own(word: str) -> str:
-    """The setting of a loss that an override gives a value, with its +; empty for any other."""
+    """The loss setting that an override sets, with its + if it has one; empty for any other override."""
     name = word.partition("=")[0]
     return name if key(word).startswith("loss.") and not key(word).endswith(TARGET) and not name.startswith("~") else ""
 

@@ -1,4 +1,4 @@
-"""Seeds until decided: after some seeds, losses that are worse than the best or equal to it leave, the others go on."""
+"""Seeds until decided: losses found to be worse than the best, or equal to it, stop early; the others go on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Jobs = Sequence[Sequence[str]]
 
 
 def checked(most: int, arguments: Sequence[str]) -> int:
-    """Raises: ConfigError for fewer seeds than a first look needs, and for seeds of somebody's own."""
+    """The largest number of seeds. Raises: ConfigError for fewer than a first look needs, or where seeds are given."""
     if not isinstance(most, int) or most < FEWEST:
         raise ConfigError(f"most={most}: seeds at most, at least {FEWEST}; no test says anything of fewer")
     if own := [word for word in arguments if key(word) == "seed"]:
@@ -33,21 +33,21 @@ def checked(most: int, arguments: Sequence[str]) -> int:
 
 
 def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
-    """Train all jobs on more and more seeds, as long as their losses are undecided. Hydra's callback concludes.
+    """Train all jobs on more and more seeds while their losses are undecided. Hydra's callback concludes.
 
-    Raises: what the first job that failed met, once all is done. KeyboardInterrupt after Ctrl-C: the same command goes
-        on.
+    Raises: the error of the first job that failed, once all are done. KeyboardInterrupt after Ctrl-C: the same command
+        continues.
     """
     returns: list[JobReturn] = []
     taken: dict[str, list[dict[str, Any]]] = {}
     done, going = 0, [tuple(job) for job in jobs]
     for seeds in [n for n in looks.AT if n < most] + [most]:
-        launcher.last = seeds == most  # known to ours; others conclude nothing
+        launcher.last = seeds == most  # read by lossbench's launcher; others conclude nothing
         new = [[*job, f"seed={seed}"] for job in going for seed in range(done, seeds)]
         found = list(launcher.launch(new, initial_job_idx=len(returns)))
         returns, done = returns + found, seeds
         keys = _keys(found)
-        going = [job for job in going if job in keys]  # without what could not train on these data
+        going = [job for job in going if job in keys]  # without losses that cannot train on these data
         try:
             undecided = _look(keys, seeds, most, taken)
         except KeyboardInterrupt:
@@ -66,7 +66,7 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
 
 
 def _keys(returns: Sequence[JobReturn]) -> dict[tuple[str, ...], str]:
-    """By a job's overrides without its seed, what one of its runs is recorded under."""
+    """The key under which a job's runs are recorded, by the job's overrides without its seed."""
     return {
         tuple(word for word in returned.overrides or [] if key(word) != "seed"): run_key.key(
             returned.cfg, Names.of(returned.hydra_cfg.hydra).loss
@@ -79,16 +79,16 @@ def _keys(returns: Sequence[JobReturn]) -> dict[tuple[str, ...], str]:
 def _look(
     keys: dict[tuple[str, ...], str], seeds: int, most: int, taken: dict[str, list[dict[str, Any]]]
 ) -> set[tuple[str, ...]]:
-    """The jobs whose losses are undecided after so many seeds; what was seen is added to `taken` and recorded."""
+    """The jobs whose losses are undecided after `seeds` seeds; the look is added to `taken` and recorded."""
     store, name = comparison.current()
     if not store.settled():
-        comparison.conclude("KILLED")  # which says that the store is away
+        comparison.conclude("KILLED")  # reports that the store is away
     found = _until(records.read(store.client, name), seeds)
     undecided: set[tuple[str, ...]] = set()
     by_key = {recorded: job for job, recorded in keys.items()}
     for dataset, part in found.by_dataset():
         before = taken.get(dataset, [])
-        if before and not before[-1]["going"]:  # it was decided earlier
+        if before and not before[-1]["going"]:  # decided earlier
             continue
         judged, level = _judged(part, seeds, most, before)
         left = _undecided(judged, before[-1]["going"] if before else list(judged.chosen))
@@ -97,19 +97,19 @@ def _look(
         runs = part.runs.assign(contender=_contenders(part.runs, judged))
         mine = runs[runs["contender"].isin(left) & runs["key"].isin(by_key)]
         undecided |= {by_key[recorded] for recorded in mine["key"]}
-        said = f"{answer.listed(going)} go on" if going and seeds < most else answer.leaders(judged)
-        terminal.out().print(f"{dataset}, {seeds} seeds: {said}")
+        state = f"{answer.listed(going)} go on" if going and seeds < most else answer.leaders(judged)
+        terminal.out().print(f"{dataset}, {seeds} seeds: {state}")
     comparison.note({"lossbench.looks": json.dumps(taken)})
     return undecided
 
 
 def _until(found: records.Records, seeds: int) -> records.Records:
-    """The runs of the first seeds; a comparison that goes on has more already."""
+    """The runs of the first seeds; a resumed comparison may hold more."""
     return found.only(found.runs[[seed.isdigit() and int(seed) < seeds for seed in found.runs["seed"]]])
 
 
 def _judged(part: records.Records, seeds: int, most: int, taken: Sequence[dict[str, Any]]) -> tuple[Verdict, float]:
-    """The verdict at this look, and the level that it may spend."""
+    """The verdict at this look, and the significance level that the look may spend."""
     planned = looks.looks(most, verdict.judge(part).population)
     level = next(look.level for look in planned if look.seeds == seeds)
     looked = [*(Look(one["seeds"], one["level"]) for one in taken), Look(seeds, level)]
@@ -117,9 +117,9 @@ def _judged(part: records.Records, seeds: int, most: int, taken: Sequence[dict[s
 
 
 def _undecided(judged: Verdict, going: Sequence[str]) -> set[str]:
-    """The losses that go on, of those that have so far: all that are not decided against the best, and the best.
+    """The losses that go on: of those still going, the best and all that are not decided against it.
 
-    A loss that failed on every seed is decided.
+    A loss that failed on every seed counts as decided.
     """
     alive = [loss for loss in going if judged.values[loss].notna().any()]
     if not judged.best or len(alive) < 2:
@@ -130,6 +130,6 @@ def _undecided(judged: Verdict, going: Sequence[str]) -> set[str]:
 
 
 def _contenders(runs: Any, judged: Verdict) -> list[str]:
-    """Whom each run is of: its loss at whatever setting, or where there is but one loss, its setting."""
+    """The contender of each run: its loss at whatever setting, or with a single loss, its setting."""
     column = "label" if set(judged.chosen) <= set(runs["label"]) and runs["loss"].nunique() == 1 else "loss"
     return list(runs[column])

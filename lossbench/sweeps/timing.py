@@ -1,4 +1,4 @@
-"""How a group of runs trains fastest, found out by a few steps of each way."""
+"""How a group of runs trains fastest, measured on a few steps of each schedule."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from lossbench.core.failures import one_line
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.run import Run
 from lossbench.sweeps import planning
-from lossbench.sweeps.planning import TURNS, Way
+from lossbench.sweeps.planning import SEQUENTIAL, Schedule
 
 if TYPE_CHECKING:
     from lossbench.engine import Plan, Replica
 
-SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the memory that is free now
+SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the memory that is free
 GIVE_UP = 1.1  # times the best so far: larger stacks will not be faster
 
 
-def way(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Way:
-    """The fastest way to train runs that may share a stack, tried on one dataset of theirs.
+def fastest(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Schedule:
+    """The fastest schedule for runs that may share a stack, measured on the dataset of one of them.
 
-    Turns where the memory that is free holds but one, where what they train cannot be stacked, or where stacks are
-    not measured to be faster; and where a trial fails, since training will say of which run that is.
+    Sequential where free memory holds only one run, where these runs cannot be stacked, or where stacks are not
+    measured to be faster; and where a measurement fails, since training then reports which run is at fault.
     """
     from lossbench.engine import pace
 
-    fixed, found = runs[0].cfg.train.threads, TURNS
+    fixed, found = runs[0].cfg.train.threads, SEQUENTIAL
     if len(runs) > 1:
         with suppress(Exception), pace.using(fixed):
             found = _measured(runs, datasets(runs[0].cfg))
     return replace(found, threads=fixed) if fixed else found
 
 
-def _measured(runs: Sequence[Run], splits: Splits) -> Way:
+def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
     from lossbench.engine import trial
 
     first = Experiment(runs[0].cfg, splits)
@@ -46,7 +46,7 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
     cores = machine.cores() if device == "cpu" and runs[0].cfg.train.threads in (None, 1) else 1
     most = planning.most(trial.nbytes(first.replica(_nowhere), plan), _memory(device), len(runs))
     if most == 1:
-        return TURNS
+        return SEQUENTIAL
 
     replicas = [Experiment(run.cfg, splits).replica(_nowhere) for run in runs[:: len(runs) // most][:most]]
 
@@ -54,40 +54,40 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Way:
         return trial.step_s(replicas[:: most // size][:size], plan, threads=threads)  # some of every loss
 
     choices = (0, 1) if cores > 1 else (0,)
-    measured = {Way(1, threads): measure(1, threads) for threads in choices}
+    measured = {Schedule(1, threads): measure(1, threads) for threads in choices}
     alone = _alone(_one_of_each(runs, splits), plan) if first.stackable else ""
     try:
         for size in planning.sizes(most) if first.stackable and not alone else []:
-            before = min(step_s / way.size for way, step_s in measured.items())
-            measured |= {Way(size, threads): measure(size, threads) for threads in choices}
-            if min(measured[Way(size, threads)] for threads in choices) / size > GIVE_UP * before:
+            before = min(step_s / schedule.size for schedule, step_s in measured.items())
+            measured |= {Schedule(size, threads): measure(size, threads) for threads in choices}
+            if min(measured[Schedule(size, threads)] for threads in choices) / size > GIVE_UP * before:
                 break
-    except Exception:  # this loss or model does not stack, or there is no room for so many
+    except Exception:  # this loss or model does not stack, or memory does not hold so many runs
         pass
     best = planning.choose(measured, len(runs), plan.steps)
     if cores > 1 and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
         workers = min(cores, len(runs))
         share = min(-(-len(runs) // workers), most // workers)
-        for size in [way.size for way in measured if way.threads and way.size <= share]:
-            measured[Way(size, 1, workers)] = measured[Way(size, 1)]
+        for size in [one.size for one in measured if one.threads and one.size <= share]:
+            measured[Schedule(size, 1, workers)] = measured[Schedule(size, 1)]
         if 1 < share < best.size:
-            measured[Way(share, 1, workers)] = measure(share, 1)
+            measured[Schedule(share, 1, workers)] = measure(share, 1)
     return replace(planning.choose(measured, len(runs), plan.steps), alone=alone)
 
 
 def _one_of_each(runs: Sequence[Run], splits: Splits) -> list[Replica]:
-    """A run of each loss, at some setting of it, and the last one: another seed, where there are several."""
+    """One run of each loss, at any of its settings, and the last run, whose seed differs where there are several."""
     chosen = {str(run.cfg.loss._target_): run for run in reversed(runs)}
     return [Experiment(run.cfg, splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])]
 
 
 def _alone(replicas: Sequence[Replica], plan: Plan) -> str:
-    """Why these cannot train as one stack as they train alone; empty where they can."""
+    """Why these replicas do not train in one stack as they train alone; empty where they do."""
     from lossbench.engine import trial
 
     try:
         return trial.difference(replicas, plan)
-    except Exception as error:  # whatever a model does under vmap
+    except Exception as error:  # a model may raise anything under vmap
         return one_line(error)
 
 

@@ -1,4 +1,4 @@
-"""Stacks in worker processes of one thread each, for nets that leave cores idle; each records its own runs."""
+"""Stacks in worker processes of one thread each, for nets that leave cores idle; each process records its own runs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class _Worker:
 
 
 def train(stacks: Sequence[Sequence[Run]], count: int, board: Board, stop: Any) -> None:
-    """Train stacks in so many processes. With one that dies end the runs that it had begun; another takes its place.
+    """Train stacks in `count` processes. Where one dies, its unfinished runs end with it and another takes its place.
 
-    Raises: KeyboardInterrupt once `stop` says so and every worker has ended its runs.
+    Raises: KeyboardInterrupt once `stop()` is true and every worker has ended its runs.
     """
     waiting = [list(stack) for stack in stacks]
     workers: list[_Worker] = []
-    told = False
+    stopped = False
     try:
         while waiting or workers:
-            while waiting and not told and len(workers) < count:
+            while waiting and not stopped and len(workers) < count:
                 workers.append(_started())
                 _hand(workers[-1], waiting)
             for ready in wait([worker.pipe for worker in workers], timeout=POLL_S):
@@ -48,15 +48,15 @@ def train(stacks: Sequence[Sequence[Run]], count: int, board: Board, stop: Any) 
                     _hear(worker, board)
                 except EOFError:
                     workers.remove(worker)
-                    _buried(worker, board, stopped=told)
+                    _bury(worker, board, stopped=stopped)
                     continue
                 if not worker.stack:
-                    _hand(worker, [] if told else waiting)
-            if stop() and not told:
-                told = True
+                    _hand(worker, [] if stopped else waiting)
+            if stop() and not stopped:
+                stopped = True
                 for worker in workers:
                     worker.process.terminate()
-            if told and not workers:
+            if stopped and not workers:
                 raise KeyboardInterrupt
     finally:
         for worker in workers:
@@ -78,45 +78,45 @@ def _started() -> _Worker:
 
 
 def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
-    """The next stack, or nothing more."""
+    """Send a worker the next stack, or an empty one, which ends it."""
     worker.stack = waiting.pop(0) if waiting else []
-    with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
+    with contextlib.suppress(BrokenPipeError):  # it died, as the next read shows
         worker.pipe.send([(run.cfg, run.names, run.comparison, run.swept, run.earlier.left) for run in worker.stack])
 
 
 def _hear(worker: _Worker, board: Board) -> None:
-    what, *said = worker.pipe.recv()
-    if what == "ended":
-        position, result, error = said
+    message, *values = worker.pipe.recv()
+    if message == "ended":
+        position, result, error = values
         run = worker.stack[position]
         run.result, run.error = result, error
         board.ended(run)
-    elif what == "done":
+    elif message == "done":
         worker.stack = []
     else:
-        getattr(board, what)(*said)
+        getattr(board, message)(*values)
 
 
-def _buried(worker: _Worker, board: Board, *, stopped: bool) -> None:
-    """Say of what a worker died, if it left runs behind."""
+def _bury(worker: _Worker, board: Board, *, stopped: bool) -> None:
+    """End the runs that a dead worker left behind, with the reason of its death."""
     worker.process.join()
     code = worker.process.exitcode or 0
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     left = [run for run in worker.stack if run.result is None and run.error is None]
     board.training(-len(left))
     for run in left:
-        died: BaseException = MachineFault(f"worker process {worker.process.pid} ended by {how} while it trained")
+        died: BaseException = MachineFault(f"worker process {worker.process.pid} ended by {reason} while it trained")
         run.abandon(KeyboardInterrupt() if stopped else died)
         board.ended(run)
 
 
 def _work(pipe: Connection) -> None:
-    """A worker's life: stacks until there are no more, or until it is told to stop."""
+    """What a worker process runs: stacks until an empty one arrives, or until it is terminated."""
     import torch
 
     encoding.lenient()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.setpgrp()  # Ctrl-C in the terminal is the parent's to hear, who tells its workers once
+    os.setpgrp()  # only the parent receives Ctrl-C from the terminal, and it stops its workers once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)
     datasets = Datasets()
@@ -128,7 +128,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """Whoever goes on with a comparison whose process was killed must not meet workers of it."""
+    """Exit when the parent process does, so that a resumed comparison meets no workers of the killed one."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -136,7 +136,7 @@ def _end_with_parent() -> None:
 
 
 class _Wire:
-    """The parent's board, from here."""
+    """The parent's board, as a worker process sees it: it sends each call through the pipe."""
 
     def __init__(self, pipe: Connection, stack: list[Run]) -> None:
         self._pipe, self._stack = pipe, stack
@@ -148,14 +148,14 @@ class _Wire:
         self._send("training", runs)
 
     def ended(self, run: Run) -> None:
-        told: BaseException | None = None  # of a kind that the parent knows
+        error: BaseException | None = None  # of a class that the parent can unpickle
         if run.error is not None:
-            said = ConfigError if isinstance(run.error, ConfigError) else RuntimeError
-            told = {"killed": KeyboardInterrupt, "error": MachineFault}.get(run.outcome, said)(str(run.error))
-        self._send("ended", self._stack.index(run), run.result, told)
+            default = ConfigError if isinstance(run.error, ConfigError) else RuntimeError
+            error = {"killed": KeyboardInterrupt, "error": MachineFault}.get(run.outcome, default)(str(run.error))
+        self._send("ended", self._stack.index(run), run.result, error)
 
-    def _send(self, *what: Any) -> None:
+    def _send(self, *message: Any) -> None:
         try:
-            self._pipe.send(what)
+            self._pipe.send(message)
         except BrokenPipeError:
             raise KeyboardInterrupt from None  # nobody is left to train for

@@ -1,4 +1,4 @@
-"""What a correct harness must show: claims with their sources, measured through the product's own losses and engine."""
+"""What a correct harness must show: claims with their sources, measured with lossbench's own losses and engine."""
 
 from lossbench.verification.autoencoder import linear_autoencoder
 from lossbench.verification.claims import Finding, Losses, Picture, Truth

@@ -1,4 +1,4 @@
-"""Autoencoders whose best is known: linear ones, which can do no better than principal components."""
+"""Autoencoders whose optimum is known: linear ones, which cannot do better than principal components."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lossbench.verification.claims import Finding, Loss, Losses, near, truth
 from lossbench.verification.fitting import info, trained
 
 EXAMPLES, PIXELS, LATENT = 64, 8, 3
-NARROW = 0.03  # deviation of pixels around ½, where the decoder's sigmoid is all but a straight line
+NARROW = 0.03  # deviation of pixels around ½, where the decoder's sigmoid is nearly a straight line
 
 
 @truth(number=9, title="Linear autoencoder", source="Baldi & Hornik 1989; Bourlard & Kamp 1988")
@@ -32,12 +32,12 @@ def linear_autoencoder(losses: Losses) -> Iterator[Finding]:
 
 
 def _outputs(loss: Loss, task_type: str, examples: Tensor, rate: float) -> Tensor:
-    """What the best autoencoder makes of its examples."""
+    """The reconstructions of an autoencoder that is trained to its optimum."""
     split = Split(examples, examples)
     random = stream(0, "truths/autoencoder")
     model = MLPAutoencoder((PIXELS,), PIXELS, random, latent=LATENT, hidden=()).double()
-    mover = partial(torch.optim.Adam, lr=rate)
-    trained(task_type, [loss], [Nets(model=model)], [split], info(task_type, split), steps=3000, mover=mover)
+    optimizer = partial(torch.optim.Adam, lr=rate)
+    trained(task_type, [loss], [Nets(model=model)], [split], info(task_type, split), steps=3000, optimizer=optimizer)
     with torch.no_grad():
         return model(examples)
 
@@ -47,8 +47,8 @@ def _error(outputs: Tensor, examples: Tensor) -> float:
 
 
 def _data() -> Tensor:
-    """Correlated Gaussians of eigenvalues from 4 to .05, off the origin."""
+    """Correlated Gaussians with eigenvalues from 4 to .05, shifted from the origin."""
     random = stream(0, "truths/pixels")
     scales = torch.logspace(0.3, -0.65, PIXELS, dtype=torch.float64)
-    turned, _ = torch.linalg.qr(torch.randn(PIXELS, PIXELS, generator=random, dtype=torch.float64))
-    return torch.randn(EXAMPLES, PIXELS, generator=random, dtype=torch.float64) * scales @ turned + 0.3
+    rotation, _ = torch.linalg.qr(torch.randn(PIXELS, PIXELS, generator=random, dtype=torch.float64))
+    return torch.randn(EXAMPLES, PIXELS, generator=random, dtype=torch.float64) * scales @ rotation + 0.3

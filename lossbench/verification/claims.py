@@ -1,4 +1,4 @@
-"""What a truth is: a claim about losses, its source, and the numbers that are measured of it."""
+"""What a truth is: a claim about losses, its source, and the numbers measured to check it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Loss: TypeAlias = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """One number of a truth: what was expected, what came out, and from where to where it may lie.
+    """One number of a truth: its expected value, its measured value, and the range that is accepted.
 
-    `interval` is that of the measurement, 95 %, where chance has a part in it. A bound has no other side: it is
-    expected at the bound, and may lie as far beyond as it likes.
+    `interval` is the 95 % interval of the measurement, where chance is involved. Where only a bound is claimed,
+    `expected` is the bound and the range has no other end.
     """
 
     what: str
@@ -34,11 +34,12 @@ class Finding:
 
     @property
     def holds(self) -> bool:
+        """Whether the measured value lies in the accepted range."""
         return math.isfinite(self.measured) and self.low <= self.measured <= self.high
 
     @property
-    def asked(self) -> str:
-        """What was expected, in words."""
+    def expectation(self) -> str:
+        """The expectation as text: a bound, or a value with its tolerance."""
         if math.isinf(self.low):
             return f"≤ {number(self.high)}"
         if math.isinf(self.high):
@@ -49,26 +50,28 @@ class Finding:
 def near(
     what: str, expected: float, measured: float, within: float, interval: tuple[float, float] | None = None
 ) -> Finding:
-    """A number that has to be as expected, to so much."""
+    """A number that must be as expected, with the tolerance `within`."""
     return Finding(what, expected, measured, expected - within, expected + within, interval)
 
 
 def below(what: str, bound: float, measured: float) -> Finding:
+    """A number that must be at most the bound."""
     return Finding(what, bound, measured, -math.inf, bound)
 
 
 def above(what: str, bound: float, measured: float) -> Finding:
+    """A number that must be at least the bound."""
     return Finding(what, bound, measured, bound, math.inf)
 
 
 def number(value: float) -> str:
-    """To four places, or to two figures where these would show none."""
+    """A number with four decimal places, or with two significant digits where these would not show it."""
     return f"{value:.4f}".rstrip("0").rstrip(".") if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2g}"
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points of a picture, joined unless they are `dots`."""
+    """Points of a picture, joined by a line unless they are `dots`."""
 
     name: str
     x: Sequence[float]
@@ -78,7 +81,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Picture:
-    """What a truth looks like, drawn from what was measured; `square` where both axes are of one unit."""
+    """A picture of the measurements; `square` where both axes have the same unit."""
 
     title: str
     x: str
@@ -89,25 +92,25 @@ class Picture:
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of the catalogue by name, from their files; `instead` has another's dotted path stand for one."""
+    """The losses of the catalogue by name; `instead` replaces some of them by the dotted path of another."""
 
     instead: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, name: str, task_type: str, **changed: Any) -> Loss:
-        """The loss with the settings of its file, but for those that are changed."""
+        """The loss at its default settings, apart from those that are changed."""
         return builders.loss(self._settings(name, changed), task_type)
 
     def of_run(self, name: str, info: DatasetInfo, nets: Nets, **changed: Any) -> Loss:
-        """The same with what a run brings it: counts of the classes."""
+        """The same with what it receives in a run, such as the class counts."""
         return builders.loss_of_run(self._settings(name, changed), info, nets, 0)
 
     def _settings(self, name: str, changed: Mapping[str, Any]) -> DictConfig:
         path = schema.CONFIGS / "loss" / f"{name}.yaml"
         if not path.is_file():
             raise ConfigError(error_messages.missing("loss", name, [file.stem for file in path.parent.glob("*.yaml")]))
-        told: Any = OmegaConf.to_container(OmegaConf.load(path))
+        defaults: Any = OmegaConf.to_container(OmegaConf.load(path))
         target = {"_target_": self.instead[name]} if name in self.instead else {}
-        return OmegaConf.create({**told, **changed, **target})
+        return OmegaConf.create({**defaults, **changed, **target})
 
 
 Measure: TypeAlias = Callable[[Losses], Iterator[Finding | Picture]]
@@ -115,7 +118,7 @@ Measure: TypeAlias = Callable[[Losses], Iterator[Finding | Picture]]
 
 @dataclass(frozen=True)
 class Truth:
-    """A claim with its number in the list of truths, and how it is measured."""
+    """A claim with its number in the list of truths, and the function that measures it."""
 
     number: int
     name: str
@@ -125,14 +128,15 @@ class Truth:
     measure: Measure
 
     def __call__(self, losses: Losses | None = None) -> list[Finding | Picture]:
+        """Measure it on these losses, those of the catalogue by default."""
         return list(self.measure(losses or Losses()))
 
 
 def truth(*, number: int, title: str, source: str) -> Callable[[Measure], Truth]:
-    """Make a truth of the function that measures it: named like it, claiming what its docstring says."""
+    """A decorator that turns a measuring function into a truth with its name; its docstring is the claim."""
 
-    def made(measure: Measure) -> Truth:
+    def decorate(measure: Measure) -> Truth:
         claim = " ".join((measure.__doc__ or "").split())
         return Truth(number, measure.__name__, title, claim, source, measure)
 
-    return made
+    return decorate

@@ -1,4 +1,4 @@
-"""Losses that weigh classes by how many examples these have: whether what they are told is right."""
+"""Losses that weight classes by their number of examples: whether they receive the right counts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BETA = 0.99
     number=11, title="Counts of the classes", source="ours: Σ_k n_k·N/(K·n_k) = N; Cui et al. 2019, arXiv 1901.05555"
 )
 def class_counts(losses: Losses) -> Iterator[Finding]:
-    """Weights N/(K·n_k) leave the mean over the training split at logits of 0 as it is without them, log K, if the n_k
-    are the split's own counts; those of the effective number are to each other as 1 − β^n."""
+    """At logits of 0, weights N/(K·n_k) leave the mean over the training split at log K, as without them, if the n_k
+    are the split's own counts; weights by the effective number are in the ratio of 1 − β^n."""
     splits = long_tailed()
     info, targets = splits.info, splits.train.targets
     classes = len(info.classes)

@@ -1,6 +1,6 @@
-"""The empirical truths: what others have published of losses in training, and where our own records stand.
+"""The empirical truths: what others have published about losses in training, checked against our own records.
 
-Each is a file of `configs/experiment/verification/` and a function of the same name, whose docstring is the claim.
+Each is a file in `configs/experiment/verification/` and a function of the same name, whose docstring is the claim.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ DRAWS = 2000  # of such comparisons
 
 @study(source="Huber 1964, https://doi.org/10.1214/aoms/1177703732")
 def outliers(seen: Evidence) -> Iterator[Gate]:
-    """With a tenth of gross outliers in training, the squared error is the worst on clean targets, and the interval of
-    no robust loss overlaps its own."""
+    """With a tenth of gross outliers in training, the squared error is the worst on clean targets, and its interval
+    overlaps that of no robust loss."""
     low, _ = own = seen.interval("test/mae", "mse")
     yield Gate("mae of mse", "the largest", seen.mean("test/mae", "mse"), own, _largest(seen, "test/mae", "mse"))
     for loss in ("huber", "mae", "tukey"):
@@ -40,14 +40,14 @@ def label_noise(seen: Evidence) -> Iterator[Gate]:
 
 @study(source="https://arxiv.org/abs/2305.02139, figure 5", published="the sign only")
 def learning_rate(seen: Evidence) -> Iterator[Gate]:
-    """The learning rate alone changes what wrong labels do to cross-entropy."""
+    """The learning rate alone changes how much wrong labels harm cross-entropy."""
     slow, fast = seen.named("lr=0.001", "lr=0.1")
     yield seen.above("test_last/accuracy", slow, fast)
 
 
 @study(source="Buda et al. 2018, https://arxiv.org/abs/1710.05381")
 def reweighting(seen: Evidence) -> Iterator[Gate]:
-    """Cross-entropy whose threshold was tuned does as well as weighted classes; at the threshold .5 it does not."""
+    """With a tuned threshold, cross-entropy does as well as weighted classes; at the threshold .5 it does not."""
     low, _ = seen.interval("test/balanced_accuracy_tuned", "class_weighted")
     measured = seen.mean("test/balanced_accuracy_tuned", "bce")
     own = seen.interval("test/balanced_accuracy_tuned", "bce")
@@ -95,13 +95,13 @@ def decoder(seen: Evidence) -> Iterator[Gate]:
     "WGAN-GP 20.3 ± 5.0",
 )
 def games(seen: Evidence) -> Iterator[Gate]:
-    """Once all are tuned alike, no game is better than the non-saturating one beyond its interval."""
+    """With equal tuning, no game is significantly better than the non-saturating one."""
     yield from _none_beats(seen, "test/parzen_nll", "non_saturating")
 
 
 @study(source="Musgrave et al. 2020, https://arxiv.org/abs/2003.08505")
 def strangers(seen: Evidence) -> Iterator[Gate]:
-    """Once all are tuned alike, the intervals of embedding losses overlap on people whom training never saw."""
+    """With equal tuning, the intervals of embedding losses overlap on people whom training never saw."""
     metric = "test/map_at_r"
     best = str(seen.values(metric).mean().idxmax())
     low, _ = seen.interval(metric, best)
@@ -112,20 +112,20 @@ def strangers(seen: Evidence) -> Iterator[Gate]:
 
 @study(source="Schroff et al. 2015, https://arxiv.org/abs/1503.03832; Wu et al. 2017, https://arxiv.org/abs/1706.07567")
 def collapse(seen: Evidence) -> Iterator[Gate]:
-    """A hinge triplet on few identities ends at its margin, .05, with all embeddings in one place; said of training
-    without mining, and of mining the hardest."""
+    """A hinge triplet on few identities ends at its margin, .05, with all embeddings in one place; published for
+    training without mining, and with the hardest mined."""
     runs, margin = seen.verdict.runs, 0.05
     for label, rows in runs.groupby("label", sort=False):
-        cost = rows["train/loss"].dropna()
-        low, high = stats.intervals(pd.DataFrame({label: cost.to_numpy()}).rename_axis("seed"), rng()).loc[label]
-        asked = f"within a tenth of {margin}"
-        holds = abs(cost.mean() - margin) <= 0.1 * margin
-        yield Gate(f"cost at the end: {label}", asked, float(cost.mean()), (float(low), float(high)), bool(holds))
+        loss = rows["train/loss"].dropna()
+        low, high = stats.intervals(pd.DataFrame({label: loss.to_numpy()}).rename_axis("seed"), rng()).loc[label]
+        required = f"within a tenth of {margin}"
+        holds = abs(loss.mean() - margin) <= 0.1 * margin
+        yield Gate(f"loss at the end: {label}", required, float(loss.mean()), (float(low), float(high)), bool(holds))
 
 
 @study(source="Hui & Belkin 2021, https://arxiv.org/abs/2006.07322", published="within half a point on most tasks")
 def square_loss(seen: Evidence) -> Iterator[Gate]:
-    """The squared error of logits is as accurate as cross-entropy, to half a point."""
+    """The squared error of logits is as accurate as cross-entropy, within half a percentage point."""
     found = seen.difference("test/accuracy", "square_logits", "cross_entropy")
     measured = float(found["difference"])
     ends = float(found["low"]), float(found["high"])
@@ -134,7 +134,7 @@ def square_loss(seen: Evidence) -> Iterator[Gate]:
 
 @study(source="by design: a test at 5 % is wrong at most that often")
 def same(seen: Evidence) -> Iterator[Gate]:
-    """Between a loss and itself, trained on other seeds, the verdict sees a difference no more often than it says."""
+    """Between a loss and itself, trained on other seeds, the verdict finds a difference no more often than claimed."""
     values = seen.verdict.runs["test/mae"].dropna().to_numpy()
     random = rng()
     drawn = np.stack([random.permutation(values)[: 2 * PAIRS] for _ in range(DRAWS)], axis=1)  # [run, comparison]
@@ -148,7 +148,7 @@ def same(seen: Evidence) -> Iterator[Gate]:
 
 
 def _none_beats(seen: Evidence, metric: str, usual: str) -> Iterator[Gate]:
-    """A gate for each other loss; less of the metric is better."""
+    """A gate for each other loss; lower values of the metric are better."""
     table = seen.differences(metric, [usual, *(loss for loss in seen.losses if loss != usual)])
     for _, row in table[table["a"] == usual].iterrows():
         beaten = row["difference"] > 0 and row["p_all"] <= ALPHA
@@ -180,7 +180,7 @@ STUDIES = {
 
 
 def chosen(names: Sequence[str]) -> list[Study]:
-    """The studies of these names, all where there is none. Raises: ConfigError for a name that none has."""
+    """The studies with these names, or all of them. Raises: ConfigError for an unknown name."""
     unknown = [name for name in names if name not in STUDIES]
     if unknown:
         raise ConfigError(f"verify --empirical: {unknown[0]}: no such study\nthere are {', '.join(STUDIES)}")

@@ -1,4 +1,4 @@
-"""Nets with nothing but free numbers, trained by the engine: where a loss's minimum is, with no model in between."""
+"""Nets that are nothing but free numbers, trained by the engine to a loss's minimum, with no model in between."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lossbench.engine import FitResult, Nets, Plan, Replica, fit
 from lossbench.runs import builders
 from lossbench.verification.claims import Loss
 
-OptimizerStep = Callable[..., Optimizer]
-ADAM: OptimizerStep = partial(torch.optim.Adam, lr=0.1)
+OptimizerFactory = Callable[..., Optimizer]
+ADAM: OptimizerFactory = partial(torch.optim.Adam, lr=0.1)
 
 
 class Free(nn.Module):
-    """A free number for every bin and output.
+    """A net with a free number for every bin and output.
 
     Shapes: inputs, one-hot of the bin, [batch, bins]; result [batch, outputs].
     """
@@ -29,14 +29,15 @@ class Free(nn.Module):
         self.values = nn.Parameter(start.clone())
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """The free numbers of each example's bin."""
         return inputs @ self.values
 
 
 def info(task_type: str, split: Split, classes: int = 0, **more: object) -> DatasetInfo:
-    """What a task has to know of made data."""
+    """The dataset information that a task needs of generated data."""
     shapes = tuple(split.inputs.shape[1:]), tuple(split.targets.shape[1:])
-    told = {"source": "made", "licence": "none needed", "fingerprint": "", **more}
-    return DatasetInfo("truth", task_type, *shapes, classes=tuple(map(str, range(classes))), **told)  # type: ignore[arg-type]
+    metadata = {"source": "made", "licence": "none needed", "fingerprint": "", **more}
+    return DatasetInfo("truth", task_type, *shapes, classes=tuple(map(str, range(classes))), **metadata)  # type: ignore[arg-type]
 
 
 def trained(
@@ -47,14 +48,14 @@ def trained(
     about: DatasetInfo,
     *,
     steps: int,
-    mover: OptimizerStep = ADAM,
+    optimizer: OptimizerFactory = ADAM,
 ) -> list[FitResult]:
-    """One stack of replicas, each with its loss, its nets, its data; all examples in every step, the rate on a cosine.
+    """Train one stack of replicas, each with its own loss, nets and data.
 
-    The nets are left as the last step made them.
+    Every step uses all examples; the learning rate follows a cosine. The nets are left as they are after the last step.
     """
     replicas = [
-        Replica(builders.task(task_type, loss, about), net, _moved(net, mover), split, split, 0)
+        Replica(builders.task(task_type, loss, about), net, _optimizers(net, optimizer), split, split, 0)
         for loss, net, split in zip(losses, nets, splits, strict=True)
     ]
     plan = Plan(steps, len(splits[0]), eval_every=steps, record_every=steps, schedule="cosine")
@@ -64,24 +65,24 @@ def trained(
 def minimisers(
     task_type: str, losses: Sequence[Loss], split: Split, start: Tensor, *, steps: int = 1000, classes: int = 0
 ) -> Tensor:
-    """Where each loss is least on these data, [loss, bins, outputs], from `start` [bins, outputs]."""
+    """The minimum of each loss on these data, [loss, bins, outputs], searched from `start` [bins, outputs]."""
     nets = [Nets(model=Free(start)) for _ in losses]
     trained(task_type, losses, nets, [split] * len(losses), info(task_type, split, classes), steps=steps)
     return torch.stack([net.model.values.detach() for net in nets])  # type: ignore[union-attr, operator]
 
 
 def binarize(etas: Sequence[float], each: int = 100) -> Split:
-    """A bin for every η, with so many examples of which exactly the share η is of class 1."""
+    """A bin for every η with `each` examples, of which exactly the share η is of class 1."""
     inputs = torch.eye(len(etas), dtype=torch.float64).repeat_interleave(each, 0)
     labels = [int(row < round(eta * each)) for eta in etas for row in range(each)]
     return Split(inputs, torch.tensor(labels))
 
 
 def labelled(counts: Sequence[int]) -> Split:
-    """One bin, with so many examples of each class."""
+    """One bin, with this many examples of each class."""
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     return Split(torch.ones(len(labels), 1, dtype=torch.float64), labels)
 
 
-def _moved(nets: Nets, mover: OptimizerStep) -> dict[str, Optimizer]:
-    return {name: mover(player.parameters()) for name, player in nets.named_children()}
+def _optimizers(nets: Nets, factory: OptimizerFactory) -> dict[str, Optimizer]:
+    return {name: factory(player.parameters()) for name, player in nets.named_children()}

@@ -1,4 +1,4 @@
-"""Games of two players so small that it is known how they end."""
+"""Games of two players that are small enough for their outcome to be known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lossbench.verification.fitting import Free, info
 
 STEPS, RATE = 5000, 0.1
 BETWEEN = 5  # steps from one point of a path to the next
-SHOWN = 60  # points of a path that are drawn
+SHOWN = 60  # drawn points of a path
 UNCLIPPED = 1e6
 
 CIRCLING = {
@@ -30,9 +30,9 @@ CIRCLING = {
 
 @truth(number=8, title="Dirac-GAN", source="Mescheder et al. 2018, arXiv 1801.04406")
 def dirac_gan(losses: Losses) -> Iterator[Finding | Picture]:
-    """A generator that is one number θ, to come to 0, against a critic D(x) = ψ·x: after 5,000 alternating steps from
-    (1, 1) plain games still circle, and non-saturating has come in slowly; R1 settles; a gradient penalty sends θ back
-    and forth between ±2λ, where θ is as strong as the penalty's pull on the critic, and never to 0."""
+    """A generator with one number θ, which should reach 0, against a critic D(x) = ψ·x: after 5,000 alternating steps
+    from (1, 1) plain games still circle, and the non-saturating game has slowly come closer; R1 converges; a gradient
+    penalty makes θ swing between ±2λ, where it balances the penalty's pull on the critic, and never reach 0."""
     paths = {}
     for name, (loss, settings, expected) in CIRCLING.items():
         paths[name] = _played(losses(loss, "gan", **settings))
@@ -60,6 +60,7 @@ class Point(nn.Module):
         self.theta = nn.Parameter(torch.ones(1, dtype=torch.float64))
 
     def forward(self, latent: Tensor) -> Tensor:
+        """θ for every latent, [batch, 1]."""
         return self.theta.expand(len(latent), 1)
 
 
@@ -71,11 +72,12 @@ class Slope(nn.Module):
         self.psi = nn.Parameter(torch.ones(1, dtype=torch.float64))
 
     def forward(self, points: Tensor) -> Tensor:
+        """ψ·x of points [batch, 1], [batch]."""
         return (points * self.psi).squeeze(-1)
 
 
 def _played(loss: Loss) -> list[tuple[float, float]]:
-    """(θ, ψ) from the start to the end."""
+    """The path of (θ, ψ) from the start to the end of training."""
     theta, psi = Point(), Slope()
     nets = Nets(critic=psi, generator=theta)
     path = [(1.0, 1.0)]
@@ -85,19 +87,19 @@ def _played(loss: Loss) -> list[tuple[float, float]]:
             path.append((theta.theta.item(), psi.psi.item()))
 
     zero = torch.zeros(2, 1, dtype=torch.float64)
-    beside = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)  # to measure spread by, which 0 has none of
-    train, validation = Split(zero, zero), Split(beside, beside)
+    around = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)  # validation metrics need data with a spread
+    train, validation = Split(zero, zero), Split(around, around)
     task = builders.task("gan", loss, info("gan", train, mixture_means=((0.0,),)))
-    optimizer_steps = {name: torch.optim.SGD(player.parameters(), lr=RATE) for name, player in nets.named_children()}
+    optimizers = {name: torch.optim.SGD(player.parameters(), lr=RATE) for name, player in nets.named_children()}
     plan = Plan(STEPS, batch_size=1, eval_every=STEPS, record_every=BETWEEN)
-    fit([Replica(task, nets, optimizer_steps, train, validation, 0, record)], plan)
+    fit([Replica(task, nets, optimizers, train, validation, 0, record)], plan)
     return path
 
 
 @truth(number=9, title="What minimax is worth", source="Goodfellow et al. 2014, arXiv 1406.2661, theorem 1")
 def discriminator(losses: Losses) -> Iterator[Finding]:
-    """Against its best critic, minimax is worth 2·JS − log 4: −log 4 where the generator has the data's distribution,
-    more where it has not."""
+    """Against the best critic, the value of minimax is 2·JS − log 4: −log 4 where the generator has the data's
+    distribution, more where it does not."""
     data = 0.5
     for fake in (0.5, 0.8):
         middle = [(data + fake) / 2, 1 - (data + fake) / 2]
@@ -108,7 +110,7 @@ def discriminator(losses: Losses) -> Iterator[Finding]:
 
 
 class Coin(nn.Module):
-    """A generator that falls on the first of two faces with probability p, and learns nothing."""
+    """A generator that gives the first of two faces with probability p, and learns nothing."""
 
     latent = 1
 
@@ -118,6 +120,7 @@ class Coin(nn.Module):
         self.nothing = nn.Parameter(torch.zeros(1, dtype=torch.float64))
 
     def forward(self, latent: Tensor) -> Tensor:
+        """One-hot faces, [batch, 2]."""
         first = (torch.special.ndtr(latent) < self.p).double()
         return torch.cat([first, 1 - first], -1) + self.nothing
 
@@ -130,17 +133,18 @@ class Score(nn.Module):
         self.free = Free(torch.tensor([[2.0], [-1.0]], dtype=torch.float64))
 
     def forward(self, faces: Tensor) -> Tensor:
+        """The score of each one-hot face, [batch]."""
         return self.free(faces).squeeze(-1)
 
 
 def _value(loss: Loss, fake: float) -> float:
-    """The critic's gain, once it is the best there is."""
+    """The critic's gain once it has been trained to its optimum."""
     faces = torch.eye(2, dtype=torch.float64).repeat(500, 1)
     split = Split(faces, faces)
     nets = Nets(critic=Score(), generator=Coin(fake))
-    optimizer_steps = {"critic": 1.0, "generator": 0.0}
+    rates = {"critic": 1.0, "generator": 0.0}
     about = info("gan", split, mixture_means=((1.0, 0.0), (0.0, 1.0)), scale=0.1)
-    optimizers = {n: torch.optim.SGD(getattr(nets, n).parameters(), lr=rate) for n, rate in optimizer_steps.items()}
+    optimizers = {n: torch.optim.SGD(getattr(nets, n).parameters(), lr=rate) for n, rate in rates.items()}
     plan = Plan(600, len(split), eval_every=300, record_every=300, schedule="cosine")
     (fitted,) = fit([Replica(builders.task("gan", loss, about), nets, optimizers, split, split, 0)], plan)
     return -fitted.last["train/critic/loss"]

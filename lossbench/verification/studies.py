@@ -30,10 +30,10 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Gate:
-    """One claim about a study: what was asked of a number, the number, and its 95 % interval over seeds."""
+    """One claim of a study: what is required of a number, the number, and its 95 % interval over seeds."""
 
     what: str
-    asked: str
+    required: str
     measured: float
     interval: tuple[float, float]
     holds: bool
@@ -41,36 +41,39 @@ class Gate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The records of a study, as its gates ask for them: metrics by their full names, losses by their labels."""
+    """The records of a study, as its gates use them: metrics by their full names, losses by their labels."""
 
     records: Records
 
     @cached_property
     def verdict(self) -> Verdict:
+        """The verdict on the study's runs."""
         return verdict.judge(self.records.main)
 
     @property
     def losses(self) -> list[str]:
+        """The contenders: losses, or the settings of one loss."""
         return list(self.verdict.chosen)
 
     def named(self, *ends: str) -> list[str]:
-        """The contenders whose labels end so: settings of one loss."""
+        """The contenders, settings of one loss, whose labels end with these."""
         return [next(label for label in self.losses if label.endswith(end)) for end in ends]
 
     def values(self, metric: str) -> pd.DataFrame:
-        """A metric, a row a seed, a column a loss."""
+        """A metric, with a row per seed and a column per loss."""
         return verdict.by_seed(self.verdict.runs, metric, self.losses)
 
     def mean(self, metric: str, loss: str) -> float:
+        """The mean of a metric over the seeds of a loss."""
         return float(self.values(metric)[loss].mean())
 
     def interval(self, metric: str, loss: str) -> tuple[float, float]:
-        """Of the loss's own mean."""
+        """The 95 % interval of the mean of a metric over the seeds of a loss."""
         low, high = stats.intervals(self.values(metric)[[loss]], rng(), {loss: self._range(metric)}).loc[loss]
         return float(low), float(high)
 
     def differences(self, metric: str, losses: Sequence[str]) -> pd.DataFrame:
-        """Of each of these losses to the others, paired by seed."""
+        """The differences between these losses, paired by seed, as `stats.differences` gives them."""
         table = stats.differences(self.values(metric)[list(losses)], rng(), higher_is_better=True)
         return stats.within(table, self._range(metric))
 
@@ -78,10 +81,11 @@ class Evidence:
         return self.verdict.ranges.get(metric.rpartition("/")[2], ANY)
 
     def difference(self, metric: str, more: str, less: str) -> pd.Series:
+        """The difference `more` − `less`, a row of `differences`."""
         return self.differences(metric, [more, less]).iloc[0]
 
     def above(self, metric: str, more: str, less: str) -> Gate:
-        """The gate that one loss has more of a metric than another, beyond the interval of their difference."""
+        """The gate that a metric is higher for one loss than for another, by more than chance explains."""
         found = self.difference(metric, more, less)
         split, _, name = metric.partition("/")
         what = f"{name if split == 'test' else f'{name}, last step'}: {more} − {less}"
@@ -90,13 +94,13 @@ class Evidence:
         return Gate(what, "interval above 0", float(found["difference"]), ends, holds)
 
     def ordered(self, metric: str, rising: Sequence[str]) -> Iterator[Gate]:
-        """A gate for each step of an order of losses."""
+        """A gate for each pair of neighbours in a rising order of losses."""
         for less, more in pairwise(rising):
             yield self.above(metric, more, less)
 
 
 def rng() -> np.random.Generator:
-    """The same records give the same gates."""
+    """The generator for resampling, always seeded alike: the same records give the same gates."""
     return np.random.default_rng(verdict.STREAM)
 
 
@@ -105,7 +109,7 @@ Judge: TypeAlias = Callable[[Evidence], Iterator[Gate]]
 
 @dataclass(frozen=True)
 class Study:
-    """A claim, who made it, in which figures if any, and how its gates are read from records."""
+    """A claim, its source, the published figures if any, and the function that judges its gates from records."""
 
     name: str
     claim: str
@@ -115,13 +119,13 @@ class Study:
 
     @property
     def experiment(self) -> str:
-        """Of MLflow, and the file of the study."""
+        """The name of the study's MLflow experiment and of its file."""
         return f"verification/{self.name}"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A study's gates, and how long the comparison took that they were read from."""
+    """A study's gates, and how many seconds its comparison took."""
 
     study: Study
     gates: list[Gate]
@@ -129,22 +133,23 @@ class Judged:
 
     @property
     def holds(self) -> bool:
+        """Whether all gates hold."""
         return bool(self.gates) and all(gate.holds for gate in self.gates)
 
 
 def study(*, source: str, published: str = "") -> Callable[[Judge], Study]:
-    """Make a study of the function that judges it: named like it, claiming what its docstring says."""
+    """A decorator that turns a judging function into a study with its name; its docstring is the claim."""
 
-    def made(judge: Judge) -> Study:
+    def decorate(judge: Judge) -> Study:
         return Study(judge.__name__, " ".join((judge.__doc__ or "").split()), source, published, judge)
 
-    return made
+    return decorate
 
 
 def judged(study: Study, uri: str) -> Judged:
-    """The study's gates on its newest comparison by the code as it stands; where there is none, it is trained first.
+    """The study's gates on its newest comparison with the present code; where there is none, it is trained first.
 
-    Raises: ConfigError where training ended early; the same call goes on with it.
+    Raises: ConfigError where training ended early; the same call continues it.
     """
     store = tracking.Store(uri)
     found = _recorded(study, store)
@@ -152,18 +157,20 @@ def judged(study: Study, uri: str) -> Judged:
         folder = cache_folder() / "verification" / study.name
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "lossbench", f"experiment={study.experiment}"]
-        where = os.environ | {"MLFLOW_TRACKING_URI": uri}  # a command line is for everybody on the machine to read
+        where = os.environ | {
+            "MLFLOW_TRACKING_URI": uri
+        }  # not on the command line, which every user of the machine can read
         subprocess.run(command, cwd=folder, env=where, stdout=subprocess.DEVNULL, check=False)
         found = _recorded(study, store)
     if found is None:
-        raise ConfigError(f"verify --empirical: {study.name} was not trained to its end; the same command goes on")
+        raise ConfigError(f"verify --empirical: {study.name} was not trained to its end; the same command continues")
     read = records.read(store.client, found.data.tags["lossbench.comparison"])
     seconds = (found.info.end_time - found.info.start_time) / 1000
     return Judged(study, list(study.judge(Evidence(read))), seconds)
 
 
 def table(judged: Judged) -> Table:
-    """A row a gate, under the claim and what was published of it."""
+    """A table with a row per gate, with the claim as its title and the published figures below."""
     study = judged.study
     published = f"; published: {study.published}" if study.published else ""
     took = f"{judged.seconds / 60:.0f} min" if judged.seconds >= 90 else f"{judged.seconds:.0f} s"
@@ -173,16 +180,16 @@ def table(judged: Judged) -> Table:
         caption=f"{study.source}{published}; took {took}",
         caption_justify="left",
     )
-    for column in ("what", "asked", "measured", "95 % interval", "verdict"):
+    for column in ("what", "required", "measured", "95 % interval", "verdict"):
         view.add_column(column, justify="right" if column in ("measured", "95 % interval") else "left")
     for gate in judged.gates:
         limits = " … ".join(map(number, gate.interval)) if np.isfinite(gate.interval).all() else "–"
-        view.add_row(gate.what, gate.asked, number(gate.measured), limits, mark(gate.holds))
+        view.add_row(gate.what, gate.required, number(gate.measured), limits, mark(gate.holds))
     return view
 
 
 def _recorded(study: Study, store: tracking.Store) -> Run | None:
-    """The newest comparison of the study that has ended."""
+    """The newest finished comparison of the study."""
     experiment = store.client.get_experiment_by_name(study.experiment)
     same = {"lossbench.kind": "comparison", "lossbench.code": provenance.code()}
     if experiment is None:

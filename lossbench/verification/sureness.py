@@ -1,4 +1,4 @@
-"""Whether the verdict is as sure as it says, where every seed splits one and the same data set."""
+"""Whether the verdict errs no more often than it claims, where all seeds split the same data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lossbench.core import stream
 from lossbench.verification.claims import Finding, Losses, above, below, truth
 
 SETS, SEEDS, ROWS, TEST = 400, 10, 100, 20
-INPUTS = 2  # of each of two learners
+INPUTS = 2  # of each of the two learners
 NAMES = ("a", "b")
 
 
@@ -23,8 +23,8 @@ NAMES = ("a", "b")
     source="Nadeau and Bengio 2003; simulation",
 )
 def same(losses: Losses) -> Iterator[Finding]:
-    """Two learners that are worth the same, on one data set that ten seeds split anew, are called different on at
-    most one of twenty such sets; a test that takes the seeds for independent says so several times as often."""
+    """Two equally good learners, on one data set that ten seeds split anew, are called different on at most one of
+    twenty such sets; a test that treats the seeds as independent does so several times as often."""
     scores = _scores()
     overlap = TEST / (ROWS - TEST)
     error = 1.96 * (stats.ALPHA * (1 - stats.ALPHA) / SETS) ** 0.5
@@ -43,7 +43,7 @@ def _claims(scores: np.ndarray, overlap: float | None) -> float:
 
 
 def _scores() -> np.ndarray:
-    """Mean absolute test errors [set, seed, learner] of least squares, each learner on inputs of its own."""
+    """Mean absolute test errors [set, seed, learner] of least squares, each learner with its own inputs."""
     random = stream(0, "resplit")
     inputs = torch.randn(SETS, len(NAMES), ROWS, INPUTS, generator=random, dtype=torch.float64)
     targets = inputs.sum((1, 3)) + torch.randn(SETS, ROWS, generator=random, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""`lossbench verify`: measure truths one after another, and say which of them hold."""
+"""`lossbench verify`: measures truths one after another and reports which of them hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lossbench.verification.claims import Finding, Losses, Picture, Truth, numbe
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured of a truth; `fault` is what kept it from being measured to the end."""
+    """The measurements of a truth; `fault` is the error that ended them early, if any."""
 
     truth: Truth
     findings: Sequence[Finding]
@@ -29,11 +29,12 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
+        """Whether it was measured to the end and all findings hold."""
         return not self.fault and bool(self.findings) and all(finding.holds for finding in self.findings)
 
 
 def chosen(names: Sequence[str]) -> list[Truth]:
-    """The truths of these names, all where there is none. Raises: ConfigError for a name that none has."""
+    """The truths with these names, or all of them. Raises: ConfigError for an unknown name."""
     known = {truth.name: truth for truth in TRUTHS}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -42,9 +43,9 @@ def chosen(names: Sequence[str]) -> list[Truth]:
 
 
 def examined(truth: Truth, losses: Losses | None = None) -> Outcome:
-    """A truth, measured; what goes wrong on the way is part of the outcome.
+    """Measure a truth; an error on the way is part of the outcome.
 
-    On one thread, since steps are small: a second one waits most of its time, and rounds sums in another order.
+    On one thread, since steps are small: a second thread would mostly wait, and would change the order of sums.
     """
     start = time.perf_counter()
     threads = torch.get_num_threads()
@@ -53,7 +54,7 @@ def examined(truth: Truth, losses: Losses | None = None) -> Outcome:
     fault = ""
     try:
         found.extend(truth.measure(losses or Losses()))
-    except Exception as error:  # whatever a loss does that is not as it should be
+    except Exception as error:  # a faulty loss may raise anything
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
     finally:
         torch.set_num_threads(threads)
@@ -63,7 +64,7 @@ def examined(truth: Truth, losses: Losses | None = None) -> Outcome:
 
 
 def all_of(truths: Sequence[Truth]) -> Iterator[Outcome]:
-    """One after another, with a bar on standard error where that is a terminal."""
+    """Measure them one after another, with a progress bar on standard error where that is a terminal."""
     console = terminal.console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -80,36 +81,38 @@ def all_of(truths: Sequence[Truth]) -> Iterator[Outcome]:
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """A row a finding, and one for what kept a truth from being measured."""
-    shown = Table(title="truths: what a correct harness shows", title_justify="left")
+    """A table with a row per finding, and one per error that ended a measurement."""
+    view = Table(title="truths: what a correct harness shows", title_justify="left")
     for column in ("truth", "what", "expected", "measured", "interval", "verdict", "seconds"):
         right = column in ("expected", "measured", "interval", "seconds")
-        shown.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        view.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for outcome in outcomes:
         head = (f"{outcome.truth.number} {outcome.truth.name}", f"{outcome.seconds:.1f}")
         for finding in outcome.findings:
-            shown.add_row(head[0], *cells(finding), mark(finding.holds), head[1])
+            view.add_row(head[0], *cells(finding), mark(finding.holds), head[1])
             head = ("", "")
         if not outcome.holds and (fault := outcome.fault or ("" if outcome.findings else "nothing was measured")):
-            shown.add_row(head[0], fault, "–", "–", "–", mark(False), head[1])
-        shown.add_section()
-    return shown
+            view.add_row(head[0], fault, "–", "–", "–", mark(False), head[1])
+        view.add_section()
+    return view
 
 
 def cells(finding: Finding) -> tuple[str, str, str, str]:
-    """What, expected, measured, interval."""
+    """The cells of a finding: what, expected, measured, interval."""
     interval = " … ".join(map(number, finding.interval)) if finding.interval else "–"
-    return finding.what, finding.asked, number(finding.measured), interval
+    return finding.what, finding.expectation, number(finding.measured), interval
 
 
 def last_line(outcomes: Sequence[Outcome]) -> str:
+    """A line that says how many truths hold, and which do not."""
     held = sum(outcome.holds for outcome in outcomes)
     failed = [outcome.truth.name for outcome in outcomes if not outcome.holds]
     findings = sum(len(outcome.findings) for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    told = f"; not so: {', '.join(failed)}" if failed else ""
-    return f"{held} of {len(outcomes)} truths hold, {findings} numbers in {seconds:.0f} s{told}"
+    failures = f"; failed: {', '.join(failed)}" if failed else ""
+    return f"{held} of {len(outcomes)} truths hold, {findings} numbers in {seconds:.0f} s{failures}"
 
 
 def mark(holds: bool) -> Text:
+    """The word "holds" or "fails", in colour."""
     return Text("holds", "green") if holds else Text("fails", "bold red")

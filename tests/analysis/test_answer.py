@@ -32,7 +32,7 @@ def said(metrics=None, **errors):
 
 def worse(told):
     """By how much each loss is said to be worse."""
-    return {loss: float(number) for loss, number in re.findall(r"(\w+) is worse by (\S+)", told)}
+    return {loss: float(number) for loss, number in re.findall(r"(\w+) is significantly worse by (\S+)", told)}
 
 
 # what cannot be told
@@ -65,7 +65,7 @@ def test_three_seeds_tell_how_many_might():
     assert "a has the best mean test error (2.00 mm against 2.40 of b)" in told
     needed = stats.seeds_needed(found.values["a"] - found.values["b"], 3)
     assert 6 < needed < 1000
-    assert f"About {needed:.0f} seeds would tell a from b" in told
+    assert f"About {needed:.0f} seeds would distinguish a from b" in told
 
 
 def test_differences_of_nothing_need_seeds_without_end():
@@ -98,7 +98,9 @@ def test_losses_that_are_alike_are_named_together_with_what_would_have_been_foun
     )
     largest = amount(found.differences["detectable"].max())
     assert f"a difference of {largest} would have been found with 80 % probability" in told
-    assert re.search(rf"(About \d+ seeds would tell {order[0]} from {order[1]}|more than a thousand seeds)", told)
+    assert re.search(
+        rf"(About \d+ seeds would distinguish {order[0]} from {order[1]}|more than a thousand seeds)", told
+    )
 
 
 def test_two_names_of_one_loss_are_indistinguishable():
@@ -118,7 +120,7 @@ def test_the_best_is_named_with_how_much_worse_another_is():
     low, middle, high = (amount(row[end], width) for end in ("low", "difference", "high"))
     assert (
         told == "a is best by test error on new data like these; "
-        f"b is worse by {middle} mm [{low}, {high}], p = 0.002 (10 paired seeds)."
+        f"b is significantly worse by {middle} mm [{low}, {high}], p = 0.002 (10 paired seeds)."
     )
     assert float(low) < float(middle) < float(high)
 
@@ -133,7 +135,7 @@ def test_amounts_are_positive_where_higher_is_better():
         metrics=[("error", "↑", "")],
     )
     told = sentence(judge(runs))
-    assert told.startswith("b is best by test error on new data like these; a is worse by")
+    assert told.startswith("b is best by test error on new data like these; a is significantly worse by")
     low, high = map(float, re.search(r"\[([\d.]+), ([\d.]+)\]", told).groups())
     assert low < worse(told)["a"] < high
     assert worse(told)["a"] == pytest.approx(0.5, abs=0.02)
@@ -141,7 +143,9 @@ def test_amounts_are_positive_where_higher_is_better():
 
 def test_several_best_are_named_before_those_that_are_worse():
     told, found = said(a=around(0, 1), b=around(0, 1), c=around(2, 3))
-    assert told.startswith("a and b are indistinguishable by test error on new data like these; c is worse by")
+    assert told.startswith(
+        "a and b are indistinguishable by test error on new data like these; c is significantly worse by"
+    )
     assert worse(told) == {"c": pytest.approx(2, abs=0.02)}
     assert "corrected for all 3 pairs, 10 paired seeds" in told
     assert f"p = {found.difference('a', 'c')['p_all']:.3f}" in told
@@ -152,7 +156,7 @@ def test_the_p_that_is_told_is_the_corrected_one():
     values = {loss: list(rng.normal(0, 1, N)) for loss in "abcde"} | {"f": list(rng.normal(1.9, 1, N))}
     told, found = said(**values)
     assert worse(told)
-    for loss, p in re.findall(r"(\w) is worse by .*?, (p [<=] 0\.\d+)", told):
+    for loss, p in re.findall(r"(\w) is significantly worse by .*?, (p [<=] 0\.\d+)", told):
         row = found.difference(loss, found.leaderboard["loss"].iloc[0])
         assert p == p_value(row["p_all"]) != p_value(row["p"])
         assert row["p_all"] <= stats.ALPHA
@@ -161,13 +165,13 @@ def test_the_p_that_is_told_is_the_corrected_one():
 
 def test_three_worse_losses_are_told_and_the_others_counted():
     told, _ = said(**{loss: around(number, 1 + number) for number, loss in enumerate("abcdef")})
-    assert told.startswith("a is best by test error on new data like these; b is worse by")
+    assert told.startswith("a is best by test error on new data like these; b is significantly worse by")
     assert worse(told) == {
         "b": pytest.approx(1, abs=0.02),
         "c": pytest.approx(2, abs=0.02),
         "d": pytest.approx(3, abs=0.02),
     }
-    assert "2 more are worse still (corrected for all 15 pairs" in told
+    assert "2 more are significantly worse (corrected for all 15 pairs" in told
 
 
 def test_not_being_told_from_the_best_is_no_equality():
@@ -178,7 +182,7 @@ def test_not_being_told_from_the_best_is_no_equality():
     assert found.best == ["a", "b", "c"]
     assert found.difference("b", "c")["p_all"] <= stats.ALPHA
     assert told.startswith(
-        "a has the best mean, and b and c cannot be told from it by test error on new data like these"
+        "a has the best mean, and b and c cannot be distinguished from it by test error on new data like these"
     )
     assert "indistinguishable" not in told
 
@@ -210,7 +214,7 @@ def test_a_killed_run_is_no_failure_of_its_loss():
 
 def test_losses_with_too_few_finished_runs_are_named():
     told, _ = said(a=around(0, 1), b=around(1, 2), c=[*around(2, 0.5)[:3], *[None] * 7])
-    assert told.startswith("a is best by test error on new data like these; b is worse by")
+    assert told.startswith("a is best by test error on new data like these; b is significantly worse by")
     assert "Too few finished runs to compare: c (3)." in told
     assert "c diverged on 7 of 10 seeds." in told
     assert "c is" not in told
@@ -236,14 +240,14 @@ def test_the_best_of_losses_that_share_no_seeds_with_it_is_not_called_the_best()
 
 def test_a_loss_that_wins_on_every_common_seed_is_not_called_worse():
     told, _ = said(a=[1.0 + x / 100 for x in range(6)] + [None] * 6, b=[0.5 + x / 100 for x in range(6)] + [5.0] * 6)
-    assert told.startswith("b is best by test error on new data like these; a is worse by 0.5")
+    assert told.startswith("b is best by test error on new data like these; a is significantly worse by 0.5")
     assert "a diverged on 6 of 12 seeds" in told
 
 
 def test_a_run_without_a_seed_does_not_end_the_report():
     made = [Made(loss, seed, value) for n, loss in enumerate("ab") for seed, value in enumerate(around(n, 1 + n))]
     assert sentence(judge(records(*made, Made("a", "", 100.0)))).startswith(
-        "a is best by test error on new data like these; b is worse by"
+        "a is best by test error on new data like these; b is significantly worse by"
     )
 
 

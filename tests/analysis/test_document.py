@@ -103,7 +103,7 @@ def test_a_tuned_comparison_has_its_tuning(store):
     made = report.make(store.client, "c")
     found = json.loads(document.text(made))["datasets"][0]["tuning"]
     assert [row["difference"] for row in found["arms"]] == pytest.approx([-1, -1])
-    assert found["fates"] == [{"a": "a", "b": "b", "fate": "survives"}]
+    assert found["after_tuning"] == [{"a": "a", "b": "b", "difference": "survives"}]
     assert [one["loss"] for one in found["chosen"]] == ["a", "b"]
     assert found["chosen"][0]["settings"] == {"optimizer.lr": 0.01}
 

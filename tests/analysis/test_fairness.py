@@ -239,7 +239,7 @@ def test_equal_budgets_are_not_mentioned():
 
 def test_runs_without_a_seed_are_counted():
     made = records(*runs(), *(Made(loss, "", 1.0) for loss in "aab"))
-    assert any("3 runs on toy name no seed" in text and concern for text, concern in about(made, "budget"))
+    assert any("3 runs on toy record no seed" in text and concern for text, concern in about(made, "budget"))
 
 
 def test_repeated_runs_are_told_and_are_no_budget():

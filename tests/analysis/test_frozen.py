@@ -117,7 +117,7 @@ def test_some_of_it_was_worked_out_on_paper(written):
 def test_the_sentence_says_so(written):
     assert report.make(written, "test").sentences == [
         "huber and mae are indistinguishable by test error on new data like these; "
-        "mse is worse by 0.104 mm [0.080, 0.125], p = 0.016 (corrected for all 3 pairs, 7 paired seeds). "
+        "mse is significantly worse by 0.104 mm [0.080, 0.125], p = 0.016 (corrected for all 3 pairs, 7 paired seeds). "
         "huber diverged on 1 of 8 seeds."
     ]
 

@@ -20,7 +20,7 @@ from lossbench.analysis.page import page
 NOTHING = (
     "nothing certain|was the only loss|there is nothing to rank|can be paired|no other loss shares|Only . has a result"
 )
-BEST = r"^(.+?) (?:is best|are indistinguishable)|^(.+?) has the best mean, and (.+) cannot be told from it"
+BEST = r"^(.+?) (?:is best|are indistinguishable)|^(.+?) has the best mean, and (.+) cannot be distinguished from it"
 HARD = np.random.default_rng(0).normal(0, 1, 10)
 
 

@@ -307,7 +307,7 @@ def test_losses_that_no_test_tells_apart_are_joined_across_datasets(visit):
     assert panel.locator(".plot >> nth=0 >> .scatterlayer .trace").count() == 3  # leaders, a bar, points
     assert ranks(panel) == ["mae 1.00", "mse 2.38", f"{IMG} 2.62"]
     assert panel.locator(".chip").all_text_contents() == [f"mse, {IMG}"]
-    assert "ranks ahead of" in panel.locator(".answer").text_content()
+    assert "ranks significantly ahead of" in panel.locator(".answer").text_content()
     assert "6 failed" in panel.locator("table >> nth=0").text_content()
 
 

@@ -125,7 +125,7 @@ def test_what_the_records_do_not_say_is_remarked_on():
     def texts(tags):
         return " ".join(r.text for r in fairness.remarks(compared(tags)) if r.about == "sampling" and r.concern)
 
-    assert "taken for independent" in texts({"lossbench.variation": ""})
+    assert "treated as independent" in texts({"lossbench.variation": ""})
     assert "does not say where" in texts(SPLIT | {"lossbench.pool": ""})
     assert not texts(SPLIT)
     assert not texts({"lossbench.variation": "fresh"})

@@ -21,7 +21,7 @@ def test_every_dataset_has_a_verdict_and_its_sentence(store):
     assert [verdict.dataset for verdict in made.verdicts] == ["x", "y"]
     assert len(made.sentences) == 2
     assert all(
-        sentence.startswith("a is best by test error on new data like these; b is worse by")
+        sentence.startswith("a is best by test error on new data like these; b is significantly worse by")
         for sentence in made.sentences
     )
     assert all((verdict.runs["dataset"] == verdict.dataset).all() for verdict in made.verdicts)

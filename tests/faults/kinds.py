@@ -62,7 +62,7 @@ class Kind:
     sights: tuple[str, ...] = ()
 
 
-TASK_TYPES = {
+KINDS = {
     "run": Kind(16, ("mlp", "gan"), disturb.SIGNALS, sights=SIGHTS),
     "sweep": Kind(14, ("sweep",), disturb.SIGNALS, sights=SIGHTS),
     "fair": Kind(10, ("fair",), disturb.SIGNALS, sights=(*SIGHTS, "here/tuning.db*")),
@@ -98,15 +98,15 @@ def spread(trials: int, only: str | None) -> list[tuple[str, int]]:
     """So many trials, shared among the kinds by their weights, in an order that mixes them."""
     if only:
         return [(only, number) for number in range(trials)]
-    whole = sum(kind.weight for kind in TASK_TYPES.values())
-    counts = {name: max(1, round(trials * kind.weight / whole)) for name, kind in TASK_TYPES.items()}
+    whole = sum(kind.weight for kind in KINDS.values())
+    counts = {name: max(1, round(trials * kind.weight / whole)) for name, kind in KINDS.items()}
     places = [((number + 0.5) / count, name, number) for name, count in counts.items() for number in range(count)]
     return [(name, number) for _, name, number in sorted(places)]
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     """How many trials of each kind, and of all, ended in which way."""
-    counted = {name: Counter(one.verdict for one in outcomes if one.kind == name) for name in TASK_TYPES}
+    counted = {name: Counter(one.verdict for one in outcomes if one.kind == name) for name in KINDS}
     counted |= {"all": sum(counted.values(), Counter())}
     return [
         [name, str(counts.total()), *(str(counts[verdict]) for verdict in VERDICTS)]
@@ -136,7 +136,7 @@ class Campaign:
             return Outcome(name, number, "", "lost", [f"{type(error).__name__}: {error}"])
 
     def _trial(self, name: str, number: int) -> Outcome:
-        kind, random = TASK_TYPES[name], Random(f"{self.seed} {name} {number}")
+        kind, random = KINDS[name], Random(f"{self.seed} {name} {number}")
         disturbed = list(kind.disturbances)
         what = disturbed[number % len(disturbed)]
         command = kind.commands[number // len(disturbed) % len(kind.commands)]
@@ -191,7 +191,7 @@ class Campaign:
 
     def _made(self, kind: Kind, command: str) -> Reference:
         folder = self.base / f"reference-{kind.place}-{kind.how}-{command}"
-        before = self._reference(TASK_TYPES["sweep"], "sweep") if command == "report" else None
+        before = self._reference(KINDS["sweep"], "sweep") if command == "report" else None
         with self._in(folder, kind, command, Random(0)) as trial:
             trial.place.mend()
             if before:

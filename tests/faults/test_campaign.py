@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.kinds import TASK_TYPES, Campaign, spread
+from faults.kinds import KINDS, Campaign, spread
 
 pytestmark = pytest.mark.slow
 # which trials of each kind: by its number a trial has its disturbance, of which most come here once
@@ -32,5 +32,5 @@ def test_what_is_disturbed_holds(campaign, kind):
 def test_every_disturbance_has_a_turn():
     """So many trials of each kind: each disturbance meets each command."""
     counts = Counter(name for name, _ in spread(400, None))
-    for name, kind in TASK_TYPES.items():
+    for name, kind in KINDS.items():
         assert counts[name] >= len(kind.disturbances) * len(kind.commands), name

@@ -21,7 +21,7 @@ from lossbench.config import task_types
 from lossbench.core import ConfigError, Pictures, failures
 from lossbench.runs.run import Run
 from lossbench.sweeps import launch
-from lossbench.sweeps.planning import Way
+from lossbench.sweeps.planning import Schedule
 from lossbench.tasks.pictures import confusion_matrix
 
 SHORT = [*SMALL["regression"], "train.steps=20", "train.eval_every=10"]
@@ -94,11 +94,11 @@ def brought(here, monkeypatch):
 
 
 @pytest.fixture
-def way(monkeypatch):
-    """The way that the planner picks."""
+def schedule(monkeypatch):
+    """The schedule that the planner picks."""
 
-    def picked(*way):
-        monkeypatch.setattr(launch.timing, "way", lambda runs, datasets: Way(*way))
+    def picked(*schedule):
+        monkeypatch.setattr(launch.timing, "fastest", lambda runs, datasets: Schedule(*schedule))
 
     return picked
 
@@ -107,9 +107,9 @@ def outcomes(store):
     return sorted((r.data.tags["loss"], r.info.status, r.data.tags["lossbench.outcome"]) for r in runs(store))
 
 
-def test_a_loss_that_raises_for_some_seeds_has_a_record_of_each(lossbench, store, brought, way):
+def test_a_loss_that_raises_for_some_seeds_has_a_record_of_each(lossbench, store, brought, schedule):
     """It was shown as of fewer runs, none of which failed, and best."""
-    way(1)
+    schedule(1)
     (brought / "mine" / "loss").mkdir(parents=True)
     (brought / "mine" / "loss" / "fussy.yaml").write_text("_target_: brought.fussy\n", encoding="utf-8")
     said = lossbench("--config-dir", "mine", *SHORT, "loss=fussy", "seed=1")
@@ -190,8 +190,8 @@ def test_torch_itself_says_what_no_memory_is_called_here():
 
 
 @pytest.mark.slow
-def test_a_dead_worker_is_missing_and_the_same_command_trains_its_runs_again(lossbench, store, brought, way):
-    way(1, 1, 2)
+def test_a_dead_worker_is_missing_and_the_same_command_trains_its_runs_again(lossbench, store, brought, schedule):
+    schedule(1, 1, 2)
     words = ["-m", "loss._target_=brought.fatal", "seed=range(3)", *SHORT]
     said = lossbench(*words)
     assert said.code == 1
@@ -201,8 +201,8 @@ def test_a_dead_worker_is_missing_and_the_same_command_trains_its_runs_again(los
     assert [outcome for *_, outcome in outcomes(store)] == ["error", "finished", "finished"]
     (dead,) = [run for run in runs(store) if run.info.status == "FAILED"]
     assert "SIGKILL" in dead.data.tags["lossbench.error"]
-    assert "the machine, not its loss, ended" in said.out
-    way(1)  # whichever way it goes on
+    assert "the machine, not the loss, ended" in said.out
+    schedule(1)  # however it goes on
     said = lossbench(*words)
     assert said.code == 0, said.err
     assert "continuing" in said.out
@@ -310,9 +310,9 @@ def test_a_record_ends_whatever_its_writer_met(store):
     assert (run.info.status, run.data.tags["lossbench.outcome"]) == ("FAILED", "error")
 
 
-def test_a_store_that_is_lost_for_a_while_is_no_fault_of_a_loss(lossbench, store, brought, way):
+def test_a_store_that_is_lost_for_a_while_is_no_fault_of_a_loss(lossbench, store, brought, schedule):
     """While one run trains the store loses its metrics; the next one finds them again."""
-    way(1)
+    schedule(1)
     said = lossbench("-m", "loss._target_=brought.losing", "seed=0,1", *SHORT)
     assert said.code == 0
     assert "does not answer" in said.err

@@ -64,4 +64,4 @@ def test_other_splits_under_one_seed_of_the_runs_are_no_fixed_test_set(table, lo
     dataset, remarks = judged(lossbench)
     assert (dataset["variation"], dataset["overlap"]) == ("resplit", TEST / (ROWS - TEST))
     assert {row["n"] for row in dataset["differences"]} == {6}
-    assert any("varies apart" in text for text in remarks)
+    assert any("varies independently" in text for text in remarks)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from lossbench.sweeps import planning
-from lossbench.sweeps.planning import TURNS, Way
+from lossbench.sweeps.planning import SEQUENTIAL, Schedule
 
 RUN = {
     "seed": 0,
@@ -106,14 +106,17 @@ def test_sizes_rise_to_the_most(most):
 @pytest.mark.parametrize(
     ("measured", "best"),
     [
-        ({TURNS: 1.0}, TURNS),
-        ({TURNS: 1.0, Way(10): 5.0}, Way(10)),
-        ({TURNS: 1.0, Way(10): 9.8}, TURNS),  # two per cent may be noise
-        ({TURNS: 1.0, Way(10): 30.0}, TURNS),
-        ({TURNS: 1.0, Way(4): 2.0, Way(10): 4.5}, Way(10)),  # three stacks of four steps make six seconds
-        ({TURNS: 1.0, Way(10): 5.0, Way(10, 1): 5.4}, Way(10, 1)),  # a core is worth a tenth
-        ({TURNS: 1.0, Way(10): 5.0, Way(10, 1): 6.0}, Way(10)),
-        ({TURNS: 1.0, Way(5): 4.0, Way(5, 1, 2): 4.0}, Way(5, 1, 2)),
+        ({SEQUENTIAL: 1.0}, SEQUENTIAL),
+        ({SEQUENTIAL: 1.0, Schedule(10): 5.0}, Schedule(10)),
+        ({SEQUENTIAL: 1.0, Schedule(10): 9.8}, SEQUENTIAL),  # two per cent may be noise
+        ({SEQUENTIAL: 1.0, Schedule(10): 30.0}, SEQUENTIAL),
+        (
+            {SEQUENTIAL: 1.0, Schedule(4): 2.0, Schedule(10): 4.5},
+            Schedule(10),
+        ),  # three stacks of four steps make six seconds
+        ({SEQUENTIAL: 1.0, Schedule(10): 5.0, Schedule(10, 1): 5.4}, Schedule(10, 1)),  # a core is worth a tenth
+        ({SEQUENTIAL: 1.0, Schedule(10): 5.0, Schedule(10, 1): 6.0}, Schedule(10)),
+        ({SEQUENTIAL: 1.0, Schedule(5): 4.0, Schedule(5, 1, 2): 4.0}, Schedule(5, 1, 2)),
     ],
 )
 def test_the_fastest_way_is_chosen_and_turns_where_in_doubt(measured, best):
@@ -121,11 +124,11 @@ def test_the_fastest_way_is_chosen_and_turns_where_in_doubt(measured, best):
 
 
 def test_worker_processes_wait_for_sweeps_that_are_worth_their_start():
-    measured = {TURNS: 1.0, Way(1, 1): 1.2, Way(1, 1, 2): 1.2}
+    measured = {SEQUENTIAL: 1.0, Schedule(1, 1): 1.2, Schedule(1, 1, 2): 1.2}
     assert planning.choose(measured, runs=10, steps=2).workers == 0
     assert planning.choose(measured, runs=10, steps=2000).workers == 2
 
 
-def test_one_of_each_kind_is_tried_whatever_its_seeds_and_rates():
+def test_configurations_that_differ_are_tried_once_whatever_its_seeds_and_rates():
     changes = [{}, {"seed": 1}, {"optimizer.lr": 1.0}, {"loss.delta": 2.0}, {"seed": 3, "loss.delta": 2.0}]
-    assert planning.kinds([run(each) for each in changes]) == [0, 3]
+    assert planning.distinct([run(each) for each in changes]) == [0, 3]

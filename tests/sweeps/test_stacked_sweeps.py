@@ -9,7 +9,7 @@ from recorded import artifacts, numbers, runs
 from small import SMALL
 
 from lossbench.sweeps import launch
-from lossbench.sweeps.planning import Way
+from lossbench.sweeps.planning import Schedule
 
 SHORT = [*SMALL["regression"], "train.steps=40", "train.eval_every=20"]
 
@@ -40,11 +40,11 @@ def faulty(here, monkeypatch):
 
 
 @pytest.fixture
-def way(monkeypatch):
-    """The way that the planner picks."""
+def schedule(monkeypatch):
+    """The schedule that the planner picks."""
 
-    def picked(*way):
-        monkeypatch.setattr(launch.timing, "way", lambda runs, datasets: Way(*way))
+    def picked(*schedule):
+        monkeypatch.setattr(launch.timing, "fastest", lambda runs, datasets: Schedule(*schedule))
 
     return picked
 
@@ -64,9 +64,9 @@ def close(one, other):
 @pytest.mark.parametrize(
     ("dataset", "losses"), [("regression", "mse,huber"), ("imbalanced", "bce,hinge"), ("mnist", "cross_entropy,focal")]
 )
-def test_stacked_runs_leave_the_records_of_single_ones(dataset, losses, lossbench, store, way):
+def test_stacked_runs_leave_the_records_of_single_ones(dataset, losses, lossbench, store, schedule):
     words = [f"dataset={dataset}", *SMALL[dataset], "train.steps=24", "train.eval_every=8"]
-    way(4)
+    schedule(4)
     said = lossbench("-m", f"loss={losses}", "seed=range(2)", *words)
     assert said.code == 0, said.err
     stacked = by_name(store)
@@ -84,8 +84,8 @@ def test_stacked_runs_leave_the_records_of_single_ones(dataset, losses, lossbenc
         store.client.delete_run(alone.info.run_id)
 
 
-def test_one_that_fails_leaves_the_others_to_finish(lossbench, store, faulty, way):
-    way(4)
+def test_one_that_fails_leaves_the_others_to_finish(lossbench, store, faulty, schedule):
+    schedule(4)
     said = lossbench(
         "-m", "loss._target_=faulty.narrow", "+loss.spoil=0,0.3", "seed=range(2)", "optimizer.lr=1e-2", *SHORT
     )
@@ -102,8 +102,8 @@ def test_one_that_fails_leaves_the_others_to_finish(lossbench, store, faulty, wa
     assert [run.info.status for run in runs(store, "comparison")] == ["FAILED"]
 
 
-def test_a_stack_for_which_there_is_no_room_is_halved(lossbench, store, faulty, way):
-    way(5)
+def test_a_stack_for_which_there_is_no_room_is_halved(lossbench, store, faulty, schedule):
+    schedule(5)
     said = lossbench("-m", "loss._target_=faulty.hungry", "seed=range(5)", "train.batch_size=50", *SHORT)
     assert said.code == 0, said.err
     assert {run.info.status for run in runs(store)} == {"FINISHED"}
@@ -121,8 +121,8 @@ def test_one_that_cannot_train_is_refused_before_any_does(lossbench, store):
     assert runs(store) == runs(store, "comparison") == []
 
 
-def test_runs_that_diverge_leave_their_stack(lossbench, store, way):
-    way(4)
+def test_runs_that_diverge_leave_their_stack(lossbench, store, schedule):
+    schedule(4)
     said = lossbench("-m", "optimizer=sgd", "optimizer.lr=1e-2,1e6", "seed=range(2)", *SHORT)
     assert said.code == 0
     assert "mse optimizer.lr=1000000.0 on regression, seed 0: diverged at step" in said.out
@@ -132,8 +132,8 @@ def test_runs_that_diverge_leave_their_stack(lossbench, store, way):
 
 
 @pytest.mark.slow
-def test_worker_processes_leave_the_records_of_single_runs(lossbench, store, way):
-    way(2, 1, 2)
+def test_worker_processes_leave_the_records_of_single_runs(lossbench, store, schedule):
+    schedule(2, 1, 2)
     assert lossbench("-m", "loss=mse,mae", "seed=range(2)", *SHORT).code == 0
     in_workers = {key: numbers(store, run) for key, run in by_name(store).items()}
     assert len(in_workers) == 4

@@ -13,7 +13,7 @@ from lossbench.runs import builders
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.run import Run
 from lossbench.sweeps import timing
-from lossbench.sweeps.planning import TURNS
+from lossbench.sweeps.planning import SEQUENTIAL
 
 COUNTED = """
 from torch import nn
@@ -67,7 +67,7 @@ def test_stacks_keep_within_memory(room, runs, monkeypatch):
         return step_s(replicas, *arguments, **settings)
 
     monkeypatch.setattr(trial, "step_s", watched)
-    assert timing.way(asked, datasets).size <= room
+    assert timing.fastest(asked, datasets).size <= room
     assert max(tried, default=1) <= room
 
 
@@ -79,17 +79,17 @@ def test_stacks_keep_within_memory(room, runs, monkeypatch):
 def test_what_does_not_stack_takes_turns(words, runs):
     if "Adafactor" in words[0]:
         words = [*words, "~optimizer.betas"]
-    assert timing.way(runs(*words), datasets).size == 1
+    assert timing.fastest(runs(*words), datasets).size == 1
 
 
 def test_one_run_needs_no_trial(runs):
-    assert timing.way(runs(n=1), lambda cfg: pytest.fail("made data")) == TURNS
+    assert timing.fastest(runs(n=1), lambda cfg: pytest.fail("made data")) == SEQUENTIAL
 
 
 def test_a_trial_trains_nothing(runs):
     asked = runs(n=4)
     before = Experiment(asked[0].cfg).nets.snapshot()
-    timing.way(asked, datasets)
+    timing.fastest(asked, datasets)
     after = asked[0].build().nets
     assert isinstance(after, nn.Module)
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.state_dict().items())

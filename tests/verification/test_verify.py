@@ -41,7 +41,7 @@ def test_one_that_fails_ends_with_1(lossbench, faulty):
     faulty(class_weighted=faults.one_more_of_each)
     said = lossbench("verify", *FAST)
     assert said.code == 1
-    assert said.out.splitlines()[-1].endswith("; not so: class_counts")
+    assert said.out.splitlines()[-1].endswith("; failed: class_counts")
     assert said.out.count("fails") == 1
 
 

@@ -1,4 +1,4 @@
-"""The best of k trials: what a search on a smaller budget would have found, from the scores of one on a larger.
+"""The best of k trials: what a search with a smaller budget would have found, from the scores of a larger one.
 
 Reference: Dodge et al., Show Your Work: Improved Reporting of Experimental Results, 2019, arxiv.org/abs/1909.03004;
 Tang et al., Showing Your Work Doesn't Always Work, 2020, arxiv.org/abs/2004.13705 (the unbiased mean); Lourie, Cho &
@@ -16,7 +16,7 @@ import pandas as pd
 
 LEVEL = 0.95
 STREAM = 20240615  # of the simulation that finds the local level
-SIMULATED = 4_000_000  # uniform numbers at most, in so many searches at most
+SIMULATED = 4_000_000  # uniform numbers at most, in at most SEARCHES and at least FEWEST searches
 SEARCHES = 20_000
 FEWEST = 2_000
 
@@ -26,17 +26,17 @@ def curve(scores: Sequence[float], higher_is_better: bool) -> pd.DataFrame:
 
     expected: mean of the best over all subsets of k, unbiased; missing where a failed trial makes it infinite.
     median: median of the best of k, the quantile 0.5^(1/k) of the scores; missing where it is infinite.
-    low, high: 95 % band for that median, for all k at once and whatever the distribution: F of the ordered scores is
-    Beta, and all limits err at one local level; infinite where n trials cannot say more. Ties only make it wider.
+    low, high: 95 % band for that median, for all k at once and any distribution: F of the ordered scores is Beta, and
+    all limits err at one local level; infinite where n trials give no limit. Ties only make it wider.
 
-    A failed trial is worse than any other: −inf where higher is better, else +inf. The mean has no such band, since a
-    score that was never drawn may be as far out as it likes; the median has.
+    A failed trial is worse than any other: −inf where higher is better, else +inf. Only the median has such a band: the
+    mean has none, since a score that was not drawn may be arbitrarily far out.
 
     Raises: ValueError for a score that is missing.
     """
     x = np.sort(np.asarray(scores, dtype=float) * (1 if higher_is_better else -1))
     if np.isnan(x).any():
-        raise ValueError("a score is missing: a failed trial is infinitely bad, an unfinished one is no trial")
+        raise ValueError("a score is missing: give a failed trial an infinite one, and leave unfinished trials out")
     k = np.arange(1, len(x) + 1)
     low, middle, high = _places(len(x))
     ended = np.concatenate([[-np.inf], x, [np.inf]])
@@ -51,7 +51,7 @@ def curve(scores: Sequence[float], higher_is_better: bool) -> pd.DataFrame:
 
 
 def _expected(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Σ x(i) C(i−1, k−1) / C(n, k) over the ordered scores: how often each is the best of a subset."""
+    """Σ x(i) C(i−1, k−1) / C(n, k) over the ordered scores: each weighted by how often it is the best of a subset."""
     from scipy.special import gammaln
 
     n = len(x)
@@ -67,7 +67,7 @@ def _expected(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 @cache
 def _places(n: int) -> tuple[Any, Any, Any]:
-    """Which of the ordered scores are the lower end, the median and the upper end for each k; 0 and n + 1 are none.
+    """The places of the lower end, the median and the upper end among the ordered scores for each k; 0 and n + 1: none.
 
     F(x) ≤ upper[i + 1] for x below the next score and F(x) ≥ lower[i] from this one on, so that the quantile q lies
     between the first score with upper[i + 1] ≥ q and the first with lower[i] ≥ q.
@@ -82,15 +82,15 @@ def _places(n: int) -> tuple[Any, Any, Any]:
 
 
 def _quantiles(n: int) -> np.ndarray[Any, Any]:
-    """Of the scores: where the medians of the best of 1 … n lie."""
+    """The quantiles of the scores at which the medians of the best of 1 … n lie."""
     return 0.5 ** (1 / np.arange(1, n + 1))
 
 
 @cache
 def local_level(n: int) -> float:
-    """At which level each limit may err, so that all limits of a curve hold together in 95 % of all searches.
+    """The level at which each limit may err, so that all limits of a curve hold together in 95 % of all searches.
 
-    Over the quantiles that the curve names, not over the whole CDF as the paper has it, which holds 99 % of curves.
+    Over the quantiles of the curve, not over the whole CDF as in the paper, whose bands hold for 99 % of curves.
     A limit errs where too few or too many of n uniform numbers fall below its quantile, which is binomial.
     """
     from scipy.special import bdtr

@@ -17,11 +17,11 @@ from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import best_of, trial_table
 from lossbench.analysis.tuning.gains import Tuning
 
-ROOM = 0.08  # of an axis beyond what is drawn; in its middle stand the trials that failed
+ROOM = 0.08  # share of an axis beyond the scores, in the middle of which failed trials are drawn
 
 
 def hues(tuning: Tuning) -> dict[str, str]:
-    """Each loss's colour, as in MLflow; told apart where they share one."""
+    """Each loss's colour, as in MLflow; distinct ones where losses share a colour there."""
     own = dict(zip(tuning.trials["loss"], tuning.trials["colour"], strict=True))
     if len(set(own.values())) == len(own):
         return own
@@ -29,7 +29,7 @@ def hues(tuning: Tuning) -> dict[str, str]:
 
 
 def over_budget(tuning: Tuning) -> go.Figure | None:
-    """Median of the best of k random trials with its band, or the best so far of others, a line a loss."""
+    """Median of the best of k random trials with its band, or the best so far of other trials, a line per loss."""
     lines = {}
     for search in tuning.searches:
         own = tuning.trials[tuning.trials["study"] == search.study]
@@ -58,7 +58,7 @@ def over_budget(tuning: Tuning) -> go.Figure | None:
 
 
 def _line(search: Search, scores: pd.Series, higher: bool) -> pd.DataFrame:
-    """By number of trials: middle, and low and high where the trials are random."""
+    """By number of trials: middle, and for random trials low and high."""
     if search.independent:
         return best_of.curve(list(scores), higher).rename(columns={"median": "middle"})
     best = scores.cummax() if higher else scores.cummin()
@@ -68,7 +68,7 @@ def _line(search: Search, scores: pd.Series, higher: bool) -> pd.DataFrame:
 
 
 def effect(tuning: Tuning, parameter: str) -> go.Figure | None:
-    """A dot a trial, its score over one parameter; the chosen setting ringed, failed trials as crosses at the edge."""
+    """A dot per trial, its score over one parameter; the chosen one ringed, failed trials as crosses at the edge."""
     spaces = {s.study: s for s in tuning.searches if parameter in s.space}
     trials = trial_table.counted(tuning.trials[tuning.trials["study"].isin(spaces)]).dropna(subset=[parameter])
     if trials["score"].isna().all():
@@ -81,7 +81,7 @@ def effect(tuning: Tuning, parameter: str) -> go.Figure | None:
         search = spaces[str(study)]
         dots = {"color": colours[search.loss], "symbol": "circle" if scored else "x", "size": 8, "opacity": 0.75}
         figure.add_scatter(
-            x=[_said(value) for value in rows[parameter]] if choices else rows[parameter],
+            x=[_text(value) for value in rows[parameter]] if choices else rows[parameter],
             y=rows["score"].fillna(failed),
             mode="markers",
             marker=dots | {"line": _rings(rows["number"] == search.chosen)},
@@ -101,9 +101,9 @@ def _rings(chosen: pd.Series) -> dict[str, Any]:
 
 
 def _across(spaces: Sequence[Search], parameter: str, choices: Sequence[Any]) -> dict[str, Any]:
-    """The axis of a parameter, as plotly takes it: its choices in their order, or its range on its scale."""
+    """Plotly's options for a parameter's axis: its choices in their order, or its range on its scale."""
     if choices:
-        return {"type": "category", "categoryorder": "array", "categoryarray": [_said(choice) for choice in choices]}
+        return {"type": "category", "categoryorder": "array", "categoryarray": [_text(choice) for choice in choices]}
     limits = [search.space[parameter] for search in spaces]
     if not any(space.get("log") for space in limits):
         return {"type": "linear"}
@@ -111,17 +111,17 @@ def _across(spaces: Sequence[Search], parameter: str, choices: Sequence[Any]) ->
     return {"type": "log", "exponentformat": "power", "dtick": 1 if high > 50 * low else None}
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def _hover(loss: str, row: dict[str, Any], parameter: str) -> str:
     score = row["outcome"] if math.isnan(row["score"]) else f"{row['score']:.5g}"
-    return f"{escape(loss)}, trial {row['number']}: {escape(parameter)} {_said(row[parameter])}, {score}"
+    return f"{escape(loss)}, trial {row['number']}: {escape(parameter)} {_text(row[parameter])}, {score}"
 
 
 class Axis:
-    """The ends of an axis that holds these numbers, logarithmic where they span more than two powers of ten."""
+    """An axis for these numbers, logarithmic where they span more than two powers of ten."""
 
     def __init__(self, seen: Sequence[float] | np.ndarray[Any, Any]) -> None:
         self.seen = low, high = float(np.min(seen)), float(np.max(seen))
@@ -134,13 +134,13 @@ class Axis:
             self.ends = low - room, high + room
 
     def failed(self, higher_is_better: bool) -> float:
-        """Where trials stand that have no score: beyond the worst."""
+        """The position of trials without a score: beyond the worst score."""
         seen, end = (pair[0 if higher_is_better else 1] for pair in (self.seen, self.ends))
         return math.sqrt(seen * end) if self.log else (seen + end) / 2
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """As plotly takes it."""
+        """Plotly's options for the axis."""
         ends = [math.log10(end) for end in self.ends] if self.log else list(self.ends)
         return {"type": "log" if self.log else "linear", "range": ends}
 

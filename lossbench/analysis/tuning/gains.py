@@ -1,4 +1,4 @@
-"""What equal tuning did: tuned losses against default settings, which differences survive, what it cost."""
+"""What equal tuning did: tuned losses against default settings, the differences that survive, and its cost."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ COMPARED = ("n", "difference", "low", "high", "p")
 class Tuning:
     """The searches on one dataset, their trials, and the verdicts on tuned, default and gradient-matched runs.
 
-    `arms` and `budget` have a row a loss; `fates` maps each pair that any test tells apart to what became of it;
-    `alike` are the losses none of whose trials was better than another.
+    `arms` and `budget` have a row per loss; `after_tuning` says what tuning does to each difference between two losses
+    that is significant before or after it; `alike` are the losses whose trials all have the same score.
     """
 
     dataset: str
@@ -39,25 +39,25 @@ class Tuning:
     verdicts: dict[str, Verdict]
     arms: pd.DataFrame
     budget: pd.DataFrame
-    fates: dict[tuple[str, str], str]
+    after_tuning: dict[tuple[str, str], str]
     alike: list[str]
     sentence: str
 
     @property
     def higher_is_better(self) -> bool:
-        """Of scores: they are of the primary metric on validation, whatever the verdict is on."""
+        """Whether higher scores are better; they are the primary metric on validation, whatever the verdict is on."""
         return self.metric[1] == "↑"
 
 
 def tunings(client: MlflowClient, records: Records, primary: str | None = None) -> dict[str, Tuning]:
-    """By dataset, where searches were told of."""
+    """The analysis of tuning by dataset, where searches were recorded."""
     trials = trial_table.trials(client, records)
-    made = ((dataset, study(part, trials, primary)) for dataset, part in records.by_dataset())
-    return {dataset: found for dataset, found in made if found is not None}
+    studies = ((dataset, study(part, trials, primary)) for dataset, part in records.by_dataset())
+    return {dataset: found for dataset, found in studies if found is not None}
 
 
 def study(records: Records, trials: pd.DataFrame, primary: str | None = None) -> Tuning | None:
-    """What the searches on one dataset say; None where there was none. `trials` may hold those of other studies."""
+    """The analysis of the searches on one dataset; None without any. `trials` may hold those of other studies."""
     dataset = str(records.runs["dataset"].iloc[0])
     found = records.searched(dataset)
     if not found:
@@ -70,7 +70,7 @@ def study(records: Records, trials: pd.DataFrame, primary: str | None = None) ->
     }
     metric = _primary(records.metrics)
     alike = [search.loss for search in found if _all_alike(trials[trials["study"] == search.study])]
-    fates = _fates(verdicts)
+    after_tuning = _after_tuning(verdicts)
     return Tuning(
         dataset,
         metric,
@@ -79,9 +79,9 @@ def study(records: Records, trials: pd.DataFrame, primary: str | None = None) ->
         verdicts,
         _arms(found, verdicts, alike),
         _budget(found, trials, verdicts.get("tuned"), metric[1] == "↑"),
-        fates,
+        after_tuning,
         alike,
-        survival.sentence(found, trials, verdicts, fates, alike),
+        survival.sentence(found, trials, verdicts, after_tuning, alike),
     )
 
 
@@ -95,13 +95,13 @@ def _all_alike(trials: pd.DataFrame) -> bool:
 
 
 def _contender(verdict: Verdict | None, loss: str) -> str | None:
-    """What a loss is called in a verdict, where it stands in it."""
+    """The contender that stands for a loss in a verdict, if there is one."""
     names = {} if verdict is None else dict(zip(verdict.runs["loss"], verdict.runs["contender"], strict=True))
     return names.get(loss)
 
 
 def _arms(found: Sequence[Search], verdicts: dict[str, Verdict], alike: Sequence[str]) -> pd.DataFrame:
-    """A row a loss: of each arm its mean, interval, failures and rank; and tuned − default, Holm's p over losses."""
+    """A row per loss: each arm's mean, interval, failures and rank, and tuned − default with Holm's p over losses."""
     rows = []
     for search in found:
         row: dict[str, Any] = {"loss": search.loss, "alike": search.loss in alike}
@@ -141,35 +141,35 @@ def _gain(verdicts: dict[str, Verdict], loss: str) -> dict[str, Any]:
     return {name: found[name] for name in COMPARED}
 
 
-def _fates(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
-    """What tuning made of each difference that is real in one arm or the other."""
+def _after_tuning(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
+    """Whether each difference that is significant in either arm survives, vanishes, reverses or appears."""
     if not {"tuned", "default"} <= set(verdicts):
         return {}
     tuned, default = verdicts["tuned"], verdicts["default"]
-    fates = {}
+    found = {}
     for a, b in combinations([loss for loss in default.values if loss in tuned.values], 2):
         before, after = (_sign(verdict.difference(a, b)) for verdict in (default, tuned))
         if before and after:
-            fates[a, b] = "survives" if before == after else "turns round"
+            found[a, b] = "survives" if before == after else "reverses"
         elif before or after:
-            fates[a, b] = "vanishes" if before else "appears"
-    return fates
+            found[a, b] = "vanishes" if before else "appears"
+    return found
 
 
 def _sign(row: pd.Series) -> int:
-    """Of a difference; 0 of one that the corrected test does not find."""
+    """The sign of a difference; 0 where it is not significant after correction."""
     return int(np.sign(row["difference"])) if row["p_all"] <= stats.ALPHA else 0
 
 
 def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None, higher: bool) -> pd.DataFrame:
-    """A row a loss: parameters searched, what was spent, what it found, and how much of it was nearly as good."""
+    """A row per loss: parameters searched, cost, best score, and the share of trials that were nearly as good."""
     sign = -1 if higher else 1
     best = (sign * trials["score"]).min()
     rows = []
     for search in found:
         own = trials[trials["study"] == search.study]
-        cost = sign * trial_table.counted(own)["score"]
-        shares = [float((cost <= at + abs(at) * NEAR / 100).mean()) for at in (cost.min(), best)]
+        error = sign * trial_table.counted(own)["score"]
+        shares = [float((error <= at + abs(at) * NEAR / 100).mean()) for at in (error.min(), best)]
         fresh = math.nan
         if tuned is not None:
             those = tuned.runs[(tuned.runs["loss"] == search.loss) & (tuned.runs["outcome"] == FINISHED)]
@@ -181,13 +181,13 @@ def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None
                 "sampler": search.sampler,
                 "own parameters": len(set(search.own) & set(search.space)),
                 "parameters": len(search.space),
-                "trials": len(cost),
+                "trials": len(error),
                 "outcomes": ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
                 "steps": float(own["steps"].sum()),
                 "seconds": float(own["seconds"].sum()),
-                "near its best": shares[0] if len(cost) else math.nan,
-                "near the best": shares[1] if len(cost) else math.nan,
-                "best score": sign * cost.min(),
+                "near its best": shares[0] if len(error) else math.nan,
+                "near the best": shares[1] if len(error) else math.nan,
+                "best score": sign * error.min(),
                 "fresh score": fresh,
             }
         )

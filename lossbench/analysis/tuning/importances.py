@@ -11,11 +11,11 @@ import pandas as pd
 from lossbench.analysis.searches import Search
 
 FEWEST = 10  # trials with a score, below which an importance is noise
-BEST = 0.25  # of the trials: of twenty, optuna's own tenth would be two, and what two have in common is chance
+BEST = 0.25  # share of the trials; optuna's default, a tenth, would be two of twenty, which is too few
 
 
 def importances(search: Search, trials: pd.DataFrame, higher_is_better: bool) -> dict[str, float]:
-    """PED-ANOVA's share of each parameter in what parts the best quarter of the trials from all; they add up to 1.
+    """PED-ANOVA: each parameter's share in what distinguishes the best quarter of the trials from all; the sum is 1.
 
     Empty with fewer than ten scores, or with scores that are all alike.
     Reference: Watanabe, Bansal & Hutter, PED-ANOVA, 2023, arxiv.org/abs/2304.10255
@@ -48,17 +48,17 @@ def _distribution(space: Mapping[str, Any]) -> Any:
 
 
 def _value(space: Any, value: Any) -> Any:
-    """What stands in the records as the space has it: 1.0 of a choice 1, and no rounding beyond an end."""
+    """A recorded value as the space has it: 1.0 as the choice 1, and no value beyond an end by rounding."""
     if hasattr(space, "choices"):
         return next(choice for choice in space.choices if choice == value or same(choice, value))
     return min(max(float(value), space.low), space.high)
 
 
 def same(choice: Any, value: Any) -> bool:
-    """Whether a choice is what the records call so, which have no null and no capitals in common with YAML."""
+    """Whether a choice is the recorded value; records spell null and capitals differently from YAML."""
     words = {"none": "null"}
-    told, found = (str(one).lower() for one in (choice, value))
-    return words.get(told, told) == words.get(found, found)
+    a, b = (str(one).lower() for one in (choice, value))
+    return words.get(a, a) == words.get(b, b)
 
 
 def _plain(choice: Any) -> Any:
@@ -75,7 +75,7 @@ def _silent() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is experimental in it says so
+            warnings.simplefilter("ignore")  # optuna warns of experimental features
             yield
     finally:
         optuna.logging.set_verbosity(before)

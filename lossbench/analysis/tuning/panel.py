@@ -1,4 +1,4 @@
-"""The section on tuning of a report's page, as its template writes it out."""
+"""The section on tuning of a report's page, as values for its template."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, Any]:
-    """Tables as texts with what they sort by, and figures as the ids that they are drawn in."""
+    """The values of the template's section; `drawn` adds a figure to the page and returns its id."""
     parameters = list(dict.fromkeys(name for search in tuning.searches for name in search.space))
     figures = [drawn(charts.effect(tuning, name)) for name in parameters if name in tuning.trials]
     verdict = tuning.verdicts.get("tuned") or next(iter(tuning.verdicts.values()), None)
@@ -27,7 +27,7 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
         "arms": list(arms(tuning)),
         "matched": "matched" in tuning.verdicts,
         "default": "default" in tuning.verdicts,
-        "fates": [(f"{a} and {b}", fate) for (a, b), fate in tuning.fates.items()],
+        "after_tuning": [(f"{a} and {b}", state) for (a, b), state in tuning.after_tuning.items()],
         "budget": list(budget(tuning)),
         "over_budget": drawn(charts.over_budget(tuning)),
         "banded": all(search.independent for search in tuning.searches),
@@ -43,7 +43,7 @@ def panel(tuning: Tuning, drawn: Callable[[Figure | None], str]) -> dict[str, An
 
 
 def arms(tuning: Tuning) -> Iterator[dict[str, Any]]:
-    """Tuned against default settings: a row a loss."""
+    """Tuned runs against runs at default settings, a row per loss."""
     for row in tuning.arms.to_dict("records"):
         width = row["high"] - row["low"]
         ranks = [_rank(row[f"{arm} rank"]) for arm in ("default", "tuned")]
@@ -52,7 +52,7 @@ def arms(tuning: Tuning) -> Iterator[dict[str, Any]]:
             **{arm: _mean(row, arm) for arm in ("default", "tuned", "matched")},
             "difference": _cell(row["difference"], answer.amount(row["difference"], width), _limits(row, "")),
             "p": _cell(row["p_holm"], "–" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.3g}"),
-            "real": row["p_holm"] <= stats.ALPHA and not row["alike"],
+            "significant": row["p_holm"] <= stats.ALPHA and not row["alike"],
             "ranks": " → ".join(ranks),
             "rank": row["tuned rank"],
             "note": "all its trials scored alike: no gain" if row["alike"] else "",
@@ -79,7 +79,7 @@ def _rank(rank: float) -> str:
 
 
 def budget(tuning: Tuning) -> Iterator[dict[str, Any]]:
-    """What each loss's search had and found."""
+    """The cost and the results of each loss's search."""
     for row in tuning.budget.to_dict("records"):
         width = abs(row["fresh score"] - row["best score"]) or abs(row["best score"]) / 100
         yield {
@@ -107,6 +107,6 @@ def _importances(tuning: Tuning, parameters: list[str]) -> list[dict[str, Any]]:
 
 def _recipe(search: Any, dataset: str) -> dict[str, Any]:
     name = recipes.name(search, dataset)
-    kept = search.chosen is None
-    return {"loss": search.loss, "name": name, "kept": kept, "command": recipes.command(search),
+    default = search.chosen is None
+    return {"loss": search.loss, "name": name, "default": default, "command": recipes.command(search),
             "yaml": recipes.experiment(search)}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Chosen settings ready for use: as words of a command line, and as a file of an experiment."""
+"""Chosen settings ready for use: as a command, and as an experiment file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from lossbench.analysis.searches import Search
 
-GROUPS = ("dataset", "loss", "model", "optimizer", "train", "tracking")  # words that choose a file rather than a value
-NOT_SETTINGS = ("hydra.", "hydra/")  # how a search was run is no part of what it chose
+GROUPS = ("dataset", "loss", "model", "optimizer", "train", "tracking")  # overrides of these choose a file
+NOT_SETTINGS = ("hydra.", "hydra/")  # how a search ran does not belong to what it chose
 
 
 def command(search: Search) -> str:
@@ -21,12 +21,12 @@ def command(search: Search) -> str:
 
 
 def name(search: Search, dataset: str) -> str:
-    """What the file of an experiment is called; safe in any shell and on any disk."""
+    """The name of an experiment file, safe in any shell and file system."""
     return re.sub(r"[^\w.-]+", "_", f"{search.loss}_on_{dataset}")
 
 
 def experiment(search: Search) -> str:
-    """The same as a file under experiment/ of a folder that --config-dir names."""
+    """The same as a file for the folder experiment/ below one that --config-dir names."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
@@ -44,9 +44,9 @@ def experiment(search: Search) -> str:
             _put(nested, key, value)
     for key, value in search.settings.items():
         _put(nested, key, value)
-    made = {"defaults": [*defaults, "_self_"], **nested}
-    said = f"# @package _global_\n# {search.loss} at what {_searched(search)} chose.\n"
-    return said + OmegaConf.to_yaml(OmegaConf.create(made))
+    settings = {"defaults": [*defaults, "_self_"], **nested}
+    heading = f"# @package _global_\n# {search.loss} at the settings that {_searched(search)} chose.\n"
+    return heading + OmegaConf.to_yaml(OmegaConf.create(settings))
 
 
 def _searched(search: Search) -> str:

@@ -1,4 +1,4 @@
-"""Whether a search was fair: the same budget, the same ranges, finished, and its choice well inside them."""
+"""Whether searches were fair: equal budgets and ranges, finished, and with choices well inside the ranges."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lossbench.analysis.tuning import trial_table
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.tuning.survival import spent
 
-APART = 0.05  # of the steps that the largest search took
-EDGE = 0.02  # of a range: who chose this near to its end might have chosen beyond it
+APART = 0.05  # of the steps of the largest search: the difference that is tolerated
+EDGE = 0.02  # of a range: a choice this close to an end suggests that the best lies beyond it
 STOPPED = ("killed", "error", "running")
 
 
 def remarks(tuning: Tuning) -> list[Remark]:
-    """What a reader should know of the searches on one dataset."""
+    """Remarks on the searches on one dataset."""
     found = [
         *((text, True) for text in (*_budgets(tuning), *_unfinished(tuning), *_edges(tuning), *_seeds(tuning))),
         *_ranges(tuning),
@@ -30,18 +30,18 @@ def remarks(tuning: Tuning) -> list[Remark]:
 def _budgets(tuning: Tuning) -> Iterator[str]:
     budgets = {tuple(sorted(search.budget.items())) for search in tuning.searches}
     if len(budgets) > 1:
-        told = _each(tuning, lambda s: " ".join(f"{amount:g} {what}" for what, amount in s.budget.items()))
-        yield f"the searches on {tuning.dataset} had different budgets ({told})"
+        amounts = _each(tuning, lambda s: " ".join(f"{amount:g} {what}" for what, amount in s.budget.items()))
+        yield f"the searches on {tuning.dataset} had different budgets ({amounts})"
     if len({search.sampler for search in tuning.searches}) > 1:
         yield f"the searches on {tuning.dataset} had different samplers ({_each(tuning, lambda s: s.sampler)})"
-    kinds = {what for search in tuning.searches for what in search.budget}
+    units = {what for search in tuning.searches for what in search.budget}
     table = tuning.budget
-    if kinds <= {"trials"} and table["trials"].nunique() > 1:
-        told = ", ".join(f"{row.loss} {row.trials}" for row in table.itertuples())
-        yield f"the losses of {tuning.dataset} had different numbers of trials ({told})"
-    if "seconds" not in kinds and table["steps"].min() < (1 - APART) * table["steps"].max():
-        told = ", ".join(f"{row.loss} {row.steps:,.0f}" for row in table.itertuples())
-        yield f"the searches on {tuning.dataset} took different numbers of steps ({told})"
+    if units <= {"trials"} and table["trials"].nunique() > 1:
+        counts = ", ".join(f"{row.loss} {row.trials}" for row in table.itertuples())
+        yield f"the losses of {tuning.dataset} had different numbers of trials ({counts})"
+    if "seconds" not in units and table["steps"].min() < (1 - APART) * table["steps"].max():
+        counts = ", ".join(f"{row.loss} {row.steps:,.0f}" for row in table.itertuples())
+        yield f"the searches on {tuning.dataset} took different numbers of steps ({counts})"
 
 
 def _unfinished(tuning: Tuning) -> Iterator[str]:
@@ -57,7 +57,7 @@ def _unfinished(tuning: Tuning) -> Iterator[str]:
             many = "1 trial" if stopped == 1 else f"{stopped} trials"
             yield f"{many} of {search.loss} {'was' if stopped == 1 else 'were'} stopped before the end"
         if trials["score"].isna().all():
-            yield f"no trial of {search.loss} has a score: its tuned runs have its file's settings"
+            yield f"no trial of {search.loss} has a score: its tuned runs have default settings"
 
 
 def _edges(tuning: Tuning) -> Iterator[str]:
@@ -73,17 +73,17 @@ def _edges(tuning: Tuning) -> Iterator[str]:
 
 
 def _seeds(tuning: Tuning) -> Iterator[str]:
-    """Seeds that chose a setting must not judge it."""
+    """Seeds of a search that the final runs used again: they chose the settings and must not judge them."""
     if "tuned" in tuning.verdicts:
         final = {seed.split(",")[0] for seed in tuning.verdicts["tuned"].runs["seed"]} - {""}
         for search in tuning.searches:
-            told = tuning.trials[tuning.trials["study"] == search.study]["seeds"]
-            if both := sorted(final & {seed for seeds in told for seed in seeds.split()}):
+            recorded = tuning.trials[tuning.trials["study"] == search.study]["seeds"]
+            if both := sorted(final & {seed for seeds in recorded for seed in seeds.split()}):
                 yield f"the search of {search.loss} used seeds of the final runs ({', '.join(both)})"
 
 
 def _ranges(tuning: Tuning) -> Iterator[tuple[str, bool]]:
-    """Shared parameters: alike for all, or not."""
+    """Whether shared parameters were searched in the same range for all losses."""
     own = {name for search in tuning.searches for name in search.own}
     for name in dict.fromkeys(name for search in tuning.searches for name in search.space if name not in own):
         ranges = {str(sorted(search.space.get(name, {}).items())) for search in tuning.searches}
@@ -96,8 +96,8 @@ def _ranges(tuning: Tuning) -> Iterator[tuple[str, bool]]:
             yield f"the setting {name} was searched for every loss alike{each}; chosen: {chosen}", False
 
 
-def _each(tuning: Tuning, say: Callable[[Search], str]) -> str:
-    return ", ".join(f"{search.loss} {say(search)}" for search in tuning.searches)
+def _each(tuning: Tuning, text: Callable[[Search], str]) -> str:
+    return ", ".join(f"{search.loss} {text(search)}" for search in tuning.searches)
 
 
 def _range(search: Search, name: str) -> str:
@@ -111,4 +111,4 @@ def _range(search: Search, name: str) -> str:
 
 def _chosen(search: Search, name: str) -> str:
     value = search.settings.get(name)
-    return f"{value:.3g}" if isinstance(value, float) else "as in its file" if value is None else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else "default" if value is None else str(value)

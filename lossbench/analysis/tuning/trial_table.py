@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 from lossbench.analysis.searches import BLAMED, Search
 
 SCORED = ("pruned", "cut", "finished")
-WORST = (*BLAMED, "killed", "error", "running", *SCORED)  # of several data splits, the outcome that is told
+WORST = (
+    *BLAMED,
+    "killed",
+    "error",
+    "running",
+    *SCORED,
+)  # over several data splits, the first of these that occurs is the trial's outcome
 COLUMNS = ("study", "loss", "dataset", "number", "outcome", "score", "steps", "seconds", "runs", "seeds", "colour")
 
 
 def trials(client: MlflowClient, records: Records) -> pd.DataFrame:
-    """Every trial of the searches of these records, whichever comparison made it: a row a trial, as `COLUMNS`.
+    """Every trial of the searches in these records, from whichever comparison: a row per trial, with `COLUMNS`.
 
-    `score` is the mean of its data splits on validation; none where one of them failed, or is not there yet. Beside
-    the columns, the values of all parameters that were searched, under their names.
+    `score` is the mean over its data splits on validation; missing where one of them failed or has not ended. Further
+    columns have the values of all searched parameters, under their names.
     """
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()] if records.searches else []
     parts = [
@@ -41,7 +47,7 @@ def trials(client: MlflowClient, records: Records) -> pd.DataFrame:
 
 
 def table(search: Search, runs: Iterable[Run]) -> pd.DataFrame:
-    """The trials of one search, by number; of a trial that was repeated on one seed, the newest."""
+    """The trials of one search, by number; where a trial was repeated on a seed, the newest run counts."""
     newest: dict[tuple[int, str], Run] = {}
     for run in sorted(runs, key=lambda run: run.info.start_time):
         newest[int(run.data.tags["lossbench.trial"]), run.data.tags.get("seed", "")] = run
@@ -74,12 +80,12 @@ def _trial(search: Search, number: int, splits: Sequence[Run]) -> dict[str, Any]
 
 
 def counted(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that the budget is made of: those with a score, and those that the loss is to blame for."""
+    """The trials that count towards the budget: those with a score, and failures that the loss is to blame for."""
     return trials[trials["score"].notna() | trials["outcome"].isin(BLAMED)]
 
 
 def scores(trials: pd.DataFrame, higher_is_better: bool) -> pd.Series:
-    """Scores of the trials that count, failed ones as the worst there is."""
+    """The scores of the trials that count, failed ones as infinitely bad."""
     return counted(trials)["score"].fillna(-np.inf if higher_is_better else np.inf)
 
 

@@ -1,4 +1,4 @@
-"""What a search sees is kept apart from what the final runs test on, where seeds split one pool of examples anew."""
+"""Keeps what a search sees apart from what the final runs test on, where each seed splits one pool of examples anew."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lossbench.sweeps.one_at_a_time import Datasets
 
 
 def wanted(trial: DictConfig, final: DictConfig, datasets: Datasets) -> bool:
-    """Whether a search and the final runs need a stage each: where their data differ, and the dataset knows stages.
+    """Whether search and final runs need separate stages: their data differ, and the dataset has a `stage` setting.
 
-    Raises: ConfigError for a dataset that does not, where a final run would test on what a trial has seen.
+    Raises: ConfigError for a dataset without one, where a final run would test on examples that a trial has seen.
     """
-    if trial.dataset == final.dataset:  # one split for all seeds, whose test part no trial sees
+    if trial.dataset == final.dataset:  # one split for all seeds; no trial sees its test part
         return False
     target = str(trial.dataset._target_)
     described = catalogue.describe(target)
     if described and "stage" in described.parameters:
         return True
-    if not target.startswith("lossbench."):  # those of ours that know no stage generate every example anew
+    if not target.startswith("lossbench."):  # lossbench's own datasets without stages generate new examples
         _refuse(target, datasets(trial), datasets(final), int(final.seed))
     return False
 
 
-def kept(words: Sequence[str], stage: str) -> list[str]:
-    """Overrides of a run, with its stage."""
+def staged(words: Sequence[str], stage: str) -> list[str]:
+    """The overrides of a run, with its stage."""
     return [f"++dataset.stage={stage}", *words]
 
 

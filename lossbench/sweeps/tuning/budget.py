@@ -9,13 +9,13 @@ from typing import Any
 from lossbench.core import ConfigError
 from lossbench.sweeps.tuning.study import Trial
 
-MOST = 10  # times the trials that a budget of steps pays for: some may diverge at once
-FIRST = 4  # trials until it is known how many seconds one takes
+MOST = 10  # times as many trials as a budget of steps pays for, at most: some may diverge at once
+FIRST = 4  # trials before the duration of one is known
 
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of one unit: `trials`, `steps` or `seconds`. `batch` is how many trials are chosen together, if set."""
+    """An amount of one unit: `trials`, `steps` or `seconds`. `batch`, if set: how many trials are chosen together."""
 
     unit: str
     amount: int
@@ -23,11 +23,16 @@ class Budget:
 
     @staticmethod
     def read(settings: Mapping[str, Any], *, learns: bool) -> Budget:
-        """Raises: ConfigError for an amount below one, two units at once, or fewer trials than TPE draws at first."""
-        given = {unit: settings[unit] for unit in ("steps", "seconds") if settings[unit] is not None}
-        if len(given) > 1:
-            raise ConfigError(f"hydra.sweeper.steps={given['steps']}: and seconds; a budget has one unit")
-        unit, amount = next(iter(given.items()), ("trials", settings["trials"]))
+        """The budget that the sweeper's settings ask for.
+
+        Raises: ConfigError for an amount below one, two units at once, or fewer trials than TPE draws at random first.
+        """
+        limits = {unit: settings[unit] for unit in ("steps", "seconds") if settings[unit] is not None}
+        if len(limits) > 1:
+            raise ConfigError(
+                f"hydra.sweeper.steps={limits['steps']}: given together with seconds; a budget has one unit"
+            )
+        unit, amount = next(iter(limits.items()), ("trials", settings["trials"]))
         for name, value in ((unit, amount), ("batch", 1 if settings["batch"] is None else settings["batch"])):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"hydra.sweeper.{name}={value}: a whole number, at least 1")
@@ -39,13 +44,13 @@ class Budget:
         return Budget(unit, amount, settings["batch"] or (5 if learns else None))
 
     def affords(self, a_trial: int, initial: int) -> None:
-        """Raises: ConfigError for steps that do not pay for the first trials, each of `a_trial` steps."""
+        """Raises: ConfigError for a budget of steps that does not pay for the first trials, of `a_trial` steps each."""
         if self.unit == "steps" and self.amount < a_trial * initial:
             wants = f"the {initial} trials that tpe draws before it learns take" if initial > 1 else "one trial takes"
             raise ConfigError(f"hydra.sweeper.steps={self.amount}: {wants} {a_trial * initial}")
 
     def upto(self, trials: Sequence[Trial], a_trial: int, splits: int = 1) -> int:
-        """How many trials there are after the next batch, given those that are known; no more, where it is spent."""
+        """The number of trials after the next batch, from the trials so far; unchanged where the budget is spent."""
         known = len(trials)
         if self.unit == "trials":
             total = self.amount
@@ -57,13 +62,14 @@ class Budget:
             mean = spent / known if spent else self.amount / FIRST
             total = known + max(int((self.amount - spent) / mean), int(spent < self.amount))
         if self.unit != "trials" and not any(trial.scored for trial in trials):
-            total = max(known, min(total, MOST))  # a loss that fails at once costs next to nothing, for ever
+            total = max(known, min(total, MOST))  # a loss that fails at once would never spend its budget
         return min(total, (known // self.batch + 1) * self.batch) if self.batch else total
 
     def left(self, trials: Sequence[Trial]) -> int:
-        """Steps that are not spent yet."""
+        """The steps that have not been spent."""
         return self.amount - sum(trial.steps for trial in trials)
 
     @property
     def trials(self) -> int | None:
+        """The number of trials, where the budget is counted in trials."""
         return self.amount if self.unit == "trials" else None

@@ -1,7 +1,7 @@
-"""Which settings the trials of a search try, where nothing is learned from one for the next.
+"""The settings that the trials of a search try, where no trial depends on the results of earlier ones.
 
-Every parameter has its own stream, named by a hash: what two losses have in common is drawn alike for both, trial by
-trial, so that luck is shared, and more trials go on where fewer ended.
+Every parameter has its own stream of random numbers, derived from a hash: parameters that two losses share get the same
+values trial by trial, so that luck is shared, and a longer search continues a shorter one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Draw: TypeAlias = "Callable[[int], dict[str, Any]]"
 
 
 def random(space: Space, seed: int) -> Draw:
-    """Independent draws: what bands over budgets need."""
+    """Independent random draws, as confidence bands over budgets require."""
 
     def draw(number: int) -> dict[str, Any]:
         return {name: dimension.at(_digest(seed, name, number) / 2**64) for name, dimension in space.items()}
@@ -31,7 +31,7 @@ def random(space: Space, seed: int) -> Draw:
 
 
 def quasi(space: Space, seed: int) -> Draw:
-    """A scrambled van der Corput sequence a parameter: however many trials, each covers its range evenly."""
+    """A scrambled van der Corput sequence for each parameter: any number of trials covers each range evenly."""
     from scipy.stats.qmc import Sobol
 
     def draw(number: int) -> dict[str, Any]:
@@ -47,20 +47,20 @@ def quasi(space: Space, seed: int) -> Draw:
 
 
 def _shuffled(seed: int, name: str, number: int) -> int:
-    """The number's place in the sequence: each aligned block of 2^m numbers stays one, in an order of its own.
+    """The place of a trial in the sequence: each aligned block of 2^m numbers is permuted within itself.
 
-    Without it the sequences of two parameters would take the same turns, and lie on a line.
+    Without this the sequences of two parameters would run in step, and their points lie on a line.
     """
     flips = (_digest(seed, f"{name}/{bit}", number >> bit + 1) & 1 for bit in range(SHUFFLED))
     return number ^ sum(flip << bit for bit, flip in enumerate(flips))
 
 
 def grid(space: Space, seed: int, trials: int) -> Draw:
-    """As many points of a grid as there are trials, in an order of chance, the ends of every range among its levels.
+    """As many points of a grid as there are trials, in random order; the levels include the ends of every range.
 
-    It has as few levels a parameter as give it that many points.
+    The number of levels per parameter is the smallest that gives enough points.
 
-    Raises: ConfigError where choices alone give fewer points than there are trials.
+    Raises: ConfigError where the parameters are all choices and give fewer points than there are trials.
     """
     levels = 1
     while math.prod(len(_levels(dimension, levels)) for dimension in space.values()) < trials:

@@ -1,4 +1,4 @@
-"""Successive halving: which steps the trials of a batch pause at, and which of them go on."""
+"""Successive halving: the steps at which the trials of a batch pause, and which of them go on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ RUNGS = 2  # pauses at most
 
 
 def check(eta: int | None) -> None:
-    """Raises: ConfigError for a factor that halves nothing."""
+    """Check the factor. Raises: ConfigError for one that is not a whole number of at least 2, or null."""
     if eta is not None and (not isinstance(eta, int) or isinstance(eta, bool) or eta < 2):
-        raise ConfigError(f"hydra.sweeper.pruning={eta}: one in how many goes on: 2 or more, or null")
+        raise ConfigError(f"hydra.sweeper.pruning={eta}: the best one in how many trials goes on: 2 or more, or null")
 
 
 def rungs(train: DictConfig, eta: int | None, trials: int) -> list[int]:
-    """Steps at which a batch of so many trials pauses, at evaluations; each rung takes η times as long as the last."""
+    """The steps, all of them evaluations, at which a batch pauses; each rung is η times as long as the last."""
     if eta is None:
         return []
     from lossbench.runs import builders
@@ -32,10 +32,10 @@ def rungs(train: DictConfig, eta: int | None, trials: int) -> list[int]:
     return sorted(step for step in found if step < train.steps)
 
 
-def kept(paused: Sequence[tuple[Search, Trial]], began: int, eta: int, rung: int) -> list[tuple[Search, Trial]]:
-    """Of one search's trials that pause at a rung (counted from 0) those that go on: the best of a batch of `began`.
+def survivors(paused: Sequence[tuple[Search, Trial]], began: int, eta: int, rung: int) -> list[tuple[Search, Trial]]:
+    """The trials that go on, of one search's trials that paused at a rung (counted from 0): the best of `began`.
 
-    The share is of the batch as it began, so that it is as large for a loss some of whose trials have failed.
+    `began` is the size of the batch at its start, so that failed trials do not reduce how many go on.
     """
 
     def place(one: tuple[Search, Trial]) -> float:

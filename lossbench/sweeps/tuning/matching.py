@@ -1,4 +1,4 @@
-"""An arm of equal steps: learning rates that undo the size of a loss's gradient, so that only its direction differs."""
+"""Gradient-matched runs: learning rates that compensate for the gradient's size, so that only its direction differs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lossbench.sweeps.one_at_a_time import Datasets
 from lossbench.sweeps.tuning.searches import Search
 from lossbench.sweeps.tuning.space import DIGITS
 
-BATCHES = 50  # whose gradients are averaged
+BATCHES = 50  # over which the gradient's norm is averaged
 
 
 def check(searches: Sequence[Search]) -> None:
@@ -25,18 +25,20 @@ def check(searches: Sequence[Search]) -> None:
         if not optimizer.endswith(".SGD"):
             raise ConfigError(
                 f"hydra.sweeper.matched=true: {optimizer.rpartition('.')[2]} divides the size of a gradient out, so "
-                "every loss takes steps of one size already; it tells something with optimizer=sgd"
+                "every loss takes steps of one size already; use it with optimizer=sgd"
             )
         if "lr" not in search.cfg.optimizer:
-            raise ConfigError("hydra.sweeper.matched=true: scales optimizer.lr=…, which is not given")
+            raise ConfigError(
+                "hydra.sweeper.matched=true: scales optimizer.lr, which is not set; give one, as in optimizer.lr=0.1"
+            )
         if len(load(chosen(search.cfg)).players) > 1:
-            raise ConfigError("hydra.sweeper.matched=true: two players have one learning rate; it is for one")
+            raise ConfigError("hydra.sweeper.matched=true: works for tasks with one player")
 
 
 def rates(searches: Sequence[Search], datasets: Datasets) -> dict[str, float]:
-    """The learning rate of each search but the first of its comparison, by study: lr·|∇first| / |∇own|.
+    """The learning rate of each search except the first of its comparison, by study: lr·|∇first| / |∇own|.
 
-    The norms are those at the initial weights, the mean over some batches of the search's own data.
+    The norms are taken at the initial weights: the mean over some batches of the search's own data.
     """
     found: dict[str, float] = {}
     first: dict[str, float] = {}
@@ -51,16 +53,16 @@ def rates(searches: Sequence[Search], datasets: Datasets) -> dict[str, float]:
 
 
 def _norm(search: Search, datasets: Datasets) -> float:
-    """What training records of the gradient while its learning rate is 0."""
+    """The gradient's norm as training records it while the learning rate is 0."""
     from lossbench.engine import fit
 
     still = {"optimizer": {"lr": 0.0}, "train": {"steps": BATCHES, "eval_every": BATCHES, "record_every": BATCHES}}
     cfg: Any = OmegaConf.merge(search.cfg, still)
-    told: dict[str, float] = {}
+    recorded: dict[str, float] = {}
 
     def record(step: int, values: Mapping[str, float]) -> None:
-        told.update(values)
+        recorded.update(values)
 
     experiment = Experiment(cfg, datasets(search.cfg))
     fit([experiment.replica(record)], experiment.plan)
-    return told.get("train/grad_norm", 0.0)
+    return recorded.get("train/grad_norm", 0.0)

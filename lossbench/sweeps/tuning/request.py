@@ -1,4 +1,4 @@
-"""What a fair comparison is asked for: losses, seeds, data, and what is searched rather than set."""
+"""What a fair comparison is asked for: losses, seeds, data, and which settings are searched rather than set."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lossbench.sweeps.tuning.space import Dimension, choices, interval, searchab
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: the overrides of each comparison, in each of which every loss is searched alike.
+    """The overrides of each comparison; within one comparison, every loss is searched alike.
 
-    `losses` has the overrides that choose a loss, none for the loss that the dataset brings; `seeds` are those of the
-    final runs; `asked` are ranges, and `fixed` settings, that the command line gives.
+    `losses` has the overrides that choose each loss, none for the dataset's default; `seeds` are those of the final
+    runs; `asked` are the ranges that the command line gives, `fixed` the settings that it sets.
     """
 
     comparisons: list[list[str]]
@@ -32,7 +32,10 @@ class Request:
 
 
 def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
-    """Raises: ConfigError for a search over seeds or data, for seeds that are no numbers, for ranges that are none."""
+    """Parse the words of a command line; `seeds` is the number of seeds where it names none.
+
+    Raises: ConfigError for a search over seeds or data, for seeds that are not numbers, and for invalid ranges.
+    """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     latest = {override.get_key_element(): override for override in parsed}  # the command line comes after a file
     others = [override for key, override in latest.items() if key.lstrip("+~") != "seed"]
@@ -61,7 +64,7 @@ def read(loader: ConfigLoader, words: Sequence[str], seeds: int) -> Request:
 
 
 def _searched(name: str) -> bool:
-    """Whether several values of a setting are choices of a search rather than comparisons of their own."""
+    """Whether several values of a setting are choices for a search rather than separate comparisons."""
     group, _, setting = name.partition(".")
     return group in ("loss", "optimizer") and setting not in ("", "_target_")
 

@@ -1,4 +1,4 @@
-"""The searches of a fair comparison, one a loss and comparison: made and checked before anything trains."""
+"""The searches of a fair comparison, one per loss and comparison: prepared and checked before anything trains."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from lossbench.sweeps.tuning.request import Request
 from lossbench.sweeps.tuning.space import Space
 from lossbench.sweeps.tuning.study import Study, open_storage
 
-SEARCHED_ON = 10_000  # the first seed of a search: its data, weights and batches are none of a final run's
-CHOICES = ("loss", "loss._target_", "dataset", "dataset._target_", "experiment")  # that have names of their own
+SEARCHED_ON = 10_000  # the first seed of a search: no final run shares its data, weights or batches
+CHOICES = ("loss", "loss._target_", "dataset", "dataset._target_", "experiment")  # shown by name, or not at all
 SAMPLERS = ("random", "quasi", "tpe", "grid")
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """One loss under the settings of one comparison.
+    """The search of one loss under the settings of one comparison.
 
-    `words` are the overrides of all its runs, `job` what they compose; `seeds` has one a data split; `asked` is what a
-    record says of how it was searched. `parted`: what final runs test on is kept from it by `dataset.stage`.
+    `words` are the overrides of all its runs, `job` what they compose; `seeds` has one seed per data split; `asked` is
+    the description of the search that is recorded. `parted`: `dataset.stage` keeps the final test examples from it.
     """
 
     words: list[str]
@@ -56,23 +56,26 @@ class Search:
 
     @property
     def cfg(self) -> DictConfig:
+        """The configuration of its runs."""
         return self.job.cfg
 
     @property
     def names(self) -> Names:
+        """The names of its loss, dataset, model and optimizer."""
         return self.job.names
 
-    def said(self, stage: str) -> list[str]:
+    def overrides(self, stage: str) -> list[str]:
         """The overrides of its runs in a stage, `search` or `final`."""
-        return apart.kept(self.words, stage) if self.parted else self.words
+        return apart.staged(self.words, stage) if self.parted else self.words
 
     @property
     def steps(self) -> int:
-        """Of one trial, over all its splits."""
+        """The optimizer steps of one trial, over all its data splits."""
         return int(self.cfg.train.steps) * len(self.seeds)
 
     @property
     def label(self) -> str:
+        """Its loss and dataset, with the settings that the command line gives."""
         own = [redacted(word) for word in self.words if key(word) not in (*CHOICES, *HELD)]
         return " ".join([self.names.loss, "on", self.names.dataset, *own])
 
@@ -82,19 +85,19 @@ def prepared(
     config: DictConfig,
     asked: Request,
     budget: Budget,
-    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
     datasets: Datasets,
 ) -> list[Search]:
-    """Every search, its study opened. `given` are the sweeper's settings.
+    """All searches, with their studies opened. `settings` are the sweeper's.
 
-    Raises: ConfigError for whatever cannot be searched or trained.
+    Raises: ConfigError for anything that cannot be searched or trained.
     """
-    if given["sampler"] not in SAMPLERS:
-        raise ConfigError(f"hydra.sweeper.sampler={given['sampler']}: unknown; choose {', '.join(SAMPLERS)}")
+    if settings["sampler"] not in SAMPLERS:
+        raise ConfigError(f"hydra.sweeper.sampler={settings['sampler']}: unknown; choose {', '.join(SAMPLERS)}")
     for name, least in (("splits", 1), ("seeds", 1), ("initial", 1), ("seed", 0)):
-        if not isinstance(given[name], int) or given[name] < least:
-            raise ConfigError(f"hydra.sweeper.{name}={given[name]}: a whole number, at least {least}")
-    seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), given["splits"]))
+        if not isinstance(settings[name], int) or settings[name] < least:
+            raise ConfigError(f"hydra.sweeper.{name}={settings[name]}: a whole number, at least {least}")
+    seeds = list(islice((seed for seed in count(SEARCHED_ON) if seed not in asked.seeds), settings["splits"]))
     faults, candidates = Faults(config), []
     words = distribute(context.config_loader, config, [[*o, *loss] for o in asked.comparisons for loss in asked.losses])
     for number, own in enumerate(words):
@@ -104,17 +107,17 @@ def prepared(
     for one in candidates:
         with faults.of(one.overrides):
             for both in _ends(one.space):
-                said = [f"{name}={recipes.word(value)}" for name, value in both.items()]
-                _try(launch.composed(context, config, [*one.job.overrides, *said], 0), datasets)
-    kept = faults.without(candidates)
+                ends = [f"{name}={recipes.word(value)}" for name, value in both.items()]
+                _try(launch.composed(context, config, [*one.job.overrides, *ends], 0), datasets)
+    trainable = faults.without(candidates)
     faults.tell()
-    storage = open_storage(given["storage"] or "sqlite:///tuning.db")
-    return [_search(one, seeds, budget, given, storage, datasets) for one in kept]
+    storage = open_storage(settings["storage"] or "sqlite:///tuning.db")
+    return [_search(one, seeds, budget, settings, storage, datasets) for one in trainable]
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One loss to be searched: the overrides of all its runs, the first of these, and what is searched."""
+    """A loss to be searched: the overrides of all its runs, its first job, and the space that is searched."""
 
     overrides: list[str]
     parted: bool
@@ -131,24 +134,24 @@ def _candidate(
     datasets: Datasets,
     number: int,
 ) -> Candidate:
-    """`seeds` are the first of the search and of the final runs. Raises: ConfigError."""
+    """`seeds` are the first seed of the search and the first of the final runs. Raises: ConfigError."""
     searched, final = [*own, f"seed={seeds[0]}", f"tuning.arm={TRIAL}"], [*own, f"seed={seeds[1]}"]
     job = launch.composed(context, config, searched, number)
     parted = apart.wanted(job.cfg, launch.composed(context, config, final, number).cfg, datasets)
     if parted:
-        job = launch.composed(context, config, apart.kept(searched, "search"), number)
+        job = launch.composed(context, config, apart.staged(searched, "search"), number)
     datasets.count_steps(job.cfg)
     return Candidate(own, parted, job, spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed))
 
 
 def _ends(space: Space) -> list[dict[str, Any]]:
-    """Settings that have both ends of every range, and every choice: what any of them is refused for, shows here."""
+    """Settings that cover both ends of every range, and every choice, so that a refused value shows before training."""
     count = max([2, *(len(d.choices) for d in space.values() if isinstance(d, spaces.Choices))])
     return [{name: d.at(place / (count - 1)) for name, d in space.items()} for place in range(count)]
 
 
 def _try(job: launch.Job, datasets: Datasets) -> Experiment:
-    """Raises: ConfigError for what only shows with the data at hand."""
+    """Build the experiment of a job. Raises: ConfigError for what only the data reveal."""
     try:
         return Experiment(job.cfg, datasets(job.cfg))
     except ConfigError as error:
@@ -160,34 +163,34 @@ def _refuse_unused(asked: Request, found: Sequence[Candidate]) -> None:
     for name in asked.asked:
         if not any(name in one.space for one in found):
             hint = (
-                f"; say +{name}=… first, with the value of runs at default settings" if name.startswith("loss.") else ""
+                f"; set +{name}=… as well, the value for runs at default settings" if name.startswith("loss.") else ""
             )
-            raise ConfigError(f"{name}: to be searched, and {losses} has no such setting{hint}")
+            raise ConfigError(f"{name}: cannot be searched: {losses} has no such setting{hint}")
     for one in found:
         if not one.space:
-            rate = "" if "lr" in one.job.cfg.optimizer else "; optimizer.lr=…, where its search starts, is not given"
+            rate = "" if "lr" in one.job.cfg.optimizer else "; optimizer.lr, where its search starts, is not set"
             raise ConfigError(
                 f"loss={one.job.names.loss}: nothing to search: every setting that has a range is set{rate}"
             )
 
 
 def _search(
-    found: Candidate, seeds: list[int], budget: Budget, given: Mapping[str, Any], storage: Any, datasets: Datasets
+    found: Candidate, seeds: list[int], budget: Budget, settings: Mapping[str, Any], storage: Any, datasets: Datasets
 ) -> Search:
     job, space = found.job, found.space
-    sampler, learns = given["sampler"], given["sampler"] == "tpe"
+    sampler, learns = settings["sampler"], settings["sampler"] == "tpe"
     steps = job.cfg.train.steps * len(seeds)
-    budget.affords(steps, given["initial"] if learns else 1)
+    budget.affords(steps, settings["initial"] if learns else 1)
     experiment = _try(job, datasets)
     asked = {
         "sampler": sampler,
         "splits": len(seeds),
-        "pruning": given["pruning"],
-        "space": {name: spaces.told(dimension) for name, dimension in space.items()},
+        "pruning": settings["pruning"],
+        "space": {name: spaces.as_record(dimension) for name, dimension in space.items()},
     }
-    deciding = [run_key.key(job.cfg), provenance.code(), asked, given["seed"], experiment.splits.info.fingerprint]
+    deciding = [run_key.key(job.cfg), provenance.code(), asked, settings["seed"], experiment.splits.info.fingerprint]
     if learns:
-        deciding += [given["initial"], budget.batch]
+        deciding += [settings["initial"], budget.batch]
     if sampler == "grid":
         deciding += [budget.amount]
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -196,10 +199,10 @@ def _search(
         storage,
         f"{job.names.loss}-{digest[:16]}",
         space,
-        _draw(sampler, space, given["seed"], budget),
+        _draw(sampler, space, settings["seed"], budget),
         higher_is_better=primary.higher_is_better,
-        learns_after=given["initial"] if learns else None,
-        seed=given["seed"],
+        learns_after=settings["initial"] if learns else None,
+        seed=settings["seed"],
     )
     return Search(found.overrides, found.parted, job, space, seeds, primary, study, asked)
 

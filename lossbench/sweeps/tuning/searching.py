@@ -1,4 +1,4 @@
-"""Trials, batch after batch: launched, read back from their records, told to their studies."""
+"""Trials, batch after batch: launched, read back from their records, and reported to their studies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Trials = list[tuple[Search, Trial]]
 
 
 class Searching:
-    """Spends a budget on each of many searches, whichever launcher trains."""
+    """Spends a budget on each of several searches, with any launcher."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Searching:
         self._launcher, self._context, self._config = launcher, context, config
         self._budget, self._eta, self._board = budget, eta, board
         self._launched = 0
-        self._lost: dict[str, list[Trial]] = {}  # to the machine: the same command tries them again
+        self._lost: dict[str, list[Trial]] = {}  # ended by the machine; the same command tries them again
 
     def spend(self, searches: Sequence[Search]) -> None:
-        """All searches side by side, so that their trials stack; with a budget of seconds, one after another."""
-        if self._budget.trials is not None:  # so that the time left is right from the start
+        """Run all searches together, so that their trials stack; with a budget of seconds, one after another."""
+        if self._budget.trials is not None:  # so that the remaining time is right from the start
             for search in searches:
                 left = max(0, self._budget.trials - len(search.study.trials))
                 self._board.expect(left * len(search.seeds), left * search.steps)
@@ -58,10 +58,10 @@ class Searching:
             terminal.out().print(_summary(search, self._budget.trials))
 
     def launch(self, jobs: Sequence[Sequence[str]], steps: int) -> list[JobReturn]:
-        """The next jobs of the whole comparison, of so many steps together."""
+        """Launch the next jobs of the comparison, `steps` steps in total."""
         self._launched += len(jobs)
         returns = list(self._launcher.launch(jobs, self._launched - len(jobs)))
-        if not hasattr(self._launcher, "search"):  # another launcher than ours tells nothing while it trains
+        if not hasattr(self._launcher, "search"):  # other launchers report nothing while they train
             self._board.advance(steps)
             self._board.count("ended", len(jobs))
         return returns
@@ -76,9 +76,9 @@ class Searching:
         return asked
 
     def _train(self, batch: Trials) -> None:
-        """Train a batch to its end, or as far as halving and the budget let it."""
+        """Train a batch to its end, or as far as halving and the budget allow."""
         train = batch[0][0].cfg.train
-        rest = [one for one in batch if self._left(one[0]) < one[0].steps]  # which is too short for pauses
+        rest = [one for one in batch if self._left(one[0]) < one[0].steps]  # too little budget left for pauses
         batch = [one for one in batch if self._left(one[0]) >= one[0].steps]
         began = Counter(search.study.name for search, _ in batch)
         for rung, until in enumerate(halving.rungs(train, self._eta, max(began.values(), default=1))):
@@ -89,24 +89,24 @@ class Searching:
             self._tell([one for one in ran if one[1].outcome != PAUSED])
 
     def _goes_on(self, ran: Trials, began: Mapping[str, int], rung: int) -> Trials:
-        """The best of the trials that paused; of all others it is known now what came of them."""
+        """The best of the trials that paused; the outcomes of all others are passed to their studies."""
         self._tell([one for one in ran if one[1].outcome != PAUSED])
         alive: Trials = []
         for name, count in began.items():
             paused = [one for one in ran if one[0].study.name == name and one[1].outcome == PAUSED]
-            best = halving.kept(paused, count, self._eta or 1, rung)
+            best = halving.survivors(paused, count, self._eta or 1, rung)
             going = {trial.number for _, trial in best}
             self._end([one for one in paused if one[1].number not in going], "pruned")
             alive += best
-        self._board.advance(-sum(trial.steps for _, trial in alive))  # counted again when it goes on
+        self._board.advance(-sum(trial.steps for _, trial in alive))  # counted again when they go on
         return alive
 
     def _left(self, search: Search) -> float:
-        """Steps that its budget still pays for."""
+        """The steps that the budget of a search still pays for."""
         return self._budget.left(search.study.trials) if self._budget.unit == "steps" else math.inf
 
     def _paid(self, batch: Trials) -> dict[int | None, Trials]:
-        """The trials by the step at which they end: None is the last, and whatever is left of a budget of steps."""
+        """The trials by the step at which they end: None for the last step, or where the budget runs out before."""
         found: dict[int | None, Trials] = {}
         left: dict[str, float] = {}
         for search, trial in batch:
@@ -117,7 +117,7 @@ class Searching:
         return {until: some for until, some in found.items() if until is None or until > 0}
 
     def _run(self, batch: Trials, until: int | None) -> Trials:
-        """Train these trials until a step, or to the end, on every split; then what their records say of them."""
+        """Train these trials until a step, or to the end, on every split, and read their results from the records."""
         if not batch:
             return []
         steps = sum(until * len(search.seeds) if until else search.steps for search, _ in batch)
@@ -128,10 +128,10 @@ class Searching:
             name = search.study.name
             if name not in records:
                 records[name] = store.find({"lossbench.kind": TRIAL, "lossbench.study": name})
-        return [(search, _came(search, trial, records[search.study.name])) for search, trial in batch]
+        return [(search, _result(search, trial, records[search.study.name])) for search, trial in batch]
 
     def _end(self, paused: Trials, outcome: str) -> None:
-        """Let trials be that paused."""
+        """End paused trials for good, with this outcome."""
         for search, trial in paused:
             store = comparison.open_store(search.cfg)
             for record in _records(trial, store.find({"lossbench.study": search.study.name})):
@@ -154,26 +154,26 @@ class Searching:
 
 def _jobs(search: Search, trial: Trial, until: int | None) -> list[list[str]]:
     """The overrides of a trial's runs, one a data split."""
-    told = [
-        *search.said("search"),
+    overrides = [
+        *search.overrides("search"),
         f"tuning.arm={TRIAL}",
         f"tuning.study={search.study.name}",
         f"tuning.trial={trial.number}",
     ]
-    told += [f"tuning.until={until}"] if until else []
-    return [[*told, *words(trial.settings), f"seed={seed}"] for seed in search.seeds]
+    overrides += [f"tuning.until={until}"] if until else []
+    return [[*overrides, *words(trial.settings), f"seed={seed}"] for seed in search.seeds]
 
 
 def words(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as they are said on a command line."""
+    """Settings as overrides of a command line."""
     return [f"{name}={recipes.word(value)}" for name, value in settings.items()]
 
 
-def _came(search: Search, trial: Trial, records: Sequence[Record]) -> Trial:
-    """What came of a trial, on all its splits: one that fails on any of them has no score."""
+def _result(search: Search, trial: Trial, records: Sequence[Record]) -> Trial:
+    """A trial with its outcome and cost, over all its splits; one that failed on any of them has no score."""
     own = _records(trial, records)
     outcomes = [record.data.tags.get("lossbench.outcome", "error") for record in own]
-    outcomes += ["error"] * (len(search.seeds) - len(own))  # of which the store knows nothing
+    outcomes += ["error"] * (len(search.seeds) - len(own))  # runs that the store has no record of
     bad = [outcome for outcome in outcomes if outcome not in (*SCORED, PAUSED)]
     scores = [float(record.data.tags.get("lossbench.objective", "nan")) for record in own]
     return replace(
@@ -193,7 +193,7 @@ def _records(trial: Trial, records: Sequence[Record]) -> list[Record]:
 
 
 def _summary(search: Search, trials: int | None) -> str:
-    """What a search found, in a line."""
+    """The result of a search in one line."""
     known = search.study.trials
     steps = sum(trial.steps for trial in known)
     outcomes = Counter(trial.outcome for trial in known if trial.outcome != "finished")

@@ -1,4 +1,4 @@
-"""One loss's search: which settings were tried, what came of them, what they cost; kept in optuna's storage."""
+"""One loss's search: the settings tried, their results and their cost, in optuna's storage."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-SCORED = ("finished", "cut", "pruned")  # outcomes that leave a score
+SCORED = ("finished", "cut", "pruned")  # outcomes of trials with a score
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that were tried. `score` is the metric on validation, missing for one that failed.
+    """A trial: its settings, and `score`, the metric on validation, NaN where it failed.
 
-    `steps` and `seconds` are what it cost, over all its data splits.
+    `steps` and `seconds` are its cost over all its data splits.
     """
 
     number: int
@@ -41,11 +41,12 @@ class Trial:
 
     @property
     def scored(self) -> bool:
+        """Whether it has a score."""
         return self.outcome in (*SCORED, PAUSED) and math.isfinite(self.score)
 
 
 class Study:
-    """The trials of one loss, counted and chosen from; whoever asks for some tells what came of them."""
+    """The trials of one loss's search. `ask` for trials, train them, and `tell` their results."""
 
     def __init__(
         self,
@@ -67,8 +68,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.name, self.space, self.higher_is_better = name, space, higher_is_better
         self._draw, self._learns_after, self._seed = draw, learns_after, seed
-        way = optuna.study.StudyDirection.MAXIMIZE if higher_is_better else optuna.study.StudyDirection.MINIMIZE
-        self._study = optuna.create_study(storage=storage, study_name=name, direction=way, load_if_exists=True)
+        direction = optuna.study.StudyDirection.MAXIMIZE if higher_is_better else optuna.study.StudyDirection.MINIMIZE
+        self._study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self._storage, self._id = storage, storage.get_study_id_from_name(name)
         self._heart: lease.Heart | None = None
         self._distributions = {name: _distribution(dimension) for name, dimension in space.items()}
@@ -76,17 +77,17 @@ class Study:
 
     @property
     def trials(self) -> list[Trial]:
-        """Those of which it is known what came of them."""
+        """The trials that have ended."""
         return [_read(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def best(self, trials: int | None = None) -> Trial | None:
-        """The best score of the first so many trials, or of all; the first of equals; None where none has one."""
+        """The trial with the best score, of the first `trials` or of all; the first of equals; None without a score."""
         sign = 1 if self.higher_is_better else -1
         scored = [trial for trial in self.trials if trial.scored and (trials is None or trial.number < trials)]
         return max(scored, key=lambda trial: sign * trial.score, default=None)
 
     def ask(self, upto: int) -> list[Trial]:
-        """Trials of numbers below `upto` of which nothing is known: those that an earlier call left, then new ones."""
+        """The trials with numbers below `upto` that have not ended: those that an earlier call left, then new ones."""
         there = self._study.get_trials(deepcopy=False)
         left = [trial for trial in there if not trial.state.is_finished() and trial.number < upto]
         if left or len(there) < upto:
@@ -94,20 +95,20 @@ class Study:
             self._study.set_user_attr("process", lease.mine())
             self._beat()
             if self._heart is None:
-                here = weakref.proxy(self)  # with the study ends its heart
+                here = weakref.proxy(self)  # the heartbeat ends with the study
                 self._heart = lease.Heart(lambda: here._beat())
                 weakref.finalize(self, self._heart.stop)
         again = [Trial(trial.number, self._rounded(trial.params)) for trial in left]
         return again + [self._asked(number) for number in range(len(there), upto)]
 
     def tell(self, trial: Trial) -> None:
-        """What came of a trial; without a score it counts as worse than any."""
+        """Record how a trial ended; without a score it counts as worse than any."""
         from optuna.trial import TrialState
 
         where = self._trial(trial.number)
         spent = {"outcome": trial.outcome, "steps": trial.steps, "seconds": trial.seconds, "score": trial.score}
-        told = {key: value for key, value in spent.items() if value == value}
-        self._storage.set_trial_user_attr(where, "spent", told)
+        known = {key: value for key, value in spent.items() if value == value}
+        self._storage.set_trial_user_attr(where, "spent", known)
         if trial.scored and trial.outcome != "pruned":
             self._storage.set_trial_state_values(where, TrialState.COMPLETE, [trial.score])
             return
@@ -130,14 +131,15 @@ class Study:
         return Trial(number, settings)
 
     def _learned(self, number: int) -> dict[str, Any]:
-        """What TPE asks for, in a copy of the study: a stop in the middle leaves no trial without settings."""
+        """The settings that TPE suggests, asked of a copy: an interruption leaves no trial without settings."""
         import optuna
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # options of TPE that optuna calls experimental
+            # a new one for each trial, so that an interrupted search continues as if it had not been interrupted
             sampler = optuna.samplers.TPESampler(
                 n_startup_trials=0, multivariate=True, constant_liar=True, seed=self._seed + number
-            )  # afresh, so that a search that was stopped goes on as if it had not been
+            )
             copy = optuna.create_study(direction=self._study.direction, sampler=sampler)
             copy.add_trials(self._study.get_trials())
             return copy.ask(self._distributions).params
@@ -151,41 +153,41 @@ class Study:
     def _beat(self) -> None:
         self._study.set_user_attr("beat", lease.now())
 
-    def _told(self, name: str) -> str:
+    def _attribute(self, name: str) -> str:
         return str(self._storage.get_study_user_attrs(self._id).get(name, ""))
 
     def _refuse_company(self) -> None:
-        owner = self._told("process")
+        owner = self._attribute("process")
         open_ = any(not trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False))
         if not open_ or not owner or lease.is_mine(owner):
             return
-        if lease.alive(owner, lambda: self._told("beat"), terminal.out().print):
+        if lease.alive(owner, lambda: self._attribute("beat"), terminal.out().print):
             raise ConfigError(f"{self.name}: process {lease.pid(owner)} is searching here; wait for it, or end it")
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Optuna's storage at an SQLite or PostgreSQL URL, made if it is new.
+    """Optuna's storage at an SQLite or PostgreSQL URL, created if it does not exist.
 
-    Raises: ConfigError for one that cannot be used, and for a database that is another program's.
+    Raises: ConfigError for a storage that cannot be used, and for a database of another program.
     """
     import optuna
     from sqlalchemy import NullPool, create_engine, inspect
     from sqlalchemy.exc import SQLAlchemyError
 
-    said = f"hydra.sweeper.storage={redacted(url)}"
+    setting = f"hydra.sweeper.storage={redacted(url)}"
     if not url.startswith(("sqlite:///", "postgresql://", "postgresql+", "postgres://")):
-        raise ConfigError(f"{said}: no storage; sqlite:///tuning.db or postgresql://… works")
+        raise ConfigError(f"{setting}: not a storage; sqlite:///tuning.db or postgresql://… works")
     try:
         url = resolve(url)
         check_connection(url)
         tables = inspect(create_engine(url, poolclass=NullPool)).get_table_names()
         if tables and "studies" not in tables:
-            raise ConfigError(f"{said}: is the database of another program; studies need one of their own")
+            raise ConfigError(f"{setting}: the database belongs to another program; name one for studies alone")
         return optuna.storages.get_storage(url)
     except ConfigError as error:
         raise ConfigError(str(error).replace("tracking.uri", "hydra.sweeper.storage")) from error
     except (SQLAlchemyError, RuntimeError, ModuleNotFoundError) as error:
-        raise ConfigError(f"{said}: cannot be used: {clean(str(error).strip().splitlines()[0], url)}") from error
+        raise ConfigError(f"{setting}: cannot be used: {clean(str(error).strip().splitlines()[0], url)}") from error
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -26,9 +26,9 @@ from lossbench.tracking import Store
 def sweep(
     launcher: Any, context: HydraContext, config: DictConfig, settings: Mapping[str, Any], arguments: Sequence[str]
 ) -> list[JobReturn]:
-    """Search, then run the arms: tuned, default and, if asked for, matched. Hydra's callback concludes.
+    """Search, then train the arms: tuned, default and, if asked for, matched. Hydra's callback concludes.
 
-    Raises: ConfigError before any training. KeyboardInterrupt after Ctrl-C: the same command goes on.
+    Raises: ConfigError before any training. KeyboardInterrupt after Ctrl-C: the same command continues.
     """
     setup_globals()
     budget = Budget.read(settings, learns=settings["sampler"] == "tpe")
@@ -51,7 +51,7 @@ def sweep(
             final = _final(searches, asked.seeds, settings)
             board.expect(*final)
             searching.spend(searches)
-            comparison.note({f"lossbench.search.{s.study.name}": _told(s, budget) for s in searches})
+            comparison.note({f"lossbench.search.{s.study.name}": _record(s, budget) for s in searches})
             arms = _arms(searches, budget, settings, datasets)
             returns = searching.launch(_runs(searches, asked.seeds, arms), final[1])
         except KeyboardInterrupt:
@@ -60,35 +60,35 @@ def sweep(
     if any(returned.status is JobStatus.FAILED for returned in returns):
         comparison.conclude("FAILED")
         for returned in returns:
-            _ = returned.return_value  # raises what the first one met
+            _ = returned.return_value  # raises the error of the first one that failed
     return returns
 
 
 def _refuse_elsewhere(searches: Sequence[Search], store: Store) -> None:
-    """Raises: ConfigError where a storage knows of trials that were recorded in another store."""
+    """Raises: ConfigError where the storage has trials that are recorded in another store."""
     for search in searches:
-        told = {str(trial.number) for trial in search.study.trials if trial.outcome != "failed"}
-        if told:
+        numbers = {str(trial.number) for trial in search.study.trials if trial.outcome != "failed"}
+        if numbers:
             found = store.find({"lossbench.kind": "trial", "lossbench.study": search.study.name})
-            if told - {record.data.tags["lossbench.trial"] for record in found}:
+            if numbers - {record.data.tags["lossbench.trial"] for record in found}:
                 raise ConfigError(
                     f"hydra.sweeper.storage: has trials of {search.names.loss} that are not recorded in "
-                    f"tracking.uri={redacted(store.uri)}\ngive the store that they are in, or another storage"
+                    f"tracking.uri={redacted(store.uri)}\nname the store that they are in, or another storage"
                 )
 
 
 def _final(searches: Sequence[Search], seeds: Sequence[int], settings: Mapping[str, Any]) -> tuple[int, int]:
-    """How many runs there are after the search, and how many steps, before it is known what they are."""
+    """The number of runs after the search and of their steps, which are known before their settings."""
     arms = 1 + bool(settings["at_defaults"] or settings["matched"]) + bool(settings["matched"])
     return arms * len(searches) * len(seeds), arms * sum(search.cfg.train.steps for search in searches) * len(seeds)
 
 
 Arms: TypeAlias = "dict[str, dict[str, Mapping[str, Any]]]"
-"""What is set in each arm for each study."""
+"""The settings of each arm, by study."""
 
 
 def _arms(searches: Sequence[Search], budget: Budget, settings: Mapping[str, Any], datasets: Datasets) -> Arms:
-    """Every loss at its best setting, as its file has it, and with equal steps."""
+    """The settings of every loss in each arm: its best setting, its default settings, and a matched learning rate."""
     best = {search.study.name: search.study.best(budget.trials) for search in searches}
     chosen = {name: trial.settings if trial else {} for name, trial in best.items()}
     arms: Arms = {"tuned": chosen}
@@ -103,7 +103,7 @@ def _arms(searches: Sequence[Search], budget: Budget, settings: Mapping[str, Any
 def _runs(searches: Sequence[Search], seeds: Sequence[int], arms: Arms) -> list[list[str]]:
     return [
         [
-            *search.said("final"),
+            *search.overrides("final"),
             f"tuning.arm={arm}",
             f"tuning.study={search.study.name}",
             *words(settings[search.study.name]),
@@ -116,8 +116,8 @@ def _runs(searches: Sequence[Search], seeds: Sequence[int], arms: Arms) -> list[
     ]
 
 
-def _told(search: Search, budget: Budget) -> str:
-    """What a report needs to know of a search beside its trials."""
+def _record(search: Search, budget: Budget) -> str:
+    """What a report needs to know of a search beside its trials, as JSON."""
     best = search.study.best(budget.trials)
     return json.dumps(
         {

@@ -87,48 +87,49 @@ def test_ranks_and_failures_of_each_arm():
 # what survives
 
 
-FATES = {
+STATES = {
     "survives": ((1.0, 2.0), (1.0, 2.0)),
     "vanishes": ((1.0, 2.0), (1.0, 1.0)),
-    "turns round": ((1.0, 2.0), (2.0, 1.0)),
+    "reverses": ((1.0, 2.0), (2.0, 1.0)),
     "appears": ((1.0, 1.0), (1.0, 2.0)),
 }
 
 
-@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("turned", [False, True])
-def test_what_becomes_of_a_difference(fate, turned):
-    (a, b), (a_tuned, b_tuned) = FATES[fate]
+def test_what_becomes_of_a_difference(state, turned):
+    (a, b), (a_tuned, b_tuned) = STATES[state]
     losses = {"a": (a, a_tuned), "b": (b, b_tuned)}
     found = studied(dict(reversed(losses.items())) if turned else losses)
-    assert list(found.fates.values()) == [fate]
+    assert list(found.after_tuning.values()) == [state]
 
 
-def test_a_pair_that_never_differed_has_no_fate():
-    assert studied({"a": (1.0, 2.0), "b": (1.0, 2.0)}).fates == {}
+def test_a_pair_that_never_differed_has_no_state():
+    assert studied({"a": (1.0, 2.0), "b": (1.0, 2.0)}).after_tuning == {}
 
 
 def test_tuning_that_changes_the_answer_says_so():
     found = studied({"bce": (1.0, 0.9), "focal": (2.0, 0.9), "other": (3.0, 2.0)})
     assert found.sentence == (
-        "Equal tuning (3 trials a loss, random) changes the answer: at default settings, bce is best; tuned, "
+        "Equal tuning (3 trials a loss, random) changes the answer: at default settings, bce is best; after tuning, "
         f"{' and '.join(found.verdicts['tuned'].best)} are indistinguishable. "
-        "Of 3 differences at default settings, 2 survive, 1 vanishes."
+        "Of 3 significant differences at default settings, 2 survive, 1 vanishes."
     )
 
 
 def test_tuning_that_changes_nothing_says_so():
     text = studied({"a": (1.0, 0.9), "b": (2.0, 1.9)}).sentence
     assert (
-        "leaves the answer as it was: tuned or not, a is best. Of 1 difference at default settings, 1 survives." in text
+        "does not change the answer: a is best, before and after tuning. "
+        "Of 1 significant difference at default settings, 1 survives." in text
     )
 
 
 def test_differences_that_tuning_brings_are_told():
     text = studied({"a": (1.0, 0.5), "b": (1.0, 0.9)}).sentence
-    assert "Untuned, no difference is real; tuned, 1 is." in text
+    assert "At default settings, no difference is significant; after tuning, 1 is." in text
     both = studied({"a": (1.0, 0.5), "b": (1.0, 0.9), "c": (2.0, 0.9)})
-    assert "Of 2 differences at default settings, 1 survives, 1 vanishes; 1 appears." in both.sentence
+    assert "Of 2 significant differences at default settings, 1 survives, 1 vanishes; 1 appears." in both.sentence
 
 
 def test_a_search_whose_trials_all_score_alike_is_no_gain():
@@ -159,10 +160,10 @@ def test_too_few_seeds_say_nothing():
     assert "too few paired seeds" in found.sentence
 
 
-def test_without_untuned_runs_nothing_says_what_tuning_changed():
+def test_without_runs_at_default_settings_nothing_says_what_tuning_changed():
     runs = [*arms("a", tuned=errors(1)), *arms("b", tuned=errors(2))]
     found = gains.study(records(*runs, searches=[searched(x) for x in "ab"]), pd.DataFrame(columns=trial_table.COLUMNS))
-    assert "there are no runs at default settings" in found.sentence
+    assert "since there are no runs at default settings" in found.sentence
     assert tables.gains(found).empty
 
 
@@ -198,7 +199,7 @@ def test_higher_may_be_better():
     found = studied({"a": (1.0, 2.0), "b": (1.5, 1.6)}, metrics=up)
     assert found.budget["best score"].tolist() == [2.2, pytest.approx(1.8)]
     assert arm(found, "a")["tuned rank"] == 1
-    assert "tuned, a is best" in found.sentence
+    assert "after tuning, a is best" in found.sentence
 
 
 # was it fair

@@ -88,7 +88,7 @@ def test_no_pruning_pauses_nowhere(train):
 def test_the_best_go_on_and_one_in_eta_of_them(scores, eta, rung, higher):
     """By brute force: nobody who is left is better than one who goes on."""
     trials = paused(scores, higher_is_better=higher)
-    going = halving.kept(trials, len(scores), eta, rung)
+    going = halving.survivors(trials, len(scores), eta, rung)
     assert len(going) == math.ceil(len(scores) / eta ** (rung + 1))
     left = [trial.score for one in trials if one not in going for trial in [one[1]]]
     stay = [trial.score for _, trial in going]
@@ -96,19 +96,21 @@ def test_the_best_go_on_and_one_in_eta_of_them(scores, eta, rung, higher):
 
 
 def test_of_equals_the_first_go_on():
-    assert numbers(halving.kept(paused([1.0, 2.0, 2.0, 2.0, 2.0, 1.0]), 6, 3, 0)) == [1, 2]
+    assert numbers(halving.survivors(paused([1.0, 2.0, 2.0, 2.0, 2.0, 1.0]), 6, 3, 0)) == [1, 2]
 
 
 @pytest.mark.parametrize("failed", range(7))
 def test_as_many_go_on_for_a_loss_some_of_whose_trials_failed(failed):
     whole = paused([0.1 * number for number in range(9)])
-    assert len(halving.kept(whole, 9, 3, 0)) == len(halving.kept(whole[failed:], 9, 3, 0)) == min(3, 9 - failed)
-    assert len(halving.kept(whole[failed:], 9, 3, 1)) == 1
+    assert (
+        len(halving.survivors(whole, 9, 3, 0)) == len(halving.survivors(whole[failed:], 9, 3, 0)) == min(3, 9 - failed)
+    )
+    assert len(halving.survivors(whole[failed:], 9, 3, 1)) == 1
 
 
 def test_one_without_a_score_goes_on_last():
     for higher in (True, False):
         trials = paused([math.nan, -5.0, math.nan, 7.0], higher_is_better=higher)
         best = 3 if higher else 1
-        assert numbers(halving.kept(trials, 4, 2, 0)) == [best, 4 - best]
-    assert halving.kept([], 9, 3, 0) == []
+        assert numbers(halving.survivors(trials, 4, 2, 0)) == [best, 4 - best]
+    assert halving.survivors([], 9, 3, 0) == []
