@@ -19,7 +19,7 @@ from lossbench.analysis.tuning import recipes
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import COSTS, FINISHED, Verdict
 
-SCHEMA = 1  # grows with changes that an older reader would misunderstand; additions do not count
+SCHEMA = 2  # grows with changes that an older reader would misunderstand; additions do not count
 SPREAD = {"mean": "", "sd": " sd", "low": " low", "high": " high", "n": " n"}
 
 
