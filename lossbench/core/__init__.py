@@ -1,4 +1,4 @@
-"""The words of lossbench as types. Nothing here imports torch, so that asking for help stays fast."""
+"""The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
 from lossbench.core.cache import INSTEAD, cache_folder, cached, whole
 from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits
