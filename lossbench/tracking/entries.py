@@ -35,7 +35,7 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
-class Told:
+class MlflowSink:
     """Tells a store of entries, and knows the runs that came of it."""
 
     def __init__(self, client: MlflowClient) -> None:
@@ -43,7 +43,7 @@ class Told:
         self.experiments: dict[str, str] = {}  # ids by name
         self.runs: dict[str, str] = {}  # ids by token
 
-    def tell(self, entry: Entry, *, again: bool) -> str:
+    def write(self, entry: Entry, *, again: bool) -> str:
         """Do what an entry says; the id of its run. `again`: an answer may have been lost."""
         token = str(entry["run"])
         if entry["do"] == "create":

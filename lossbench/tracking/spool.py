@@ -102,7 +102,7 @@ class Spool:
         self._lock.release()
 
     @classmethod
-    def left(cls, folder: Path) -> Iterator[Spool]:
+    def orphans(cls, folder: Path) -> Iterator[Spool]:
         """Spools of processes that are gone, the oldest first, each held by us until it is released."""
         for path in sorted(folder.glob("*.jsonl")):
             one = cls(path)

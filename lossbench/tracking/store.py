@@ -22,7 +22,7 @@ from lossbench.config.redaction import clean, redacted
 from lossbench.core import INSTEAD, ConfigError, cache_folder
 from lossbench.tracking import entries, sqlite, views
 from lossbench.tracking.address import bare, engine
-from lossbench.tracking.entries import Entry, Told
+from lossbench.tracking.entries import Entry, MlflowSink
 from lossbench.tracking.outage import Away, away, reason
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.spool import Spool
@@ -67,15 +67,15 @@ class Store:
             lines = str(error).strip().splitlines()
             raise ConfigError(f"tracking.uri={redacted(uri)}: MLflow cannot use it: {clean(lines[0], uri)}") from error
         self._folder = cache_folder() / "spool" / hashlib.sha256(redacted(uri).encode()).hexdigest()[:20]
-        self._told = Told(self.client)
-        self._writer = Writer(self._told.tell, self._folder, redacted(uri))
+        self._sink = MlflowSink(self.client)
+        self._writer = Writer(self._sink.write, self._folder, redacted(uri))
         _opened.add(self)
         if fault := self._adopt():
             say(f"{redacted(uri)} does not answer ({reason(fault)}); what waits in {self._folder} goes on waiting")
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, made if it is new. Raises: ConfigError where one of that name was deleted."""
-        return self._told.experiment(name, self._location(name))
+        return self._sink.experiment(name, self._location(name))
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
         """A new run, RUNNING until its recorder ends; while the store is away, one that is to be made."""
@@ -87,7 +87,7 @@ class Store:
 
     def run(self, token: str) -> str:
         """The id of the run that was made under a token; empty while there is none."""
-        return self._told.runs.get(token, "")
+        return self._sink.runs.get(token, "")
 
     def resume(self, key: str) -> Recorder | None:
         """A run that its user or the machine ended, RUNNING again; None where it is gone or has ended otherwise.
@@ -159,7 +159,7 @@ class Store:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             if self._writer.away and not self.settled(deadline - time.monotonic()):
-                raise Away(self.said_away())
+                raise Away(self.outage_message())
             try:
                 return list(self._find(tags))
             except Exception as error:
@@ -232,7 +232,7 @@ class Store:
         """Whether this process has something that is not recorded yet."""
         return bool(self._writer.waiting)
 
-    def said_away(self) -> str:
+    def outage_message(self) -> str:
         """What waits, and where."""
         runs = len({entry["run"] for entry in self._writer.waiting})
         place = self._writer.place
@@ -245,7 +245,7 @@ class Store:
 
     def _adopt(self) -> Exception | None:
         """Record what waits in spools that no process holds; the error where the store is away again."""
-        for spool in Spool.left(self._folder):
+        for spool in Spool.orphans(self._folder):
             try:
                 self._replay(spool)
             except Exception as error:
@@ -260,7 +260,7 @@ class Store:
         refused: list[Exception] = []
         for entry in found:
             try:
-                self._told.tell(entry, again=True)
+                self._sink.write(entry, again=True)
             except Exception as error:
                 if away(error):
                     raise
@@ -325,7 +325,7 @@ def settled() -> bool:
 def _say_what_waits() -> None:
     for store in list(_opened):
         if store.waits:
-            say(store.said_away())
+            say(store.outage_message())
 
 
 def _check(artifacts: str) -> None:
