@@ -50,7 +50,7 @@ class Earlier:
         return None
 
     def late(self, store: tracking.Store, data: str) -> Result | None:
-        """The run of this configuration, on data of this fingerprint, that an earlier call trained and this one recorded."""
+        """The run of this configuration and data fingerprint that an earlier call trained and this one recorded."""
         late = store.late
         for found in store.find(self.identity.siblings | {"lossbench.data": data}) if late else []:
             alone = not found.data.tags.get("lossbench.comparison")
