@@ -21,12 +21,12 @@ PAUSED = "paused"  # the outcome of a run that is to go on
 class Earlier:
     """The records that earlier calls left of a run.
 
-    `left` are those that did not end; but for the one that goes on they are given up.
+    `unfinished` are those that did not end; but for the one that goes on they are given up.
     """
 
-    def __init__(self, identity: Identity, left: Sequence[str] = ()) -> None:
+    def __init__(self, identity: Identity, unfinished: Sequence[str] = ()) -> None:
         self.identity = identity
-        self.left = list(left)
+        self.unfinished = list(unfinished)
 
     def finished(self, store: tracking.Store, siblings: Sequence[MlflowRun] | None = None) -> Result | None:
         """The run of this configuration that an interrupted call of the same comparison has already finished.
@@ -46,7 +46,7 @@ class Earlier:
             paused = until is not None and tags.get("lossbench.outcome") == PAUSED and far >= until
             if found.info.status == "FINISHED" or paused:
                 return read_back(found)
-            self.left.append(found.info.run_id)
+            self.unfinished.append(found.info.run_id)
         return None
 
     def late(self, store: tracking.Store, data: str) -> Result | None:
@@ -74,16 +74,16 @@ class Earlier:
             if same:
                 claimed = took or ""
             elif took:
-                self.left.append(found.info.run_id)
+                self.unfinished.append(found.info.run_id)
         return claimed
 
     def give_up(self, store: tracking.Store, opened: str) -> None:
         """What earlier calls left of this run and this one does not go on with counts no longer."""
-        for run_id in self.left:
+        for run_id in self.unfinished:
             if run_id != opened:
                 store.client.set_tag(run_id, "lossbench.kind", "superseded")
                 store.client.set_terminated(run_id, "KILLED")
-        self.left = []
+        self.unfinished = []
 
 
 def read_back(found: MlflowRun) -> Result:

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
     from lossbench.engine import Replica
 
-MODEL_FILE = "model.safetensors"
-REMARK = 500  # characters of a remark
-LAST = "test_last"  # the test split at the last step, beside that at the selected one
-
 
 class Experiment:
     """The objects of one run: data, nets, loss, task, optimizers and the plan of their training."""

@@ -45,18 +45,18 @@ class Run:
     """
 
     def __init__(
-        self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "", left: Sequence[str] = ()
+        self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "", unfinished: Sequence[str] = ()
     ) -> None:
         """`swept` is what the run is told apart by, beside its loss and its seed.
 
-        `left` are records of it that earlier calls did not end; but for the one that goes on they are given up.
+        `unfinished` are records of it that earlier calls did not end; but for the one that goes on they are given up.
         """
         self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
         self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
         check_connection(self.uri)
         self.identity = Identity(cfg, names, comparison, self.uri)
-        self.earlier = Earlier(self.identity, left)
+        self.earlier = Earlier(self.identity, unfinished)
         self.state: Mapping[str, Any] | None = None
         self.result: Result | None = None
         self.error: BaseException | None = None
@@ -157,7 +157,7 @@ class Run:
         self.open()
         if self.state is not None and self.state["data"] != self.experiment.splits.info.fingerprint:
             self.state = None
-            self.earlier.left.append(self.recorder.run_id)
+            self.earlier.unfinished.append(self.recorder.run_id)
             self._begin()
             self.earlier.give_up(self.store(), self.recorder.run_id)
         return int(self.state["steps"]) if self.state else 0

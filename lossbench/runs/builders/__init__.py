@@ -3,7 +3,7 @@
 from lossbench.runs.builders.dataset import check_batch, splits
 from lossbench.runs.builders.losses import BROUGHT, Loss, Unset, dimensions, loss, loss_of_run, module_of
 from lossbench.runs.builders.model import nets
-from lossbench.runs.builders.targets import found, open_door
+from lossbench.runs.builders.targets import import_target, prepare_torchvision
 from lossbench.runs.builders.training import EVALUATIONS, count_steps, device, optimizers, plan, task
 
 __all__ = [
@@ -15,14 +15,14 @@ __all__ = [
     "count_steps",
     "device",
     "dimensions",
-    "found",
+    "import_target",
     "loss",
     "loss_of_run",
     "module_of",
     "nets",
-    "open_door",
     "optimizers",
     "plan",
+    "prepare_torchvision",
     "splits",
     "task",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lossbench.core import TASK_TYPES, Card, ConfigError, DatasetInfo, card_of, stream
 from lossbench.engine import Nets
 from lossbench.engine.randomness import seeded
-from lossbench.runs.builders.targets import call, found, instantiated, plain
+from lossbench.runs.builders.targets import call, import_target, instantiated, plain
 from lossbench.tasks.adapting import wanted
 from lossbench.tasks.lifting import OfIdentities
 
@@ -47,7 +47,7 @@ def loss(cfg: DictConfig, task_type: str, brings: Mapping[str, Callable[[], Any]
     `brings` makes what a card may say that the loss needs of the run. Raises: ConfigError for one that cannot be
         imported, or whose card says that it fits other task types.
     """
-    target = found(cfg._target_, "loss._target_=")
+    target = import_target(cfg._target_, "loss._target_=")
     card = getattr(target, "card", Card(TASK_TYPES))
     if task_type not in card.task_types:
         raise ConfigError(

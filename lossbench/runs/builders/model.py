@@ -15,7 +15,7 @@ from lossbench.engine import Nets
 from lossbench.engine.randomness import seeded
 from lossbench.models import foreign
 from lossbench.models.initial import start_at, widen
-from lossbench.runs.builders.targets import call, found
+from lossbench.runs.builders.targets import call, import_target
 
 
 def nets(cfg: DictConfig, info: DatasetInfo, seed: int, outputs_per_target: int = 1) -> Nets:
@@ -40,7 +40,7 @@ def nets(cfg: DictConfig, info: DatasetInfo, seed: int, outputs_per_target: int 
 
 def _constructed(cfg: DictConfig, info: DatasetInfo, seed: int) -> Any:
     """What the target gives, told what its signature names of what the data know, unless a setting says otherwise."""
-    constructor = found(cfg._target_, "model._target_=")
+    constructor = import_target(cfg._target_, "model._target_=")
     given, tried = foreign.offers(constructor, info, stream(seed, "init"))
     given = {name: value for name, value in given.items() if name not in cfg}
     while True:

@@ -15,9 +15,9 @@ from lossbench.core import ConfigError
 from lossbench.core.failures import one_line
 
 
-def found(target: str, asked: str) -> Any:
+def import_target(target: str, asked: str) -> Any:
     """The object at a dotted path. Raises: ConfigError, which begins with what `asked` for it, where there is none."""
-    open_door(target)
+    prepare_torchvision(target)
     module, _, name = target.rpartition(".")
     try:
         return getattr(import_module(module), name)
@@ -25,7 +25,7 @@ def found(target: str, asked: str) -> Any:
         raise ConfigError(f"{asked}{target}: cannot be imported: {one_line(error)}") from error
 
 
-def open_door(*targets: str) -> None:
+def prepare_torchvision(*targets: str) -> None:
     """Let foreign modules import torchvision beside any torch: see `vision`. Before the first of them is imported."""
     if any(target.partition(".")[0] not in ("lossbench", "torch") for target in targets) and find_spec("torchvision"):
         import_module("lossbench.core.vision")
@@ -45,7 +45,7 @@ def call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (
 def instantiated(group: str, target: str, cfg: DictConfig, *arguments: Any, **more: Any) -> Any:
     """Whatever has a `_target_` in a tree of settings, made. Raises: ConfigError for what the targets refuse."""
     settings: Any = OmegaConf.to_container(cfg)
-    open_door(target, *(str(value) for key, value in leaves(settings).items() if key.endswith("_target_")))
+    prepare_torchvision(target, *(str(value) for key, value in leaves(settings).items() if key.endswith("_target_")))
     try:
         return instantiate(cfg, *arguments, _convert_="all", **more)
     except InstantiationException as error:

@@ -18,7 +18,7 @@ from lossbench.config.schema import TASKS
 from lossbench.core import ConfigError, DatasetInfo, Task
 from lossbench.engine import Nets, Plan
 from lossbench.runs.builders.losses import Loss
-from lossbench.runs.builders.targets import call, found, plain
+from lossbench.runs.builders.targets import call, import_target, plain
 from lossbench.tasks.lifting import lifted
 
 EVALUATIONS = 20  # in a run, where train.eval_every is null
@@ -52,7 +52,7 @@ def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str,
     """One optimizer a player; what a loss learns is a group of its own beside the first player's."""
     own = list(loss.parameters()) if loss is not None else []
     # one fused call a step rather than one a tensor: a third less time for a small net on CPU
-    if "fused" in inspect.signature(found(cfg._target_, "optimizer._target_=")).parameters:
+    if "fused" in inspect.signature(import_target(cfg._target_, "optimizer._target_=")).parameters:
         cfg = OmegaConf.create({"fused": True, **plain(cfg)})
     made = {}
     for name, player in nets.named_children():
