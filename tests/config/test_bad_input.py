@@ -356,7 +356,7 @@ def dice(inputs, outputs, generator, **rest):
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["loss._target_=foreign.wrong_shape"], ["[63]", "terms are [64]"]),
+        (["loss._target_=foreign.wrong_shape"], ["[63]", "per-example losses are [64]"]),
         (["loss._target_=foreign.detached"], ["no gradient"]),
         (["loss._target_=foreign.raises"], ["ValueError", "±1"]),
         (["loss._target_=foreign.wants_more"], ["has no default for weights", "loss.weights=…"]),
@@ -374,11 +374,11 @@ def dice(inputs, outputs, generator, **rest):
         (["model._target_=foreign.small_net", "~model.hidden"], ["foreign.small_net", "failed on the first examples"]),
         (
             ["dataset=imbalanced", "model._target_=foreign.coin"],
-            ["foreign.coin gives probabilities", "sigmoid"],
+            ["foreign.coin returns probabilities", "sigmoid"],
         ),
         (
             ["dataset=mnist", "model._target_=foreign.dice"],
-            ["foreign.dice gives probabilities", "softmax"],
+            ["foreign.dice returns probabilities", "softmax"],
         ),
         (["--config-dir=mine", "dataset=loud"], ["grey values of train", "0 to 255", "rows 4"]),
         (["--config-dir=mine", "dataset=holes"], ["inputs of train", "rows 3, 7"]),

@@ -89,7 +89,7 @@ def test_a_net_that_keeps_an_axis_for_one_channel_trains_on_masks(words, lossben
     ("words", "told"),
     [
         (("torchvision.models.googlenet", "+model.init_weights=false"), "GoogLeNetOutputs while it trains"),
-        (("foreign.networks.Named",), "gives a dict,"),
+        (("foreign.networks.Named",), "returns a dict,"),
     ],
     ids=["auxiliary", "by name"],
 )
