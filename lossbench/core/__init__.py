@@ -1,6 +1,6 @@
 """The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
-from lossbench.core.cache import INSTEAD, cache_folder, cached, whole
+from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
 from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits
 from lossbench.core.errors import ConfigError, require
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
@@ -11,12 +11,12 @@ from lossbench.core.task import TASK_TYPES, Net, Noise, Outputs, Pictures, Resul
 
 __all__ = [
     "ANY",
-    "INSTEAD",
     "NAME_LENGTH",
     "POSITIVE",
     "RECORDED",
     "SHARE",
     "TASK_TYPES",
+    "TEMPORARY_CACHE",
     "Card",
     "ConfigError",
     "DatasetInfo",
@@ -34,6 +34,7 @@ __all__ = [
     "Splits",
     "Task",
     "TrainedModel",
+    "atomic_path",
     "cache_folder",
     "cached",
     "card",
@@ -42,5 +43,4 @@ __all__ = [
     "record_name",
     "require",
     "stream",
-    "whole",
 ]

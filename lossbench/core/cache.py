@@ -37,7 +37,7 @@ def _cache_name() -> str:
     return os.environ.get("LOSSBENCH_CACHE") or str(platformdirs.user_cache_path("lossbench"))
 
 
-INSTEAD = "LOSSBENCH_TEMPORARY_CACHE"  # worker processes use the same temporary folder
+TEMPORARY_CACHE = "LOSSBENCH_TEMPORARY_CACHE"  # worker processes use the same temporary folder
 
 
 @cache
@@ -51,8 +51,8 @@ def _writable(name: str) -> Path:
             return folder
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         reason = getattr(error, "strerror", None) or error
-    if instead := os.environ.get(INSTEAD):
-        return Path(instead)
+    if folder_name := os.environ.get(TEMPORARY_CACHE):
+        return Path(folder_name)
     try:
         temporary = tempfile.mkdtemp(prefix="lossbench-")
     except OSError as error:
@@ -61,7 +61,7 @@ def _writable(name: str) -> Path:
             "set LOSSBENCH_CACHE to a folder that can be written"
         ) from error
     atexit.register(_remove, Path(temporary))
-    os.environ[INSTEAD] = temporary
+    os.environ[TEMPORARY_CACHE] = temporary
     print(
         f"the cache {name} cannot be written ({reason}): nothing is saved for later calls; "
         "set LOSSBENCH_CACHE to another folder",
@@ -77,7 +77,7 @@ def _remove(temporary: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to; its file replaces `path` at the end, so that a kill leaves the older file."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

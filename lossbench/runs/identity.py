@@ -84,7 +84,7 @@ class Identity:
         return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
 
 
-def built(experiment: Experiment, stack: int, *, probe: bool) -> dict[str, str]:
+def built_tags(experiment: Experiment, stack: int, *, probe: bool) -> dict[str, str]:
     """The tags that are known once a run is built; `stack` is how many train together."""
     import torch
 

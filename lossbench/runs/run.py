@@ -17,7 +17,7 @@ from lossbench.runs import memory, signals
 from lossbench.runs.earlier import PAUSED, Earlier
 from lossbench.runs.evaluation import Evaluation
 from lossbench.runs.experiment import Experiment
-from lossbench.runs.identity import TRIAL, Identity, built
+from lossbench.runs.identity import TRIAL, Identity, built_tags
 from lossbench.tracking import lease
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Run:
             self._peak = memory.reset_peak(self.experiment.device.type)
         if self.resume():
             return
-        self.recorder.tags(built(self.experiment, stack, probe=self.identity.kind == "run"))
+        self.recorder.tags(built_tags(self.experiment, stack, probe=self.identity.kind == "run"))
         self.recorder.data(self.experiment.splits.info)
         if self.cfg.train.epochs is not None:  # their number of steps is known only now
             self.recorder.params({"train.steps": self.cfg.train.steps})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from lossbench.config.redaction import clean, redacted
-from lossbench.core import INSTEAD, ConfigError, cache_folder
+from lossbench.core import TEMPORARY_CACHE, ConfigError, cache_folder
 from lossbench.tracking import entries, sqlite, views
 from lossbench.tracking.address import bare, engine
 from lossbench.tracking.entries import Entry, MlflowSink
@@ -247,7 +247,7 @@ class Store:
         message = f"{redacted(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
         if runs and spool_path is None:
             return f"{message} in memory, and are lost when this process ends"
-        cache = os.environ.get(INSTEAD, "")
+        cache = os.environ.get(TEMPORARY_CACHE, "")
         setting = f" with LOSSBENCH_CACHE={cache}" if cache and self._folder.is_relative_to(cache) else ""
         return f"{message} in {spool_path or self._folder}; the next command on this store{setting} records them"
 
