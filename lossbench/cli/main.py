@@ -50,7 +50,7 @@ def main() -> None:
                 if (tracking := sys.modules.get("lossbench.tracking")) and not tracking.settled():
                     raise SystemExit(FAILED)
     except KeyboardInterrupt:
-        signals.ended()
+        signals.cancel_forced_exit()
         if comparison := sys.modules.get("lossbench.sweeps.comparison"):
             comparison.end_killed()
         print("stopped: what was recorded is kept, and the same command continues", file=sys.stderr)
@@ -69,7 +69,7 @@ def console() -> None:
     Imports make a million objects that stay: repeated searches for cycles among them take a tenth of a sweep, and
     their destruction at the end takes a second.
     """
-    signals.heard()
+    signals.exit_on_signals()
     gc.set_threshold(100_000, 50, 100)
     code = 0
     try:
@@ -77,7 +77,7 @@ def console() -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     _flush()
-    signals.over(code)
+    signals.exit_with(code)
     atexit._run_exitfuncs()
     _flush()
     os._exit(code)

@@ -16,7 +16,7 @@ from lossbench.contract.calling import Broken, NotAsked, Trial, told
 from lossbench.contract.samples import DTYPES, Sample, at_random
 from lossbench.core import LossOutput
 from lossbench.core.failures import one_line
-from lossbench.runs.builders import BROUGHT
+from lossbench.runs.builders import PARAMETER_NAMES
 
 LOOKS = "loss(prediction, target, *, hyper-parameters)"
 TARGETS = ("target", "targets", "label", "labels", "y", "y_true", "true", "truth")
@@ -61,7 +61,7 @@ def _positional(given: list[inspect.Parameter], wanted: int, trial: Trial) -> No
 
 
 def _defaults(settings: list[inspect.Parameter], trial: Trial) -> None:
-    needs = trial.card.needs if trial.card else [name for names in BROUGHT.values() for name in names]
+    needs = trial.card.needs if trial.card else [name for names in PARAMETER_NAMES.values() for name in names]
     named = [p for p in settings if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     bare = [p.name for p in named if p.default is p.empty and p.name not in needs]
     if bare:

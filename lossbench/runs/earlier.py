@@ -45,7 +45,7 @@ class Earlier:
             steps = int(tags.get("lossbench.steps", 0))
             paused = until is not None and tags.get("lossbench.outcome") == PAUSED and steps >= until
             if found.info.status == "FINISHED" or paused:
-                return read_back(found)
+                return result_of(found)
             self.unfinished.append(found.info.run_id)
         return None
 
@@ -56,7 +56,7 @@ class Earlier:
             alone = not found.data.tags.get("lossbench.comparison")
             if found.info.run_id in late and found.info.status == "FINISHED" and alone:
                 late.discard(found.info.run_id)  # the same command, called again, trains
-                return read_back(found)
+                return result_of(found)
         return None
 
     def claim(self, store: tracking.Store, resumed: str) -> str:
@@ -86,7 +86,7 @@ class Earlier:
         self.unfinished = []
 
 
-def read_back(found: MlflowRun) -> Result:
+def result_of(found: MlflowRun) -> Result:
     """The result of a run, from its record."""
     tags = found.data.tags
     name, arrow, unit = json.loads(tags["lossbench.metrics"])[0]

@@ -17,7 +17,7 @@ _recording = False
 _forced_exit: threading.Timer | None = None
 
 
-def heard() -> None:
+def exit_on_signals() -> None:
     """From now on, exit at once on a signal, until `recording` is called.
 
     A KeyboardInterrupt could be raised within an import, whose lock other threads would then wait for.
@@ -32,13 +32,13 @@ def recording() -> None:
     _recording = True
 
 
-def over(code: int) -> None:
+def exit_with(code: int) -> None:
     """From now on, exit at once with this code on a signal: everything is recorded and printed."""
     for number in _signals():
         signal.signal(number, lambda number, frame: os._exit(code))
 
 
-def ended() -> None:
+def cancel_forced_exit() -> None:
     """Cancel the forced exit: the KeyboardInterrupt has reached `main`."""
     if _forced_exit is not None:
         _forced_exit.cancel()

@@ -21,7 +21,7 @@ from lossbench.tasks.lifting import OfIdentities
 
 Loss = Callable[..., Tensor]
 
-BROUGHT = {
+PARAMETER_NAMES = {
     "classes": ("num_classes", "n_classes", "nb_classes", "num_class", "n_class", "class_num", "out_features"),
     "dimensions": (
         "embedding_size",
@@ -37,7 +37,7 @@ BROUGHT = {
 """What a run can pass to a loss without a card: the names of required parameters that mean it."""
 
 
-class Unset(ConfigError):
+class MissingSettings(ConfigError):
     """A loss has required settings that are not given."""
 
 
@@ -65,14 +65,14 @@ def loss(cfg: DictConfig, task_type: str, brings: Mapping[str, Callable[[], Any]
 
 
 def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """The required arguments of a foreign loss that a run can pass. Raises: Unset for others that are not given."""
+    """The required arguments of a foreign loss that a run can pass. Raises: MissingSettings for the others."""
     own = _required_names(target) if isinstance(target, type) else _required_names(target)[2:]
     inherited = [name for parent in _parents(target) for name in _required_names(parent)]
-    known = {name: need for need, names in BROUGHT.items() for name in names if need in brings}
+    known = {name: need for need, names in PARAMETER_NAMES.items() for name in names if need in brings}
     absent = [name for name in own if name not in cfg and name not in known]
     if absent:
         more = " ".join(f"loss.{name}=…" for name in absent)
-        raise Unset(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
+        raise MissingSettings(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
     return {
         name: brings[known[name]]() for name in dict.fromkeys([*own, *inherited]) if name in known and name not in cfg
     }
