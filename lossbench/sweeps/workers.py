@@ -81,7 +81,9 @@ def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
     """The next stack, or nothing more."""
     worker.stack = waiting.pop(0) if waiting else []
     with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
-        worker.pipe.send([(run.cfg, run.names, run.comparison, run.swept, run.earlier.left) for run in worker.stack])
+        worker.pipe.send(
+            [(run.cfg, run.names, run.comparison, run.swept, run.earlier.unfinished) for run in worker.stack]
+        )
 
 
 def _hear(worker: _Worker, board: Board) -> None:

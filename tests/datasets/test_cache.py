@@ -24,10 +24,10 @@ def never():
 @pytest.fixture
 def _first_call(monkeypatch):
     """As in a process that has not asked for its cache yet."""
-    monkeypatch.setenv(core.INSTEAD, "")
-    core._writable.cache_clear()
+    monkeypatch.setenv(core.TEMPORARY_CACHE, "")
+    core.cache._writable.cache_clear()
     yield
-    core._writable.cache_clear()
+    core.cache._writable.cache_clear()
 
 
 def test_made_once(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_cache_that_can_only_be_read_is_read(monkeypatch):
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("LOSSBENCH_CACHE", folder)
         remembered("x", {}, ones)
-        core._writable.cache_clear()
+        core.cache._writable.cache_clear()
         next(Path(folder).iterdir()).chmod(0o444)
         Path(folder).chmod(0o555)
         user = os.geteuid()

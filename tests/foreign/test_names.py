@@ -81,7 +81,7 @@ def test_parts_of_any_name_are_recorded_and_those_of_the_loop_are_refused(lossbe
     assert run.data.metrics["train/error_p90"] == 123
     said = lossbench("-m", *words, "+loss.name=fine,grad_norm")
     assert said.code == 2
-    assert "a part of it is called 'grad_norm'" in said.err
+    assert "a part is called 'grad_norm'" in said.err
     assert "loss.name=grad_norm" in said.err
     assert len(runs(store)) == 1
 
