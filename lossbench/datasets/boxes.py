@@ -49,7 +49,7 @@ def boxes(
     sizes = {"train": train, "validation": validation, "test": test}
     _possible(overlap, label_noise, jitter, side, sizes)
     found = scenery(source, root, seed, folds, stage)
-    makers = code("boxes.py", "../offsets.py")
+    makers = code("boxes.py", "../core/box_offsets.py")
     settings = {"seed": seed, "overlap": float(overlap), "side": side, **sizes, "code": makers, **found.key}
 
     def make() -> dict[str, Tensor]:
