@@ -9,7 +9,7 @@ from lossbench.cli.options import Parser
 from lossbench.config.arguments import Arguments
 from lossbench.core import ConfigError
 
-TASK = "task._target_="  # a task from outside, whose losses are listed
+TASK = "task._target_="  # a foreign task, whose losses are listed
 
 
 def list_losses(arguments: list[str]) -> None:

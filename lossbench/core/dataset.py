@@ -62,7 +62,7 @@ class DatasetInfo:
 
 
 Targets: TypeAlias = Any
-"""A tensor, or a mapping of tensors by name: a task knows which of them it takes."""
+"""A tensor, or several by name, as the task takes them."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,16 @@ class Split:
         return Split(inputs, inputs if self.targets is self.inputs else each_tensor(self.targets, change))
 
 
-def each_tensor(given: Any, change: Callable[[Tensor], Any]) -> Any:
-    """A tensor changed, or each of several by name."""
-    if isinstance(given, Mapping):
-        return {name: change(tensor) for name, tensor in given.items()}
-    return change(given)
+def each_tensor(tensors: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Apply a function to a tensor, or to each of several by name."""
+    if isinstance(tensors, Mapping):
+        return {name: change(tensor) for name, tensor in tensors.items()}
+    return change(tensors)
 
 
-def tensors_of(given: Any) -> list[Tensor]:
-    """A tensor alone, or several without their names, in the order of these."""
-    return [given[name] for name in sorted(given)] if isinstance(given, Mapping) else [given]
+def tensors_of(tensors: Any) -> list[Tensor]:
+    """A list of one tensor, or of several in the order of their names."""
+    return [tensors[name] for name in sorted(tensors)] if isinstance(tensors, Mapping) else [tensors]
 
 
 def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:

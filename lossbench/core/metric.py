@@ -48,13 +48,13 @@ class Metric:
 
 
 def metric(meaning: str, *, higher_is_better: bool, unit: str = "", range: Range = ANY) -> Callable[[F], F]:  # noqa: A002
-    """Declare a function (outputs, targets) -> float as a metric, by its own name, for `task.metrics`.
+    """Decorator that declares a function (outputs, targets) -> float as a metric of its name, for `task.metrics`.
 
     Outputs are what the task's `predict` gives for a whole split, and targets the split's, both on the CPU.
     """
 
-    def pin(function: F) -> F:
+    def attach(function: F) -> F:
         function.metric = Metric(function.__name__, meaning, higher_is_better, unit, range=range)  # type: ignore[attr-defined]
         return function
 
-    return pin
+    return attach

@@ -81,8 +81,8 @@ def _targets(targets: Targets) -> dict[str, NDArray[Any]]:
     return {"targets": _array(targets)}
 
 
-def _at(given: Outputs, rows: Tensor) -> Any:
-    return each_tensor(given, lambda values: values[rows])
+def _at(outputs: Outputs, rows: Tensor) -> Any:
+    return each_tensor(outputs, lambda values: values[rows])
 
 
 def _array(values: Tensor) -> NDArray[Any]:

@@ -35,7 +35,7 @@ def test_the_wheel_holds_what_a_run_needs_and_no_more(wheel):
 def test_a_comparison_from_the_wheel(wheel, tmp_path, here):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    where = "import lossbench.config.checks as s; print(s.CONFIGS)"
+    where = "import lossbench.config.schema as s; print(s.CONFIGS)"
     words = ["-m", "lossbench", "-m", "loss=mse,mae", "train.steps=20"]
     said, ran = (
         subprocess.run([sys.executable, *w], cwd=here, env=environment, capture_output=True, text=True)

@@ -98,7 +98,12 @@ WITH_DATA = {
 
 MODELS = {
     "regression": {"vae": "returns [3, 10]", "gan": "no model", "unet": "wants images", "seq2seq": "wants sequences"},
-    "mnist": {"unet": "returns [3, 10, 28, 28]", "vae": "returns [3, 784]", "gan": "no model", "embedder": "returns [3, 64]"},
+    "mnist": {
+        "unet": "returns [3, 10, 28, 28]",
+        "vae": "returns [3, 784]",
+        "gan": "no model",
+        "embedder": "returns [3, 64]",
+    },
     "imbalanced": {"unet": "returns [3, 24, 24]", "vae_conv": "returns [3, 1, 24, 24]"},
     "vae": {"cnn": "no encoder", "mlp": "no encoder", "gan": "no encoder", "unet": "no encoder"},
     "gan": {"vae": "no generator", "mlp": "no outputs", "unet": "wants images"},

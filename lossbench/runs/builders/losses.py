@@ -160,7 +160,7 @@ def _class_counts(info: DatasetInfo, card: Card | None) -> tuple[int, ...]:
 
 
 def counts_fit(info: DatasetInfo, card: Card | None) -> bool:
-    """Whether the dataset's class counts are of the classes that a loss sees, which a task may have borrowed."""
+    """Whether the dataset's class counts are of the classes that a loss, perhaps one of another task type, sees."""
     if card is None or named(info.task_type) in card.task_types:
         return True
     lenders = [load(task_type) for task_type in accepted(info.task_type) if task_type in card.task_types]

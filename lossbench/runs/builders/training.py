@@ -57,13 +57,13 @@ def task(
     task_type: str, loss: Loss, info: DatasetInfo, settings: Mapping[str, Any] | None = None, features: Any = None
 ) -> Task:
     """The task of this type; `features` are of images, for tasks whose metrics need them."""
-    fields_given = dict(settings or {})
-    primary, metrics = fields_given.pop("primary", None), metrics_of(fields_given.pop("metrics", None))
-    fields_given.pop("_target_", None)
+    arguments = dict(settings or {})
+    primary, metrics = arguments.pop("primary", None), metrics_of(arguments.pop("metrics", None))
+    arguments.pop("_target_", None)
     own = [import_target(path, "task.metrics=") for path in metrics]
     cls = with_metrics(load(task_type), primary, own)
     extra = {"features": features} if "features" in {field.name for field in fields(cls)} else {}
-    task: Task = cls(lifted(loss, task_type), info, **fields_given, **extra)
+    task: Task = cls(lifted(loss, task_type), info, **arguments, **extra)
     if not task.metrics:
         raise ConfigError(f"task: {named(task_type)} has no metric to select a step by")
     return task
