@@ -58,13 +58,13 @@ def _writable(name: str) -> Path:
     except OSError as error:
         raise ConfigError(
             f"LOSSBENCH_CACHE={name}: cannot be written ({reason}), nor can a temporary folder: {error}\n"
-            "set LOSSBENCH_CACHE to a folder that can be written"
+            "LOSSBENCH_CACHE=FOLDER sets one that can be written"
         ) from error
     atexit.register(_remove, Path(temporary))
     os.environ[TEMPORARY_CACHE] = temporary
     print(
         f"the cache {name} cannot be written ({reason}): nothing is saved for later calls; "
-        "set LOSSBENCH_CACHE to another folder",
+        "LOSSBENCH_CACHE=FOLDER sets another",
         file=sys.stderr,
     )
     return Path(temporary)

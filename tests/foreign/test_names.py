@@ -64,10 +64,10 @@ def test_a_part_does_not_take_another_s_place(names):
 
 
 PARTS = """
-from lossbench.core import Parts
+from lossbench.core import LossOutput
 def of(prediction, target, *, name):
     terms = (prediction - target).abs().mean(-1)
-    return Parts(terms, {name: (terms * 0 + 123).detach()})
+    return LossOutput(terms, {name: (terms * 0 + 123).detach()})
 """
 
 
@@ -156,7 +156,7 @@ def test_a_terminal_shows_text_as_it_is():
 def test_bars_show_text_as_it_is(monkeypatch):
     written = io.StringIO()
     monkeypatch.setattr(
-        terminal, "console", lambda **how: Console(file=written, force_terminal=True, width=200, markup=True)
+        terminal.progress, "console", lambda **how: Console(file=written, force_terminal=True, width=200, markup=True)
     )
     with terminal.bar(MARKUP, 3) as bar:
         bar.news(None, {f"val/{MARKUP}": 1.0})
@@ -182,7 +182,7 @@ def test_a_dataset_s_classes_of_any_name_are_drawn(lossbench, store, here, monke
         "from lossbench.datasets.mnist import mnist\n"
         "def classed(**given):\n"
         "    made = mnist(**given)\n"
-        "    return replace(made, facts=replace(made.facts, classes=tuple('$x_{%d' % k for k in range(10))))\n",
+        "    return replace(made, info=replace(made.info, classes=tuple('$x_{%d' % k for k in range(10))))\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(here))
