@@ -10,7 +10,7 @@ import pandas as pd
 from lossbench.analysis import document, tables
 from lossbench.analysis.page import page
 from lossbench.analysis.tuning import recipes
-from lossbench.core import whole
+from lossbench.core import atomic_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +45,7 @@ def save(page: str, path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):  # a terminal, say
         path.write_text(page, encoding="utf-8")
         return
-    with whole(path) as part:
+    with atomic_path(path) as part:
         part.write_text(page, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The commands beside training, by name."""
+"""The commands other than training, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: Hydra for training, a few verbs beside it. Torch and MLflow load when something trains."""
+"""The command line: Hydra for training, and a few commands. Torch and MLflow are imported only to train."""
 
 from __future__ import annotations
 
@@ -25,51 +25,51 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 USER_ERROR, FAILED = 2, 1
-SHOWS = {"--cfg", "--help", "--hydra-help", "--info"}
+DISPLAY_OPTIONS = {"--cfg", "--help", "--hydra-help", "--info"}  # print something and train nothing
 
 
 def main() -> None:
-    """`python -m lossbench …` and `lossbench …`."""
+    """Run the command line `python -m lossbench …`; exit with 2 for errors of the user."""
     tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises rather than prints: what to say is decided here
-    if not {"", here := str(Path.cwd())} & set(sys.path):  # the console script, too, finds a loss beside the user
-        sys.path.insert(0, here)
-    if (cores := machine.cores()) < (os.cpu_count() or 1):  # a quota, of which libraries know nothing when they load
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises rather than prints: errors are printed here
+    if not {"", folder := str(Path.cwd())} & set(sys.path):  # so that the console script finds the user's modules
+        sys.path.insert(0, folder)
+    if (cores := machine.cores()) < (os.cpu_count() or 1):  # a quota, which libraries ignore
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     encoding.lenient()
     arguments = sys.argv[1:]
     try:
-        verb, rest = _verb(arguments)
-        if verb not in (None, compare.compare):
-            verb(rest)
+        command, rest = _command(arguments)
+        if command not in (None, compare.compare):
+            command(rest)
             return
         with redaction.held(rest) as words:
-            training = verb(words) if verb else words
-            if training is not None:  # `compare` is short for it
+            training = command(words) if command else words
+            if training is not None:  # `compare` returns the arguments of a multirun
                 train(training)
                 if (tracking := sys.modules.get("lossbench.tracking")) and not tracking.settled():
                     raise SystemExit(FAILED)
     except KeyboardInterrupt:
-        signals.ended()
+        signals.cancel_forced_exit()
         if comparison := sys.modules.get("lossbench.sweeps.comparison"):
             comparison.end_killed()
-        print("stopped: what was recorded until here is kept, and the same command goes on", file=sys.stderr)
+        print("stopped: what was recorded is kept, and the same command continues", file=sys.stderr)
         raise SystemExit(signals.STOPPED) from None
     except (Exception, Carried) as error:
         fault = error.args[0] if isinstance(error, Carried) else error
         if tracebacks:
             print(redaction.clean("".join(traceback.format_exception(fault)), *arguments), end="", file=sys.stderr)
             raise SystemExit(FAILED) from None
-        raise SystemExit(_say(fault, arguments)) from None
+        raise SystemExit(_print_error(fault, arguments)) from None
 
 
 def console() -> None:
-    """What the shell calls: `main`, with what only a program that owns its process may do.
+    """The entry point of the shell: `main`, with signals, garbage collection and exit of the whole process.
 
-    Imports make a million objects that stay: looking through them for cycles again and again is a tenth of a sweep,
-    and taking them apart at the end a second.
+    Imports make a million objects that stay: repeated searches for cycles among them take a tenth of a sweep, and
+    their destruction at the end takes a second.
     """
-    signals.heard()
+    signals.exit_on_signals()
     gc.set_threshold(100_000, 50, 100)
     code = 0
     try:
@@ -77,29 +77,29 @@ def console() -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     _flush()
-    signals.over(code)
+    signals.exit_with(code)
     atexit._run_exitfuncs()
     _flush()
     os._exit(code)
 
 
 def _flush() -> None:
-    with contextlib.suppress(BrokenPipeError):  # who read it has gone
+    with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe
         sys.stdout.flush()
 
 
-def _verb(arguments: list[str]) -> tuple[Callable[[list[str]], list[str] | None] | None, list[str]]:
-    """The verb of a command line, if it has one, and its other words: options and settings may stand before it."""
+def _command(arguments: list[str]) -> tuple[Callable[[list[str]], list[str] | None] | None, list[str]]:
+    """The command of a command line, if any, and the other words; options and settings may come before it."""
     if arguments and arguments[0] in ("help", "--help", "-h"):
-        named = commands.COMMANDS.get(arguments[1]) if arguments[1:] else None
-        return named, ["--help"]
+        command = commands.COMMANDS.get(arguments[1]) if arguments[1:] else None
+        return command, ["--help"]
     if arguments and arguments[0] in ("version", "--version", "-v", "-V"):
         return _version, arguments[1:]
-    for place, word in enumerate(arguments):
-        if word in commands.COMMANDS and (place == 0 or arguments[place - 1] not in ("--config-dir", "-cd")):
-            return commands.COMMANDS[word], [*arguments[:place], *arguments[place + 1 :]]
+    for index, word in enumerate(arguments):
+        if word in commands.COMMANDS and (index == 0 or arguments[index - 1] not in ("--config-dir", "-cd")):
+            return commands.COMMANDS[word], [*arguments[:index], *arguments[index + 1 :]]
         bare = not word.startswith(("-", "~")) and "=" not in word
-        if bare and (place == 0 or not arguments[place - 1].startswith("-")):
+        if bare and (index == 0 or not arguments[index - 1].startswith("-")):
             break
     return None, arguments
 
@@ -114,42 +114,41 @@ def _version(arguments: list[str]) -> None:
 
 
 def train(arguments: list[str]) -> None:
-    """One run, or with -m a comparison."""
+    """Train one run, or with -m a comparison. Raises: ConfigError for arguments that cannot work."""
     import hydra
 
     from lossbench.config import choices, error_messages, overrides, schema
 
-    asked = choices.read(arguments)
-    choices.one_each(asked)
-    places = choices.folders(asked)
-    if asked.bare:
-        named = partial(choices.chosen_by, places=places)
-        raise ConfigError(error_messages.stray(asked.bare, choices.CHOSEN, list(commands.COMMANDS), named))
-    if "hydra/sweeper=fair" in asked.settings and not asked.multirun:
-        raise ConfigError("hydra/sweeper=fair: without -m it would train once and search nothing; add -m")
-    os.environ["LOSSBENCH_SWEEP"] = str(
-        cache_folder() / "sweeps" / f"{machine.name()}-{os.getpid()}"
-    )  # for its workers, too
+    parsed = choices.read(arguments)
+    choices.one_each(parsed)
+    folders = choices.folders(parsed)
+    if parsed.bare:
+        chosen_by = partial(choices.chosen_by, places=folders)
+        raise ConfigError(error_messages.stray(parsed.bare, choices.CHOSEN, list(commands.COMMANDS), chosen_by))
+    if "hydra/sweeper=fair" in parsed.settings and not parsed.multirun:
+        raise ConfigError("hydra/sweeper=fair: searches only in a multirun; add -m")
+    sweep_folder = cache_folder() / "sweeps" / f"{machine.name()}-{os.getpid()}"
+    os.environ["LOSSBENCH_SWEEP"] = str(sweep_folder)  # workers read it, too
     schema.register()
-    sys.argv[1:] = overrides.free(choices.deletable(asked, places).words())
-    called = hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(_job)
-    with _discreet() if SHOWS & {name for name, _ in asked.options} else contextlib.nullcontext():
-        called()
+    sys.argv[1:] = overrides.free(choices.deletable(parsed, folders).words())
+    job = hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(_job)
+    with _redacted_output() if DISPLAY_OPTIONS & {name for name, _ in parsed.options} else contextlib.nullcontext():
+        job()
 
 
 @contextlib.contextmanager
-def _discreet() -> Iterator[None]:
-    """For what only shows the configuration."""
-    said = io.StringIO()
+def _redacted_output() -> Iterator[None]:
+    """Redact passwords in what is printed to standard output while entered."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(output):
             yield
     finally:
-        sys.stdout.write(redaction.clean(said.getvalue()))
+        sys.stdout.write(redaction.clean(output.getvalue()))
 
 
 def _job(cfg: DictConfig) -> float:
-    """What Hydra calls for each run; the primary metric on validation is the sweeper's objective."""
+    """Run one job of Hydra; returns the primary metric on validation, the sweeper's objective."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -177,24 +176,24 @@ def _run(cfg: DictConfig, alone: bool) -> float:
         console.print(f"{label}: {terminal.headline(result)}")
         return result.objective
     if "test" in result.metrics:
-        told = "" if result.outcome == "finished" else f": {result.outcome}"
-        console.print(terminal.result(result, metrics, f"{label}, step {result.best_step} of {result.steps}{told}"))
+        suffix = "" if result.outcome == "finished" else f": {result.outcome}"
+        console.print(terminal.result(result, metrics, f"{label}, step {result.best_step} of {result.steps}{suffix}"))
     else:
         console.print(f"{label}: {terminal.headline(result)}")
     console.print(f"see it in MLflow: {tracking.ui_command(tracking.resolve(cfg.tracking.uri), result.run_id)}")
     return result.objective
 
 
-def _say(error: Exception, arguments: list[str]) -> int:
-    """Tell what is wrong, in a line or two; the exit code."""
+def _print_error(error: Exception, arguments: list[str]) -> int:
+    """Print an error in one or two lines; returns the exit code."""
     from lossbench.config import choices, error_messages
 
-    known = error_messages.error_message(error, arguments, lambda: choices.keys(choices.read(arguments)))
-    if known is not None:
-        print(redaction.clean(f"lossbench: {known}", *arguments), file=sys.stderr)
+    message = error_messages.error_message(error, arguments, lambda: choices.keys(choices.read(arguments)))
+    if message is not None:
+        print(redaction.clean(f"lossbench: {message}", *arguments), file=sys.stderr)
         return USER_ERROR
     print(redaction.clean(f"lossbench: {type(error).__name__}: {error}", *arguments), file=sys.stderr)
-    print("this is a fault of the program or the machine; HYDRA_FULL_ERROR=1 shows where", file=sys.stderr)
+    print("this is an error of the program or the machine; HYDRA_FULL_ERROR=1 shows where", file=sys.stderr)
     return FAILED
 
 

@@ -9,7 +9,10 @@ from lossbench.core import ConfigError
 
 
 def verify(arguments: list[str]) -> None:
-    """`verify [NAME…] [--html FILE]`: the analytical truths; exit 1 where one fails. `--empirical`: of training."""
+    """`verify [NAME…] [--html FILE]`: measure the analytical truths; exit 1 where one fails.
+
+    With `--empirical`, train the published studies instead.
+    """
     store = [a for a in arguments if a.startswith("tracking.uri=")]
     parser = Parser(
         "python -m lossbench verify",
@@ -18,35 +21,37 @@ def verify(arguments: list[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these truths")
-    parser.add_argument("--html", metavar="FILE", help="also a page that draws what was measured")
-    parser.add_argument("--empirical", action="store_true", help="train what others have published figures of")
-    asked = parser.parse_args([a for a in arguments if a not in store])
-    if asked.empirical and asked.html:
+    parser.add_argument("--html", metavar="FILE", help="also write a page that plots what was measured")
+    parser.add_argument(
+        "--empirical", action="store_true", help="train studies whose results are published, and compare"
+    )
+    options = parser.parse_args([a for a in arguments if a not in store])
+    if options.empirical and options.html:
         raise ConfigError(
-            "verify: --html draws the analytical truths; each study of --empirical has its report in MLflow"
+            "verify: --html is for the analytical truths; each study of --empirical has its report in MLflow"
         )
-    if asked.empirical:
-        _train_studies(asked.names, store[-1].partition("=")[2] if store else None)
+    if options.empirical:
+        _train_studies(options.names, store[-1].partition("=")[2] if store else None)
         return
     from lossbench import terminal
     from lossbench.verification import verify as truths
 
-    if asked.html is not None:
-        write(asked.html, "", "verify: --html", mode="a")  # before the minutes that measuring takes
-    outcomes = list(truths.all_of(truths.chosen(asked.names)))
+    if options.html is not None:
+        write(options.html, "", "verify: --html", mode="a")  # fails before the minutes that measuring takes
+    outcomes = list(truths.all_of(truths.chosen(options.names)))
     terminal.out().print(truths.table(outcomes))
-    if asked.html:
+    if options.html:
         from lossbench.verification.page import page
 
-        write(asked.html, page(outcomes), "verify: --html")
-        terminal.out().print(f"page: {Path(asked.html).absolute()}")
+        write(options.html, page(outcomes), "verify: --html")
+        terminal.out().print(f"page: {Path(options.html).absolute()}")
     terminal.out().print(truths.last_line(outcomes))
     if not all(outcome.holds for outcome in outcomes):
         raise SystemExit(1)
 
 
 def _train_studies(names: list[str], store: str | None) -> None:
-    """Each study trained, unless this code has recorded it already, and judged; exit 1 where a gate fails."""
+    """Train each study, unless this code has recorded it already, and judge it; exit 1 where a gate fails."""
     from lossbench import terminal, tracking
     from lossbench.verification import empirical, studies
 

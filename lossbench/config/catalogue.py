@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lossbench.config.importing import imported, prepare
+from lossbench.config.importing import imported, prepare_torchvision
 from lossbench.config.task_types import TASK_TYPES, accepted, fits
 from lossbench.core import Card, card_of
 
@@ -216,7 +216,7 @@ def _tuples(value: Any) -> Any:
 
 def _module(name: str) -> Any:
     """A module; an empty one where it cannot be imported."""
-    prepare(name)
+    prepare_torchvision(name)
     try:
         return import_module(name)
     except (Exception, SystemExit):  # whatever it does when it is imported

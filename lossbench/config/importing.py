@@ -9,7 +9,7 @@ from typing import Any
 
 def imported(target: str) -> Any:
     """The object at a dotted path, in a module or in a class. Raises: whatever importing it raises, also SystemExit."""
-    prepare(target)
+    prepare_torchvision(target)
     parent, _, name = target.rpartition(".")
     try:
         return getattr(import_module(parent), name)
@@ -19,7 +19,7 @@ def imported(target: str) -> Any:
     return getattr(imported(parent), name)
 
 
-def prepare(*targets: str) -> None:
-    """Let foreign modules import torchvision beside any torch: see `vision`. Before the first of them is imported."""
+def prepare_torchvision(*targets: str) -> None:
+    """Let foreign modules import torchvision beside any torch, before they are imported: see `core.vision`."""
     if any(target.partition(".")[0] not in ("lossbench", "torch") for target in targets) and find_spec("torchvision"):
         import_module("lossbench.core.vision")

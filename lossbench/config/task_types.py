@@ -81,16 +81,16 @@ class TaskType:
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
-        """How many numbers a model gives for an example, a pixel or a token."""
+        """How many numbers a model outputs per example, pixel or token."""
         return len(info.classes) or (info.targets[-1] if info.targets else 1)
 
     @classmethod
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
-        """Which part of the nets was asked, the shape that it gave, and the shape that the task wants."""
-        given, n, each = tuple(nets.model(examples.inputs).shape), len(examples), outputs_per_target * cls.outputs(info)
-        yield "", given, given if each == 1 and given == (n,) else (n, each)
+        """Each part that was called, the shape that it returned, and the shape that the task needs."""
+        shape, n, each = tuple(nets.model(examples.inputs).shape), len(examples), outputs_per_target * cls.outputs(info)
+        yield "", shape, shape if each == 1 and shape == (n,) else (n, each)
 
     @staticmethod
     def call(loss: Any) -> Any:

@@ -194,7 +194,7 @@ class Held(TorchFunctionMode):
 
 def found(target: str) -> Any:
     """The loss at a dotted path. Raises: ConfigError where there is none."""
-    loss = builders.found(target, "check: ")
+    loss = builders.import_target(target, "check: ")
     if not callable(loss):
         raise ConfigError(f"check: {target}: a {type(loss).__name__}, which cannot be called")
     return loss

@@ -21,7 +21,7 @@ from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
 from lossbench.core import ConfigError, card_of
 from lossbench.core.failures import one_line
-from lossbench.runs.builders import Unset
+from lossbench.runs.builders import MissingSettings
 from lossbench.tasks.adapting import ONE_NUMBER
 from lossbench.tasks.calls import ALONE
 
@@ -168,7 +168,7 @@ def _refused(trial: Trial) -> None:
     """Raises: ConfigError where the loss itself refuses its settings."""
     try:
         trial.per_example(at_random(trial.task_type, trial.outputs_per_target), trial.players[0])
-    except Unset:  # a setting that it has no default for, which its clause names
+    except MissingSettings:  # a setting that it has no default for, which its clause names
         return
     except ConfigError:
         raise

@@ -17,7 +17,7 @@ from lossbench.contract.calling import Broken, NotAsked, Trial, told
 from lossbench.contract.samples import DTYPES, at_random
 from lossbench.core import LossOutput
 from lossbench.core.failures import one_line
-from lossbench.runs.builders import BROUGHT
+from lossbench.runs.builders import PARAMETER_NAMES
 from lossbench.tasks.samples import Sample
 
 LOOKS = "loss(prediction, target, *, hyper-parameters)"
@@ -63,7 +63,7 @@ def _positional(given: list[inspect.Parameter], wanted: int, trial: Trial) -> No
 
 
 def _defaults(settings: list[inspect.Parameter], trial: Trial) -> None:
-    needs = trial.card.needs if trial.card else [name for names in BROUGHT.values() for name in names]
+    needs = trial.card.needs if trial.card else [name for names in PARAMETER_NAMES.values() for name in names]
     named = [p for p in settings if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     bare = [p.name for p in named if p.default is p.empty and p.name not in needs]
     if bare:

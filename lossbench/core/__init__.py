@@ -1,6 +1,6 @@
-"""The words of lossbench as types. Nothing here imports torch, so that asking for help stays fast."""
+"""The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
-from lossbench.core.cache import INSTEAD, cache_folder, cached, whole
+from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
 from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
 from lossbench.core.errors import ConfigError, require
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
@@ -11,11 +11,11 @@ from lossbench.core.task import Net, Noise, Outputs, Pictures, Result, Task, Tra
 
 __all__ = [
     "ANY",
-    "INSTEAD",
     "NAME_LENGTH",
     "POSITIVE",
     "RECORDED",
     "SHARE",
+    "TEMPORARY_CACHE",
     "Card",
     "ConfigError",
     "DatasetInfo",
@@ -34,6 +34,7 @@ __all__ = [
     "Targets",
     "Task",
     "TrainedModel",
+    "atomic_path",
     "cache_folder",
     "cached",
     "card",
@@ -45,5 +46,4 @@ __all__ = [
     "require",
     "stream",
     "tensors_of",
-    "whole",
 ]

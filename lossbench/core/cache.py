@@ -1,4 +1,4 @@
-"""Where what is kept between runs is written, and how a file is replaced only when it is whole."""
+"""The cache folder, and files that are replaced only once they are complete."""
 
 from __future__ import annotations
 
@@ -15,74 +15,74 @@ from lossbench.core.errors import ConfigError
 
 
 def cache_folder() -> Path:
-    """Where what is kept between runs is written: downloads, generated data, checkpoints.
+    """The folder for what outlives a run: downloads, generated data, checkpoints.
 
-    LOSSBENCH_CACHE, or the user's cache; where that cannot be written, a temporary folder, which is said once.
-    Raises: ConfigError where no temporary folder can be had either.
+    LOSSBENCH_CACHE, or the user's cache; where that cannot be written, a temporary folder, with one warning.
+    Raises: ConfigError where no temporary folder can be made either.
     """
-    return _writable(_named_cache())
+    return _writable(_cache_name())
 
 
 def cached(name: str) -> Path:
-    """Where a file that is kept between runs would be read: in the cache, also where that can be read only."""
+    """The path of a file in the cache; a cache that is read-only is still read."""
     with contextlib.suppress(OSError, RuntimeError):
-        if (there := Path(_named_cache()).expanduser() / name).exists():
-            return there
+        if (path := Path(_cache_name()).expanduser() / name).exists():
+            return path
     return cache_folder() / name
 
 
-def _named_cache() -> str:
+def _cache_name() -> str:
     import platformdirs
 
     return os.environ.get("LOSSBENCH_CACHE") or str(platformdirs.user_cache_path("lossbench"))
 
 
-INSTEAD = "LOSSBENCH_TEMPORARY_CACHE"  # what worker processes use, too
+TEMPORARY_CACHE = "LOSSBENCH_TEMPORARY_CACHE"  # worker processes use the same temporary folder
 
 
 @cache
-def _writable(named: str) -> Path:
+def _writable(name: str) -> Path:
     import tempfile
 
     try:
-        folder = Path(named).expanduser()
+        folder = Path(name).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except (OSError, RuntimeError) as error:  # the latter without a home
-        why = getattr(error, "strerror", None) or error
-    if instead := os.environ.get(INSTEAD):
-        return Path(instead)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        reason = getattr(error, "strerror", None) or error
+    if folder_name := os.environ.get(TEMPORARY_CACHE):
+        return Path(folder_name)
     try:
         temporary = tempfile.mkdtemp(prefix="lossbench-")
     except OSError as error:
         raise ConfigError(
-            f"LOSSBENCH_CACHE={named}: cannot be written ({why}), and nor can a temporary folder: {error}\n"
-            "LOSSBENCH_CACHE= takes a folder that can be written"
+            f"LOSSBENCH_CACHE={name}: cannot be written ({reason}), nor can a temporary folder: {error}\n"
+            "LOSSBENCH_CACHE=FOLDER sets one that can be written"
         ) from error
     atexit.register(_remove, Path(temporary))
-    os.environ[INSTEAD] = temporary
+    os.environ[TEMPORARY_CACHE] = temporary
     print(
-        f"the cache {named} cannot be written ({why}): nothing is kept for later calls; "
-        "LOSSBENCH_CACHE= takes another folder",
+        f"the cache {name} cannot be written ({reason}): nothing is saved for later calls; "
+        "LOSSBENCH_CACHE=FOLDER sets another",
         file=sys.stderr,
     )
     return Path(temporary)
 
 
 def _remove(temporary: Path) -> None:
-    """Remove a temporary cache, unless something in it still waits to be recorded."""
+    """Remove a temporary cache, unless it holds entries that are not recorded yet."""
     if not any(temporary.glob("spool/*/*.jsonl")):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place beside a path to write to, whose file takes the path's place at the end: a kill leaves the older one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; its file replaces `path` at the end, so that a kill leaves the older file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        beside.replace(path)
+        yield part
+        part.replace(path)
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)

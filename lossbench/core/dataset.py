@@ -1,4 +1,4 @@
-"""A dataset as types: its splits, what is known of it, and how its seeds vary it."""
+"""The types of a dataset: its splits, its properties, and how seeds vary it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Where the differences between seeds come from, which decides what may be claimed of them.
+    """What differs between seeds, which decides what may be claimed from them.
 
-    `variation`: fresh (each seed draws examples of its own), resplit (each splits one pool at random), folds (each
-    tests on another part of one pool), fixed (all test on the same examples); empty where a dataset does not say.
-    `pool` is the SHA-256 of all examples before any split. The sizes of the splits count what is drawn as one:
-    examples, or groups of them that stay together. `candidates` are those that test splits are drawn from: all of the
-    pool, unless some of it is kept for them.
+    `variation`: fresh (each seed draws its own examples), resplit (each splits one pool at random), folds (each tests
+    on another part of one pool), fixed (all test on the same examples); empty where a dataset does not say. `pool` is
+    the SHA-256 of all examples before any split. The sizes of the splits count units of sampling: examples, or groups
+    of examples that stay together. `candidates` counts those from which test splits are drawn: the whole pool, unless
+    a part of it is set aside for testing.
     """
 
     variation: str = ""
@@ -35,13 +35,12 @@ class Sampling:
 class DatasetInfo:
     """What is known of a dataset before training.
 
-    `task_type` is the task type, as `task_types` writes it. `inputs` and `targets` are the shapes of one example,
-    that of targets empty where they are several tensors.
+    `task_type` is the task type, as `task_types` writes it. `inputs` and `targets` are the shapes of one example;
+    `targets` is empty where an example has several target tensors.
     `center` and `scale` undo the standardisation of regression targets: y = center + scale · standardised y.
-    `fingerprint` is the SHA-256 of the bytes of all splits. `vocabulary` are the symbols that a sequence is read in,
-    as `classes` are those that it is written in. `binarize`: an input is the probability of a one, and each look at it
-    draws. `mixture_means` are the centres of a mixture, each of deviation `scale`. `sampling` is what seeds change of
-    the examples.
+    `fingerprint` is the SHA-256 of the bytes of all splits. `vocabulary` holds the symbols of an input sequence,
+    `classes` those of its target. `binarize`: an input is the probability of a one, and every use draws from it anew.
+    `mixture_means` are the centres of a mixture, each of deviation `scale`. `sampling` says what differs between seeds.
     """
 
     name: str
@@ -63,12 +62,12 @@ class DatasetInfo:
 
 
 Targets: TypeAlias = Any
-"""A tensor, or a mapping of tensors by name: a task knows which of them it takes."""
+"""A tensor, or several by name, as the task takes them."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in memory: inputs [n, …], targets [n, …], and marks [n] that no loss sees (outliers, true labels).
+    """Examples in memory: inputs [n, …], targets [n, …], and metadata [n] that no loss sees (outliers, true labels).
 
     Targets are one tensor, or several by name for a task that says so (`TaskType.several_targets`).
     """
@@ -81,33 +80,34 @@ class Split:
         return len(self.inputs)
 
     def __getitem__(self, index: Tensor) -> Split:
-        """The batch at these positions. Marks stay behind: nothing that trains may look at them."""
+        """The batch at these positions, without metadata: nothing that trains may see it."""
         return self.each(lambda tensor: tensor.index_select(0, index))
 
     def to(self, device: torch.device) -> Split:
+        """The same examples on a device, metadata left where it is."""
         return replace(self.each(lambda tensor: tensor.to(device)), metadata=self.metadata)
 
     def chunks(self, size: int) -> Iterator[Split]:
-        """All examples, at most so many at a time."""
+        """All examples in order, at most `size` at a time."""
         for start in range(0, len(self), size):
             yield self.each(partial(_rows, start=start, stop=start + size))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Split:
-        """Inputs and targets changed alike; where they are one tensor, they stay one."""
+        """Apply a function to inputs and targets; where both are the same tensor, they stay the same."""
         inputs = change(self.inputs)
         return Split(inputs, inputs if self.targets is self.inputs else each_tensor(self.targets, change))
 
 
-def each_tensor(given: Any, change: Callable[[Tensor], Any]) -> Any:
-    """A tensor changed, or each of several by name."""
-    if isinstance(given, Mapping):
-        return {name: change(tensor) for name, tensor in given.items()}
-    return change(given)
+def each_tensor(tensors: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Apply a function to a tensor, or to each of several by name."""
+    if isinstance(tensors, Mapping):
+        return {name: change(tensor) for name, tensor in tensors.items()}
+    return change(tensors)
 
 
-def tensors_of(given: Any) -> list[Tensor]:
-    """A tensor alone, or several without their names, in the order of these."""
-    return [given[name] for name in sorted(given)] if isinstance(given, Mapping) else [given]
+def tensors_of(tensors: Any) -> list[Tensor]:
+    """A list of one tensor, or of several in the order of their names."""
+    return [tensors[name] for name in sorted(tensors)] if isinstance(tensors, Mapping) else [tensors]
 
 
 def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
@@ -116,7 +116,7 @@ def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Splits:
-    """A dataset: what to train on, what to select on, what to report on (`extra_tests` names further test splits)."""
+    """A dataset: splits to train on, to select on and to report on; `extra_tests` holds further test splits by name."""
 
     info: DatasetInfo
     train: Split

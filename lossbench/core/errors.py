@@ -1,4 +1,4 @@
-"""What is refused, and how: errors of the user, said in a line or two."""
+"""Errors in what the user gave."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 
 class ConfigError(Exception):
-    """Something the user gave that cannot work: said in a line or two, exit code 2, no traceback."""
+    """A setting or input of the user that cannot work: shown in one or two lines, exit code 2, no traceback."""
 
 
 def require(name: str, value: Any, holds: Callable[[float], bool], what: str) -> None:
-    """Raises: ConfigError for a setting that is no finite number for which this holds; `what` says it in words."""
+    """Check that a setting is a finite number for which `holds` is true; `what` describes the condition.
+
+    Raises: ConfigError otherwise.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError):

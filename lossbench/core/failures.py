@@ -1,4 +1,4 @@
-"""Whose fault an error is, and how it is said: what a loss is to blame for is ranked last, the machine's is missing."""
+"""Whose fault an error is: a run that its loss ended is ranked last, one that the machine ended is missing."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ MACHINE = {
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV,
     errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
 }  # fmt: skip
-"""What an OSError says of disks, memory and networks; a file that is not there is whoever's who asked for it."""
+"""Error numbers of disks, memory and networks; a missing file is the fault of the code that opens it."""
 
 STORES = {"mlflow", "sqlalchemy", "sqlite3", "psycopg2", "psycopg", "requests", "urllib3"}
-"""Packages that records are written with."""
+"""Packages that write records."""
 
 NO_MEMORY = ("not enough memory: you tried to allocate", "can't allocate memory", "out of memory")
 GPU = ("cuda error", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
-ASSERTED = "device-side assert"  # an index that a loss or a net asked for
+ASSERTED = "device-side assert"  # an index out of range in a loss or a net
 
 
 class MachineFault(RuntimeError):
-    """What the machine did to a run in another process, or to that process."""
+    """A run in another process that the machine ended, or whose process it ended."""
 
 
 def outcome(error: BaseException) -> str:
-    """How a run ended that this error ended: `killed` by its user, `error` of the machine, else `failed`."""
+    """The outcome of a run that this error ended: `killed` by its user, `error` of the machine, else `failed`."""
     if isinstance(error, KeyboardInterrupt):
         return "killed"
     return "error" if any(map(_of_the_machine, _causes(error))) else "failed"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised from; two may each be raised from the other."""
+    """The error and its chain of causes, which may be circular."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         yield error
@@ -47,13 +47,13 @@ def _of_the_machine(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno in MACHINE
-    said = str(error).lower()
-    if not isinstance(error, RuntimeError) or ASSERTED in said:
+    message = str(error).lower()
+    if not isinstance(error, RuntimeError) or ASSERTED in message:
         return False
-    return any(words in said for words in (*NO_MEMORY, *GPU))
+    return any(words in message for words in (*NO_MEMORY, *GPU))
 
 
 def one_line(error: BaseException) -> str:
-    """The error's type and its last line."""
+    """The error's type and the last line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What an autoencoder makes of a batch: the words that its losses and its metrics share."""
+"""The latent code of an autoencoder: shared by its losses and its metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lossbench.core.task import Noise
 
 @dataclass(frozen=True)
 class LatentCode:
-    """A Gaussian a latent unit, and the decoder that reads latents.
+    """One Gaussian per latent unit, and the decoder of latents.
 
-    Shapes: mean and log_variance [..., batch, latent]; the decoder gives logits of pixels, [..., batch, …].
+    Shapes: mean and log_variance [..., batch, latent]; the decoder returns logits of pixels, [..., batch, …].
     """
 
     mean: Tensor
@@ -24,9 +24,9 @@ class LatentCode:
     noise: Noise
 
     def draw(self, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Standard normal noise and the latents it makes [..., batch, samples, latent], logits [..., samples, pixels].
+        """Noise and its latents, both [..., batch, samples, latent], and logits [..., batch, samples, pixels].
 
-        Fewer are the first of more.
+        A smaller number of samples gives the first of a larger one.
         """
         shape = self.mean.shape[-2:]
         noise = torch.stack([self.noise.normal(*shape) for _ in range(samples)], -2).to(self.mean.dtype)
@@ -44,6 +44,6 @@ class LatentCode:
     def log_ratio(self, noise: Tensor, latent: Tensor) -> Tensor:
         """log p(z) − log q(z|x) of latents [..., batch, samples, latent] and their noise; [..., batch, samples].
 
-        From the noise, since (z − μ) / σ of a narrow Gaussian is rounding.
+        Computed from the noise, since (z − μ) / σ of a narrow Gaussian loses all digits to rounding.
         """
         return 0.5 * (noise.square() + self.log_variance.unsqueeze(-2) - latent.square()).sum(-1)

@@ -1,4 +1,4 @@
-"""A loss as types: what it returns, and the card that stands beside its equation."""
+"""The types of a loss: what it returns, and the card that describes it."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LossOutput(NamedTuple):
-    """What a loss of several parts may return: its terms, and numbers to record beside them, by name."""
+    """What a loss of several parts may return: per-example losses, and its parts to record beside them, by name."""
 
     per_example: Tensor
     parts: Mapping[str, Tensor]
 
     @staticmethod
-    def of(given: Tensor | LossOutput) -> LossOutput:
-        """What a loss returned, also where it is terms alone; its parts under names that a record takes.
+    def of(returned: Tensor | LossOutput) -> LossOutput:
+        """Wrap what a loss returned, a bare tensor included; parts get names that a record accepts.
 
-        Raises: ConfigError for a part that is named like what the loop records itself, or like another part.
+        Raises: ConfigError for a part whose name the training loop records itself, or that another part has.
         """
-        if not isinstance(given, LossOutput):
-            return LossOutput(given, {})
-        return LossOutput(
-            given.per_example, dict(zip(_part_names(tuple(given.parts)), given.parts.values(), strict=True))
-        )
+        if not isinstance(returned, LossOutput):
+            return LossOutput(returned, {})
+        names = _part_names(tuple(returned.parts))
+        return LossOutput(returned.per_example, dict(zip(names, returned.parts.values(), strict=True)))
 
 
-RECORDED = ("loss", "grad_norm")  # by the loop, of every player
+RECORDED = ("loss", "grad_norm")  # by the training loop, for every player
 
 
 @cache
 def _part_names(names: tuple[Any, ...]) -> tuple[str, ...]:
-    """Raises: ConfigError for names that cannot stand beside each other and beside what the loop records."""
+    """Raises: ConfigError for names that clash with each other or with what the training loop records."""
     cleaned = tuple(record_name(str(name).replace("/", "_")) for name in names)
     for name, clean in zip(names, cleaned, strict=True):
         if clean in RECORDED:
-            raise ConfigError(f"loss: a part of it is called {name!r}, which every run records itself; rename the part")
+            raise ConfigError(f"loss: a part is called {name!r}, which every run records itself; rename the part")
         if cleaned.count(clean) > 1:
-            raise ConfigError(f"loss: its part {name!r} is recorded as {clean}, and so is another part; rename one")
+            raise ConfigError(f"loss: part {name!r} is recorded as {clean}, and so is another part; rename one")
     return cleaned
 
 
 Search: TypeAlias = "tuple[float, float] | tuple[float, float, tuple[str, ...]]"
-"""The ends of a parameter's range; then the task types that know the parameter, if not all the loss's do."""
+"""The ends of a parameter's range; then the task types that have the parameter, if not all of the loss's do."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What stands beside a loss's equation: where it fits, what it wants, over which ranges to search.
+    """What is declared beside a loss's equation: which task types it fits, what it needs, which ranges to search.
 
-    The losses of its examples do not depend on each other, unless it says `batch`: then it sees one replica's batch at
-    a time. `replica_batched`: it takes tensors [..., batch, …] and nets with however many axes lead. `needs` are the
-    arguments that a run brings rather than a file: `classes` (how many the training split has), `class_counts`
-    (examples of each in the training split, a tuple), `dimensions` (of what the model gives), `generator` (the seed's
-    stream for what only the loss draws). `outputs_per_target`: how many numbers it takes of a net for each output.
-    `limits` are other losses that it is at some settings, up to a constant factor.
+    `signed_targets`: the targets of a binary problem reach the loss as −1 and +1 rather than 0 and 1. `batch`: the loss
+    of an example depends on the whole batch, so that it sees the batch of one replica at a time. `replica_batched`: it
+    accepts tensors [..., batch, …] and nets with any number of leading axes. `needs` are the arguments that come from
+    the run rather than from a file: `classes` (how many the training split has), `class_counts` (examples of each in
+    the training split, a tuple), `dimensions` (of the model's output), `generator` (the seed's stream for what only the
+    loss draws). `outputs_per_target`: how many numbers of the net it takes for each target. `limits` are other losses
+    that it equals at some settings, up to a constant factor.
     """
 
     task_types: tuple[str, ...]
@@ -87,25 +87,19 @@ def card(
     outputs_per_target: int = 1,
     limits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[F], F]:
-    """Pin a Card to a loss as `loss.card`.
+    """Decorator that attaches a Card to a loss as `loss.card`; Card describes the arguments."""
 
-    `signed_targets`: targets of a binary problem reach this loss as −1 and +1 rather than 0 and 1. `batch`: the loss of
-    an example depends on the whole batch, so that batches of several runs must not be put into one call. The others:
-    see Card.
-    """
-
-    def pin(loss: F) -> F:
-        made = Card(
+    def attach(loss: F) -> F:
+        loss.card = Card(  # type: ignore[attr-defined]
             task_types, signed_targets, batch, replica_batched, needs, search or {}, outputs_per_target, limits or {}
         )
-        loss.card = made  # type: ignore[attr-defined]
         return loss
 
-    return pin
+    return attach
 
 
 def card_of(loss: Any) -> Card | None:
-    """The card of a loss, however its hyper-parameters or its targets are bound; None where it has none."""
+    """The card of a loss, also through `partial`; None where it has none."""
     while isinstance(loss, partial):
         loss = loss.args[0] if loss.args and callable(loss.args[0]) else loss.func
     return getattr(loss, "card", None)

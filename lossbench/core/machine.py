@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, as affinity and control groups allow."""
+"""The cores and the memory that this process may use, as affinity and control groups allow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ PROC = Path("/proc/self")
 
 
 def cores(proc: Path = PROC) -> int:
-    """How many threads can run at once; of a part of a core nobody can make use, since all threads wait for one."""
+    """How many threads can run at once, rounded down: all threads would wait for the one on a part of a core."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for group in _groups("cpu", proc):
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # the root has no limit, and says "max" or -1 where there is none
+        with contextlib.suppress(OSError, ValueError):  # no limit: no file, "max" or -1
             quota, period = _quota(group)
             if quota > 0:
                 count = min(count, quota // period)
@@ -26,7 +24,7 @@ def cores(proc: Path = PROC) -> int:
 
 
 def memory(proc: Path = PROC) -> int:
-    """Bytes that are free now."""
+    """Free memory in bytes."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
@@ -37,20 +35,20 @@ def memory(proc: Path = PROC) -> int:
 
 
 def _quota(group: Path) -> tuple[int, int]:
-    """Microseconds of all cores together, in each period of so many."""
-    if (both := group / "cpu.max").exists():
-        quota, period = both.read_text(encoding="ascii").split()
+    """The quota over all cores and the length of its period, both in microseconds."""
+    if (path := group / "cpu.max").exists():
+        quota, period = path.read_text(encoding="ascii").split()
         return int(quota), int(period)
     return _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
 
 
 def _unused(group: Path) -> int:
-    """What a limit of memory leaves; files that were read count as free, since they give way."""
-    newer = (group / "memory.max").exists()
-    names = ("memory.max", "memory.current") if newer else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    """Bytes below the memory limit; cached files count as free, since the kernel drops them."""
+    version_2 = (group / "memory.max").exists()
+    names = ("memory.max", "memory.current") if version_2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
     limit, used = (_number(group / name) for name in names)
-    told = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-    return limit - used + int(told.get("total_inactive_file", told.get("inactive_file", 0)))
+    stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+    return limit - used + int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
 
 
 def _number(path: Path) -> int:
@@ -58,25 +56,25 @@ def _number(path: Path) -> int:
 
 
 def _groups(controller: str, proc: Path) -> Iterator[Path]:
-    """The folders of the control groups that this process is in, from its own up, of either version."""
+    """The folders of this process's control groups, its own first, then their parents; version 1 or 2."""
     try:
         mounts = [line.split() for line in (proc / "mountinfo").read_text(encoding="utf-8").splitlines()]
         lines = (proc / "cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return
     for line in lines:
-        _, controllers, place = line.split(":", 2)
+        _, controllers, path = line.split(":", 2)
         for mount in mounts:
-            task_type, options = mount[mount.index("-") + 1], mount[-1].split(",")
-            first = controller in controllers.split(",") and controller in options
-            if (task_type == "cgroup2" and not controllers) or (task_type == "cgroup" and first):
+            filesystem, options = mount[mount.index("-") + 1], mount[-1].split(",")
+            matches = controller in controllers.split(",") and controller in options
+            if (filesystem == "cgroup2" and not controllers) or (filesystem == "cgroup" and matches):
                 top = Path(mount[4])
-                own = top / place.strip("/")
+                own = top / path.strip("/")
                 yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top))
 
 
 def where() -> str:
-    """This machine since it was started, and this container of it: where a number of a process means that process."""
+    """An identifier of this machine since its boot, and of the container: within it a process id names one process."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     try:
         return f"{boot.read_text(encoding='ascii').strip()} {Path('/proc/self/ns/pid').readlink()}"
@@ -87,15 +85,15 @@ def where() -> str:
 
 
 def name() -> str:
-    """The same, short enough for the name of a file."""
+    """A hash of `where`, short enough for the name of a file."""
     return hashlib.sha256(where().encode()).hexdigest()[:12]
 
 
 def started(pid: int) -> str:
-    """When a process started, by the system's own count; empty where there is none, or only what is left of one."""
+    """When a process started, in the system's own units; empty where there is none, or only a zombie."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return "" if told[0] in "ZX" else told[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         pass
     if Path("/proc/self").exists():

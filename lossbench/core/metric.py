@@ -1,4 +1,4 @@
-"""A metric: a number that no loss owns, with a direction and a range."""
+"""A metric: a number that is independent of the loss, with a direction and a range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 from lossbench.core.loss import F
 
 Range: TypeAlias = tuple[float, float]
-"""The least and the largest value that a metric can have, infinite where it has none."""
+"""The least and the largest value of a metric, infinite where there is no bound."""
 
 ANY: Range = (-math.inf, math.inf)
 POSITIVE: Range = (0.0, math.inf)
@@ -18,15 +18,16 @@ SHARE: Range = (0.0, 1.0)
 
 
 def finite(ends: Range) -> list[float | None]:
-    """A range as JSON has it: None for an end that is infinite."""
+    """A range for JSON: None for an infinite end."""
     return [end if math.isfinite(end) else None for end in ends]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that no loss owns. `unit` is shown beside it; a fraction has none. No value lies outside its `range`.
+    """A number by which models are compared, the same for every loss of a task.
 
-    At `collapse` or below, on the test split, a model gives the same whatever it is asked: its outcome is `collapsed`.
+    `unit` is displayed beside it; a fraction has none. No value lies outside `range`. A model whose value on the test
+    split is `collapse` or below outputs the same for every input: its outcome is `collapsed`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
+        """↑ where higher is better, else ↓."""
         return "↑" if self.higher_is_better else "↓"
 
     def better(self, a: float, b: float) -> bool:
@@ -46,13 +48,13 @@ class Metric:
 
 
 def metric(meaning: str, *, higher_is_better: bool, unit: str = "", range: Range = ANY) -> Callable[[F], F]:  # noqa: A002
-    """Declare a function (outputs, targets) -> float as a metric, by its own name, for `task.metrics`.
+    """Decorator that declares a function (outputs, targets) -> float as a metric of its name, for `task.metrics`.
 
     Outputs are what the task's `predict` gives for a whole split, and targets the split's, both on the CPU.
     """
 
-    def pin(function: F) -> F:
+    def attach(function: F) -> F:
         function.metric = Metric(function.__name__, meaning, higher_is_better, unit, range=range)  # type: ignore[attr-defined]
         return function
 
-    return pin
+    return attach

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:
-    """The random stream of one purpose (`init`, `order`, `noise`, …) under a seed.
+    """The random stream for one purpose (`init`, `order`, `noise`, …) under a seed.
 
-    Streams are independent by name, so that drawing more of one never shifts another: runs that share a seed
-    share initial weights, batch order and noise, whatever their losses draw.
+    Streams of different names are independent, so that drawing more from one never shifts another: runs with the same
+    seed share initial weights, batch order and noise, whatever their losses draw.
     """
     import torch  # here, since configuration errors must not wait for it
 

@@ -1,4 +1,4 @@
-"""A task as types: its step, its outputs, its pictures, and how a run of it ended."""
+"""The types of a task: its step, its outputs, its pictures, and the result of a run."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from lossbench.core.metric import Metric
 
 
 class Noise(Protocol):
-    """Random numbers of a step, [*shape] for one replica and [replica, *shape] for a stack, the same under a seed.
+    """The random numbers of a step, [*shape] for one replica and [replica, *shape] for a stack, fixed by the seed.
 
-    `done` is how many steps are behind it. What is drawn in one step does not shift what the next one draws.
+    `done` is the number of completed steps. What is drawn in one step does not shift the draws of the next.
     """
 
     done: int
 
     def own(self) -> Noise:
-        """For what only a loss draws in this step, which then does not shift what all of them share."""
+        """A separate stream for what only the loss draws in this step, so that it does not shift the shared draws."""
         ...
 
-    def normal(self, *shape: int) -> Tensor: ...
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, [*shape] or [replica, *shape]."""
+        ...
 
-    def uniform(self, *shape: int) -> Tensor: ...
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers from [0, 1), [*shape] or [replica, *shape]."""
+        ...
 
 
 Outputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
-"""What a task's metrics need, an example a row: a tensor [n, …], or several by name."""
+"""What a task's metrics need, one row per example: a tensor [n, …], or several by name."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a trained model leaves to be drawn: its nets at the selected step, and its outputs on each test split.
+    """A trained model, for its pictures: the nets at the selected step, and their outputs on each test split.
 
-    `calibration` was fitted on validation. `glimpses` are the outputs on the first few examples of validation, by step.
+    `calibration` is fitted on validation. `glimpses` are the outputs on the first few validation examples, by step.
     """
 
     nets: Any
@@ -51,7 +55,7 @@ class TrainedModel:
 
 
 class Pictures(Mapping[str, "Figure"]):
-    """Figures by file name, each drawn when it is asked for: one that cannot be drawn costs no other."""
+    """Figures by file name, each drawn on access, so that one that fails does not cost the others."""
 
     def __init__(self, draw: Mapping[str, Callable[[], Figure]]) -> None:
         self._draw = draw
@@ -67,57 +71,59 @@ class Pictures(Mapping[str, "Figure"]):
 
 
 class Task(Protocol):
-    """What training means for a task type: a dataclass that calls its field `loss` on what it says it takes.
+    """What training means for a task type: a dataclass with a field `loss`, which its step calls.
 
-    What else a task says of itself, such as which models fit, stands in `task_types.TaskType`, with defaults.
-    Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of them.
+    What else a task says of itself, such as which models fit, is in `task_types.TaskType`, with defaults.
+    Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of replicas.
     """
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What is measured; the first is primary: steps are selected by it."""
+        """The metrics of the task; the first is the primary one, by which a step is selected."""
         ...
 
     @property
-    def loss(self) -> Any: ...
+    def loss(self) -> Any:
+        """The loss, with all its arguments bound but those that the step passes."""
+        ...
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
-        """Yield (player, terms [..., batch]) for each player in turn; the engine updates it before going on."""
+        """Yield (player, per-example losses [..., batch]) for each player; the engine updates it before the next."""
         ...
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Outputs:
-        """What the metrics need of the nets; `closely` when it is reported, and may take longer than when watched.
+        """The outputs that the metrics need; `closely` for reporting, which may take longer than during training.
 
-        The noise is the same at every call under one seed, and no gradients are kept.
+        The noise is the same at every call under one seed, and no gradients are computed.
         """
         ...
 
     def measure(self, outputs: Any, targets: Targets) -> dict[str, float]:
-        """The metrics that are cheap enough to watch during training."""
+        """The metrics that are cheap enough to evaluate during training."""
         ...
 
     def calibrate(self, outputs: Any, targets: Targets) -> dict[str, float]:
-        """What is fitted on validation after training, equally for every loss: threshold, temperature."""
+        """Fit on validation after training, in the same way for every loss: threshold, temperature."""
         ...
 
     def report(self, outputs: Any, targets: Targets, calibration: Mapping[str, float]) -> dict[str, float]:
-        """Every metric, at what `calibrate` gave."""
+        """Every metric, with the calibration from `calibrate`."""
         ...
 
     def pictures(self, seen: TrainedModel) -> Mapping[str, Figure]:
-        """Figures by file name; `Pictures` draws each on its own."""
+        """Figures by file name; `Pictures` draws each separately."""
         ...
 
 
 class Net(Protocol):
-    """A model: where its last layer is, so that any loss can have its bias start at the prior."""
+    """A model that names its last layer, so that the layer's bias can start at the prior."""
 
     head: nn.Linear | nn.Conv2d
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: its outcome, where it was selected, and the metrics by split (`val`, `test`, …)."""
+    """The result of a run: its outcome, the selected step, and the metrics by split (`val`, `test`, …)."""
 
     outcome: str
     run_id: str
@@ -129,5 +135,5 @@ class Result:
 
     @property
     def objective(self) -> float:
-        """The primary metric on validation at the selected step: what a sweeper may optimise."""
+        """The primary metric on validation at the selected step, which a sweeper may optimise."""
         return self.metrics.get("val", {}).get(self.primary.name, float("nan"))

@@ -1,8 +1,8 @@
-"""The one door to torchvision, safe beside a torch without its compiled operators.
+"""The only import of torchvision, which also works where its compiled operators do not match torch.
 
 The registry's torchvision next to a CPU-only torch fails at import: "operator torchvision::nms does not exist".
 Its meta kernels need the schemas of `nms` and `qnms` only; declaring them lets datasets, transforms and losses load.
-With a matching pair the first import succeeds and nothing is declared.
+With matching versions the first import succeeds and nothing is declared.
 """
 
 from __future__ import annotations

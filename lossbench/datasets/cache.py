@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lossbench.core import cache_folder, cached, whole
+from lossbench.core import atomic_path, cache_folder, cached
 from lossbench.datasets.remarks import say
 from lossbench.datasets.splits import fingerprint
 
@@ -50,7 +50,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
+        with atomic_path(path) as unfinished:
             save_file(tensors, unfinished, {"sha256": _checksum(tensors)})
     except (OSError, SafetensorError) as error:
         say(f"{path.parent}: data cannot be kept there, and are made again by later calls: {error}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lossbench.core import whole
+from lossbench.core import atomic_path
 
 if TYPE_CHECKING:
     from lossbench.engine.stack import FitResult
@@ -52,7 +52,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         saved = io.BytesIO()
         torch.save(dict(state), saved)
         data = saved.getbuffer()
-        with whole(path) as unfinished, unfinished.open("wb") as file:
+        with atomic_path(path) as unfinished, unfinished.open("wb") as file:
             file.write(_digest(data))
             file.write(data)
 

@@ -1,4 +1,4 @@
-"""Losses beside each other: what a trained model costs under every loss that fits, and how a loss pulls on a batch."""
+"""Losses side by side: a trained model's mean loss under every loss that fits, and the gradients of a loss."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ from lossbench.core import (
 from lossbench.runs import builders
 from lossbench.tasks.adapting import adapted
 
-EXAMPLES = 32  # of a probe
-NUMBERS = 256  # of its gradient that are kept
+EXAMPLES = 32  # in a probe
+NUMBERS = 256  # of its gradient that are recorded
 
 
 def prediction(outputs: Outputs) -> Tensor | None:
-    """What of a task's outputs its loss takes beside the target; None where losses take more than that."""
+    """The part of a task's outputs that its loss compares with the target; None where losses take more than that."""
     return outputs if isinstance(outputs, Tensor) else outputs.get("prediction")
 
 
 def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, targets: Targets) -> dict[str, float]:
-    """What these outputs cost under every loss of these folders that fits, each at the settings of its file.
+    """The mean loss of these outputs under every loss of these folders that fits, each at the settings of its file.
 
-    A loss that learns has no value until it is trained with; one that fails here is not the one that trained. One
-    of whole batches has none for a split, one that plays with nets none for outputs, and one of several numbers an
-    output none for the one that is measured.
+    Left out are losses that fail, and losses without a meaningful value here: one that learns and was not trained, one
+    of whole batches, one that needs the nets, and one that takes several numbers per output.
     """
     values: dict[str, float] = {}
     predicted = prediction(outputs)
@@ -53,26 +52,28 @@ def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, 
     with torch.inference_mode():
         for name, loss in _losses(folders, info.task_type).items():
             with contextlib.suppress(Exception):
-                called = adapted(_counted(loss, info), info.task_type, info.targets, task.outputs(info)).loss
-                given = builders.task(info.task_type, called, info).loss(predicted, targets)
-                values[name] = LossOutput.of(given).per_example.mean().item()
+                outputs_of_net = task.outputs(info)
+                bound = adapted(_with_class_counts(loss, info), info.task_type, info.targets, outputs_of_net).loss
+                returned = builders.task(info.task_type, bound, info).loss(predicted, targets)
+                values[name] = LossOutput.of(returned).per_example.mean().item()
     return values
 
 
 @cache
 def _losses(folders: tuple[Path, ...], task_type: str) -> dict[str, Callable[..., Tensor]]:
-    made = {}
+    losses = {}
     for path in catalogue.files(folders):
         with contextlib.suppress(Exception):  # a file that this run does not use
             entry = catalogue.entry(path)
             if entry.fits(task_type) and entry.card.outputs_per_target == 1:
                 file = OmegaConf.create({"_target_": entry.target, **entry.parameters})
-                made[entry.name] = builders.loss(file, task_type, {"class_counts": tuple})  # for each run: see _counted
-    return {name: loss for name, loss in made.items() if not isinstance(loss, torch.nn.Module)}
+                # class counts differ from run to run: see _with_class_counts
+                losses[entry.name] = builders.loss(file, task_type, {"class_counts": tuple})
+    return {name: loss for name, loss in losses.items() if not isinstance(loss, torch.nn.Module)}
 
 
-def _counted(loss: Callable[..., Tensor], info: DatasetInfo) -> Callable[..., Tensor]:
-    """The loss with this training split's class counts, where its card says that it needs them."""
+def _with_class_counts(loss: Callable[..., Tensor], info: DatasetInfo) -> Callable[..., Tensor]:
+    """The loss with the class counts of this training split, where its card says that it needs them."""
     card = card_of(loss)
     if card is None or "class_counts" not in card.needs:
         return loss
@@ -82,26 +83,26 @@ def _counted(loss: Callable[..., Tensor], info: DatasetInfo) -> Callable[..., Te
 
 
 def probe(task: Task, shape: Sequence[int], split: Split, device: torch.device) -> str:
-    """How the loss pulls on made-up predictions: its terms and their gradient, as JSON of plain numbers.
+    """Per-example losses and their gradient on random predictions, as JSON.
 
-    The predictions, of this shape an example, are the same whatever the seed; the targets are spread over what
-    the training split has. Two losses whose gradients here are the same up to a factor train the same model. Empty
-    for a loss that refuses such predictions.
+    The predictions, of this shape per example, are the same for every seed; the targets are spread over those of the
+    training split. Two losses whose gradients here are equal up to a factor train the same model. Empty for a loss that
+    fails on such predictions.
     """
     n = len(split)
     sizes = torch.stack([target.reshape(n, -1).double().sum(1) for target in tensors_of(split.targets)])
     order = sizes.sum(0).argsort(stable=True)
-    few = min(EXAMPLES, n)
-    places = order[torch.linspace(0, n - 1, few).long()]
+    count = min(EXAMPLES, n)
+    places = order[torch.linspace(0, n - 1, count).long()]
     chosen = each_tensor(split.targets, lambda target: target[places].to(device))
     card = card_of(task.loss)
     if card and card.outputs_per_target > 1:
         shape = (*shape[:-1], card.outputs_per_target * shape[-1])
-    made = (2 * torch.randn(few, *shape, generator=stream(0, "probe"))).to(device).requires_grad_(True)
+    predictions = (2 * torch.randn(count, *shape, generator=stream(0, "probe"))).to(device).requires_grad_(True)
     try:
-        per_example = LossOutput.of(task.loss(made, chosen)).per_example
-        (gradient,) = torch.autograd.grad(per_example.sum(), made)
-    except Exception:  # whatever a loss makes of predictions that no net gave
+        per_example = LossOutput.of(task.loss(predictions, chosen)).per_example
+        (gradient,) = torch.autograd.grad(per_example.sum(), predictions)
+    except Exception:  # a loss may raise anything on predictions that no net made
         return ""
     flat = gradient.flatten()
     flat = flat[torch.linspace(0, len(flat) - 1, min(NUMBERS, len(flat))).long()]

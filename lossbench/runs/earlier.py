@@ -1,4 +1,4 @@
-"""Records that earlier calls left of a run: one that has ended is read back, one may go on, the others are given up."""
+"""Records of a run from earlier calls: a finished one is read back, one may be resumed, the others are given up."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lossbench.tracking import lease
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
-PAUSED = "paused"  # the outcome of a run that is to go on
+PAUSED = "paused"  # the outcome of a run that can be resumed
 
 
 class Earlier:
     """The records that earlier calls left of a run.
 
-    `left` are those that did not end; but for the one that goes on they are given up.
+    `unfinished` are the ids of those that did not end; all but the resumed one are given up.
     """
 
-    def __init__(self, identity: Identity, left: Sequence[str] = ()) -> None:
+    def __init__(self, identity: Identity, unfinished: Sequence[str] = ()) -> None:
         self.identity = identity
-        self.left = list(left)
+        self.unfinished = list(unfinished)
 
     def finished(self, store: tracking.Store, siblings: Sequence[MlflowRun] | None = None) -> Result | None:
-        """The run of this configuration that an interrupted call of the same comparison has already finished.
+        """The result of this configuration, if an interrupted call of the same comparison has finished it.
 
-        What it left unfinished is this run's to go on with, or to give up. `siblings` are all records among which it
-        would be, where they are at hand.
+        Unfinished records are noted for this run to resume or to give up. `siblings` are the records to search, by
+        default read from the store.
         """
         identity = self.identity
         if siblings is None:
@@ -42,52 +42,52 @@ class Earlier:
             if tags.get("lossbench.key") != identity.key:
                 continue
             until = identity.cfg.tuning.until  # no run pauses at its last step
-            far = int(tags.get("lossbench.steps", 0))
-            paused = until is not None and tags.get("lossbench.outcome") == PAUSED and far >= until
+            steps = int(tags.get("lossbench.steps", 0))
+            paused = until is not None and tags.get("lossbench.outcome") == PAUSED and steps >= until
             if found.info.status == "FINISHED" or paused:
-                return read_back(found)
-            self.left.append(found.info.run_id)
+                return result_of(found)
+            self.unfinished.append(found.info.run_id)
         return None
 
     def late(self, store: tracking.Store, data: str) -> Result | None:
-        """The run of this configuration, on these data, that an earlier call trained and this one recorded."""
+        """The result of this configuration and data fingerprint that an earlier call trained and this one recorded."""
         late = store.late
         for found in store.find(self.identity.siblings | {"lossbench.data": data}) if late else []:
             alone = not found.data.tags.get("lossbench.comparison")
             if found.info.run_id in late and found.info.status == "FINISHED" and alone:
-                late.discard(found.info.run_id)  # given once more, the command trains
-                return read_back(found)
+                late.discard(found.info.run_id)  # the same command, called again, trains
+                return result_of(found)
         return None
 
-    def claim(self, store: tracking.Store, goes_on: str) -> str:
-        """Records of a run alone are anybody's who asks for the same: claim those that nobody is at any more.
+    def claim(self, store: tracking.Store, resumed: str) -> str:
+        """Claim the records of this run outside a comparison whose processes are gone.
 
-        The lease on the one that is to go on, by its id, if it does; the others are left.
+        Returns the lease on the record to resume, given by its id, or an empty string; the others become unfinished.
         """
         claimed = ""
         for found in store.find(self.identity.siblings):
-            same = found.info.run_id == goes_on
-            mine = not found.data.tags.get("lossbench.comparison")
-            if not mine or not (same or found.info.status == "RUNNING"):
+            same = found.info.run_id == resumed
+            alone = not found.data.tags.get("lossbench.comparison")
+            if not alone or not (same or found.info.status == "RUNNING"):
                 continue
-            took = lease.take(store.client, found.info.run_id, print)
+            own = lease.take(store.client, found.info.run_id, print)
             if same:
-                claimed = took or ""
-            elif took:
-                self.left.append(found.info.run_id)
+                claimed = own or ""
+            elif own:
+                self.unfinished.append(found.info.run_id)
         return claimed
 
     def give_up(self, store: tracking.Store, opened: str) -> None:
-        """What earlier calls left of this run and this one does not go on with counts no longer."""
-        for run_id in self.left:
+        """Mark unfinished records, but for the open one, as superseded, so that they no longer count."""
+        for run_id in self.unfinished:
             if run_id != opened:
                 store.client.set_tag(run_id, "lossbench.kind", "superseded")
                 store.client.set_terminated(run_id, "KILLED")
-        self.left = []
+        self.unfinished = []
 
 
-def read_back(found: MlflowRun) -> Result:
-    """How a run ended, from its record."""
+def result_of(found: MlflowRun) -> Result:
+    """The result of a run, from its record."""
     tags = found.data.tags
     name, arrow, unit = json.loads(tags["lossbench.metrics"])[0]
     values = {"val": {name: float(tags.get("lossbench.objective", "nan"))}}

@@ -1,4 +1,4 @@
-"""How a trained run is measured, and what its record keeps of it."""
+"""Evaluation of a trained run, and the recording of what it finds."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ if TYPE_CHECKING:
     from lossbench.engine import FitResult
 
 MODEL_FILE = "model.safetensors"
-REMARK = 500  # characters of a remark
-LAST = "test_last"  # the test split at the last step, beside that at the selected one
+REMARK = 500  # characters of a remark, at most
+LAST = "test_last"  # the test split at the last step; `test` is at the selected one
 
 
 class Evaluation:
-    """Measures an experiment once it has been trained, and records weights, metrics, predictions and pictures."""
+    """Measures a trained experiment, and records its weights, metrics, predictions and pictures."""
 
     def __init__(self, experiment: Experiment, recorder: tracking.Recorder, *, peak: bool = False) -> None:
-        """`peak`: the peak of this process's memory is this run's own, and is recorded."""
+        """`peak`: record the peak of this process's memory, which is that of this run alone."""
         self.experiment, self.recorder, self.peak = experiment, recorder, peak
         self.task, self.nets, self.splits = experiment.task, experiment.nets, experiment.splits
         self._remarks: list[str] = []
 
     def finish(self, fitted: FitResult, folders: tuple[Path, ...] | None = ()) -> Result:
-        """Read the test splits once, also under every loss in these folders that fits; or say where it diverged.
+        """Evaluate the test splits once, also under every loss in these folders that fits; returns the result.
 
-        Without folders no test split is read: what validation said is all.
+        With None for folders no test split is read, and the result has the value on validation alone. For a run that
+        diverged, the last finite values are recorded.
         """
-        self.nets.eval()  # nobody trains them any more
+        self.nets.eval()  # training is over
         step_ms = 1000 * fitted.train_s / max(1, fitted.steps)
-        spent = {"time/train_s": fitted.train_s, "time/step_ms": step_ms}
+        resources = {"time/train_s": fitted.train_s, "time/step_ms": step_ms}
         if self.peak:
-            spent["memory/peak_mb"] = memory.peak_mb(self.experiment.device.type)
-        self.recorder.metrics(fitted.steps, spent)
+            resources["memory/peak_mb"] = memory.peak_mb(self.experiment.device.type)
+        self.recorder.metrics(fitted.steps, resources)
         end = (self.recorder.run_id, fitted.diverged or fitted.steps, fitted.best_step, self.task.metrics[0])
         if fitted.diverged is not None:
             last = {f"lossbench.last.{name}": value for name, value in fitted.last.items()}
@@ -51,13 +52,13 @@ class Evaluation:
             return Result("finished", *end, {"val": {self.task.metrics[0].name: fitted.best_value}}, fitted.train_s)
         values = self._report(fitted, folders)
         tests = values["test"]
-        stuck = any(y.collapse is not None and tests[y.name] <= y.collapse for y in self.task.metrics)
-        return Result("collapsed" if stuck else "finished", *end, values, fitted.train_s)
+        collapsed = any(y.collapse is not None and tests[y.name] <= y.collapse for y in self.task.metrics)
+        return Result("collapsed" if collapsed else "finished", *end, values, fitted.train_s)
 
     def _report(self, fitted: FitResult, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
-        """The weights, then the metrics on every test split at the selected step and at the last, then pictures.
+        """Record the weights, the metrics on every test split at the selected step and at the last, then pictures.
 
-        In this order, so that whatever fails costs nothing that came before it.
+        In this order, so that a failure costs nothing that came before it.
         """
         from lossbench.runs import cross_loss
 
@@ -75,8 +76,8 @@ class Evaluation:
         mean_losses = cross_loss.mean_losses(folders, self.splits.info, outputs["test"], self.splits.test.targets)
         under = {f"test_loss/{name}": value for name, value in mean_losses.items()}
         self.recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
-        seen_by = {"lossbench.features": self.experiment.features.hash} if self.experiment.features.used else {}
-        self.recorder.tags({"lossbench.best_step": fitted.best_step, **seen_by})
+        features = {"lossbench.features": self.experiment.features.hash} if self.experiment.features.used else {}
+        self.recorder.tags({"lossbench.best_step": fitted.best_step, **features})
         if self.experiment.sampling.variation == "fixed":
             self._examples(outputs["test"], calibration)
         self._pictures(TrainedModel(self.nets, outputs, self.splits, calibration, fitted.glimpses))
@@ -87,11 +88,11 @@ class Evaluation:
         return {**values, **last}
 
     def _examples(self, outputs: Outputs, calibration: Mapping[str, float]) -> None:
-        """How the metrics vary with the test split's examples, and unless switched off, the predictions of each."""
+        """Record how the metrics vary with the test examples, and the predictions, unless that is switched off."""
         from lossbench.runs import predictions
 
         test, task_type = self.splits.test, self.splits.info.task_type
-        values = self._tried(
+        values = self._try(
             "how the metrics vary with the test examples could not be measured",
             lambda: predictions.left_out(
                 self.task, outputs, test.targets, predictions.parts(test, task_type), calibration
@@ -101,22 +102,22 @@ class Evaluation:
             self.recorder.tags({"lossbench.left_out": values})
         if not self.experiment.cfg.tracking.predictions:
             return
-        content = self._tried("the predictions could not be kept", lambda: predictions.packed(outputs, test))
+        content = self._try("the predictions could not be saved", lambda: predictions.packed(outputs, test))
         if content:
             with self.recorder.files() as folder:
                 (folder / predictions.FILE).write_bytes(content)
         elif content is not None:
-            self._remarks.append(f"its predictions take more than {predictions.LARGEST / 1e6:.0f} MB and are not kept")
+            self._remarks.append(f"its predictions take more than {predictions.LARGEST / 1e6:.0f} MB and are not saved")
 
     def _measure(
         self, splits: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, float]]:
-        """Outputs, metrics, and what was tuned on validation, with the weights that the nets hold now."""
+        """Outputs and metrics of these splits, and the calibration on validation, with the current weights."""
         from lossbench.engine.predict import each, predict
 
         def outputs(split: Split, *, closely: bool) -> Outputs:
-            given = predict(self.task, self.nets, split, self.experiment.cfg.seed, closely=closely)
-            return each(given, lambda tensor: tensor.cpu())
+            on_device = predict(self.task, self.nets, split, self.experiment.cfg.seed, closely=closely)
+            return each(on_device, lambda tensor: tensor.cpu())
 
         validation = outputs(self.splits.validation, closely=False)
         calibration = self.task.calibrate(validation, self.splits.validation.targets)
@@ -130,25 +131,25 @@ class Evaluation:
         with self.recorder.files() as folder:
             save_file({name: tensor.cpu().clone() for name, tensor in best.items()}, folder / MODEL_FILE)
 
-    def _pictures(self, seen: TrainedModel) -> None:
-        """Each picture on its own; of one that cannot be drawn a remark is left."""
+    def _pictures(self, trained: TrainedModel) -> None:
+        """Draw and record each picture on its own; one that fails leaves a remark."""
         import matplotlib
         import torch
 
         with self.recorder.files() as folder, torch.inference_mode():
             (folder / "pictures").mkdir()
             with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $a
-                drawn = self._tried("the pictures could not be drawn", lambda: self.task.pictures(seen)) or {}
+                drawn = self._try("the pictures could not be drawn", lambda: self.task.pictures(trained)) or {}
                 for name in drawn:
-                    self._tried(
+                    self._try(
                         f"the picture {name} could not be drawn", partial(_draw, drawn, name, folder / "pictures")
                     )
 
-    def _tried(self, what: str, call: Callable[[], Any]) -> Any:
-        """What the call gives; None, and a remark, where it fails."""
+    def _try(self, what: str, call: Callable[[], Any]) -> Any:
+        """The result of a call; None, and a remark, where it fails."""
         try:
             return call()
-        except Exception as error:  # whatever a foreign figure or metric does
+        except Exception as error:  # a foreign figure or metric may raise anything
             self._remarks.append(f"{what}: {one_line(error)}"[:REMARK])
             return None
 
@@ -158,5 +159,5 @@ def _draw(drawn: Mapping[str, Any], name: str, folder: Path) -> None:
     try:
         drawn[name].savefig(path)
     except Exception:
-        path.unlink(missing_ok=True)  # half a picture is none
+        path.unlink(missing_ok=True)  # it may be incomplete
         raise

@@ -1,4 +1,4 @@
-"""What one run trains: its objects, made from the configuration."""
+"""The objects that one run trains, built from its configuration."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ if TYPE_CHECKING:
 
     from lossbench.engine import Replica
 
-MODEL_FILE = "model.safetensors"
-REMARK = 500  # characters of a remark
-LAST = "test_last"  # the test split at the last step, beside that at the selected one
-
 
 class Experiment:
-    """The objects of one run: data, nets, loss, task, optimizers and the plan of their training."""
+    """The objects of one run: data, nets, loss, task, optimizers and the training plan."""
 
     def __init__(self, cfg: DictConfig, splits: Splits | None = None, *, same_data: bool = False) -> None:
-        """`splits` are the dataset, where it has been made already; `same_data`: every seed has these.
+        """`splits` is the dataset, if it is loaded already; `same_data`: it is the same for every seed.
 
-        Raises: ConfigError for what cannot train.
+        Raises: ConfigError for a configuration that cannot train.
         """
         from lossbench.engine.randomness import seeded
         from lossbench.runs import builders
@@ -45,7 +41,7 @@ class Experiment:
         if self.splits is not given or task_type not in TASKS:
             builders.check_for_task(self.splits)
         self.sampling = _sampling(self.splits, same_data)
-        with seeded(cfg.seed, "building"):  # whatever is asked once, none of it is drawn from what comes later
+        with seeded(cfg.seed, "building"):  # trial calls of the model and the loss must not shift later draws
             self._build()
 
     def _build(self) -> None:
@@ -64,11 +60,11 @@ class Experiment:
         outputs_per_target = catalogue.card_at(cfg.loss._target_).outputs_per_target
         self.nets = builders.nets(cfg.model, info, cfg.seed, outputs_per_target).to(self.device)
         sanity_checks.model(self.nets, info, self.splits.train, self.device, cfg.model._target_, outputs_per_target)
-        made = builders.loss_of_run(cfg.loss, info, self.nets, cfg.seed)
+        loss = builders.loss_of_run(cfg.loss, info, self.nets, cfg.seed)
         task = load(info.task_type)
         outputs = builders.dimensions(self.nets, info) if task.free_outputs else task.outputs(info)
-        called = adapted(made, info.task_type, info.targets, outputs)
-        loss, self.adapted = called.loss, str(called)
+        adaptation = adapted(loss, info.task_type, info.targets, outputs)
+        loss, self.adapted = adaptation.loss, str(adaptation)
         self.learning = builders.module_of(loss)
         if self.learning is not None:
             self.learning.to(self.device)
@@ -76,18 +72,20 @@ class Experiment:
         settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
         self.task = builders.task(info.task_type, loss, info, settings, self.features)
         self.optimizers = builders.optimizers(cfg.optimizer, self.nets, self.learning)
-        if self.learning is not None:  # kept, selected and resumed with the players, though nobody moves it alone
+        if (
+            self.learning is not None
+        ):  # saved, selected and resumed with the players, though it has no optimizer of its own
             self.nets.add_module("loss", self.learning)
         self.plan = builders.plan(cfg.train)
         sanity_checks.loss(self.task, self.nets, self.splits.train, self.device, size, per_class)
 
     @property
     def stackable(self) -> bool:
-        """Whether others may train beside it: not with a loss that keeps something from step to step."""
+        """Whether other runs may share its stack: not if its loss has state."""
         return self.learning is None
 
     def replica(self, record: Callable[[int, Mapping[str, float]], None]) -> Replica:
-        """This run as the engine trains it."""
+        """This run as a replica for the engine; `record` gets its metrics by step."""
         from lossbench.engine import Replica
 
         train, validation = (on_device(split, self.device) for split in (self.splits.train, self.splits.validation))
@@ -95,11 +93,11 @@ class Experiment:
 
     @property
     def loss_parameters(self) -> int:
-        """How many numbers the loss itself learns."""
+        """How many parameters the loss itself learns."""
         return sum(p.numel() for p in self.learning.parameters()) if self.learning is not None else 0
 
     def probe(self) -> str:
-        """How the loss pulls on a fixed batch, for a report to find two that are one. See `crosswise.probe`."""
+        """`cross_loss.probe` of this run's loss, by which a report finds losses that are the same."""
         from lossbench.engine import predict
         from lossbench.runs import cross_loss
 
@@ -110,27 +108,27 @@ class Experiment:
 
 
 def _sampling(splits: Splits, same_data: bool) -> Sampling:
-    """What seeds change of the examples. Of a dataset that does not say, each seed is taken to split one pool anew."""
-    told = splits.info.sampling
+    """What differs between seeds. A dataset that does not say is taken to split one pool anew for each seed."""
+    sampling = splits.info.sampling
     if same_data:
-        told = replace(told, variation="fixed", candidates=0)
-    if not told.train:  # facts that nothing assembled; else no test split is looked at before its time
+        sampling = replace(sampling, variation="fixed", candidates=0)
+    if not sampling.train:  # else the sizes are known, and no test split is read before its time
         train, validation, test = (len(split) for split in (splits.train, splits.validation, splits.test))
-        told = replace(told, train=train, validation=validation, test=test)
-    whole = told.train + told.validation + told.test
-    return replace(told, variation=told.variation or "resplit", candidates=told.candidates or whole)
+        sampling = replace(sampling, train=train, validation=validation, test=test)
+    total = sampling.train + sampling.validation + sampling.test
+    return replace(sampling, variation=sampling.variation or "resplit", candidates=sampling.candidates or total)
 
 
-_on_devices: weakref.WeakValueDictionary[tuple[int, str], Split] = weakref.WeakValueDictionary()
+_splits_on_devices: weakref.WeakValueDictionary[tuple[int, str], Split] = weakref.WeakValueDictionary()
 
 
 def on_device(split: Split, device: torch.device) -> Split:
-    """The split on a device, one copy of it for all the runs that share it."""
+    """The split on a device, as one copy for all runs that share it."""
     if split.inputs.device == device:
         return split
-    key = (id(split), str(device))  # not by its memory: two splits may share their inputs
-    moved = _on_devices.get(key)
+    key = (id(split), str(device))  # not by the inputs, which two splits may share
+    moved = _splits_on_devices.get(key)
     if moved is None:
-        moved = _on_devices[key] = split.to(device)
-        weakref.finalize(split, _on_devices.pop, key, None)  # before its id may be another's
+        moved = _splits_on_devices[key] = split.to(device)
+        weakref.finalize(split, _splits_on_devices.pop, key, None)  # before the id can be reused
     return moved

@@ -1,4 +1,4 @@
-"""What a small classifier sees in images: the space in which samples are set beside the real ones."""
+"""Features of images from a small classifier: the space in which samples are compared with real images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lossbench.losses import cross_entropy
 from lossbench.models import CNN, MLP
 from lossbench.tasks import Multiclass
 
-WIDTH = 64  # numbers that it says of an image
+WIDTH = 64  # features per image
 PLAN = Plan(steps=600, batch_size=128, eval_every=100, record_every=100, schedule="cosine")
-LEAST = 0.1  # of the usual deviation: what a number counts as having
-CHUNK = 2048  # images at a time
+LEAST = 0.1  # of the root mean square deviation: the smallest scale of a feature
+CHUNK = 2048  # images per call
 
 
-class Eye(nn.Module):
-    """A convolutional classifier whose last hidden layer, in its deviations over the training split, is what it sees.
+class Classifier(nn.Module):
+    """A convolutional classifier; its last hidden layer, divided by `scale`, gives the features.
 
     Shapes: images [batch, channels, height, width]; result [batch, classes].
     """
@@ -39,14 +39,15 @@ class Eye(nn.Module):
         self.head = MLP((WIDTH,), classes, generator, hidden=())
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of images."""
         return self.head(self.sight(images))
 
 
 class Features:
-    """The last hidden layer of a classifier trained once on the labels of the training split, and its answers.
+    """Features and classes of images from a classifier that is trained on the labels of the training split.
 
-    It is trained when first asked, and kept in the cache under the data's fingerprint. Figures read from it hold for
-    its hash only, which every record has.
+    It is trained on first use, and cached under the data's fingerprint. Metrics that use it compare only under the
+    same hash, which every record has.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
@@ -55,55 +56,55 @@ class Features:
 
     @property
     def used(self) -> bool:
-        """Whether anybody has asked."""
-        return "_eye" in self.__dict__
+        """Whether the classifier has been used."""
+        return "_classifier" in self.__dict__
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the classifier's weights, its first 16 digits."""
+        """The first 16 hexadecimal digits of the SHA-256 of the classifier's weights and their names."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self._eye.state_dict().items()):
+        for name, tensor in sorted(self._classifier.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def of(self, images: Tensor) -> Tensor:
-        """What it sees in images [n, channels, height, width]: [n, 64]."""
-        return self._each(self._eye.sight, images) / self._eye.scale.cpu()
+        """Features [n, 64] of images [n, channels, height, width]."""
+        return self._each(self._classifier.sight, images) / self._classifier.scale.cpu()
 
     def of_real(self, images: Tensor) -> Tensor:
-        """As `of`, remembered for the images of the last call."""
+        """As `of`, with the features of the latest images cached."""
         if self._real is None or self._real[0] is not images:
             self._real = (images, self.of(images))
         return self._real[1]
 
     def classes(self, images: Tensor) -> Tensor:
-        """The class that it takes each image for, [n]."""
-        return self._each(self._eye, images).argmax(-1)
+        """The predicted class of each image, [n]."""
+        return self._each(self._classifier, images).argmax(-1)
 
     @torch.inference_mode()
     def _each(self, net: nn.Module, images: Tensor) -> Tensor:
         return torch.cat([net(chunk.to(self._device)).cpu() for chunk in images.split(CHUNK)])
 
     @cached_property
-    @torch.inference_mode(False)  # whoever asks: it may have to be trained
-    def _eye(self) -> Eye:
+    @torch.inference_mode(False)  # it may have to be trained, even if the caller only infers
+    def _classifier(self) -> Classifier:
         info = self._splits.info
-        eye = Eye(info.inputs, len(info.classes), stream(0, "features"))
+        classifier = Classifier(info.inputs, len(info.classes), stream(0, "features"))
         key = {"data": info.fingerprint, "code": Path(__file__).read_text(encoding="utf-8")}
-        eye.load_state_dict(remembered("features", key, lambda: self._trained(eye)))
-        return eye.to(self._device)
+        classifier.load_state_dict(remembered("features", key, lambda: self._trained(classifier)))
+        return classifier.to(self._device)
 
     @torch.enable_grad()
-    def _trained(self, eye: Eye) -> dict[str, Tensor]:
+    def _trained(self, classifier: Classifier) -> dict[str, Tensor]:
         train, validation = (
             Split(split.inputs, split.metadata["label"]) for split in (self._splits.train, self._splits.validation)
         )
         task: Any = Multiclass(cross_entropy, replace(self._splits.info, task_type="multiclass", targets=()))
-        optimizer_steps = {"model": torch.optim.Adam(eye.parameters(), lr=2e-3)}
-        fit([Replica(task, Nets(model=eye), optimizer_steps, train, validation, seed=0)], PLAN)
+        optimizer_steps = {"model": torch.optim.Adam(classifier.parameters(), lr=2e-3)}
+        fit([Replica(task, Nets(model=classifier), optimizer_steps, train, validation, seed=0)], PLAN)
         with torch.no_grad():
-            seen = torch.cat([eye.sight(images) for images in train.inputs.split(CHUNK)]).double()
-            spread = seen.std(0)
-            # a unit that hardly fires says little: in its own deviations, one sample that wakes it would say all
-            eye.scale.copy_(spread.clamp(min=LEAST * spread.square().mean().sqrt()))
-        return {name: tensor.contiguous() for name, tensor in eye.state_dict().items()}
+            features = torch.cat([classifier.sight(images) for images in train.inputs.split(CHUNK)]).double()
+            spread = features.std(0)
+            # the deviation of a unit that is rarely active is tiny: one sample that activates it would dominate
+            classifier.scale.copy_(spread.clamp(min=LEAST * spread.square().mean().sqrt()))
+        return {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}

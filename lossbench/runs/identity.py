@@ -1,4 +1,4 @@
-"""What a run is by its configuration: its key, what its record says of it, and where it is kept when it is stopped."""
+"""The identity of a run, from its configuration: its key, its tags and parameters, and its checkpoint's path."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lossbench.core import cache_folder, finite
 from lossbench.runs import provenance
 from lossbench.runs.experiment import Experiment
 
-TRIAL = "trial"  # the arm, and the kind, of a search's own runs, which never see the test split
-SIZES = ("train", "validation", "test", "candidates")  # of splits, in what is drawn as one
+TRIAL = "trial"  # the arm, and the kind, of the runs of a search, which never see the test split
+SIZES = ("train", "validation", "test", "candidates")  # of splits, in units of sampling
 
 
 class Identity:
-    """A run by its configuration, before anything of it is built.
+    """The identity of a run, known before anything of it is built.
 
-    `kind` is `run`, or `trial` for one of a search. Runs of equal `key` give the same numbers.
+    `kind` is `run`, or `trial` in a search. Runs with the same `key` give the same numbers.
     """
 
     def __init__(self, cfg: DictConfig, names: Names, comparison: str, uri: str) -> None:
@@ -33,7 +33,7 @@ class Identity:
 
     @property
     def siblings(self) -> dict[str, str]:
-        """Tags of the runs among which an earlier call's of this one would be: of its comparison, or of its study."""
+        """Tags that select the records among which earlier ones of this run are: its comparison, or its study."""
         if self.kind == TRIAL:
             return {"lossbench.study": self.cfg.tuning.study, "lossbench.kind": TRIAL}
         if not self.comparison:
@@ -41,12 +41,12 @@ class Identity:
         return {"lossbench.comparison": self.comparison, "lossbench.kind": "run"}
 
     def tags(self) -> dict[str, str]:
-        """What the configuration says of the run, as tags of its record."""
+        """The tags of the record that follow from the configuration."""
         names = self.names
         return {
             "lossbench.kind": self.kind,
             **({"lossbench.comparison": self.comparison} if self.comparison else {}),
-            **self._searched(),
+            **self._search_tags(),
             "lossbench.key": self.key,
             "lossbench.code": provenance.code(),
             "lossbench.command": provenance.command(),
@@ -58,8 +58,8 @@ class Identity:
             "seed": str(self.cfg.seed),
         }
 
-    def _searched(self) -> dict[str, str]:
-        """Which part the run has in a search."""
+    def _search_tags(self) -> dict[str, str]:
+        """The tags of the run's part in a search."""
         tuning = self.cfg.tuning
         if self.kind == TRIAL:
             return {"lossbench.study": tuning.study, "lossbench.trial": str(tuning.trial)}
@@ -67,25 +67,25 @@ class Identity:
         return {name: value for name, value in tags.items() if value}
 
     def params(self) -> dict[str, Any]:
-        """The configuration, as parameters of its record."""
+        """The configuration as parameters of the record."""
         names = self.names
-        named = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
+        choices = {"loss": names.loss, "dataset": names.dataset, "model": names.model, "optimizer": names.optimizer}
         settings = run_key.leaves(self.configuration())
-        return named | {name: value for name, value in settings.items() if not name.startswith(("search", "tuning."))}
+        return choices | {name: value for name, value in settings.items() if not name.startswith(("search", "tuning."))}
 
     def configuration(self) -> dict[str, Any]:
-        """The configuration as it may be kept: without passwords and tokens."""
+        """The configuration without passwords and tokens."""
         return redaction.hidden(OmegaConf.to_container(self.cfg, resolve=True))
 
     def _checkpoint_path(self, uri: str) -> Path:
-        """Where this run is kept when it is stopped: under all that decides its numbers and its record."""
-        among = self.cfg.tuning.study if self.kind == TRIAL else self.comparison
-        identity = json.dumps([self.key, self.cfg.experiment_name, provenance.code(), uri, among])
+        """The path of this run's checkpoint, a hash of all that decides its numbers and its record."""
+        group = self.cfg.tuning.study if self.kind == TRIAL else self.comparison
+        identity = json.dumps([self.key, self.cfg.experiment_name, provenance.code(), uri, group])
         return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
 
 
-def built(experiment: Experiment, stack: int, *, probe: bool) -> dict[str, str]:
-    """What is known of a run once it is built, as tags; `stack` is how many train together."""
+def built_tags(experiment: Experiment, stack: int, *, probe: bool) -> dict[str, str]:
+    """The tags that are known once a run is built; `stack` is how many train together."""
     import torch
 
     return {

@@ -1,4 +1,4 @@
-"""The peak of memory of this process or of its GPU."""
+"""The peak memory of this process or of its GPU."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 
 
 def reset_peak(device: str) -> bool:
-    """Start the peak of memory anew; False where this system cannot, so that the peak would not be one run's."""
+    """Reset the peak memory; False where the system cannot, so that the peak includes what came before."""
     if device == "cuda":
         import torch
 
         torch.cuda.reset_peak_memory_stats()
         return True
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: VmHWM is what is resident now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: sets VmHWM to what is resident now
     except OSError:
         return False
     return True
 
 
 def peak_mb(device: str) -> float:
-    """The most memory since `reset_peak`, in MiB: on a GPU what torch allocated, else what the process held."""
+    """The peak memory since `reset_peak`, in MiB: on a GPU as allocated by torch, else of the whole process."""
     if device == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""What a run keeps of its test predictions, where all seeds share a test split: there it is examples that vary."""
+"""The test predictions of a run, and how its metrics vary with the examples: for seeds that share a test split."""
 
 from __future__ import annotations
 
@@ -17,52 +17,53 @@ from lossbench.config.task_types import load
 from lossbench.core import Outputs, Split, Targets, each_tensor
 
 FILE = "predictions.npz"
-LARGEST = 5_000_000  # bytes of it
-PARTS = 20  # that the examples are dealt into, each left out in turn
+LARGEST = 5_000_000  # bytes of the file
+PARTS = 20  # into which the examples are divided, each left out in turn
 FEWEST = 5
-TAG = 4_900  # characters that every store takes
+TAG = 4_900  # characters that every store accepts in a tag
 
 
 def parts(split: Split, task_type: str) -> Tensor:
-    """In which part each example is, [n]: dealt at random, the same for every run; those of a group stay together.
+    """The part of each example, [n]: at random, but the same for every run; examples of a group stay together.
 
     Groups are what the task takes for one unit: see `TaskType.units`.
     """
     units: Tensor | None = load(task_type).units(split)
     groups = torch.arange(len(split)) if units is None else units
-    found, group = groups.cpu().unique(return_inverse=True)
-    dealt = np.random.default_rng(0).permutation(len(found)) % min(PARTS, len(found))
-    return torch.from_numpy(dealt)[group]
+    names, group = groups.cpu().unique(return_inverse=True)
+    part = np.random.default_rng(0).permutation(len(names)) % min(PARTS, len(names))
+    return torch.from_numpy(part)[group]
 
 
-def left_out(task: Any, outputs: Outputs, targets: Targets, part: Tensor, tuned: Mapping[str, float]) -> str:
-    """The watched metrics with each part of the examples left out in turn, as JSON {metric: [values]}.
+def left_out(task: Any, outputs: Outputs, targets: Targets, part: Tensor, calibration: Mapping[str, float]) -> str:
+    """The metrics of `measure_tuned` with each part of the examples left out in turn, as JSON {metric: [values]}.
 
-    They say how a metric varies with the examples that it happens to be measured on, also one that is no mean, by the
-    delete-a-group jackknife. Empty where there are too few parts; a metric that some parts leave undefined is left out.
+    They give the variance of a metric over the choice of test examples by the delete-a-group jackknife, also of metrics
+    that are not means. Empty where there are too few parts; metrics that are undefined for some part are omitted.
     Source: Kott, The delete-a-group jackknife, Journal of Official Statistics 17, 2001.
     """
     numbers = range(int(part.max()) + 1)
     if len(numbers) < FEWEST:
         return ""
     measured = [
-        task.measure_tuned(_at(outputs, part != number), _at(targets, part != number), tuned) for number in numbers
+        task.measure_tuned(_at(outputs, part != number), _at(targets, part != number), calibration)
+        for number in numbers
     ]
-    told: dict[str, list[float]] = {}
-    for name in [task.metrics[0].name, *measured[0]]:  # the primary one has its place whatever else does not fit
+    values_of: dict[str, list[float]] = {}
+    for name in [task.metrics[0].name, *measured[0]]:  # the primary one first, so that it fits in any case
         values = [float(f"{one.get(name, math.nan):.9g}") for one in measured]
-        if all(map(math.isfinite, values)) and len(json.dumps(told | {name: values})) <= TAG:
-            told[name] = values
-    return json.dumps(told) if told else ""
+        if all(map(math.isfinite, values)) and len(json.dumps(values_of | {name: values})) <= TAG:
+            values_of[name] = values
+    return json.dumps(values_of) if values_of else ""
 
 
 def packed(outputs: Outputs, split: Split) -> bytes:
-    """The file: outputs and targets, an example a row, and its group; empty where it would be too large.
+    """The content of the file: outputs, targets and groups, one row per example; empty where it would be too large.
 
-    Outputs that are too large as they are stand there in half precision.
+    Numbers are in half precision where single precision would be too large.
     """
-    named = dict(outputs) if isinstance(outputs, Mapping) else {"outputs": outputs}
-    arrays = {name: _array(values) for name, values in named.items()} | _targets(split.targets)
+    by_name = dict(outputs) if isinstance(outputs, Mapping) else {"outputs": outputs}
+    arrays = {name: _array(values) for name, values in by_name.items()} | _targets(split.targets)
     if "group" in split.metadata:
         arrays["group"] = _array(split.metadata["group"])
     for dtype in (np.float32, np.float16):
@@ -80,8 +81,8 @@ def _targets(targets: Targets) -> dict[str, NDArray[Any]]:
     return {"targets": _array(targets)}
 
 
-def _at(given: Outputs, rows: Tensor) -> Any:
-    return each_tensor(given, lambda values: values[rows])
+def _at(outputs: Outputs, rows: Tensor) -> Any:
+    return each_tensor(outputs, lambda values: values[rows])
 
 
 def _array(values: Tensor) -> NDArray[Any]:

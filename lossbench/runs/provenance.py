@@ -1,4 +1,4 @@
-"""What a record says of where it came from: the code, the command, the colour of its loss."""
+"""The origin of a record: its code and its command; and the colour of its loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lossbench import __version__
 from lossbench.config import catalogue, redaction
 from lossbench.config.schema import CONFIGS, HERE
 
-# each as far as can be from those before it, in CIE Lab, of those that are neither pale nor black nor grey
+# each as far from those before it in CIE Lab as possible, without pale colours, black and grey
 # fmt: off
 PALETTE = (
     "#2276b8", "#ff7a00", "#00bc37", "#ff009b", "#4e4e16", "#6421b1", "#de909b", "#00b19b", "#b1a600",
@@ -24,29 +24,29 @@ PALETTE = (
 
 @cache
 def colour(loss: str) -> str:
-    """The colour of a loss, the same in every chart, and another one for each loss that it may meet in one."""
+    """The colour of a loss, the same in every chart; losses that share a task type have different ones."""
     return _colours().get(loss) or PALETTE[int(hashlib.sha256(loss.encode()).hexdigest()[:4], 16) % len(PALETTE)]
 
 
 @cache
 def _colours() -> dict[str, str]:
-    """Of the losses of the catalogue in its order: the first of the palette that no loss of a shared kind has."""
-    given: dict[str, str] = {}
+    """The colours of the catalogue: in its order, the first that no loss with a common task type has."""
+    colours: dict[str, str] = {}
     task_types: dict[str, tuple[str, ...]] = {}
     for entry in catalogue.losses([CONFIGS]):
-        met = {given[other] for other in given if set(task_types[other]) & set(entry.task_types)}
+        taken = {colours[other] for other in colours if set(task_types[other]) & set(entry.task_types)}
         task_types[entry.name] = entry.task_types
-        given[entry.name] = next(one for one in PALETTE if one not in met)
-    return given
+        colours[entry.name] = next(one for one in PALETTE if one not in taken)
+    return colours
 
 
 @cache
 def code() -> str:
-    """The revision of the code, marked with a hash of the changes where there are any; a version, once installed."""
+    """The revision of the code, with a hash of uncommitted changes if any; the version where it is installed."""
     revision = _git("rev-parse", "HEAD").strip() if (HERE.parent / ".git").exists() else ""
     if not revision:
         return f"lossbench {__version__}"
-    ours = ("--", "lossbench", "configs", "hydra_plugins")  # what else lies in the checkout decides no number
+    ours = ("--", "lossbench", "configs", "hydra_plugins")  # other files of the checkout decide no number
     changes = _git("diff", "HEAD", *ours) + _git("status", "--porcelain", *ours)
     dirty = f"-dirty-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""
     return f"{revision[:12]}{dirty}"
@@ -61,10 +61,10 @@ def _git(*words: str) -> str:
             errors="replace",
             check=False,
         ).stdout
-    except OSError:  # no git on this machine
+    except OSError:  # git is not installed
         return ""
 
 
 def command() -> str:
-    """What was typed, ready to be typed again."""
+    """The command line, quoted for a shell, without passwords."""
     return shlex.join(["python", "-m", "lossbench", *map(redaction.redacted, sys.argv[1:])])

@@ -1,4 +1,4 @@
-"""A run: what was asked for, what trains, its record, and how it ended."""
+"""A run: its configuration, its experiment, its record and its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lossbench.runs import memory, signals
 from lossbench.runs.earlier import PAUSED, Earlier
 from lossbench.runs.evaluation import Evaluation
 from lossbench.runs.experiment import Experiment
-from lossbench.runs.identity import TRIAL, Identity, built
+from lossbench.runs.identity import TRIAL, Identity, built_tags
 from lossbench.tracking import lease
 
 if TYPE_CHECKING:
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
 
 @cache
 def check_connection(uri: str) -> None:
-    """As `tracking.check_connection`, asked once a process. Raises: ConfigError."""
+    """As `tracking.check_connection`, once per process. Raises: ConfigError."""
     tracking.check_connection(uri)
 
 
 @cache
 def store(uri: str, artifacts: str | None) -> tracking.Store:
-    """The store at a URI, opened once a process."""
+    """The store at a URI, opened once per process."""
     return tracking.Store(uri, artifacts)
 
 
 class Run:
-    """One run, from its configuration to its record; it has ended with a `result` or an `error`.
+    """One run, from its configuration to its record; it ends with a `result` or an `error`.
 
-    In a comparison its record opens before anything of it is built, so that whatever fails from there on is a run
-    that counts: see `failures.outcome`. Alone it opens once the run is built: what is wrong with the data, the model or
-    the loss is then refused as ConfigError and leaves no record; anything else that fails still does.
+    In a comparison the record opens before anything is built, so that every failure is recorded and counts: see
+    `failures.outcome`. Outside a comparison it opens once the run is built: an error in the data, the model or the loss
+    is then raised as ConfigError and leaves no record; any other failure is recorded.
     """
 
     def __init__(
-        self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "", left: Sequence[str] = ()
+        self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "", unfinished: Sequence[str] = ()
     ) -> None:
-        """`swept` is what the run is told apart by, beside its loss and its seed.
+        """`swept` names the swept settings in which the run differs from others, beside loss and seed.
 
-        `left` are records of it that earlier calls did not end; but for the one that goes on they are given up.
+        `unfinished` are the ids of records of it that earlier calls did not end; all but the resumed one are given up.
         """
         self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
         self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
         check_connection(self.uri)
         self.identity = Identity(cfg, names, comparison, self.uri)
-        self.earlier = Earlier(self.identity, left)
+        self.earlier = Earlier(self.identity, unfinished)
         self.state: Mapping[str, Any] | None = None
         self.result: Result | None = None
         self.error: BaseException | None = None
@@ -66,29 +66,29 @@ class Run:
         self._peak = False
 
     def store(self) -> tracking.Store:
-        """Where it is recorded. Raises: ConfigError where MLflow cannot use it."""
+        """The store that records the run. Raises: ConfigError where MLflow cannot use it."""
         return store(self.uri, self.cfg.tracking.artifacts)
 
     def open(self) -> None:
-        """Open the record, or the one that goes on, unless it is open: with what the configuration says."""
+        """Open the record, a new one with the configuration or the one to resume, unless it is open already."""
         if self._recorder is not None:
             return
-        opened = self.store()
+        store = self.store()
         self.state = self._last_state()
         claimed = ""
         if not self.comparison:
-            claimed = self.earlier.claim(opened, self.state["run_id"] if self.state else "")
+            claimed = self.earlier.claim(store, self.state["run_id"] if self.state else "")
             self.state = self.state if claimed else None
-        self._recorder = opened.resume(self.state["run_id"]) if self.state else None
+        self._recorder = store.resume(self.state["run_id"]) if self.state else None
         if self._recorder is None:
             self.state = None
             self._begin()
         elif claimed:
-            self._heart = lease.keep(opened.client, self.recorder, claimed)
-        self.earlier.give_up(opened, self.recorder.run_id)
+            self._heart = lease.keep(store.client, self.recorder, claimed)
+        self.earlier.give_up(store, self.recorder.run_id)
 
     def _last_state(self) -> Mapping[str, Any] | None:
-        """Where an earlier call of this run came to, if it can be trusted."""
+        """The training state that an earlier call of this run saved, if it is readable."""
         from lossbench.engine import checkpoints
 
         try:
@@ -105,19 +105,18 @@ class Run:
         recorder = self._recorder = self.store().start(self.cfg.experiment_name, self.label, tags)
         if not self.comparison:
             self._heart = lease.keep(self.store().client, recorder, tags[lease.PROCESS])
-        unknown = (
-            () if self._experiment or self.cfg.train.epochs is None else ("train.steps",)
-        )  # of epochs, until built
+        # the number of steps in so many epochs is unknown until the data are loaded
+        unknown = () if self._experiment or self.cfg.train.epochs is None else ("train.steps",)
         recorder.params({name: value for name, value in self.identity.params().items() if name not in unknown})
-        self._keep_configuration()
+        self._save_configuration()
 
-    def _keep_configuration(self) -> None:
-        if self.identity.kind == "run":  # a trial's parameters tell as much
+    def _save_configuration(self) -> None:
+        if self.identity.kind == "run":  # for a trial, the parameters are enough
             with self.recorder.files() as folder:
                 OmegaConf.save(OmegaConf.create(self.identity.configuration()), folder / "config.yaml")
 
     def build(self, splits: Splits | None = None) -> Experiment:
-        """What trains, with the seed's initial weights; epochs become steps."""
+        """Build the experiment, with the seed's initial weights, and convert epochs to steps."""
         from lossbench.runs import builders
 
         splits = splits or builders.splits(self.cfg.dataset)
@@ -126,7 +125,7 @@ class Run:
         return self._experiment
 
     def rebuilt(self) -> bool:
-        """Weights and optimizer as they were before they were trained; False where that fails, which ends the run."""
+        """Build the experiment again, untrained; False where that fails, which ends the run."""
         try:
             self.build(self.experiment.splits)
         except Exception as error:
@@ -135,102 +134,102 @@ class Run:
 
     @property
     def experiment(self) -> Experiment:
-        """What trains, once it is built."""
+        """The experiment, once it is built."""
         assert self._experiment is not None, "not built"
         return self._experiment
 
     @property
     def recorder(self) -> tracking.Recorder:
-        """Its record, once it is open."""
+        """The recorder, once the record is open."""
         assert self._recorder is not None, "not started"
         return self._recorder
 
     @property
     def outcome(self) -> str:
-        """How it ended; empty while it has not."""
+        """The outcome of the run; empty until it has ended."""
         if self.result is not None:
             return self.result.outcome
         return failures.outcome(self.error) if self.error is not None else ""
 
     def resume(self) -> int:
-        """The step that a built run goes on from; 0 where nobody stopped it, or its data are others now."""
+        """The step from which a built run continues; 0 for a new run, or where the data have changed."""
         self.open()
         if self.state is not None and self.state["data"] != self.experiment.splits.info.fingerprint:
             self.state = None
-            self.earlier.left.append(self.recorder.run_id)
+            self.earlier.unfinished.append(self.recorder.run_id)
             self._begin()
             self.earlier.give_up(self.store(), self.recorder.run_id)
         return int(self.state["steps"]) if self.state else 0
 
     def start(self, stack: int) -> None:
-        """Record what is known of a run once it is built; `stack` is how many train together.
+        """Record what is known of a built run; `stack` is how many train together.
 
-        Its memory is its own where it trains alone: on a GPU that is what torch allocates, on a CPU what the whole
-        process holds, among it whatever earlier runs of a comparison left. There it is left out.
+        Peak memory is measured where the run trains alone: on a GPU what torch allocates, on a CPU what the whole
+        process holds. In a comparison on a CPU it is omitted, since earlier runs of the process would be included.
         """
         if stack == 1 and (self.experiment.device.type == "cuda" or not self.comparison):
             self._peak = memory.reset_peak(self.experiment.device.type)
         if self.resume():
             return
-        self.recorder.tags(built(self.experiment, stack, probe=self.identity.kind == "run"))
+        self.recorder.tags(built_tags(self.experiment, stack, probe=self.identity.kind == "run"))
         self.recorder.data(self.experiment.splits.info)
-        if self.cfg.train.epochs is not None:  # and only now it is known how many steps they take
+        if self.cfg.train.epochs is not None:  # their number of steps is known only now
             self.recorder.params({"train.steps": self.cfg.train.steps})
-            self._keep_configuration()
+            self._save_configuration()
 
     def finish(self, fitted: FitResult) -> Result:
-        """Measure and end the record as FINISHED; it has ended once the recorder does not wait any more."""
+        """Measure, and end the record as FINISHED; that is written once the recorder no longer waits."""
         folders = None if self.identity.kind == TRIAL else self.names.folders
         result = Evaluation(self.experiment, self.recorder, peak=self._peak).finish(fitted, folders)
-        self._tell(result)
+        self._record_result(result)
         self.recorder.close("FINISHED")
         return result
 
     def pause(self, fitted: FitResult, state: Mapping[str, Any]) -> Result:
-        """Keep what trains, so that the same configuration, asked for more steps, goes on; the record waits as KILLED.
+        """Pause, so that the same configuration with more steps can continue; the record is KILLED until then.
 
-        With nothing yet that validation could choose, the objective is missing.
+        Before the first evaluation on validation, the objective is missing.
         """
         primary = self.experiment.task.metrics[0]
         self.recorder.metrics(fitted.steps, {"time/train_s": fitted.train_s})
         values = {"val": {primary.name: fitted.best_value}}
         result = Result(PAUSED, self.recorder.run_id, fitted.steps, None, primary, values, fitted.train_s)
-        self._tell(result)
+        self._record_result(result)
         self.recorder.close("KILLED")
         self.state = state
         return result
 
     def keep(self, state: Mapping[str, Any]) -> None:
-        """Keep what trains in place of what was kept before; the points that it has recorded have to be written."""
+        """Save the training state in place of the earlier one; its points must have been written to the record."""
         from lossbench.engine import checkpoints
 
         data = self._experiment.splits.info.fingerprint if self._experiment else state["data"]
         checkpoints.save(self.identity.checkpoint_path, {**state, "run_id": self.recorder.key, "data": data})
 
     def ended(self, result: Result) -> None:
-        """All of its record is written, so that nothing needs to be kept but of a pause."""
+        """Note the result, once the whole record is written, and drop the checkpoint, unless the run is paused."""
         from lossbench.engine import checkpoints
 
         self.result = result
-        self._rest()
+        self._stop_heart()
         if result.outcome == PAUSED and self.state is not None:
             self.keep(self.state)
         else:
             checkpoints.drop(self.identity.checkpoint_path)
 
-    def _rest(self) -> None:
+    def _stop_heart(self) -> None:
         if self._heart is not None:
             self._heart.stop()
 
-    def _tell(self, result: Result) -> None:
-        told = {"outcome": result.outcome, "objective": result.objective, "steps": result.steps}
-        self.recorder.tags({f"lossbench.{name}": value for name, value in told.items()})
+    def _record_result(self, result: Result) -> None:
+        tags = {"outcome": result.outcome, "objective": result.objective, "steps": result.steps}
+        self.recorder.tags({f"lossbench.{name}": value for name, value in tags.items()})
 
     def end_early(self, error: BaseException, state: Mapping[str, Any] | None = None) -> None:
-        """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended; open it first, if need be.
+        """End the record as KILLED after Ctrl-C, else as FAILED, unless it has ended; open it first if necessary.
 
-        With a state, the same command goes on from there; without, from where it was last kept, but for what the loss
-        is to blame for. A store that takes no end leaves the record RUNNING, which counts as missing.
+        With a state, the same command continues from there; without, from the last checkpoint, which is dropped where
+        the run failed because of its loss. If the store cannot end the record, it stays RUNNING and counts as missing.
         """
         from lossbench.engine import checkpoints
 
@@ -241,7 +240,7 @@ class Run:
             return
         with contextlib.suppress(Exception):
             self.open()
-            self._rest()
+            self._stop_heart()
             self._close(self.recorder, error)
             if state:
                 self.keep(state)
@@ -249,23 +248,23 @@ class Run:
                 checkpoints.drop(self.identity.checkpoint_path)
 
     def abandon(self, error: BaseException) -> None:
-        """End the record that another process began for this run and cannot end any more; open one if it did not."""
+        """End the records that a process which is gone began for this run; if there are none, open one and end it."""
         with contextlib.suppress(Exception):
-            opened = self.store()
-            begun = opened.find(self.identity.siblings | {"lossbench.key": self.identity.key})
+            store = self.store()
+            begun = store.find(self.identity.siblings | {"lossbench.key": self.identity.key})
             for found in begun:
                 if found.info.status == "RUNNING":
-                    self._close(tracking.Recorder(opened, found.info.run_id), error)
+                    self._close(tracking.Recorder(store, found.info.run_id), error)
             if not begun:
                 self.end_early(error)
         self.error = error
 
     def release(self) -> None:
-        """Let go of data and nets."""
+        """Free data and nets."""
         self._experiment = None
 
     def _close(self, recorder: tracking.Recorder, error: BaseException) -> None:
         outcome = failures.outcome(error)
-        said = redaction.clean(f"{type(error).__name__}: {error}", self.uri)[:500]
-        told = {"lossbench.outcome": outcome, "lossbench.error": said, "lossbench.steps": recorder.last_step}
-        recorder.end_early("KILLED" if outcome == "killed" else "FAILED", told)
+        message = redaction.clean(f"{type(error).__name__}: {error}", self.uri)[:500]
+        tags = {"lossbench.outcome": outcome, "lossbench.error": message, "lossbench.steps": recorder.last_step}
+        recorder.end_early("KILLED" if outcome == "killed" else "FAILED", tags)

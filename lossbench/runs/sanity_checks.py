@@ -1,4 +1,4 @@
-"""One look at a model and a loss before anything is recorded, so that it is clear which of them does not fit."""
+"""Trial calls of a model and a loss before anything is recorded, to tell which of them does not fit."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ from lossbench.core.failures import one_line
 from lossbench.engine import Nets, Noise
 from lossbench.engine.batches import grouped
 
-FEW = 3  # examples that a model is shown
-LOUDER = 100.0  # than they are: parameters with which no logit stays between 0 and 1
+FEW = 3  # examples for the trial call of a model
+LOUDER = 100.0  # factor on parameters, with which no logits stay between 0 and 1
 
 
 def model(
     nets: Nets, info: DatasetInfo, train: Split, device: torch.device, target: str, outputs_per_target: int = 1
 ) -> None:
-    """Ask the players once for what a task of this kind wants of them.
+    """Call each player once as the task does; the loss takes `outputs_per_target` numbers per target.
 
-    Its loss takes `outputs_per_target` numbers an output.
-
-    Raises: ConfigError that names the model, where it lacks a player or a layer, fails, or gives another shape.
+    Raises: ConfigError, which names the model, for a missing player or layer, an error or a wrong shape.
     """
     task = load(info.task_type)
     fits = f"; model={' or '.join(task.models)} fits" if task.models else ""
     for path in task.layers:
-        found: object = nets
+        module: object = nets
         for name in path.split("."):
-            found = getattr(found, name, None)
-        if found is None:
+            module = getattr(module, name, None)
+        if module is None:
             problems = f"{named(info.task_type)} problems"
-            raise ConfigError(f"model: {target} brings no {path.removeprefix('model.')}, which {problems} want{fits}")
-    nets = copy.deepcopy(nets)  # a model of somebody's own may keep something of what it sees
+            raise ConfigError(f"model: {target} has no {path.removeprefix('model.')}, which {problems} need{fits}")
+    nets = copy.deepcopy(nets)  # a call may change the state of a foreign model
     examples = train[torch.arange(min(FEW, len(train)))].to(device)
     with torch.no_grad():
         try:
@@ -44,68 +42,68 @@ def model(
             if plain:
                 _one_tensor(nets, examples, target)
             nets.eval()
-            for what, given, wanted in task.shapes(nets, info, examples, outputs_per_target):
-                if given != wanted:
+            for part, shape, expected in task.shapes(nets, info, examples, outputs_per_target):
+                if shape != expected:
                     raise ConfigError(
-                        f"model: {target}{what} gives {list(given)}, and the task wants {list(wanted)}{fits}"
+                        f"model: {target}{part} returns {list(shape)}, and the task needs {list(expected)}{fits}"
                     )
             if plain and task.logits and _squashed(nets, examples):
                 raise ConfigError(
-                    f"model: {target} gives probabilities, and every loss here takes logits; leave its last sigmoid "
-                    "or softmax out"
+                    f"model: {target} returns probabilities, and every loss here takes logits; leave out its last "
+                    "sigmoid or softmax"
                 )
         except ConfigError:
             raise
-        except Exception as error:  # whatever a foreign module does
+        except Exception as error:  # a foreign module may raise anything
             raise ConfigError(f"model: {target} failed on the first examples: {one_line(error)}{fits}") from error
 
 
 def _one_tensor(nets: Any, examples: Split, target: str) -> None:
-    """Raises: ConfigError for a model that gives more, at rest or while it trains only, as with auxiliary outputs."""
+    """Raises: ConfigError for a model that does not return one tensor, in evaluation and in training mode alike."""
     for training in (False, True):
-        given = nets.train(training).model(examples.inputs)
-        if not isinstance(given, Tensor):
+        outputs = nets.train(training).model(examples.inputs)
+        if not isinstance(outputs, Tensor):
             when = " while it trains" if training else ""
             raise ConfigError(
-                f"model: {target} gives a {type(given).__name__}{when}, and a tensor is wanted; a module of your own "
-                "can call it and return the one that counts"
+                f"model: {target} returns a {type(outputs).__name__}{when}, and has to return a tensor; a module of "
+                "your own can call it and return the right one"
             )
 
 
 def _squashed(nets: Any, examples: Split) -> bool:
-    """Whether outputs stay in 0 … 1 however large the parameters, which are changed here."""
+    """Whether outputs stay in 0 … 1 when all parameters are multiplied by LOUDER, which changes the nets."""
     for parameter in nets.parameters():
         parameter.mul_(LOUDER)
-    given = nets.model(examples.inputs)
-    return bool(((given >= 0) & (given <= 1)).all() and given.any())
+    outputs = nets.model(examples.inputs)
+    return bool(((outputs >= 0) & (outputs <= 1)).all() and outputs.any())
 
 
 def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int, per_class: int | None) -> None:
-    """Ask the task once for its terms.
+    """Compute the loss of each player on one batch.
 
-    Raises: ConfigError where the loss fails on a batch, or returns neither one term an example nor one number.
+    Raises: ConfigError where the loss fails, or returns neither one number per example nor a single number.
     """
-    nets = copy.deepcopy(nets)  # a step may change them
+    nets = copy.deepcopy(nets)  # a step may change their state
     chosen = torch.arange(batch_size)
     if per_class is not None:
         chosen = next(grouped(train.targets, batch_size, per_class, stream(0, "probe")))
     batch = train[chosen].to(device)
     try:
-        for player, given in task.step(nets, batch, Noise([0], device)):
-            _checked(LossOutput.of(given).per_example, player, batch_size)
+        for player, output in task.step(nets, batch, Noise([0], device)):
+            _check_per_example(LossOutput.of(output).per_example, player, batch_size)
     except ConfigError:
         raise
-    except Exception as error:  # whatever a foreign loss does
+    except Exception as error:  # a foreign loss may raise anything
         raise ConfigError(f"loss: failed on the first batch: {one_line(error)}") from error
 
 
-def _checked(per_example: object, player: str, batch_size: int) -> None:
-    wanted = f"terms are [{batch_size}], or one number"
+def _check_per_example(per_example: object, player: str, batch_size: int) -> None:
+    expected = f"per-example losses are [{batch_size}], or one number"
     if not isinstance(per_example, Tensor):
-        raise ConfigError(f"loss: returned a {type(per_example).__name__} for the {player}; {wanted}, in a tensor")
+        raise ConfigError(f"loss: returned a {type(per_example).__name__} for the {player}; {expected}, in a tensor")
     if per_example.dim() and per_example.shape != (batch_size,):
         raise ConfigError(
-            f"loss: returned {list(per_example.shape)} for the {player} on a batch of {batch_size}; {wanted}"
+            f"loss: returned {list(per_example.shape)} for the {player} on a batch of {batch_size}; {expected}"
         )
     if not per_example.requires_grad:
         raise ConfigError(f"loss: what it returned for the {player} has no gradient")

@@ -1,4 +1,4 @@
-"""Signals that ask this process to end: at once while nothing is recorded, then between two steps."""
+"""Signals that end this process: at once while nothing is recorded, later between two steps."""
 
 from __future__ import annotations
 
@@ -9,103 +9,105 @@ import sys
 import threading
 from types import FrameType
 
-ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-STOPPED = 130  # the exit code of who was interrupted
-PATIENCE_S = 60  # an interrupt that meets a lock of imports may wait for ever
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOPPED = 130  # the exit code after an interrupt
+PATIENCE_S = 60  # before a forced exit: an interrupt within an import can leave a lock held for ever
 
 _recording = False
-_ending: threading.Timer | None = None
+_forced_exit: threading.Timer | None = None
 
 
-def heard() -> None:
-    """From here on the signals that ask for an end leave at once, until `recording` says that there is what to keep.
+def exit_on_signals() -> None:
+    """From now on, exit at once on a signal, until `recording` is called.
 
-    An interrupt at any line would be raised inside imports, too, whose locks other threads then wait for.
+    A KeyboardInterrupt could be raised within an import, whose lock other threads would then wait for.
     """
-    for number in _listened():
+    for number in _signals():
         signal.signal(number, _ask)
 
 
 def recording() -> None:
-    """From here on they raise KeyboardInterrupt."""
+    """From now on, raise KeyboardInterrupt on a signal."""
     global _recording
     _recording = True
 
 
-def over(code: int) -> None:
-    """From here on they leave at once with this exit code: all is recorded, and said."""
-    for number in _listened():
+def exit_with(code: int) -> None:
+    """From now on, exit at once with this code on a signal: everything is recorded and printed."""
+    for number in _signals():
         signal.signal(number, lambda number, frame: os._exit(code))
 
 
-def ended() -> None:
-    """The interrupt has come through."""
-    if _ending is not None:
-        _ending.cancel()
+def cancel_forced_exit() -> None:
+    """Cancel the forced exit: the KeyboardInterrupt has reached `main`."""
+    if _forced_exit is not None:
+        _forced_exit.cancel()
 
 
 def _ask(number: int, frame: FrameType | None) -> None:
-    global _ending
+    global _forced_exit
     _hang_up(number)
     if not _recording:
-        _leave("stopped before anything was recorded")
-    if _ending is None:
-        _ending = threading.Timer(PATIENCE_S, _leave, ["stopped; the same command ends what is left open"])
-        _ending.daemon = True
-        _ending.start()
+        _exit("stopped before anything was recorded")
+    if _forced_exit is None:
+        _forced_exit = threading.Timer(
+            PATIENCE_S, _exit, ["stopped; the same command completes the records that are left open"]
+        )
+        _forced_exit.daemon = True
+        _forced_exit.start()
     raise KeyboardInterrupt
 
 
-def _leave(said: str) -> None:
+def _exit(message: str) -> None:
     with contextlib.suppress(OSError):
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{said}\n".encode())
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{message}\n".encode())
     os._exit(STOPPED)
 
 
 def _hang_up(number: int) -> None:
-    """What is printed to a terminal that is gone goes nowhere, rather than end what has to be ended in order."""
+    """After SIGHUP, send output to the null device: writing to a closed terminal would raise during cleanup."""
     if number != getattr(signal, "SIGHUP", None):
         return
     with contextlib.suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             if os.isatty(stream):
-                os.dup2(nowhere, stream)
+                os.dup2(null, stream)
 
 
-def _listened() -> list[signal.Signals]:
-    """Not those that who started this process wants ignored, as nohup does; elsewhere Python takes no signals."""
-    here = threading.current_thread() is threading.main_thread()
-    return [number for number in ASKING if here and signal.getsignal(number) is not signal.SIG_IGN]
+def _signals() -> list[signal.Signals]:
+    """The signals to handle: not those that the parent process ignores, as nohup does; none outside the main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    return [number for number in SIGNALS if main and signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class Stop:
-    """While entered, Ctrl-C, SIGTERM and SIGHUP ask for an end after the current step; a second does not wait for it.
+    """While entered, Ctrl-C, SIGTERM and SIGHUP request a stop after the current step; a second one interrupts at once.
 
-    One inside another starts asked where the outer one was: a sweep's spares its runs' records an interrupt at any
-    line, and the next training ends before its first step.
+    A nested Stop inherits the request of the outer one: a signal to a sweep does not interrupt runs that write their
+    records, and the next training stops before its first step.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._requested = False
 
     def __call__(self) -> bool:
-        return self._asked
+        return self._requested
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._ask) for number in _listened()}
+        self._before = {number: signal.signal(number, self._ask) for number in _signals()}
         outer = [getattr(handler, "__self__", None) for handler in self._before.values()]
-        self._asked = any(isinstance(stop, Stop) and stop() for stop in outer)
+        self._requested = any(isinstance(stop, Stop) and stop() for stop in outer)
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._asked and error[0] is None:  # in the last step, after which nobody asked
+        if self._requested and error[0] is None:  # requested in the last step, after which nothing checked
             raise KeyboardInterrupt
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         _hang_up(number)
-        if self._asked:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
+        self._requested = True

@@ -1,4 +1,4 @@
-"""Training runs: one alone, or several that train together."""
+"""Training of runs: one alone, or several in a stack."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from lossbench.engine import FitResult
     from lossbench.engine.fit import Keep
 
-SHARE = 0.01  # of training, that keeping it may take
+SHARE = 0.01  # of training time that checkpoints may take
 
 
 class Progress(Protocol):
-    """Who shows how far a run is."""
+    """A display of the progress of a run."""
 
     def advance(self, steps: int, diverged: int) -> None:
-        """So many more steps are done, and so many replicas have diverged."""
+        """So many more steps are done, and so many more replicas have diverged."""
         ...
 
     def news(self, run: Run, values: Mapping[str, float]) -> None:
-        """What was just recorded of a run."""
+        """These values were just recorded of a run."""
         ...
 
 
 Bar = Callable[[str, int], AbstractContextManager[Progress]]
-"""Makes the progress of a run from its label and its number of steps."""
+"""Makes the progress display of a run from its label and its number of steps."""
 
 
 def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tuple[Result, Sequence[Metric]]:
-    """Train once and record it, under a progress bar. The configuration has passed `checks.check`.
+    """Train and record one run, under a progress bar. The configuration has passed `checks.check`.
 
-    A run that was stopped under the same configuration, code and comparison goes on where it was; one that its
-    comparison has finished already is read back.
+    A run that was stopped under the same configuration, code and comparison is resumed; one that its comparison has
+    finished already is read back.
 
-    Raises: ConfigError for what cannot be built; outside a comparison nothing is recorded then. Whatever else ends the
-    training early is recorded as FAILED, or KILLED after Ctrl-C, with what was evaluated until then.
+    Raises: ConfigError for what cannot be built; outside a comparison nothing is recorded then. Any other error that
+    ends training early is recorded as FAILED, or KILLED after Ctrl-C, with the evaluations until then.
     """
     from lossbench.engine import pace
 
@@ -54,8 +54,8 @@ def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tup
     if comparison and (earlier := one.earlier.finished(one.store())):
         return earlier, (earlier.primary,)
     try:
-        with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
-            opening: Future[Any] = beside.submit(one.open if comparison else one.store)
+        with ThreadPoolExecutor(1) as executor:  # opening a store takes as long as loading torch and the data
+            opening: Future[Any] = executor.submit(one.open if comparison else one.store)
             experiment = one.build()
             opening.result()
         if not comparison and (late := one.earlier.late(one.store(), experiment.splits.info.fingerprint)):
@@ -76,14 +76,14 @@ def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tup
 
 
 def _threads(one: Run) -> int | None:
-    """How many threads a run that trains alone begins with; None for what torch likes."""
+    """The number of threads with which a run that trains alone begins; None for torch's default."""
     import torch
 
     from lossbench.engine import pace
 
     if one.cfg.train.threads or one.experiment.device.type != "cpu":
         return one.cfg.train.threads
-    most = min(torch.get_num_threads(), machine.cores())  # of which the user has the first word: OMP_NUM_THREADS
+    most = min(torch.get_num_threads(), machine.cores())  # OMP_NUM_THREADS of the user limits the former
     return pace.threads(one.experiment.replica(lambda step, values: None), one.experiment.plan, most)
 
 
@@ -97,28 +97,28 @@ def train(
     watch: Watch = lambda steps, diverged: None,
     news: News = lambda run, values: None,
 ) -> None:
-    """Train built runs together and record each; an error ends only the runs that bring it.
+    """Train built runs together and record each; an error ends only the runs that cause it.
 
-    Where several fail together, for want of memory or by the fault of one, each half of them starts again, until
-    those at fault stand alone. `watch` hears of steps done, counted over all runs, `news` what is recorded.
+    Where a stack fails, for lack of memory or because of one run, each half of it starts again, until the runs at fault
+    are alone. `watch` is called with completed steps, summed over all runs, and `news` with recorded values.
 
-    Raises: KeyboardInterrupt after Ctrl-C, with all runs ended as KILLED that have not ended otherwise.
+    Raises: KeyboardInterrupt after Ctrl-C, with all runs that have not ended otherwise ended as KILLED.
     """
     from lossbench.engine import pace
 
     try:
         started = [one for one in runs if _started(one, len(runs))]
         if started:
-            with pace.using(None):  # however many threads are left at the end, they measure, too
+            with pace.using(None):  # restores the number of threads; until then, evaluation uses those of training
                 _train(started, watch, news)
-    except BaseException as error:  # whatever it is, no record stays RUNNING
+    except BaseException as error:  # so that no record stays RUNNING
         for one in runs:
             one.end_early(error)
         raise
 
 
 def _started(one: Run, stack: int) -> bool:
-    """Whether its record takes what is known of it; a run of which that is not true has ended."""
+    """Start a run; False where that fails, which ends the run."""
     try:
         one.start(stack)
     except Exception as error:
@@ -129,11 +129,11 @@ def _started(one: Run, stack: int) -> bool:
 def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
     from lossbench.engine import Interrupted, Paused
 
-    done, left = 0, 0
+    steps_done, replicas_diverged = 0, 0
 
     def advance(steps: int, diverged: int) -> None:
-        nonlocal done, left
-        done, left = done + steps, left + diverged
+        nonlocal steps_done, replicas_diverged
+        steps_done, replicas_diverged = steps_done + steps, replicas_diverged + diverged
         watch(steps, diverged)
         runs[0].store().flush([one.recorder for one in runs])
 
@@ -154,7 +154,7 @@ def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
     else:
         _finish(runs, fitted)
         return
-    watch(-done, -left)
+    watch(-steps_done, -replicas_diverged)
     middle = len(runs) // 2
     for half in (runs[:middle], runs[middle:]):
         again = [one for one in half if one.rebuilt()]
@@ -163,12 +163,12 @@ def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
 
 
 def _finish(runs: Sequence[Run], fitted: Sequence[FitResult], states: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Measure one run while the record of the one before is written; with states, those that go on later pause."""
+    """Measure each run while the record of the one before is written; runs with a state pause."""
     measured: list[tuple[Run, Result]] = []
-    for one, gave, state in zip_longest(runs, fitted, states):
+    for one, result_of_fit, state in zip_longest(runs, fitted, states):
         try:
-            goes_on = state and gave.diverged is None
-            measured.append((one, one.pause(gave, state) if goes_on else one.finish(gave)))
+            pauses = state and result_of_fit.diverged is None
+            measured.append((one, one.pause(result_of_fit, state) if pauses else one.finish(result_of_fit)))
         except Exception as error:
             one.end_early(error)
     for one, result in measured:
@@ -180,7 +180,7 @@ def _finish(runs: Sequence[Run], fitted: Sequence[FitResult], states: Sequence[M
 
 
 def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News, keep: Keep) -> list[FitResult]:
-    """What the engine gives for these runs, every point of it recorded, and every change of threads."""
+    """Train these runs in the engine; every metric and every change of the number of threads is recorded."""
     import torch
 
     from lossbench.engine import fit, pace
@@ -213,18 +213,16 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News,
         keep=keep,
     )
     if len(counts) > 1 and not first.comparison:
-        told = (
-            f"trained on {', '.join(counts)} threads, since something else had the cores, which decides the last bits"
-        )
-        print(f"{told}; train.threads={counts[0]} fixes them")
+        message = f"trained on {', '.join(counts)} threads, since the cores were busy, which changes the last bits"
+        print(f"{message}; train.threads={counts[0]} fixes them")
     return fitted
 
 
 class Keeper:
-    """Keeps what trains every `train.checkpoint_s` seconds, or as seldom as it takes to cost no more than its share.
+    """Saves checkpoints every `train.checkpoint_s` seconds, or less often, so that they take at most SHARE of the time.
 
-    On a thread of its own, once the points that came before are safe: who goes on from there finds them in the record.
-    Leaving waits for it.
+    It saves on its own thread, once all earlier points are safe, so that a resumed run finds them in the record. Exit
+    waits for the save in progress.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -232,7 +230,7 @@ class Keeper:
         self._every_s = runs[0].cfg.train.checkpoint_s
         self._due = time.monotonic() + self._every_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keep")
-        self._kept: Future[float] | None = None
+        self._saving: Future[float] | None = None
 
     def __enter__(self) -> Keeper:
         return self
@@ -242,18 +240,18 @@ class Keeper:
 
     def __call__(self, states: Callable[[], Sequence[Mapping[str, Any] | None]]) -> None:
         since = time.monotonic()
-        if since < self._due or (self._kept is not None and not self._kept.done()):
+        if since < self._due or (self._saving is not None and not self._saving.done()):
             return
-        before = self._kept.result() if self._kept is not None else 0.0
+        before = self._saving.result() if self._saving is not None else 0.0
         for one in self._runs:
             one.recorder.send()
         sent = [one.recorder.sent for one in self._runs]
-        self._kept = self._thread.submit(self._keep, states(), sent)
+        self._saving = self._thread.submit(self._save, states(), sent)
         took = time.monotonic() - since + before
         self._due = since + max(self._every_s, took / SHARE)
 
-    def _keep(self, states: Sequence[Mapping[str, Any] | None], sent: Sequence[Sequence[Future[Any]]]) -> float:
-        """The processor time that it took."""
+    def _save(self, states: Sequence[Mapping[str, Any] | None], sent: Sequence[Sequence[Future[Any]]]) -> float:
+        """Save the states whose points are safe; returns the processor time that it took."""
         since = time.thread_time()
         for one, state, points in zip(self._runs, states, sent, strict=True):
             if state is not None and one.recorder.safe(points):

@@ -142,7 +142,7 @@ def _conclude(status: str, stop: Stop) -> None:
     if not store.settled(0 if status == "KILLED" else None):
         recorder.end("KILLED")
         _leave()
-        raise tracking.Away(f"{store.said_away()}; then the same command, or report {name}, concludes it")
+        raise tracking.Away(f"{store.outage_message()}; then the same command, or report {name}, concludes it")
     try:
         _report_at_last(store, recorder, name)
     except ConfigError as error:  # nothing was trained, or nothing but trials

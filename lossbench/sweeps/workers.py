@@ -80,8 +80,10 @@ def _started() -> _Worker:
 def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
     """Send a worker the next stack, or an empty one, which ends it."""
     worker.stack = waiting.pop(0) if waiting else []
-    with contextlib.suppress(BrokenPipeError):  # it died, as the next read shows
-        worker.pipe.send([(run.cfg, run.names, run.comparison, run.swept, run.earlier.left) for run in worker.stack])
+    with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
+        worker.pipe.send(
+            [(run.cfg, run.names, run.comparison, run.swept, run.earlier.unfinished) for run in worker.stack]
+        )
 
 
 def _hear(worker: _Worker, board: Board) -> None:

@@ -1,13 +1,22 @@
-"""What runs and comparisons look like in a terminal."""
+"""Output to the terminal: runs, comparisons, the catalogue and progress."""
 
 from lossbench.terminal.catalogue import catalogue
 from lossbench.terminal.console import WIDE, console, out
 from lossbench.terminal.progress import Bar, Board, bar, board
-from lossbench.terminal.tables import SHOWN, SPARE, comparison, fitting, gains, headline, report, result
+from lossbench.terminal.tables import (
+    MAX_METRICS,
+    OPTIONAL_COLUMNS,
+    comparison,
+    fitting,
+    gains,
+    headline,
+    report,
+    result,
+)
 
 __all__ = [
-    "SHOWN",
-    "SPARE",
+    "MAX_METRICS",
+    "OPTIONAL_COLUMNS",
     "WIDE",
     "Bar",
     "Board",

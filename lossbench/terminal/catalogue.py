@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def catalogue(families: Sequence[Family], title: str) -> Group:
-    """A table a family: each loss with what it fits, its parameters and their ranges, equation, when and when not."""
+    """One table per family: each loss with its task types, parameters and ranges, equation, and when to use it."""
     return Group(Text(title, "italic"), *(part for family in families for part in _family(family)))
 
 
@@ -34,17 +34,17 @@ def _family(family: Family) -> Iterator[RenderableType]:
 
 
 def _loss(entry: Entry) -> tuple[Text, Text, Text]:
-    """The cells of a loss: name and parameters; what it is; when to use it, and when to beware."""
-    said, search = entry.described.sections, entry.card.search
+    """The cells of a loss: name and parameters; meaning and equation; when to use it, and what to beware of."""
+    sections, search = entry.described.sections, entry.card.search
     ranges = {name: f" ({low:g}\u00a0…\u00a0{high:g})" for name, (low, high, *_) in search.items()}
-    shown = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in entry.parameters.items()}
-    settings = "".join(f"\n{name}={value}{ranges.get(name, '')}" for name, value in shown.items())
+    values = {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in entry.parameters.items()}
+    settings = "".join(f"\n{name}={value}{ranges.get(name, '')}" for name, value in values.items())
     fits = [task_type for task_type in entry.task_types if task_type != entry.family]
     return (
         Text.assemble((entry.name, "bold"), (f" \n{', '.join(fits)}" if fits else "", "dim"), settings),
         Text.assemble(entry.described.meaning, "\n", (entry.described.equation, "cyan")),
         Text.assemble(
-            *(("use it when: ", "green"), said.get("Use it when", "–"), "\n"),
-            *(("beware: ", "yellow"), said.get("Beware", "–")),
+            *(("use it when: ", "green"), sections.get("Use it when", "–"), "\n"),
+            *(("beware: ", "yellow"), sections.get("Beware", "–")),
         ),
     )

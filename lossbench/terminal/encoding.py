@@ -1,4 +1,4 @@
-"""What this process prints, wherever it goes: a pipe, a log, a terminal of another encoding than UTF-8."""
+"""Output to a pipe, a log or a terminal whose encoding is not UTF-8."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def lenient() -> None:
-    """Have what an encoding lacks come out as a ?: a result is worth more than the box around it."""
+    """Print ? for characters that the encoding lacks, rather than fail."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

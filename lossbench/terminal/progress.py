@@ -20,7 +20,7 @@ from lossbench.terminal.console import console, out
 
 
 class Bar:
-    """Progress of one run, on standard error; silent where that is no terminal."""
+    """Progress of one run, on standard error; silent where that is not a terminal."""
 
     def __init__(self, progress: Progress, label: str, steps: int) -> None:
         self._progress = progress
@@ -28,97 +28,102 @@ class Bar:
         self._news: dict[str, str] = {}
 
     def advance(self, steps: int, diverged: int) -> None:
-        losses = [told for name, told in self._news.items() if name.startswith("train/")]
-        shown = losses + [told for name, told in self._news.items() if name.startswith("val/")][:1]  # the primary
-        self._progress.update(self._task, advance=steps, news="  ".join(shown))
+        """So many more steps are done; one run does not display how many replicas have diverged."""
+        losses = [text for name, text in self._news.items() if name.startswith("train/")]
+        primary = [text for name, text in self._news.items() if name.startswith("val/")][:1]
+        self._progress.update(self._task, advance=steps, news="  ".join(losses + primary))
 
     def news(self, run: object, values: Mapping[str, float]) -> None:
+        """The latest values of the run; its losses and its primary metric are displayed beside the bar."""
         for name, value in values.items():
             if (name.startswith("train/") and name.endswith("/loss")) or name.startswith("val/"):
                 self._news[name] = f"{name} {value:.4g}"
 
 
 class Board:
-    """Progress of a sweep: steps of all its runs, and how many of these wait, train and have ended."""
+    """Progress of a sweep: the steps of all its runs, and how many runs are waiting, training and ended."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._runs = self._steps = 0
         self._training = 0
-        self._left = 0  # that have diverged while the others of their stack go on
+        self._diverged = 0  # runs that have diverged while the rest of their stack continues
         self._ended: dict[str, int] = {}
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
         self._task = progress.add_task("", total=0, news="")
 
     def expect(self, runs: int, steps: int) -> None:
-        """So many runs and steps more are to come."""
+        """Add so many runs and steps to the total."""
         self._runs, self._steps = self._runs + runs, self._steps + steps
         self._progress.update(self._task, total=self._steps)
         self._show()
 
     def news(self, text: str) -> None:
-        """What the sweep is at, beside the bar."""
+        """Display what the sweep is doing beside the bar."""
         self._progress.update(self._task, news=text)
 
     def say(self, line: str) -> None:
-        """A line of its own, once."""
-        if line not in self._said:
-            self._said.add(line)
+        """Print a line to standard output, unless it was printed before."""
+        if line not in self._printed:
+            self._printed.add(line)
             out().print(line)
 
     def advance(self, steps: int, diverged: int = 0) -> None:
+        """So many more steps are done, and so many more runs have diverged."""
         self._progress.update(self._task, advance=steps)
         if diverged:
-            self._left += diverged
+            self._diverged += diverged
             self._show()
 
     def training(self, runs: int) -> None:
-        """So many runs more are training; fewer, below 0."""
+        """Change the number of training runs by `runs`."""
         self._training += runs
         self._show()
 
     def ended(self, label: str, outcome: str, headline: str) -> None:
-        """One run has ended: its line."""
+        """Count a run that has ended, and print its result."""
         self.count(outcome)
         out().print(f"{label}: {headline}")
 
     def count(self, outcome: str, runs: int = 1) -> None:
-        """So many runs have ended."""
+        """Count so many runs that have ended."""
         self._ended[outcome] = self._ended.get(outcome, 0) + runs
-        self._left -= outcome == "diverged" and self._left > 0
+        self._diverged -= outcome == "diverged" and self._diverged > 0
         self._show()
 
     def _show(self) -> None:
         done = sum(self._ended.values())
-        ended = {**self._ended, "diverged": self._ended.get("diverged", 0) + self._left}
-        training = max(0, self._training - self._left)
+        ended = {**self._ended, "diverged": self._ended.get("diverged", 0) + self._diverged}
+        training = max(0, self._training - self._diverged)
         counts = {"training": training, **ended, "waiting": self._runs - done - self._training}
-        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        self._progress.update(self._task, description=f"{self._runs} runs: {told}")
+        summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        self._progress.update(self._task, description=f"{self._runs} runs: {summary}")
 
 
 @contextmanager
 def bar(label: str, steps: int) -> Iterator[Bar]:
+    """Display the progress of a run while entered."""
     with _progress(MofNCompleteColumn()) as progress:
         yield Bar(progress, label, steps)
 
 
 @contextmanager
 def board() -> Iterator[Board]:
+    """Display the progress of a sweep while entered."""
     with _progress(TaskProgressColumn()) as progress:
         yield Board(progress)
 
 
 def _progress(count: ProgressColumn) -> Progress:
-    shown = console(stderr=True)
+    stderr = console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         count,
         TimeRemainingColumn(),
         TextColumn("{task.fields[news]}", markup=False),
-        console=shown,
+        console=stderr,
         transient=True,
-        disable=not shown.is_terminal,
-        redirect_stdout=sys.stdout.isatty(),  # lines that go to a file go there
+        disable=not stderr.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # lines for a file still go to the file
     )

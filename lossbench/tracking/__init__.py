@@ -1,12 +1,12 @@
-"""Records to MLflow: a store known to work before training starts, and runs that survive what happens to them."""
+"""Recording to MLflow: a store is checked before training starts, and records survive outages and kills."""
 
 import os
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its migrations are not the user's news
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 have it try for 400 s before anybody hears of it
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # the user need not read of its migrations
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default of 7 retries for 400 s without a word
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 

@@ -1,4 +1,4 @@
-"""Where records go: addresses of stores, and whether a store can be there, without importing MLflow."""
+"""Addresses of stores, and checks that a store can be reached, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from lossbench.config.redaction import redacted
 from lossbench.core import ConfigError
 
-PATIENCE_S = 5  # that a server may take to answer
+PATIENCE_S = 5  # how long a server may take to answer
 ALIVE = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
 
 
 def resolve(uri: str) -> str:
-    """The URI as MLflow needs it: a SQLite path absolute, wherever it runs; PostgreSQL with a driver that is installed.
+    """The URI as MLflow needs it: SQLite with an absolute path, PostgreSQL with a driver that is installed.
 
-    Raises: ConfigError for a URI that no store of MLflow 3 can have.
+    Raises: ConfigError for a URI that MLflow 3 does not accept.
     """
     if uri.startswith(("postgresql://", "postgres://")):
         return f"postgresql+{_driver()}://{uri.partition('://')[2]}"
     if uri in ("sqlite:", "sqlite:/", "sqlite://") or uri.endswith(":memory:"):
-        raise ConfigError(f"tracking.uri={uri}: in memory, which ends with this process; sqlite:///mlflow.db is a file")
+        raise ConfigError(f"tracking.uri={uri}: is in memory and ends with this process; sqlite:///mlflow.db is a file")
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     if "://" not in uri or uri.startswith("file:"):
@@ -43,13 +43,13 @@ def resolve(uri: str) -> str:
 
 
 def bare(uri: str) -> str:
-    """The address of a server without who asks."""
+    """The address of a server without user and password."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def engine(uri: str) -> str:
-    """The URI as SQLAlchemy reads it: what a path has of #, ? and % quoted; PostgreSQL's dead connections noticed."""
+    """The URI for SQLAlchemy: #, ? and % of a path are quoted; dead connections to PostgreSQL are detected."""
     if uri.startswith("sqlite:///"):
         path = uri.removeprefix("sqlite:///")
         return f"sqlite+pysqlite:///{quote(path)}" if re.search(r"[#?%]", path) else uri
@@ -66,7 +66,7 @@ def _driver() -> str:
 
 
 def check_connection(uri: str) -> None:
-    """Find out within seconds, and without importing MLflow, whether a store can be there.
+    """Check within seconds, and without importing MLflow, that a store can be reached.
 
     Raises: ConfigError where a database file cannot be written, or a server does not answer.
     """
@@ -76,9 +76,7 @@ def check_connection(uri: str) -> None:
     try:
         port = parts.port
     except ValueError:
-        raise ConfigError(
-            f"tracking.uri={redacted(uri)}: no port; percent-encode what a password has of :/@?#"
-        ) from None
+        raise ConfigError(f"tracking.uri={redacted(uri)}: no valid port; percent-encode :/@?# in a password") from None
     if parts.scheme in ("http", "https"):
         return _answers(uri)
     if parts.hostname:
@@ -92,8 +90,11 @@ def check_connection(uri: str) -> None:
     return None
 
 
-def _turn_to_wal(path: Path) -> None:
-    """Make sure that a database can be written, by several processes at once, 2.7 times as fast; that stays."""
+def _enable_wal(path: Path) -> None:
+    """Check that a database can be written, and set write-ahead logging, which lasts.
+
+    Several processes can then write at once, and writing is 2.7 times as fast.
+    """
     with closing(sqlite3.connect(path, timeout=PATIENCE_S)) as connection:
         connection.execute("PRAGMA journal_mode=wal")
         connection.execute("BEGIN IMMEDIATE")
@@ -101,7 +102,7 @@ def _turn_to_wal(path: Path) -> None:
 
 
 def _writable(path: Path) -> None:
-    """Raises: ConfigError for a file that cannot be written, or made; nothing is."""
+    """Raises: ConfigError for a file that cannot be written or made; a missing file is not made."""
     if not path.parent.is_dir():
         raise ConfigError(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
     deadline = time.monotonic() + PATIENCE_S
@@ -110,25 +111,25 @@ def _writable(path: Path) -> None:
             return tempfile.TemporaryFile(dir=path.parent).close()
         while True:
             try:
-                return _turn_to_wal(path)
+                return _enable_wal(path)
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(0.02)  # SQLite itself does not wait for another process that is turning the file to WAL
+                time.sleep(0.02)  # SQLite itself does not wait for another process that sets WAL
     except (sqlite3.Error, OSError) as error:
         raise ConfigError(f"tracking.uri=sqlite:///{path}: cannot be written: {error}") from error
 
 
 def _answers(uri: str) -> None:
     parts = urlsplit(uri)
-    asked = urllib.request.Request(f"{bare(uri).rstrip('/')}/health")
+    request = urllib.request.Request(f"{bare(uri).rstrip('/')}/health")
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        asked.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
     try:
-        urllib.request.urlopen(asked, timeout=PATIENCE_S).close()
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
     except urllib.error.HTTPError:
-        pass  # it answers, and MLflow will say what it thinks of us
+        pass  # it answers; if it refuses us, MLflow says why
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(
@@ -138,7 +139,7 @@ def _answers(uri: str) -> None:
 
 
 def ui_command(uri: str, run_id: str) -> str:
-    """The one command that shows a run in MLflow's UI."""
+    """The command that shows a run in MLflow's UI."""
     here = resolve("sqlite:///mlflow.db")
     return f"python -m lossbench ui {run_id}".strip() + ("" if uri == here else f" tracking.uri={redacted(uri)}")
 
@@ -149,16 +150,17 @@ def page(server: str, path: str = "") -> str:
 
 
 def serve(uri: str, port: str, path: str) -> None:
-    """Become MLflow's UI on a store: one worker and no job executor (0.6 GB rather than 3.6), on loopback.
+    """Replace this process by MLflow's UI on a store, on loopback.
 
-    Raises: ConfigError for a port that is none, or is not to be had.
+    One worker and no job executor: 0.6 GB of memory rather than 3.6.
+
+    Raises: ConfigError for a port that is invalid or in use.
     """
     _free(port)
     print(f"{page(f'http://127.0.0.1:{port}', path)}   (Ctrl-C ends it)", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = engine(
-        uri
-    )  # not an argument: everybody on the machine could read a password
+    # not an argument, in which everybody on the machine could read a password
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = engine(uri)
     words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *words])
 
@@ -166,9 +168,9 @@ def serve(uri: str, port: str, path: str) -> None:
 def _free(port: str) -> None:
     number = int(port) if port.isdecimal() else 0
     if not 1 <= number <= 65535:
-        raise ConfigError(f"port={port}: a whole number from 1 to 65535, such as 5000")
+        raise ConfigError(f"port={port}: has to be a whole number from 1 to 65535, such as 5000")
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed is free
         try:
             probe.bind(("127.0.0.1", number))
         except OSError as error:

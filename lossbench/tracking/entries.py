@@ -1,6 +1,6 @@
-"""What a record is made of: entries, plain data that may wait in a file, and how a store is told of each.
+"""Entries: the plain data that records consist of, which can wait in a file, and how they are written to a store.
 
-To tell of one again changes nothing: points and tags are the same ones, and a run is known by its token.
+Writing an entry twice changes nothing: points and tags are the same, and a run is identified by its token.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from lossbench.core import ConfigError, DatasetInfo
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TOKEN = "lossbench.token"  # tag of a run: what it was asked for under, were the answer to be lost
+TOKEN = "lossbench.token"  # tag that finds a run again if the answer to its creation was lost
 Entry: TypeAlias = dict[str, Any]
-"""`do`: create, batch, inputs, files or end; `run`: the token of a run until its id is known; and what with."""
+"""`do`: create, batch, inputs, files or end; `run`: the id of a run, or its token until that is known; arguments."""
 
 
 def create(token: str, experiment: str, artifacts: str | None, name: str, tags: Mapping[str, str]) -> Entry:
-    asked = {"experiment": experiment, "artifacts": artifacts, "name": name, "tags": {**tags, TOKEN: token}}
-    return {"do": "create", "run": token, **asked, "time": now()}
+    """The entry that creates a run under a token; `artifacts` is the artifact location of a new experiment."""
+    arguments = {"experiment": experiment, "artifacts": artifacts, "name": name, "tags": {**tags, TOKEN: token}}
+    return {"do": "create", "run": token, **arguments, "time": now()}
 
 
 def inputs(run: str, info: DatasetInfo) -> Entry:
-    """The dataset with our own digest."""
+    """The entry that records the dataset of a run, with its fingerprint as digest."""
     source = {"source": info.source, "licence": info.licence, "sha256": info.fingerprint}
     return {"do": "inputs", "run": run, "name": info.name, "digest": info.fingerprint[:36], "source": source}
 
 
 def now() -> int:
+    """The time in milliseconds since 1970, as MLflow counts it."""
     return int(time.time() * 1000)
 
 
-class Told:
-    """Tells a store of entries, and knows the runs that came of it."""
+class MlflowSink:
+    """Writes entries to a store, and holds the ids of the runs that they created."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
         self.experiments: dict[str, str] = {}  # ids by name
         self.runs: dict[str, str] = {}  # ids by token
 
-    def tell(self, entry: Entry, *, again: bool) -> str:
-        """Do what an entry says; the id of its run. `again`: an answer may have been lost."""
+    def write(self, entry: Entry, *, again: bool) -> str:
+        """Write an entry and return the id of its run. `again`: an earlier attempt may have succeeded unheard."""
         token = str(entry["run"])
         if entry["do"] == "create":
             self.runs[token] = self._create(entry, again=again)
@@ -54,7 +56,7 @@ class Told:
         return run
 
     def experiment(self, name: str, artifacts: str | None) -> str:
-        """The id of an experiment, made if it is new. Raises: ConfigError where one of that name was deleted."""
+        """The id of an experiment, created if it is new. Raises: ConfigError where one of that name was deleted."""
         from mlflow.exceptions import MlflowException
 
         if name in self.experiments:
@@ -76,12 +78,12 @@ class Told:
 
     def _create(self, entry: Entry, *, again: bool) -> str:
         experiment = self.experiment(entry["experiment"], entry["artifacts"])
-        if again and (known := self._of(entry["run"], [experiment])):
-            return known[0]
+        if again and (run_ids := self._run_ids(entry["run"], [experiment])):
+            return run_ids[0]
         run = self._client.create_run(experiment, entry["time"], entry["tags"], entry["name"])
         return run.info.run_id
 
-    def _of(self, token: str, experiments: list[str]) -> list[str]:
+    def _run_ids(self, token: str, experiments: list[str]) -> list[str]:
         found = self._client.search_runs(experiments, f"tags.`{TOKEN}` = '{token}'")
         return sorted(run.info.run_id for run in found)
 
@@ -104,7 +106,9 @@ class Told:
         for last in (False, True):
             try:
                 return self._client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity())])
-            except Exception as error:  # MLflow looks for the dataset, then adds it: another process may in between
+            except (
+                Exception
+            ) as error:  # MLflow looks for the dataset, then adds it: another process may add it in between
                 if last or "IntegrityError" not in str(error):
                     raise
 
@@ -119,9 +123,9 @@ class Told:
             self._supersede(token, run)
 
     def _supersede(self, token: str, run: str) -> None:
-        """Runs that a server made when it answered to nobody any more stand for nothing."""
+        """Mark the duplicates that a server created for requests whose answers were lost."""
         experiment = self._client.get_run(run).info.experiment_id
-        for stray in self._of(token, [experiment]):
+        for stray in self._run_ids(token, [experiment]):
             if stray != run:
                 self._client.set_tag(stray, "lossbench.kind", "superseded")
                 self._client.set_terminated(stray, "KILLED")

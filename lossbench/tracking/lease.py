@@ -1,4 +1,7 @@
-"""Who is at work on a record: one process, which can be asked where it runs, and says elsewhere that it lives."""
+"""Leases: one process works on a record; whether it is alive, and how another takes the record over.
+
+On the same machine the system is asked about the process; elsewhere its heartbeat, a tag, is watched.
+"""
 
 from __future__ import annotations
 
@@ -20,52 +23,55 @@ if TYPE_CHECKING:
     from lossbench.tracking.recorder import Recorder
 
 PROCESS, BEAT, CLAIM = "lossbench.process", "lossbench.beat", "lossbench.claim."
-BEAT_S = 10  # between two signs of life
-WATCH_S = 35  # without one, watched from another machine or container: it does not live
-STALE_S = 3600  # since the last one by whichever clock: not worth watching
-CLAIM_S = 1.0  # in which whoever else claims the same record is seen; a tag is written much faster
+BEAT_S = 10  # between two heartbeats
+WATCH_S = 35  # without a heartbeat, watched from another machine or container: the process is dead
+STALE_S = 3600  # since the last heartbeat by either clock: dead without watching
+CLAIM_S = 1.0  # to wait for rival claims on the same record; a tag is written much faster
 
 
 def mine() -> str:
-    """This process, as `alive` can ask about it, with a mark of this very claim."""
+    """An identifier of this process that `alive` understands, with a random id of this claim."""
     pid = os.getpid()
     return json.dumps({"at": where(), "pid": pid, "started": started(pid), "claim": secrets.token_hex(4)})
 
 
 def is_mine(process: str) -> bool:
+    """Whether an identifier is of this process, whatever its claim."""
     return pid(process) == os.getpid() and _parsed(process) == _parsed(mine())
 
 
 def pid(process: str) -> int:
-    told = _parsed(process)
-    return told[1] if told else 0
+    """The process id in an identifier; 0 where it has none."""
+    parsed = _parsed(process)
+    return parsed[1] if parsed else 0
 
 
 def _parsed(process: str) -> tuple[str, int, str] | None:
-    """Where a process runs, its number there and when it started; None of one that an older lossbench wrote."""
+    """Where a process runs, its process id and when it started; None for the format of an older lossbench."""
     try:
-        told = json.loads(process)
-        return str(told["at"]), int(told["pid"]), str(told["started"])
+        fields = json.loads(process)
+        return str(fields["at"]), int(fields["pid"]), str(fields["started"])
     except (ValueError, TypeError, KeyError):
         return None
 
 
 def now() -> str:
+    """The value of a heartbeat: seconds since 1970."""
     return f"{time.time():.0f}"
 
 
 def alive(process: str, beat: Callable[[], str], say: Callable[[str], None]) -> bool:
-    """Whether the process goes on: asked of the system where it runs here, else seen by its heart, which is watched."""
-    told = _parsed(process)
-    if told is None:
+    """Whether a process is alive: the system knows where it runs here, else its heartbeat is watched."""
+    parsed = _parsed(process)
+    if parsed is None:
         return False
-    at, number, since = told
+    at, number, since = parsed
     if at == where():
         return started(number) == since
     first = beat()
     if not first or abs(time.time() - float(first)) > STALE_S:
         return False
-    say(f"process {number} of another machine or container was at this; waiting up to {WATCH_S} s for a sign of life")
+    say(f"process {number} on another machine or container recorded this; waiting up to {WATCH_S} s for a sign of life")
     until = time.monotonic() + WATCH_S
     while time.monotonic() < until:
         time.sleep(min(1, WATCH_S))
@@ -75,10 +81,11 @@ def alive(process: str, beat: Callable[[], str], say: Callable[[str], None]) -> 
 
 
 def take(client: MlflowClient, run_id: str, say: Callable[[str], None]) -> str | None:
-    """Take a record over from a process that is gone; None where that goes on, or where another was first.
+    """Take a record over from a process that is gone: the identifier of the new lease.
 
-    Who claims writes a tag of its own, waits, and looks: the least of the claims that are there wins, unless somebody
-    has won by then. Two that do not see each other's claims are so far apart that the later sees who won.
+    None where the process is alive, or where another was first. Each claimant writes a tag of its own, waits, and reads
+    the tags: the smallest claim wins, unless somebody has won already. Two claimants that do not see each other's claim
+    are so far apart in time that the later one sees who won.
     """
     found = client.get_run(run_id)
     before = found.data.tags.get(PROCESS, "")
@@ -104,43 +111,44 @@ def take(client: MlflowClient, run_id: str, say: Callable[[str], None]) -> str |
             for name in rivals:
                 _delete(client, run_id, name)
             return own
-        if attempt > 1:  # it would have won by now
+        if attempt > 1:  # its process would have won by now
             _delete(client, run_id, min(rivals))
     _delete(client, run_id, claim)
     return None
 
 
 def _delete(client: MlflowClient, run_id: str, tag: str) -> None:
-    with contextlib.suppress(Exception):  # who claimed it was quicker
+    with contextlib.suppress(Exception):  # its claimant deleted it first
         client.delete_tag(run_id, tag)
 
 
 class Heart:
-    """Calls a function every few seconds, on a thread of its own, until it is stopped."""
+    """Calls a function every BEAT_S seconds, on its own thread, until stopped."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         self._beat = beat
         self._stopped = threading.Event()
-        threading.Thread(target=self._go_on, name="heart", daemon=True).start()
+        threading.Thread(target=self._run, name="heart", daemon=True).start()
 
     def stop(self) -> None:
+        """End the calls."""
         self._stopped.set()
 
-    def _go_on(self) -> None:
+    def _run(self) -> None:
         while not self._stopped.wait(BEAT_S):
             with contextlib.suppress(Exception):  # a store that is away
                 self._beat()
 
 
 def keep(client: MlflowClient, recorder: Recorder, own: str) -> Heart:
-    """Show that this process is at a record, until the heart is stopped.
+    """Write heartbeats to a record until the heart is stopped.
 
-    Where another has taken it over meanwhile, since this one was still for too long, this process ends at once.
+    Where another process has taken the record over, since this one was silent for too long, this process exits at once.
     """
 
     def beat() -> None:
         run_id = recorder.run_id
-        if not run_id:  # its store is away
+        if not run_id:  # the store is away
             return
         if client.get_run(run_id).data.tags.get(PROCESS) != own:
             print(f"lossbench: another process has taken over run {run_id}, so this one ends", file=sys.stderr)

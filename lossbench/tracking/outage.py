@@ -1,19 +1,19 @@
-"""Outages: whether an error says that the store is away, and in which words to tell."""
+"""Outages: whether an error means that the store is away, and its reason in short."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-BUSY = (408, 429)  # what a server answers, beside 500 and more, that it may take later
+BUSY = (408, 429)  # HTTP statuses, beside 500 and above, after which a request may succeed later
 
 
 class Away(ConnectionError):
-    """The store has not answered for longer than anybody waits; what is to be recorded is kept where it says."""
+    """The store has not answered for too long; the message says where unrecorded entries wait."""
 
 
 def away(error: BaseException) -> bool:
-    """Whether the store may take later what it has not taken now; an error of what was asked for is none."""
+    """Whether an error is an outage, after which the same request may succeed; a wrong request is none."""
     from mlflow.exceptions import InvalidUrlException, MlflowException
     from requests.exceptions import HTTPError
     from sqlalchemy import exc
@@ -26,7 +26,7 @@ def away(error: BaseException) -> bool:
         return _later(error.response.status_code)
     if isinstance(error, MlflowException):
         return not isinstance(error, InvalidUrlException) and _later(error.get_http_status_code())
-    return isinstance(error, OSError)  # of the network, or of the disk that has the artifacts
+    return isinstance(error, OSError)  # of the network, or of the disk that holds the artifacts
 
 
 def _later(status: int) -> bool:
@@ -42,10 +42,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def reason(error: BaseException) -> str:
-    """What is wrong with the store, without the addresses that libraries say with it."""
-    said = str(error)
+    """What is wrong with the store, without the addresses that libraries put into their messages."""
+    message = str(error).strip()
     short = r"Errno \d+\] [^'\"\n)]+|[Tt]imed out|too many \d+ error|Connection refused|server closed the connection"
     short += r"|the database system is [a-z ]+|database or disk is full|Remote end closed|terminating connection"
-    if found := re.search(short, said):
+    if found := re.search(short, message):
         return found[0].rpartition("] ")[2].strip()
-    return f"{type(error).__name__}: {said.strip().splitlines()[0][:80]}" if said.strip() else type(error).__name__
+    return f"{type(error).__name__}: {message.splitlines()[0][:80]}" if message else type(error).__name__

@@ -1,4 +1,4 @@
-"""One run's record, as it grows."""
+"""The recorder of one run."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from lossbench.core import DatasetInfo, record_name
 from lossbench.tracking import entries
 from lossbench.tracking.entries import Entry
 
-BATCH = 1000  # points MLflow takes in one call
+BATCH = 1000  # points that MLflow accepts in one call
 PARAM_LENGTH = 6000
 
 
 class Entries(Protocol):
-    """What takes a record's entries, in order: a store."""
+    """A store, as a recorder sees it: it writes entries in order."""
 
     @property
     def answers_may_be_lost(self) -> bool:
-        """Whether an entry may be there although its answer did not come."""
+        """Whether an entry may be written although no answer came."""
         ...
 
     def put(self, entry: Entry) -> Future[Any]:
-        """Hand an entry to the writer."""
+        """Queue an entry for the writer thread."""
         ...
 
     def wait(self, future: Future[Any]) -> BaseException | None:
-        """What the writer met with an entry, once it is through with it."""
+        """Wait until an entry is written or safe; the error of one that was refused, else None."""
         ...
 
     def run(self, token: str) -> str:
-        """The id that a run was given which was made under this token."""
+        """The id of the run that was created under a token; empty while there is none."""
         ...
 
 
 class Recorder:
-    """One run's record. Points gather here and go out in batches, in order, on the store's writer thread.
+    """Records one run. Points are collected here and sent in batches, in order, on the store's writer thread.
 
     What the store refuses is raised by a later call, and tried again by the next `send`: nothing is missing from a
-    record that ends as FINISHED. While the store is away nothing is raised: what it is to take waits in a spool.
+    record that ends as FINISHED. While the store is away nothing is raised: entries wait in a spool.
     """
 
     def __init__(self, store: Entries, run_id: str, token: str = "", latest: Mapping[str, int] | None = None) -> None:
-        """Of a run that is there, or that is to be made under a token.
+        """`run_id` of a run that exists, or `token` of one that is to be created.
 
-        `latest` are the last steps of which the record has something already, by metric.
+        `latest` is the last recorded step of each metric.
         """
         self.store = store
         self._run_id = run_id
@@ -62,29 +62,29 @@ class Recorder:
 
     @property
     def run_id(self) -> str:
-        """The id that the store gave; empty while it is away and has given none."""
+        """The run's id; empty while the store is away and has not created the run."""
         self._run_id = self._run_id or self.store.run(self._token)
         return self._run_id
 
     @property
     def key(self) -> str:
-        """What the run is known by: its id, else the token that it is to be made under."""
+        """The run's id, or its token while there is no id."""
         return self.run_id or self._token
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """The configuration."""
+        """Record the configuration; long values are cut."""
         params = [(record_name(key), str(value)[:PARAM_LENGTH]) for key, value in values.items()]
         for start in range(0, len(params), 100):
             self._batch(params=params[start : start + 100])
 
     def data(self, info: DatasetInfo) -> None:
-        """The dataset as an input with our own digest."""
+        """Record the dataset as an input of the run, with its fingerprint as digest."""
         self._put(entries.inputs(self.key, info))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Points of one step; they leave with the next `send`. A number that is not finite is never recorded.
+        """Record the metrics of one step, with the next `send`. A number that is not finite is never recorded.
 
-        Nor is a step behind one that has been: a training that starts again tells what it has told already.
+        Nor is a step at or before the last recorded one: a training that resumes repeats steps.
         """
         now = entries.now()
         named = {record_name(key): float(value) for key, value in values.items() if math.isfinite(value)}
@@ -93,7 +93,7 @@ class Recorder:
         self._latest |= dict.fromkeys(new, step)
 
     def send(self) -> None:
-        """Hand all points to the writer, and what failed before. Raises what earlier calls of the writer met."""
+        """Queue all points, and entries that failed before. Raises: the errors of entries queued earlier."""
         failed, self._failed = self._failed, []
         for entry in failed:
             self._put(entry)
@@ -105,22 +105,23 @@ class Recorder:
     def _raise(self, *, wait: bool = False) -> None:
         done = [(future, entry) for future, entry in self._pending if wait or future.done()]
         self._pending = [one for one in self._pending if one not in done]
-        met = [(error, entry) for future, entry in done if (error := self.store.wait(future))]
-        self._failed += [entry for _, entry in met]
-        if met:
-            raise met[0][0]
+        errors = [(error, entry) for future, entry in done if (error := self.store.wait(future))]
+        self._failed += [entry for _, entry in errors]
+        if errors:
+            raise errors[0][0]
 
     @property
     def last_step(self) -> int:
-        """The last step of which anything was recorded."""
+        """The last step at which any metric was recorded."""
         return max(self._latest.values(), default=0)
 
     def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags of the run."""
         self._batch(tags=[(key, str(value)) for key, value in values.items()])
 
     @contextlib.contextmanager
     def files(self) -> Iterator[Path]:
-        """A folder whose contents become artifacts of the run; it is the writer's from then on."""
+        """A folder whose contents become artifacts of the run on exit; the writer then owns the folder."""
         folder = mkdtemp(prefix="lossbench-")
         try:
             yield Path(folder)
@@ -130,18 +131,18 @@ class Recorder:
         self._put({"do": "files", "run": self.key, "folder": folder})
 
     def end(self, status: str) -> None:
-        """Send what is left and end the run as FINISHED, FAILED or KILLED."""
+        """Send the remaining points, end the run as FINISHED, FAILED or KILLED, and wait until that is written."""
         self.close(status)
         self.wait()
 
     def close(self, status: str) -> None:
-        """As `end`, on the writer thread."""
+        """As `end`, without waiting."""
         self.send()
         self._end(status)
 
     def end_early(self, status: str, tags: Mapping[str, Any]) -> None:
-        """As `end`, of a run that went wrong: its end is written whatever else cannot be. Raises what it met."""
-        with contextlib.suppress(Exception):  # which is tried once more
+        """As `end`, for a run that went wrong: the end is written even if other entries fail. Raises: their errors."""
+        with contextlib.suppress(Exception):  # what failed is tried once more
             self.wait()
         self.tags(tags)
         try:
@@ -151,24 +152,24 @@ class Recorder:
             self.wait()
 
     def safe(self, sent: Sequence[Future[Any]]) -> bool:
-        """Whether all of what was sent is recorded, or kept while the store is away; it is waited for."""
+        """Wait for these entries; whether all are recorded, or in the spool while the store is away."""
         return not any(self.store.wait(future) for future in sent)
 
     @property
     def sent(self) -> list[Future[Any]]:
-        """What is on its way."""
+        """The entries that are queued."""
         return [future for future, _ in self._pending]
 
     def wait(self) -> None:
-        """Until all is written, or kept while the store is away. Raises what the writer met."""
+        """Wait until all is written, or in the spool while the store is away. Raises: the writer's errors."""
         self._raise(wait=True)
 
     def _end(self, status: str) -> None:
         token = self._token if self.store.answers_may_be_lost else ""
         self._put({"do": "end", "run": self.key, "status": status, "time": entries.now(), "token": token})
 
-    def _batch(self, **what: Any) -> None:
-        self._put({"do": "batch", "run": self.key, **what})
+    def _batch(self, **values: Any) -> None:
+        self._put({"do": "batch", "run": self.key, **values})
 
     def _put(self, entry: Entry) -> None:
         self._pending.append((self.store.put(entry), entry))

@@ -1,4 +1,4 @@
-"""Spools: files of entries that wait for a store, each held by the process that writes it while that lives."""
+"""Spools: files of entries that wait for a store, each locked by the process that writes it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from filelock import FileLock, Timeout
 
 from lossbench.tracking.entries import Entry
 
-BOUND = 2 << 30  # bytes that may wait
+BOUND = 2 << 30  # bytes that a spool may hold
 
 
 class Spool:
-    """One file of entries, a line each with a checksum before it, and a folder of the artifacts that they name."""
+    """A file of entries, one per line after a checksum, and a folder of the artifacts that they name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,10 +32,14 @@ class Spool:
 
     @classmethod
     def new(cls, folder: Path) -> Spool:
+        """A spool under a new name; its file is made with the first entry."""
         return cls(folder / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl")
 
     def add(self, entry: Entry) -> Entry:
-        """Append an entry; its artifacts are copied. The entry that stands for it. Raises: OSError, and nothing is."""
+        """Append an entry and copy its artifacts; returns the entry that names the copies.
+
+        Raises: OSError where it cannot be written; nothing is appended then.
+        """
         if self._open is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire()
@@ -47,7 +51,7 @@ class Spool:
         end = self._open.tell()
         try:
             if self._open.write(line) < len(line):
-                raise OSError(f"{self.path}: written in part")
+                raise OSError(f"{self.path}: only partly written")
         except OSError:
             self._open.truncate(end)
             raise
@@ -65,7 +69,7 @@ class Spool:
         return copy
 
     def entries(self) -> tuple[list[Entry], int]:
-        """What waits, in order, and how many lines cannot be read; the last one may have been cut off by a kill."""
+        """The entries in order, and how many lines cannot be read; a last line that a kill cut off is skipped."""
         found, damaged = [], 0
         lines = self.path.read_bytes().split(b"\n")
         for line in lines[:-1]:
@@ -83,34 +87,38 @@ class Spool:
         return found, damaged
 
     def end(self, *, keep: bool = False) -> Path:
-        """Let go of it, since all in it is recorded; or keep it, under a name that nobody looks for."""
+        """Delete the spool, since its entries are recorded; or keep it under a name that is not replayed.
+
+        Returns the path of a file that is kept.
+        """
         if self._open is not None:
             self._open.close()
-        kept = self.path.with_suffix(".refused")
-        with contextlib.suppress(OSError):  # then it is recorded once more, which changes nothing
+        refused_path = self.path.with_suffix(".refused")
+        with contextlib.suppress(OSError):  # its entries are then written twice, which changes nothing
             if keep:
-                self.path.replace(kept)
+                self.path.replace(refused_path)
             else:
                 self.path.unlink(missing_ok=True)
                 shutil.rmtree(self._files, ignore_errors=True)
         self.release()
-        return kept
+        return refused_path
 
     def release(self) -> None:
+        """Unlock the spool."""
         with contextlib.suppress(OSError):
             self.path.with_suffix(".lock").unlink(missing_ok=True)
         self._lock.release()
 
     @classmethod
-    def left(cls, folder: Path) -> Iterator[Spool]:
-        """Spools of processes that are gone, the oldest first, each held by us until it is released."""
+    def orphans(cls, folder: Path) -> Iterator[Spool]:
+        """The spools of processes that are gone, the oldest first, each locked until it is released."""
         for path in sorted(folder.glob("*.jsonl")):
-            one = cls(path)
+            spool = cls(path)
             try:
-                one._lock.acquire()
+                spool._lock.acquire()
             except (Timeout, OSError):
                 continue
             if path.exists():  # or else another process has just recorded it
-                yield one
+                yield spool
             else:
-                one.release()
+                spool.release()

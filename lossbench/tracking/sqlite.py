@@ -1,4 +1,4 @@
-"""SQLite stores that are whole or not there: MLflow makes one in a second or three, table by table."""
+"""Creation of SQLite stores in one piece; MLflow itself takes one to three seconds, table by table."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from lossbench.core import ConfigError
 from lossbench.tracking.address import engine
 from lossbench.tracking.writer import say
 
-LOCKED_S = 120  # that another process may take to make one
-STILL_S = 3.0  # without a change, after which nobody is making it
-GIVEN = {"alembic_version", "experiments", "workspaces"}  # tables in which a new store has rows
-DEFAULT = 0  # the experiment that it has
+LOCKED_S = 120  # how long another process may take to create a store
+STILL_S = 3.0  # without a change: no process is creating it
+NON_EMPTY = {"alembic_version", "experiments", "workspaces"}  # tables in which a new store has rows
+DEFAULT = 0  # the id of the experiment that a new store has
 
 
 def prepare(path: Path) -> None:
-    """Make a store, whole, where there is none, and in place of one whose making was cut off before it held anything.
+    """Create a store where there is none, or only an incomplete one without any run.
 
-    It is made beside its place and moved there, so that a kill leaves no half of it. Raises: ConfigError.
+    It is created beside its path and then moved there, so that a kill leaves no incomplete store.
+
+    Raises: ConfigError where it cannot be created.
     """
     try:
         if path.exists() and _holds_runs(path):
@@ -34,11 +36,11 @@ def prepare(path: Path) -> None:
         lock = path.with_name(f".{path.name}.lock")
         with FileLock(lock, timeout=LOCKED_S):
             if not path.exists():
-                _make(path)
+                _create(path)
             elif _cut_off(path):
-                say(f"{path} was left half made and without a run; it is made again")
-                _make(path)
-            lock.unlink(missing_ok=True)  # who still waits for it finds a whole store
+                say(f"{path} was left incomplete and without a run; it is created again")
+                _create(path)
+            lock.unlink(missing_ok=True)  # a process that still waits for it finds the store
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(f"tracking.uri=sqlite:///{path}: cannot be made: {error}") from error
 
@@ -56,31 +58,33 @@ def _rows(connection: sqlite3.Connection, table: str) -> bool:
     return connection.execute(f'SELECT 1 FROM "{table}" LIMIT 1').fetchone() is not None
 
 
-def _all(connection: sqlite3.Connection, table: str, there: Sequence[str]) -> list[tuple[Any, ...]]:
-    return connection.execute(f'SELECT * FROM "{table}"').fetchall() if table in there else []
+def _all(connection: sqlite3.Connection, table: str, tables: Sequence[str]) -> list[tuple[Any, ...]]:
+    return connection.execute(f'SELECT * FROM "{table}"').fetchall() if table in tables else []
 
 
 def _cut_off(path: Path) -> bool:
-    """Whether a store is no whole one and holds nothing, and nobody is at it, not even MLflow itself.
+    """Whether a store is incomplete and empty, and no process is creating it, MLflow itself included.
 
-    One whose version this MLflow does not know is of another MLflow, whatever it holds.
+    A store whose version this MLflow does not know belongs to another MLflow, and is not cut off.
     """
     from alembic.script import ScriptDirectory
     from mlflow.store.db.base_sql_model import Base
     from mlflow.store.db.utils import _get_alembic_config
 
     scripts = ScriptDirectory.from_config(_get_alembic_config(""))
-    whole, on_the_way = scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}
+    head, revisions = scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}
     before, since = None, time.monotonic()
     while time.monotonic() < since + STILL_S:
         with closing(sqlite3.connect(path, timeout=20)) as connection:
             tables = _tables(connection)
-            there = sorted(table for table in tables if _rows(connection, table))
-            versions = [row[0] for row in _all(connection, "alembic_version", there)]
-            named = [row for row in _all(connection, "experiments", there) if row[0] != DEFAULT]
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # nothing beside it may be taken for its successor's
-        others = {table for table in tables - set(Base.metadata.tables) if "alembic_" not in table}
-        if whole in versions or set(versions) - on_the_way or set(there) - GIVEN or named or others:
+            filled = sorted(table for table in tables if _rows(connection, table))
+            versions = [row[0] for row in _all(connection, "alembic_version", filled)]
+            others = [row for row in _all(connection, "experiments", filled) if row[0] != DEFAULT]
+            connection.execute(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            )  # or its WAL file would be taken for that of its successor
+        foreign = {table for table in tables - set(Base.metadata.tables) if "alembic_" not in table}
+        if head in versions or set(versions) - revisions or set(filled) - NON_EMPTY or others or foreign:
             return False
         now = (tables, versions)
         if now != before:
@@ -89,10 +93,12 @@ def _cut_off(path: Path) -> bool:
     return True
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     from mlflow import MlflowClient
 
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # of one name MLflow would keep a connection
+    part = path.with_name(
+        f".{path.name}.{secrets.token_hex(4)}.part"
+    )  # MLflow keeps the connection to a name it has seen
     try:
         client = MlflowClient(engine(f"sqlite:///{part}"))
         client.search_experiments(max_results=1)
@@ -101,5 +107,5 @@ def _make(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=wal")  # several processes write at once, 2.7 times as fast
         part.replace(path)
     finally:
-        for left in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*.part*"):  # of killed processes, too
-            left.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*.part*"):  # of killed processes, too
+            leftover.unlink(missing_ok=True)

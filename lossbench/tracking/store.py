@@ -1,4 +1,4 @@
-"""An MLflow store, opened once a process."""
+"""An MLflow store and its records."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from lossbench.config.redaction import clean, redacted
-from lossbench.core import INSTEAD, ConfigError, cache_folder
+from lossbench.core import TEMPORARY_CACHE, ConfigError, cache_folder
 from lossbench.tracking import entries, sqlite, views
 from lossbench.tracking.address import bare, engine
-from lossbench.tracking.entries import Entry, Told
+from lossbench.tracking.entries import Entry, MlflowSink
 from lossbench.tracking.outage import Away, away, reason
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.spool import Spool
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-PAGE = 1000  # runs of an answer
-SHARE = 0.01  # of the time that the writer may take from training, with which it shares the interpreter
-PATIENCE_S = 60.0  # with a store that is away, once nothing can go on without it
-ONE_AT_A_TIME = {  # held by a connection until it ends
+PAGE = 1000  # runs per request
+SHARE = 0.01  # of training time that the writer, which shares its interpreter, may take
+PATIENCE_S = 60.0  # how long to wait for a store that is away where nothing can continue without it
+ONE_AT_A_TIME = {  # a lock that a connection holds until it ends
     "postgresql": "SELECT pg_advisory_lock(66903)",
     "mysql": "SELECT GET_LOCK('lossbench', 120)",
 }
-LOUD = ("mlflow.store.db.utils", "urllib3.connectionpool")  # they print every try of an outage
+LOUD = ("mlflow.store.db.utils", "urllib3.connectionpool")  # they print every attempt during an outage
 
 _opened: weakref.WeakSet[Store] = weakref.WeakSet()
 
@@ -49,7 +49,10 @@ class Store:
     """An MLflow store, opened and migrated; its one writer thread keeps calls off the training thread."""
 
     def __init__(self, uri: str, artifacts: str | None = None) -> None:
-        """Open a store at a resolved URI; record what waited for it. Raises: ConfigError where MLflow cannot use it."""
+        """Open a store at a resolved URI, and record entries that wait for it from earlier processes.
+
+        Raises: ConfigError where MLflow cannot use it.
+        """
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -58,7 +61,7 @@ class Store:
         if artifacts is not None:
             _check(artifacts)
         self._rested = 0.0
-        self.late: set[str] = set()  # runs of processes that are gone, recorded by this one after an outage
+        self.late: set[str] = set()  # runs of earlier processes that this one recorded after an outage
         for name in LOUD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
@@ -67,38 +70,40 @@ class Store:
             lines = str(error).strip().splitlines()
             raise ConfigError(f"tracking.uri={redacted(uri)}: MLflow cannot use it: {clean(lines[0], uri)}") from error
         self._folder = cache_folder() / "spool" / hashlib.sha256(redacted(uri).encode()).hexdigest()[:20]
-        self._told = Told(self.client)
-        self._writer = Writer(self._told.tell, self._folder, redacted(uri))
+        self._sink = MlflowSink(self.client)
+        self._writer = Writer(self._sink.write, self._folder, redacted(uri))
         _opened.add(self)
         if fault := self._adopt():
-            say(f"{redacted(uri)} does not answer ({reason(fault)}); what waits in {self._folder} goes on waiting")
+            say(f"{redacted(uri)} does not answer ({reason(fault)}); entries in {self._folder} still wait")
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, made if it is new. Raises: ConfigError where one of that name was deleted."""
-        return self._told.experiment(name, self._location(name))
+        """The id of an experiment, created if it is new. Raises: ConfigError where one of that name was deleted."""
+        return self._sink.experiment(name, self._location(name))
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
-        """A new run, RUNNING until its recorder ends; while the store is away, one that is to be made."""
+        """The recorder of a new run, RUNNING until the recorder ends it; during an outage it is created later."""
         token = secrets.token_hex(16)
-        asked = self._writer.put(entries.create(token, experiment, self._location(experiment), name, tags), first=True)
-        if error := self._writer.wait(asked):
+        created = self._writer.put(
+            entries.create(token, experiment, self._location(experiment), name, tags), first=True
+        )
+        if error := self._writer.wait(created):
             raise error
         return Recorder(self, self.run(token), token)
 
     def run(self, token: str) -> str:
-        """The id of the run that was made under a token; empty while there is none."""
-        return self._told.runs.get(token, "")
+        """The id of the run that was created under a token; empty while there is none."""
+        return self._sink.runs.get(token, "")
 
     def resume(self, key: str) -> Recorder | None:
-        """A run that its user or the machine ended, RUNNING again; None where it is gone or has ended otherwise.
+        """Set a run that its user or the machine ended to RUNNING again; None where it is gone or ended otherwise.
 
-        It is known by its id, or by the token that it was asked for under in an outage. It takes no point that it has
-        already, which training goes through once more after a kill.
+        `key` is its id, or the token of a run that was started during an outage. Its recorder ignores points that are
+        recorded already, which training repeats after a kill.
         """
         from mlflow.exceptions import MlflowException
 
         try:
-            run = self._known(key)
+            run = self._get_run(key)
             if run.info.status == "FINISHED" or run.data.tags.get("lossbench.outcome") == "failed":
                 return None
             run_id = run.info.run_id
@@ -110,56 +115,56 @@ class Store:
             return None
         return Recorder(self, run_id, latest={name: max(p.step for p in ps) for name, ps in histories.items()})
 
-    def _known(self, key: str) -> Run:
-        """Raises: MlflowException where there is none."""
+    def _get_run(self, key: str) -> Run:
+        """The run of an id or a token. Raises: MlflowException where there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
             return self.client.get_run(key)
         except MlflowException:
-            if asked := self.find({entries.TOKEN: key}):
-                return asked[0]
+            if runs := self.find({entries.TOKEN: key}):
+                return runs[0]
             raise
 
     def view(self, run_id: str, name: str, metrics: Sequence[tuple[str, str, str]], arm: str = "") -> None:
-        """Leave a saved view of a comparison, or of one arm of it, in the experiment of its run."""
+        """Save a view of a comparison, or of one of its arms, in the experiment of its run."""
         experiment = self.client.get_run(run_id).info.experiment_id
         self.client.set_experiment_tag(experiment, views.TAG + name, views.saved(name, metrics, arm))
 
-    def path(self, asked: str) -> str:
-        """Where a run, by its id, a comparison, by its name or its run's id, or an experiment is in MLflow's UI.
+    def path(self, name: str) -> str:
+        """The path in MLflow's UI of a run (by id), a comparison (by name or its run's id) or an experiment.
 
-        Raises: ConfigError where this store has none of these; it names the nearest.
+        Raises: ConfigError, which gives the nearest names, where this store has none of these.
         """
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client.get_run(asked)
+            found = self.client.get_run(name)
         except MlflowException:
             comparisons = {_name(run): run for run in reversed(self.find({"lossbench.kind": "comparison"}))}
             experiments = {one.name: one.experiment_id for one in self.client.search_experiments()}
-            if asked not in comparisons and asked in experiments:
-                return f"experiments/{experiments[asked]}/runs"
-            if asked not in comparisons:
-                near = difflib.get_close_matches(asked, [*experiments, *comparisons], n=3)
+            if name not in comparisons and name in experiments:
+                return f"experiments/{experiments[name]}/runs"
+            if name not in comparisons:
+                near = difflib.get_close_matches(name, [*experiments, *comparisons], n=3)
                 hint = f"\nnearest: {', '.join(near)}" if near else ""
-                said = f"ui: {asked}: no such run, comparison or experiment in {redacted(self.uri)}{hint}"
-                raise ConfigError(said) from None
-            found = comparisons[asked]
+                message = f"ui: {name}: no such run, comparison or experiment in {redacted(self.uri)}{hint}"
+                raise ConfigError(message) from None
+            found = comparisons[name]
         experiment = self.client.get_experiment(found.info.experiment_id)
         if found.data.tags.get("lossbench.kind") == "comparison" and views.TAG + _name(found) in experiment.tags:
             return views.path(experiment.experiment_id, _name(found))
         return f"experiments/{experiment.experiment_id}/runs/{found.info.run_id}"
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
-        """Runs that carry all these tags, in whichever experiment, the newest first.
+        """The runs that have all these tags, in any experiment, the newest first.
 
-        Raises: Away where the store does not answer for `PATIENCE_S`, or not take what waits for it.
+        Raises: Away where the store does not answer for PATIENCE_S, or does not accept entries that wait for it.
         """
         deadline = time.monotonic() + PATIENCE_S
         while True:
             if self._writer.away and not self.settled(deadline - time.monotonic()):
-                raise Away(self.said_away())
+                raise Away(self.outage_message())
             try:
                 return list(self._find(tags))
             except Exception as error:
@@ -171,81 +176,84 @@ class Store:
 
     def _find(self, tags: Mapping[str, str]) -> Iterator[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         token = None
         while True:
-            page = self.client.search_runs(experiments, wanted, max_results=PAGE, page_token=token)
+            page = self.client.search_runs(experiments, condition, max_results=PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:
                 return
 
     def flush(self, recorders: Sequence[Recorder]) -> None:
-        """Send what these recorders hold, unless the writer has just had its share of the time; then a later call does.
+        """Send the points of these recorders, or leave it to a later call if the writer has used its share of time.
 
-        A writer that needs c seconds of processor time rests for c / SHARE, about half a second for one run: what
-        was evaluated before that survives even kill −9. Raises what the store refused of earlier calls.
+        A writer that needs c seconds of processor time rests for c / SHARE, about half a second for one run: what was
+        evaluated before that survives even kill −9. Raises: the errors of entries that the store refused earlier.
         """
         self._writer.watch()
         if self._writer.away or time.monotonic() >= self._rested:
-            self._rested = math.inf  # until the writer has been there
+            self._rested = math.inf  # until the writer is done with these
             try:
                 for recorder in recorders:
                     recorder.send()
-            finally:  # other runs of this process are still to be written
+            finally:  # other runs of this process still have points to send
                 self.later(self._rest)
 
     def put(self, entry: Entry) -> Future[Any]:
-        """Tell the store of an entry, on the writer thread, after all others. Raises: Away where too much waits."""
+        """Queue an entry for the writer thread, after all others. Raises: Away where the spool is full."""
         return self._writer.put(entry)
 
     def later(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Do a call on the writer thread, after all that were asked for before."""
+        """Queue a call for the writer thread, after everything before it."""
         return self._writer.later(lambda: call(*arguments))
 
     def wait(self, future: Future[Any]) -> BaseException | None:
-        """Until an entry is recorded, or kept while the store is away; the error of one that was refused."""
+        """Wait until an entry is recorded, or in the spool; the error of one that was refused, else None."""
         return self._writer.wait(future)
 
     @property
     def answers_may_be_lost(self) -> bool:
-        """Whether a call may have been heard, and made again by MLflow's client, without our knowing."""
+        """Whether MLflow's client may repeat a call that has succeeded, without our knowing."""
         return self.uri.startswith("http")
 
     def settled(self, patience: float | None = None) -> bool:
-        """Whether all is recorded, what processes left that are gone, too; given up once `PATIENCE_S` bring nothing."""
+        """Wait until all entries are recorded, those of earlier processes too; whether that is so.
+
+        It gives up once no entry was recorded for `patience` seconds, by default PATIENCE_S.
+        """
         seconds = PATIENCE_S if patience is None else patience
-        deadline, said, before = time.monotonic() + seconds, False, len(self._writer.waiting)
+        deadline, announced, before = time.monotonic() + seconds, False, len(self._writer.waiting)
         while not self._writer.settled(min(1.0, deadline - time.monotonic())) or self._adopt():
             if (left := len(self._writer.waiting)) < before:
                 deadline, before = time.monotonic() + seconds, left
             if time.monotonic() >= deadline:
                 return False
-            if not said:
+            if not announced:
                 say(f"waiting up to {seconds:.0f} s for {redacted(self.uri)}")
-            said = True
+            announced = True
             time.sleep(0.1)
         return True
 
     @property
-    def waits(self) -> bool:
-        """Whether this process has something that is not recorded yet."""
+    def has_waiting(self) -> bool:
+        """Whether this process has entries that are not recorded yet."""
         return bool(self._writer.waiting)
 
-    def said_away(self) -> str:
-        """What waits, and where."""
+    def outage_message(self) -> str:
+        """How many runs have entries that wait, where these are, and how they get recorded."""
         runs = len({entry["run"] for entry in self._writer.waiting})
-        place = self._writer.place
-        what = f"{redacted(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
-        if runs and place is None:
-            return f"{what} in memory, and are lost when this process ends"
-        cache = os.environ.get(INSTEAD, "")
-        told = f" with LOSSBENCH_CACHE={cache}" if cache and self._folder.is_relative_to(cache) else ""
-        return f"{what} in {place or self._folder}; the next command on this store{told} records them"
+        spool_path = self._writer.spool_path
+        message = f"{redacted(self.uri)} is away; entries of {runs} run{'s'[: runs != 1]} wait"
+        if runs and spool_path is None:
+            return f"{message} in memory, and are lost when this process ends"
+        cache = os.environ.get(TEMPORARY_CACHE, "")
+        setting = f" with LOSSBENCH_CACHE={cache}" if cache and self._folder.is_relative_to(cache) else ""
+        return f"{message} in {spool_path or self._folder}; the next command on this store{setting} records them"
 
     def _adopt(self) -> Exception | None:
-        """Record what waits in spools that no process holds; the error where the store is away again."""
-        for spool in Spool.left(self._folder):
+        """Record the spools of processes that are gone; the error where the store is away again."""
+        for spool in Spool.orphans(self._folder):
             try:
                 self._replay(spool)
             except Exception as error:
@@ -260,24 +268,24 @@ class Store:
         refused: list[Exception] = []
         for entry in found:
             try:
-                self._told.tell(entry, again=True)
+                self._sink.write(entry, again=True)
             except Exception as error:
                 if away(error):
                     raise
                 refused.append(error)
-        kept = spool.end(keep=bool(refused or damaged))
+        refused_path = spool.end(keep=bool(refused or damaged))
         late = {self.run(entry["run"]) or entry["run"] for entry in found}
         self.late |= late
-        said = f"recorded what waited for {redacted(self.uri)} since an outage: entries of {len(late)} run"
-        said += "s"[: len(late) != 1]
+        message = f"recorded what waited for {redacted(self.uri)} since an outage: entries of {len(late)} run"
+        message += "s"[: len(late) != 1]
         if refused:
-            said += f"; {len(refused)} were refused ({reason(refused[0])}) and are kept in {kept}"
+            message += f"; {len(refused)} were refused ({reason(refused[0])}) and are kept in {refused_path}"
         if damaged:
-            said += f"; {damaged} lines cannot be read, see {kept}"
-        say(said)
+            message += f"; {damaged} lines cannot be read, see {refused_path}"
+        say(message)
 
     def _rest(self) -> None:
-        """On the writer thread: no points before its share of the time has passed."""
+        """Let the writer rest until its processor time is SHARE of the time passed; called on its thread."""
         self._rested = time.monotonic() + self._writer.busy_s / SHARE
         self._writer.busy_s = 0.0
 
@@ -292,13 +300,13 @@ class Store:
 
 
 def _client(uri: str) -> MlflowClient:
-    """A client of a store that is migrated. Two processes that migrate one new database at once would break it."""
+    """A client of a migrated store; a lock prevents two processes from migrating at once, which breaks a database."""
     from mlflow import MlflowClient
     from sqlalchemy import NullPool, create_engine, text
 
     if uri.startswith("http"):
         user = urlsplit(uri)
-        if user.username is not None:  # in no address, which libraries print
+        if user.username is not None:  # not in the address, which libraries print
             os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user.username)
             os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user.password or "")
         client = MlflowClient(bare(uri))
@@ -306,9 +314,8 @@ def _client(uri: str) -> MlflowClient:
         return client
     if uri.startswith("sqlite:///"):
         sqlite.prepare(Path(uri.removeprefix("sqlite:///")))
-    with create_engine(
-        engine(uri), poolclass=NullPool
-    ).connect() as connection:  # MLflow tries a wrong password for long
+    # connected here first, since MLflow retries a wrong password for long
+    with create_engine(engine(uri), poolclass=NullPool).connect() as connection:
         if lock := ONE_AT_A_TIME.get(connection.dialect.name):
             connection.execute(text(lock))
         client = MlflowClient(engine(uri))
@@ -317,34 +324,36 @@ def _client(uri: str) -> MlflowClient:
 
 
 def settled() -> bool:
-    """Whether all that this process is to record is recorded; it waits for a store that is away."""
-    return not sum(not store.settled() for store in list(_opened))  # each is waited for
+    """Wait for every store of this process; whether all their entries are recorded."""
+    return not sum(not store.settled() for store in list(_opened))  # no `all`, which would not wait for each
 
 
 @atexit.register
-def _say_what_waits() -> None:
+def _report_waiting() -> None:
     for store in list(_opened):
-        if store.waits:
-            say(store.said_away())
+        if store.has_waiting:
+            say(store.outage_message())
 
 
 def _check(artifacts: str) -> None:
-    """Raises: ConfigError for a place that no run can leave files in."""
+    """Raises: ConfigError for a location to which no run can save files."""
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    said = f"tracking.artifacts={redacted(artifacts)}"
+    setting = f"tracking.artifacts={redacted(artifacts)}"
     if not artifacts:
-        raise ConfigError(f"{said}: wants a folder or an address, or null")
+        raise ConfigError(f"{setting}: has to be a folder, an address or null")
     try:
         if "://" in artifacts:
             get_artifact_repository(artifacts)
         else:
             Path(artifacts).mkdir(parents=True, exist_ok=True)
     except (MlflowException, ImportError) as error:
-        raise ConfigError(f"{said}: MLflow cannot use it: {clean(str(error).partition('. ')[0], artifacts)}") from error
+        raise ConfigError(
+            f"{setting}: MLflow cannot use it: {clean(str(error).partition('. ')[0], artifacts)}"
+        ) from error
     except OSError as error:
-        raise ConfigError(f"{said}: cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{setting}: cannot be written: {error.strerror}") from error
 
 
 def _name(run: Run) -> str:
@@ -352,7 +361,7 @@ def _name(run: Run) -> str:
 
 
 def _folder(path: Path) -> str:
-    """A folder as MLflow reads it: an address, where it would take a part of it for one."""
+    """A folder for MLflow: as an address where it contains #, ? or %, which MLflow would misread in a path."""
     return path.as_uri() if re.search(r"[#?%]", str(path)) else str(path)
 
 

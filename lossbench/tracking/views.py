@@ -1,4 +1,4 @@
-"""Saved views: what MLflow's UI shows of a comparison when its link is opened.
+"""Saved views: the runs and columns that MLflow's UI shows when the link of a comparison is opened.
 
 MLflow keeps them as tags of the experiment and documents neither the tag nor its contents: a test opens one in a
 browser.
@@ -28,12 +28,12 @@ def saved(name: str, metrics: Sequence[tuple[str, str, str]], arm: str = "") -> 
         "orderByKey": columns[0],
         "orderByAsc": metrics[0][1] != "↑",
         "runsHiddenMode": "SHOWALL",
-        "useGroupedValuesInCharts": False,  # a group has a colour of the browser's, a run that of its loss
+        "useGroupedValuesInCharts": False,  # the browser chooses a group's colour; a run has that of its loss
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
 
 
 def path(experiment: str, key: str) -> str:
-    """Where the view is in MLflow's UI, under `page`."""
+    """The path of the view in MLflow's UI, for `page`."""
     return f"experiments/{experiment}/runs?viewStateShareKey={quote(key)}"

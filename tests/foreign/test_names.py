@@ -17,7 +17,6 @@ from lossbench import terminal, tracking
 from lossbench.config import checks, schema
 from lossbench.core import ConfigError, LossOutput, record_name
 from lossbench.tasks.pictures import confusion_matrix
-from lossbench.terminal import progress
 
 SHORT = [*SMALL["regression"], "train.steps=20", "train.eval_every=10"]
 MARKUP = "[/x] [red] :boom: [bold"
@@ -82,7 +81,7 @@ def test_parts_of_any_name_are_recorded_and_those_of_the_loop_are_refused(lossbe
     assert run.data.metrics["train/error_p90"] == 123
     said = lossbench("-m", *words, "+loss.name=fine,grad_norm")
     assert said.code == 2
-    assert "a part of it is called 'grad_norm'" in said.err
+    assert "a part is called 'grad_norm'" in said.err
     assert "loss.name=grad_norm" in said.err
     assert len(runs(store)) == 1
 
@@ -157,7 +156,7 @@ def test_a_terminal_shows_text_as_it_is():
 def test_bars_show_text_as_it_is(monkeypatch):
     written = io.StringIO()
     monkeypatch.setattr(
-        progress, "console", lambda **how: Console(file=written, force_terminal=True, width=200, markup=True)
+        terminal.progress, "console", lambda **how: Console(file=written, force_terminal=True, width=200, markup=True)
     )
     with terminal.bar(MARKUP, 3) as bar:
         bar.news(None, {f"val/{MARKUP}": 1.0})

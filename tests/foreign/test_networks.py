@@ -19,7 +19,8 @@ from lossbench.core import ConfigError, DatasetInfo, Split
 from lossbench.engine.stack import Stack
 from lossbench.models import foreign
 from lossbench.runs import builders
-from lossbench.runs.experiment import MODEL_FILE, Experiment, on_device
+from lossbench.runs.evaluation import MODEL_FILE
+from lossbench.runs.experiment import Experiment, on_device
 
 PICTURES = DatasetInfo("pictures", "multiclass", (1, 28, 28), (), "", "", "", classes=tuple("0123456789"))
 NUMBERS = DatasetInfo("numbers", "regression", (6,), (2,), "", "", "")
@@ -89,7 +90,7 @@ def test_a_net_that_keeps_an_axis_for_one_channel_trains_on_masks(words, lossben
     ("words", "told"),
     [
         (("torchvision.models.googlenet", "+model.init_weights=false"), "GoogLeNetOutputs while it trains"),
-        (("foreign.networks.Named",), "gives a dict,"),
+        (("foreign.networks.Named",), "returns a dict,"),
     ],
     ids=["auxiliary", "by name"],
 )

@@ -87,14 +87,14 @@ def test_the_hash_is_of_all_that_is_read(quick):
     assert len(first) == 16
     assert set(first) <= set("0123456789abcdef")
     found = set()
-    for name, tensor in asked._eye.state_dict().items():
+    for name, tensor in asked._classifier.state_dict().items():
         before = tensor.flatten()[0].item()
         tensor.view(-1)[0] += 1
         found.add(asked.hash)
         tensor.view(-1)[0] = before
         assert asked.hash == first, name
     assert first not in found
-    assert len(found) == len(asked._eye.state_dict())
+    assert len(found) == len(asked._classifier.state_dict())
 
 
 def test_used_only_once_somebody_asked(quick):
@@ -133,16 +133,16 @@ def test_a_unit_that_hardly_fires_counts_as_a_tenth_of_the_usual(quick):
     """In its own deviations, one sample that wakes it would outweigh all that the others see."""
     splits = squares()
     asked = Features(splits, CPU)
-    raw = (asked.of(splits.train.inputs) * asked._eye.scale).double().std(0)
+    raw = (asked.of(splits.train.inputs) * asked._classifier.scale).double().std(0)
     usual = raw.square().mean().sqrt()
     assert (raw < 0.1 * usual).any()
-    torch.testing.assert_close(asked._eye.scale.double(), raw.clamp(min=0.1 * usual), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(asked._classifier.scale.double(), raw.clamp(min=0.1 * usual), rtol=1e-4, atol=1e-6)
 
 
 def test_a_unit_that_never_fires_says_nothing(quick):
     splits = squares()
     asked = Features(splits, CPU)
-    eye = asked._eye
+    eye = asked._classifier
     with torch.no_grad():
         for layer in eye.sight.modules():
             if isinstance(layer, nn.Linear):

@@ -15,7 +15,8 @@ from lossbench.core import stream
 from lossbench.engine import Interrupted, Stack, fit
 from lossbench.losses import GaussianElbo, mse
 from lossbench.runs import builders
-from lossbench.runs.experiment import MODEL_FILE, Experiment
+from lossbench.runs.evaluation import MODEL_FILE
+from lossbench.runs.experiment import Experiment
 from lossbench.tasks.lifting import OfIdentities, of_pixels, of_signs
 
 ORL = 24  # identities of the training split: 60 % of 40 people

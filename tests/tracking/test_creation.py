@@ -69,7 +69,7 @@ def test_a_half_made_store_is_made_again(tmp_path, cache, statement, monkeypatch
     assert killed(lambda: mlflows_own(path), statement) == signal.SIGKILL
     tracking.check_connection(f"sqlite:///{path}")
     usable(path)
-    assert "left half made and without a run" in capsys.readouterr().err
+    assert "left incomplete and without a run" in capsys.readouterr().err
 
 
 def test_a_store_that_holds_anything_is_never_replaced(tmp_path, cache, migrated, monkeypatch):

@@ -91,7 +91,8 @@ import time
 from lossbench import tracking
 from lossbench.tracking import lease
 lease.BEAT_S = .05
-heart = lease.keep(tracking.Recorder(tracking.Store("sqlite:///{here}/mlflow.db"), "{left}"), "mine")
+store = tracking.Store("sqlite:///{here}/mlflow.db")
+heart = lease.keep(store.client, tracking.Recorder(store, "{left}"), "mine")
 print("beating", flush=True)
 time.sleep(30)
 """

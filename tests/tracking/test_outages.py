@@ -153,7 +153,7 @@ print("spooled", flush=True); time.sleep(100)
     process.stdin.flush()
     assert process.stdout.readline() == "spooled\n"
     (path,) = (p for p in spooled(cache) if p.suffix == ".jsonl")
-    assert list(spools.Spool.left(path.parent)) == []  # it is the process's that lives
+    assert list(spools.Spool.orphans(path.parent)) == []  # it is the process's that lives
     process.kill()
     process.communicate()
     with path.open("ab") as torn:
@@ -212,7 +212,7 @@ def test_what_cannot_wait_on_disk_waits_in_memory(network, cache, monkeypatch, c
     recorder = store.start("memory", "one", {"lossbench.kind": "run"})
     told.down = True
     record(recorder)
-    assert "in memory" in store.said_away()
+    assert "in memory" in store.outage_message()
     told.down = False
     assert store.settled(30)
     check(store, "memory", ["one"])
@@ -249,7 +249,7 @@ def test_a_refusal_is_no_outage_and_is_kept(network, cache, capsys):
     told.down = False
     assert store.settled(30)
     check(store, "refused", ["stays"])
-    assert "refuses 1 entries" in capsys.readouterr().err
+    assert "refused 1 waiting entries" in capsys.readouterr().err
     (kept,) = (path for path in spooled(cache) if path.suffix == ".refused")
     kept.unlink()
 

@@ -193,11 +193,11 @@ def test_many_who_record_the_same_data_at_once_all_do(store):
     together, faults = threading.Barrier(len(many)), []
 
     def record(run_id):
-        teller = entries.Told(MlflowClient(store.uri))
+        sink = entries.MlflowSink(MlflowClient(store.uri))
         entry = entries.inputs(run_id, FACTS)
         together.wait()
         try:
-            teller.tell(entry, again=False)
+            sink.write(entry, again=False)
         except Exception as fault:
             faults.append(fault)
 

@@ -1,4 +1,4 @@
-"""From a configuration to the loss, with all that it needs of the run."""
+"""From a configuration to the loss, with what it needs from the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lossbench.config.task_types import accepted, fits, load, named
 from lossbench.core import Card, ConfigError, DatasetInfo, stream
 from lossbench.engine import Nets
 from lossbench.engine.randomness import seeded
-from lossbench.runs.builders.targets import call, found, instantiated, plain
+from lossbench.runs.builders.targets import call, import_target, instantiated, plain
 from lossbench.tasks.adapting import wanted
 
 Loss = Callable[..., Tensor]
 
-BROUGHT = {
+PARAMETER_NAMES = {
     "classes": ("num_classes", "n_classes", "nb_classes", "num_class", "n_class", "class_num", "out_features"),
     "dimensions": (
         "embedding_size",
@@ -34,60 +34,61 @@ BROUGHT = {
     ),
     "class_counts": ("class_counts", "cls_num_list", "samples_per_class", "samples_per_cls", "class_frequency"),
 }
-"""What losses without a card call what a run can bring, where they have no default for it."""
+"""What a run can pass to a loss without a card: the names of required parameters that mean it."""
 
 
-class Unset(ConfigError):
-    """A loss has settings without a default, which nobody gives."""
+class MissingSettings(ConfigError):
+    """A loss has required settings that are not given."""
 
 
 def loss(cfg: DictConfig, task_type: str, brings: Mapping[str, Callable[[], Any]] | None = None) -> Loss:
-    """The loss with its hyper-parameters bound; a class is made, a function waits for prediction and target.
+    """The loss with its hyper-parameters bound: an instance of a class, or a partial of a function.
 
-    `brings` makes what a card may say that the loss needs of the run. Raises: ConfigError for one that cannot be
-        imported, or whose card says that it fits other task types.
+    `brings` makes the arguments that a card may need from the run.
+
+    Raises: ConfigError for one that cannot be imported, or whose card excludes this task type.
     """
-    target = found(cfg._target_, "loss._target_=")
+    target = import_target(cfg._target_, "loss._target_=")
     card = getattr(target, "card", None)
     if card is not None and not fits(card.task_types, task_type):
         raise ConfigError(
             f"loss._target_={cfg._target_}: fits {' and '.join(card.task_types)} problems, not {named(task_type)}"
         )
-    given = {need: (brings or {})[need]() for need in card.needs} if card is not None else {}
+    from_run = {need: (brings or {})[need]() for need in card.needs} if card is not None else {}
     if card is None:
-        given |= _required(target, cfg, brings or {})
+        from_run |= _required(target, cfg, brings or {})
     if isinstance(target, type):
-        return _without_more(call("loss", cfg, **given), cfg)
-    # not Hydra's own _partial_, which examines its target anew at every call: a fifth of a small net's step
+        return _check_call(call("loss", cfg, **from_run), cfg)
+    # Hydra's own _partial_ inspects its target at every call, which takes a fifth of a small net's step
     settings = instantiated("loss", cfg._target_, OmegaConf.create(plain(cfg, drop=("_target_",))))
-    return partial(target, **settings, **given)
+    return partial(target, **settings, **from_run)
 
 
 def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What a foreign loss has no default for, as far as a run knows it. Raises: Unset for what is left."""
-    own = _bare(target) if isinstance(target, type) else _bare(target)[2:]
-    passed_on = [name for parent in _parents(target) for name in _bare(parent)]
-    known = {name: need for need, names in BROUGHT.items() for name in names if need in brings}
+    """The required arguments of a foreign loss that a run can pass. Raises: MissingSettings for the others."""
+    own = _required_names(target) if isinstance(target, type) else _required_names(target)[2:]
+    inherited = [name for parent in _parents(target) for name in _required_names(parent)]
+    known = {name: need for need, names in PARAMETER_NAMES.items() for name in names if need in brings}
     absent = [name for name in own if name not in cfg and name not in known]
     if absent:
         more = " ".join(f"loss.{name}=…" for name in absent)
-        raise Unset(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
+        raise MissingSettings(f"loss._target_={cfg._target_}: has no default for {', '.join(absent)}; give {more}")
     return {
-        name: brings[known[name]]() for name in dict.fromkeys([*own, *passed_on]) if name in known and name not in cfg
+        name: brings[known[name]]() for name in dict.fromkeys([*own, *inherited]) if name in known and name not in cfg
     }
 
 
-def _bare(target: Any) -> list[str]:
-    """The parameters without a default."""
+def _required_names(target: Any) -> list[str]:
+    """The parameters without a default; none where there is no signature."""
     try:
         parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # written in another language
+    except (TypeError, ValueError):  # not written in Python
         return []
     return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def _parents(target: Any) -> Iterator[type]:
-    """The classes to which a constructor passes on what it does not know."""
+    """The parent classes to which a constructor passes unknown keyword arguments."""
     for child, parent in pairwise(getattr(target, "__mro__", ())):
         passes = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(child).parameters.values())
         if not passes or parent in (nn.Module, object):
@@ -95,35 +96,40 @@ def _parents(target: Any) -> Iterator[type]:
         yield parent
 
 
-def _without_more(made: Any, cfg: DictConfig) -> Any:
-    """Raises: ConfigError for an object that is called with more than prediction and target."""
-    if more := wanted(made):
+def _check_call(loss: Any, cfg: DictConfig) -> Any:
+    """The same loss. Raises: ConfigError for one that is called with more than prediction and target."""
+    if more := wanted(loss):
         raise ConfigError(
             f"loss._target_={cfg._target_}: is called with ({', '.join(more)}), "
             "and a loss gets prediction and target alone"
         )
-    return made
+    return loss
 
 
 def loss_of_run(cfg: DictConfig, info: DatasetInfo, nets: Nets, seed: int) -> Loss:
-    """The loss with all that it needs of a run, and what its task has it learn beside."""
+    """The loss with what it needs from a run, completed by its task with what is learned beside it.
+
+    Raises: ConfigError for a loss that does not fit the dataset.
+    """
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: _classes(info),
-        "class_counts": lambda: _counted(info, getattr(found(cfg._target_, "loss._target_="), "card", None)),
+        "class_counts": lambda: _class_counts(
+            info, getattr(import_target(cfg._target_, "loss._target_="), "card", None)
+        ),
         "dimensions": lambda: dimensions(nets, info),
         "generator": lambda: stream(seed, "loss"),
     }
     with seeded(seed, "loss"):
-        made = loss(cfg, info.task_type, brings)
+        bound = loss(cfg, info.task_type, brings)
     task = load(info.task_type)
-    if lacks := task.lacks(made):
-        raise ConfigError(f"loss._target_={cfg._target_}: wants {lacks}")
-    completed: Loss = task.completed(made, brings)
+    if lacks := task.lacks(bound):
+        raise ConfigError(f"loss._target_={cfg._target_}: needs {lacks}")
+    completed: Loss = task.completed(bound, brings)
     return completed
 
 
 def dimensions(nets: Nets, info: DatasetInfo) -> int:
-    """How many numbers the model gives an example, as a loss that learns as many a class has to know."""
+    """How many numbers the model returns per example, for losses with a learnable vector per class."""
     model: Any = nets.model
     with nets.evaluating(), torch.no_grad():
         return int(model(torch.zeros(1, *info.inputs, device=next(nets.parameters()).device)).shape[-1])
@@ -131,20 +137,20 @@ def dimensions(nets: Nets, info: DatasetInfo) -> int:
 
 def _classes(info: DatasetInfo) -> int:
     if not info.classes:
-        raise ConfigError(f"dataset={info.name}: the loss needs a number of classes, and there are none")
+        raise ConfigError(f"dataset={info.name}: the loss needs classes, and there are none")
     return len(info.classes)
 
 
-def _counted(info: DatasetInfo, card: Card | None) -> tuple[int, ...]:
-    """Numbers rather than a tensor: runs of one stack share a call where these are equal. See `engine.stacked_loss`."""
+def _class_counts(info: DatasetInfo, card: Card | None) -> tuple[int, ...]:
+    """A tuple rather than a tensor, since runs of a stack with equal counts share a call: see `engine.stacked_loss`."""
     if not counts_fit(info, card):
         raise ConfigError(
             f"dataset={info.name}: the loss needs counts of the two classes that it sees, and there are "
             f"{len(info.class_counts)}, of the classes of {named(info.task_type)} problems"
         )
     if not info.classes or len(info.class_counts) != len(info.classes):
-        told = f"{len(info.class_counts)} for {len(info.classes)} classes"
-        raise ConfigError(f"dataset={info.name}: the loss needs class_counts, and there are {told}")
+        counts = f"{len(info.class_counts)} for {len(info.classes)} classes"
+        raise ConfigError(f"dataset={info.name}: the loss needs class_counts, and there are {counts}")
     if 0 in info.class_counts:
         absent = info.classes[info.class_counts.index(0)]
         raise ConfigError(
@@ -154,7 +160,7 @@ def _counted(info: DatasetInfo, card: Card | None) -> tuple[int, ...]:
 
 
 def counts_fit(info: DatasetInfo, card: Card | None) -> bool:
-    """Whether the dataset's class counts are of the classes that a loss sees, which a task may have borrowed."""
+    """Whether the dataset's class counts are of the classes that a loss, perhaps one of another task type, sees."""
     if card is None or named(info.task_type) in card.task_types:
         return True
     lenders = [load(task_type) for task_type in accepted(info.task_type) if task_type in card.task_types]
@@ -162,8 +168,8 @@ def counts_fit(info: DatasetInfo, card: Card | None) -> bool:
 
 
 def module_of(loss: Loss) -> nn.Module | None:
-    """The loss, or what it is bound around, where that learns or keeps something from step to step."""
+    """The module that a loss is, or is bound around, if it has parameters or buffers; else None."""
     while isinstance(loss, partial):
-        held = (*loss.args, *(one for one in loss.keywords.values() if isinstance(one, nn.Module)))
-        loss = next((argument for argument in held if callable(argument)), loss.func)
+        bound = (*loss.args, *(one for one in loss.keywords.values() if isinstance(one, nn.Module)))
+        loss = next((argument for argument in bound if callable(argument)), loss.func)
     return loss if isinstance(loss, nn.Module) and loss.state_dict() else None

@@ -16,47 +16,50 @@ from lossbench.engine import Nets
 from lossbench.engine.randomness import seeded
 from lossbench.models import foreign
 from lossbench.models.initial import start_at, widen
-from lossbench.runs.builders.targets import call, found
+from lossbench.runs.builders.targets import call, import_target
 
 
 def nets(cfg: DictConfig, info: DatasetInfo, seed: int, outputs_per_target: int = 1) -> Nets:
-    """The players with the seed's initial weights, the same for every loss, whatever stream they are drawn from.
+    """The players with the seed's initial weights, the same for every loss, whatever generator they use.
 
-    Where a loss takes several numbers an output, the first of them start as the one that others take, the rest at 0.
+    Where a loss takes several numbers per target, the first starts like the only one of other losses, the rest at 0.
+
+    Raises: ConfigError for a model that cannot be built, or that does not fit the loss.
     """
     with seeded(seed, "init"):
-        made = _constructed(cfg, info, seed)
-        if isinstance(made, nn.Module) and not _ours(cfg._target_):
-            made = foreign.fitted(made, info)
-            if isinstance(made, foreign.Coloured):
-                remarks.say(f"{cfg._target_}: wants colour; grey pictures reach it as three equal channels")
-    players = Nets(**made) if isinstance(made, Mapping) else Nets(model=made)
-    players.initial = players.hash()  # before a setting or a loss makes a last layer start otherwise on purpose
+        model = _construct(cfg, info, seed)
+        if isinstance(model, nn.Module) and not _ours(cfg._target_):
+            model = foreign.fitted(model, info)
+            if isinstance(model, foreign.Coloured):
+                remarks.say(f"{cfg._target_}: needs colour; grey pictures reach it as three equal channels")
+    players = Nets(**model) if isinstance(model, Mapping) else Nets(model=model)
+    players.initial = players.hash()  # before a setting or a loss changes the last layer on purpose
     if cfg.get("prior") is not None:
-        start_at(_head(made, "its bias would start at model.prior"), prior_of(cfg.prior, info))
+        start_at(_head(model, "its bias would start at model.prior"), prior_of(cfg.prior, info))
     if outputs_per_target > 1:
-        _widen(made, info, outputs_per_target)
+        _widen(model, info, outputs_per_target)
     return players
 
 
-def _constructed(cfg: DictConfig, info: DatasetInfo, seed: int) -> Any:
-    """What the target gives, told what its signature names of what the data know, unless a setting says otherwise."""
-    constructor = found(cfg._target_, "model._target_=")
-    given, tried = foreign.offers(constructor, info, load(info.task_type).outputs(info), stream(seed, "init"))
-    given = {name: value for name, value in given.items() if name not in cfg}
+def _construct(cfg: DictConfig, info: DatasetInfo, seed: int) -> Any:
+    """Call the target with the properties of the data that its signature names, unless a setting gives them."""
+    constructor = import_target(cfg._target_, "model._target_=")
+    outputs = load(info.task_type).outputs(info)
+    from_data, optional = foreign.offers(constructor, info, outputs, stream(seed, "init"))
+    from_data = {name: value for name, value in from_data.items() if name not in cfg}
     while True:
         try:
-            made = call("model", cfg, drop=("prior",), **given)
+            model = call("model", cfg, drop=("prior",), **from_data)
             break
         except ConfigError as error:
             refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if refused is None or refused[1] not in tried:
+            if refused is None or refused[1] not in optional:
                 raise
-            tried.discard(refused[1])
-            given.pop(refused[1], None)
-    if not isinstance(made, nn.Module | Mapping):
-        raise ConfigError(f"model: {cfg._target_} gives a {type(made).__name__}; a torch.nn.Module works")
-    return made
+            optional.discard(refused[1])
+            from_data.pop(refused[1], None)
+    if not isinstance(model, nn.Module | Mapping):
+        raise ConfigError(f"model: {cfg._target_} returns a {type(model).__name__}; a torch.nn.Module works")
+    return model
 
 
 def _ours(target: str) -> bool:
@@ -67,18 +70,21 @@ def _widen(model: Any, info: DatasetInfo, outputs_per_target: int) -> None:
     if not load(info.task_type).several_heads:
         works, this = ", ".join(name for name in TASK_TYPES if load(name).several_heads), named(info.task_type)
         raise ConfigError(
-            f"loss: takes {outputs_per_target} numbers an output, which works for {works}, and this is {this}"
+            f"loss: takes {outputs_per_target} numbers per target, which works for {works}, and this is {this}"
         )
-    head = _head(model, f"the loss takes {outputs_per_target} numbers an output of it")
+    head = _head(model, f"the loss takes {outputs_per_target} numbers per target of it")
     if not isinstance(head, nn.Linear):
         raise ConfigError(
-            f"model: the head of {type(model).__name__} is no linear layer; the loss takes {outputs_per_target} numbers"
+            f"model: the head of {type(model).__name__} is not linear; the loss takes {outputs_per_target} numbers"
         )
     model.head = widen(head, outputs_per_target)
 
 
 def prior_of(prior: Any, info: DatasetInfo) -> float | list[float]:
-    """Raises: ConfigError for a prior that does not belong to this task type."""
+    """The prior of the positive class, or of each class; `auto` takes the shares in the training split.
+
+    Raises: ConfigError for a prior that does not fit this task type, and for `auto` where a class has no example.
+    """
     allowed, this = load(info.task_type).prior, named(info.task_type)
     if prior == "auto" and not allowed:
         raise ConfigError(f"model.prior=auto: a prior belongs to classes, and this is a {this}; leave it null")

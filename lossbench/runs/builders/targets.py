@@ -1,4 +1,4 @@
-"""What a `_target_` names: found, called with its settings, and refused in a line where that fails."""
+"""Import and call of what a `_target_` names; errors in it become ConfigErrors of one line."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench.config.importing import imported, prepare
+from lossbench.config.importing import imported, prepare_torchvision
 from lossbench.config.run_key import leaves
 from lossbench.core import ConfigError
 from lossbench.core.failures import one_line
 
 
-def found(target: str, asked: str) -> Any:
-    """The object at a dotted path. Raises: ConfigError, which begins with what `asked` for it, where there is none."""
+def import_target(target: str, prefix: str) -> Any:
+    """The object at a dotted path. Raises: ConfigError, which begins with `prefix`, where it cannot be imported."""
     try:
         return imported(target)
-    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
-        raise ConfigError(f"{asked}{target}: cannot be imported: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything on import
+        raise ConfigError(f"{prefix}{target}: cannot be imported: {one_line(error)}") from error
 
 
 def plain(cfg: DictConfig, drop: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The settings of a group as a dict of plain values."""
+    """The settings of a group as a dict of plain values, without those in `drop`."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     return {key: value for key, value in settings.items() if key not in drop}
 
 
 def call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
-    """Call the `_target_` of a group. Raises: ConfigError for what the target itself refuses."""
+    """Call the `_target_` of a group with its settings. Raises: ConfigError for errors of the target itself."""
     return instantiated(group, cfg._target_, OmegaConf.create(plain(cfg, drop)), *arguments, **more)
 
 
 def instantiated(group: str, target: str, cfg: DictConfig, *arguments: Any, **more: Any) -> Any:
-    """Whatever has a `_target_` in a tree of settings, made. Raises: ConfigError for what the targets refuse."""
+    """Call every `_target_` in a tree of settings. Raises: ConfigError for errors of the targets themselves."""
     settings: Any = OmegaConf.to_container(cfg)
-    prepare(target, *(str(value) for key, value in leaves(settings).items() if key.endswith("_target_")))
+    prepare_torchvision(target, *(str(value) for key, value in leaves(settings).items() if key.endswith("_target_")))
     try:
         return instantiate(cfg, *arguments, _convert_="all", **more)
     except InstantiationException as error:

@@ -1,4 +1,4 @@
-"""From a configuration to the device, the task, the optimizers and the plan of training."""
+"""From a configuration to the device, the task, the optimizers and the training plan."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from lossbench.config.task_types import load, named
 from lossbench.core import ConfigError, DatasetInfo, Splits, Task
 from lossbench.engine import Nets, Plan
 from lossbench.runs.builders.losses import Loss
-from lossbench.runs.builders.targets import call, found, plain
+from lossbench.runs.builders.targets import call, import_target, plain
 from lossbench.tasks.choosing import with_metrics
 from lossbench.tasks.lifting import lifted
 
-EVALUATIONS = 20  # in a run, where train.eval_every is null
+EVALUATIONS = 20  # per run, where train.eval_every is null
 
 
 def device(name: str) -> torch.device:
-    """Raises: ConfigError for a GPU that is not there."""
+    """The device of a name; `auto` is the GPU if there is one. Raises: ConfigError for one that does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: torch {torch.__version__} finds no GPU here; device=cpu or auto works")
     try:
-        found = torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"device={name}: no device; auto, cpu, cuda or cuda:0 works") from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: no such device; auto, cpu, cuda or cuda:0 works") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
-    return found
+    return device
 
 
 def check_for_task(splits: Splits) -> None:
@@ -56,40 +56,41 @@ def check_for_task(splits: Splits) -> None:
 def task(
     task_type: str, loss: Loss, info: DatasetInfo, settings: Mapping[str, Any] | None = None, features: Any = None
 ) -> Task:
-    """The task of this type; `features` see images where its metrics need that."""
-    chosen = dict(settings or {})
-    primary, metrics = chosen.pop("primary", None), metrics_of(chosen.pop("metrics", None))
-    chosen.pop("_target_", None)
-    own = [found(path, "task.metrics=") for path in metrics]
-    made = with_metrics(load(task_type), primary, own)
-    seeing = {"features": features} if "features" in {field.name for field in fields(made)} else {}
-    task: Task = made(lifted(loss, task_type), info, **chosen, **seeing)
+    """The task of this type; `features` are of images, for tasks whose metrics need them."""
+    arguments = dict(settings or {})
+    primary, metrics = arguments.pop("primary", None), metrics_of(arguments.pop("metrics", None))
+    arguments.pop("_target_", None)
+    own = [import_target(path, "task.metrics=") for path in metrics]
+    cls = with_metrics(load(task_type), primary, own)
+    extra = {"features": features} if "features" in {field.name for field in fields(cls)} else {}
+    task: Task = cls(lifted(loss, task_type), info, **arguments, **extra)
     if not task.metrics:
         raise ConfigError(f"task: {named(task_type)} has no metric to select a step by")
     return task
 
 
 def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str, Optimizer]:
-    """One optimizer a player; what a loss learns is a group of its own beside the first player's."""
-    own = list(loss.parameters()) if loss is not None else []
-    # one fused call a step rather than one a tensor: a third less time for a small net on CPU
-    if "fused" in inspect.signature(found(cfg._target_, "optimizer._target_=")).parameters:
+    """One optimizer per player; the parameters of a loss are a second group of the first player's optimizer."""
+    of_loss = list(loss.parameters()) if loss is not None else []
+    # one fused call per step rather than one per tensor: a third less time for a small net on CPU
+    if "fused" in inspect.signature(import_target(cfg._target_, "optimizer._target_=")).parameters:
         cfg = OmegaConf.create({"fused": True, **plain(cfg)})
-    made = {}
+    by_player = {}
     for name, player in nets.named_children():
-        groups = [{"params": parameters} for parameters in (list(player.parameters()), own) if parameters]
-        made[name] = call("optimizer", cfg, groups if len(groups) > 1 else groups[0]["params"])
-        own = []
-    return made
+        groups = [{"params": parameters} for parameters in (list(player.parameters()), of_loss) if parameters]
+        by_player[name] = call("optimizer", cfg, groups if len(groups) > 1 else groups[0]["params"])
+        of_loss = []
+    return by_player
 
 
 def count_steps(train: DictConfig, examples: int) -> None:
-    """Set `steps` to as many as `epochs` of so many examples take, where that is asked for."""
+    """Set `steps` to the number in `epochs` of so many examples, where `epochs` is given."""
     if train.epochs is not None:
         train.steps = math.ceil(round(train.epochs * examples / train.batch_size, 6)) or 1
 
 
 def plan(cfg: DictConfig) -> Plan:
+    """The training plan, with the intervals that are null filled in."""
     settings = plain(cfg, drop=("epochs", "checkpoint_s", "threads"))
     settings["eval_every"] = cfg.eval_every or max(1, cfg.steps // EVALUATIONS)
     settings["record_every"] = cfg.record_every or max(1, settings["eval_every"] // 2)
