@@ -36,6 +36,7 @@ class Arguments:
 
     @property
     def multirun(self) -> bool:
+        """Whether several runs are asked for: by --multirun, or by hydra.mode=MULTIRUN."""
         return ("--multirun", "") in self.options or "hydra.mode=MULTIRUN" in self.settings
 
     def value(self, key: str) -> str | None:

@@ -34,6 +34,10 @@ class Folder:
     remarks: str
 
     def scene(self, index: int) -> Scene:
+        """The image of an index, grey and at most LONGEST pixels a side, with its boxes as corners [n, 4].
+
+        Raises: Unreadable for an image that changed since the folder was checked.
+        """
         path, boxes = self.images[index]
         image = torch.from_numpy(pictures.grey(path))
         shrink = min(1.0, LONGEST / max(image.shape))

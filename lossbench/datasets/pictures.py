@@ -149,6 +149,7 @@ def visible(path: Path) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Names in one line: each shortened to LONGEST characters, the first NAMED of them and how many more there are."""
     shown = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:NAMED]]
     return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 

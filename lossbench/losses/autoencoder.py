@@ -113,6 +113,7 @@ class GaussianElbo(nn.Module):
         self.rho = nn.Parameter(torch.zeros(())) if sigma is None else None
 
     def forward(self, code: LatentCode, target: Tensor) -> LossOutput:
+        """The bound for each example, [batch], with its parts and σ."""
         *_, logits = code.draw(1)
         sigma = logits.new_tensor(self.sigma) if self.rho is None else self.floor + F.softplus(self.rho)
         squares = (target - logits.squeeze(-2).sigmoid()).square() / (2 * sigma.square())

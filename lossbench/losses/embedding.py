@@ -237,6 +237,7 @@ class ArcFace(nn.Module):
         nn.init.normal_(self.of.W, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The mean over a batch: embeddings [batch, dimensions] and labels [batch] into one number."""
         return self.of(embeddings.to(self.of.W.dtype), labels).to(embeddings.dtype)
 
 
@@ -278,6 +279,7 @@ class CosFace(nn.Module):
         nn.init.normal_(self.of.W, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The mean over a batch: embeddings [batch, dimensions] and labels [batch] into one number."""
         return self.of(embeddings.to(self.of.W.dtype), labels).to(embeddings.dtype)
 
 
@@ -319,4 +321,5 @@ class ProxyAnchor(nn.Module):
         nn.init.kaiming_normal_(self.of.proxies, mode="fan_out", generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch: embeddings [batch, dimensions] and labels [batch] into one number."""
         return self.of(embeddings.to(self.of.proxies.dtype), labels).to(embeddings.dtype)

@@ -35,10 +35,12 @@ class Minimax:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return -F.softplus(critic(fake))
 
 
@@ -59,10 +61,12 @@ class NonSaturating:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return F.softplus(-critic(fake))
 
 
@@ -82,10 +86,12 @@ class LeastSquares:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], without unit, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(0.5 * ((is_real - 1).square() + is_fake.square()), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], without unit."""
         return 0.5 * (critic(fake) - 1).square()
 
 
@@ -105,10 +111,12 @@ class Hinge:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], without unit, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told((1 - is_real).clamp(min=0) + (1 + is_fake).clamp(min=0), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], without unit."""
         return -critic(fake)
 
 
@@ -132,10 +140,12 @@ class Wasserstein:
         require("loss.clip", self.clip, lambda v: v > 0, "above 0")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in the unit of the score, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(is_fake - is_real, real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in the unit of the score."""
         return -critic(fake)
 
     @torch.no_grad()
@@ -165,6 +175,7 @@ class WassersteinPenalty:
         require("loss.penalty", self.penalty, lambda v: v >= 0, "0 or above")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> LossOutput:
+        """The critic's loss per example [..., batch], in the unit of the score, with its scores and slope beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         axes = real.dim() - is_real.dim()  # of one picture
         share = noise.uniform(is_real.shape[-1], *(1,) * axes).to(real.dtype)
@@ -174,6 +185,7 @@ class WassersteinPenalty:
         return LossOutput(told.per_example, {**told.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in the unit of the score."""
         return -critic(fake)
 
 
@@ -209,6 +221,7 @@ class Dragan:
             require(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores and slope beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         lead = is_real.dim() - 1  # axes before the batch
         spread = real.detach().flatten(lead).std(-1, correction=0).view(*real.shape[:lead], *(1,) * (real.dim() - lead))
@@ -220,6 +233,7 @@ class Dragan:
         return LossOutput(told.per_example, {**told.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return F.softplus(-critic(fake))
 
 
@@ -242,10 +256,12 @@ class RelativisticAverage:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         return _told(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return _more_real(critic(fake), critic(real))
 
 

@@ -22,6 +22,7 @@ def own_draws() -> Any:
 
 
 def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> LossOutput:
+    """A triplet loss of the triplets that a miner keeps, and their share of all triplets of the batch."""
     mine, loss = triplet(margin, miner, distance, smooth)
     exact = embeddings.double()  # see exactly
     found = mine(exact, labels)
@@ -39,6 +40,7 @@ def exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels
 
 @cache  # the library's objects keep nothing between calls, and take longer to make than to use
 def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
+    """The library's miner and triplet loss. Raises: ConfigError for a negative margin, an unknown miner or distance."""
     from pytorch_metric_learning import losses, miners, reducers
 
     require("loss.margin", margin, lambda v: v >= 0, "0 or above")
@@ -52,6 +54,7 @@ def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any
 
 
 def distance_of(name: str) -> Any:
+    """The library's distance of that name. Raises: ConfigError for an unknown one."""
     from pytorch_metric_learning import distances
 
     if name not in DISTANCES:
@@ -61,6 +64,7 @@ def distance_of(name: str) -> Any:
 
 @cache
 def contrastive(pos_margin: float, neg_margin: float) -> Any:
+    """The library's contrastive loss. Raises: ConfigError for margins outside [0, 2]."""
     from pytorch_metric_learning import losses
 
     for name, margin in (("pos_margin", pos_margin), ("neg_margin", neg_margin)):
@@ -80,6 +84,10 @@ def paired(embeddings: Tensor, labels: Tensor, loss: Any, mine: Any) -> LossOutp
 
 @cache
 def multi_similarity(alpha: float, beta: float, base: float, miner: str, epsilon: float) -> tuple[Any, Any]:
+    """The library's multi-similarity loss and its miner, None for none.
+
+    Raises: ConfigError for settings out of range, and for an unknown miner.
+    """
     from pytorch_metric_learning import losses, miners
 
     for name, value in (("alpha", alpha), ("beta", beta)):
@@ -94,6 +102,7 @@ def multi_similarity(alpha: float, beta: float, base: float, miner: str, epsilon
 
 @cache
 def margin(margin: float, beta: float) -> Any:
+    """The library's margin loss. Raises: ConfigError for a negative margin, and β outside [0, 2]."""
     from pytorch_metric_learning import losses
 
     require("loss.margin", margin, lambda v: v >= 0, "0 or above")
@@ -105,6 +114,7 @@ def margin(margin: float, beta: float) -> Any:
 
 @cache
 def circle(margin: float, scale: float) -> Any:
+    """The library's circle loss. Raises: ConfigError for a margin outside (0, 1), and a scale not above 0."""
     from pytorch_metric_learning import losses
 
     require("loss.margin", margin, lambda v: 0 < v < 1, "between 0 and 1")
@@ -113,6 +123,7 @@ def circle(margin: float, scale: float) -> Any:
 
 @cache
 def nt_xent(temperature: float) -> Any:
+    """The library's NT-Xent loss."""
     from pytorch_metric_learning import losses
 
     return losses.NTXentLoss(temperature)
@@ -120,6 +131,7 @@ def nt_xent(temperature: float) -> Any:
 
 @cache
 def supcon(temperature: float) -> Any:
+    """The library's supervised contrastive loss."""
     from pytorch_metric_learning import losses
 
     return losses.SupConLoss(temperature)
@@ -127,6 +139,7 @@ def supcon(temperature: float) -> Any:
 
 @cache
 def arcface() -> Any:
+    """The library's ArcFace as a class, with a finite gradient where an embedding meets its centre."""
     from pytorch_metric_learning.losses import ArcFaceLoss
 
     class Sloped(ArcFaceLoss):
@@ -139,5 +152,6 @@ def arcface() -> Any:
 
 
 def positive(name: str, value: float) -> float:
+    """The value itself. Raises: ConfigError unless it is above 0."""
     require(f"loss.{name}", value, lambda v: v > 0, "above 0")
     return value
