@@ -89,8 +89,8 @@ class TaskType:
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
         """Which part of the nets was asked, the shape that it gave, and the shape that the task wants."""
-        given, n, each = tuple(nets.model(examples.inputs).shape), len(examples), outputs_per_target * cls.outputs(info)
-        yield "", given, given if each == 1 and given == (n,) else (n, each)
+        shape, n, each = tuple(nets.model(examples.inputs).shape), len(examples), outputs_per_target * cls.outputs(info)
+        yield "", shape, shape if each == 1 and shape == (n,) else (n, each)
 
     @staticmethod
     def call(loss: Any) -> Any:

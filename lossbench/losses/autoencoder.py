@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from lossbench.core import ConfigError, LossOutput, card, require
 from lossbench.core.latent_code import LatentCode
 
-PixelTerm = Literal["bce", "mse", "l1"]
+PixelLoss = Literal["bce", "mse", "l1"]
 MMD_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, beside each other
 
 
 @card(task_types=("autoencoder",), replica_batched=True)
-def reconstruction(code: LatentCode, target: Tensor, *, pixel: PixelTerm = "bce") -> LossOutput:
+def reconstruction(code: LatentCode, target: Tensor, *, pixel: PixelLoss = "bce") -> LossOutput:
     """Plain autoencoder: the picture decoded from the mean of the posterior, and nothing that shapes the latents.
 
     Σ_pixels d(x, x̂(μ)),  d as in elbo
@@ -47,8 +47,8 @@ def kl(code: LatentCode, target: Tensor) -> LossOutput:
     Beware: its minimum is a posterior that ignores the picture.
     Reference: Kingma & Welling, Auto-encoding variational Bayes, 2014, https://arxiv.org/abs/1312.6114
     """
-    apart = code.divergence().sum(-1)
-    return LossOutput(apart, {"kl": apart})
+    divergence = code.divergence().sum(-1)
+    return LossOutput(divergence, {"kl": divergence})
 
 
 @card(task_types=("autoencoder",), replica_batched=True, search={"beta": (0.1, 10.0), "free_bits": (0.0, 1.0)})
@@ -56,7 +56,7 @@ def elbo(
     code: LatentCode,
     target: Tensor,
     *,
-    reconstruction: PixelTerm = "bce",
+    reconstruction: PixelLoss = "bce",
     beta: float = 1.0,
     free_bits: float = 0.0,
     warm_up: int = 0,
@@ -117,12 +117,12 @@ class GaussianElbo(nn.Module):
         *_, logits = code.draw(1)
         sigma = logits.new_tensor(self.sigma) if self.rho is None else self.floor + F.softplus(self.rho)
         squares = (target - logits.squeeze(-2).sigmoid()).square() / (2 * sigma.square())
-        given = bounded(code, (squares + sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1), *self.settings)
-        return LossOutput(given.per_example, {**given.parts, "sigma": sigma.expand(given.per_example.shape)})
+        bound = bounded(code, (squares + sigma.log() + 0.5 * math.log(2 * math.pi)).sum(-1), *self.settings)
+        return LossOutput(bound.per_example, {**bound.parts, "sigma": sigma.expand(bound.per_example.shape)})
 
 
 @card(task_types=("autoencoder",), replica_batched=True)
-def iwae(code: LatentCode, target: Tensor, *, samples: int = 5, reconstruction: PixelTerm = "bce") -> LossOutput:
+def iwae(code: LatentCode, target: Tensor, *, samples: int = 5, reconstruction: PixelLoss = "bce") -> LossOutput:
     """Importance-weighted bound, negated: the mean of k samples' weights, inside the logarithm.
 
     −log ( 1/k Σ_i p(x|z_i) p(z_i) / q(z_i|x) ),  z_i ~ q,  −log p(x|z) = Σ_pixels d(x, x̂(z)) as in elbo
@@ -141,7 +141,7 @@ def iwae(code: LatentCode, target: Tensor, *, samples: int = 5, reconstruction: 
 
 @card(task_types=("autoencoder",), batch=True, search={"penalty": (1.0, 1000.0)})
 def mmd_wae(
-    code: LatentCode, target: Tensor, *, reconstruction: PixelTerm = "mse", penalty: float = 10.0, scale: float = 1.0
+    code: LatentCode, target: Tensor, *, reconstruction: PixelLoss = "mse", penalty: float = 10.0, scale: float = 1.0
 ) -> LossOutput:
     """Wasserstein autoencoder: all codes of a batch together shall look like the prior, a single one may be anywhere.
 
@@ -165,10 +165,14 @@ def mmd_wae(
     )
     _, latent, logits = code.draw(1)
     z = latent.squeeze(-2)
-    apart = discrepancy(z, code.noise.normal(*z.shape[-2:]).to(z.dtype), scale)
+    squared_mmd = discrepancy(z, code.noise.normal(*z.shape[-2:]).to(z.dtype), scale)
     picture = pixels(logits.squeeze(-2), target, reconstruction)
-    parts = {"reconstruction": picture, "kl": code.divergence().sum(-1), "mmd": apart.unsqueeze(-1).expand_as(picture)}
-    return LossOutput(picture + penalty * apart.unsqueeze(-1), parts)
+    parts = {
+        "reconstruction": picture,
+        "kl": code.divergence().sum(-1),
+        "mmd": squared_mmd.unsqueeze(-1).expand_as(picture),
+    }
+    return LossOutput(picture + penalty * squared_mmd.unsqueeze(-1), parts)
 
 
 def discrepancy(one: Tensor, other: Tensor, scale: float) -> Tensor:
@@ -183,22 +187,22 @@ def discrepancy(one: Tensor, other: Tensor, scale: float) -> Tensor:
     return within / (n * (n - 1)) - 2 * kernel(one, other).mean((-2, -1))
 
 
-def pixels(logits: Tensor, target: Tensor, term: PixelTerm) -> Tensor:
+def pixels(logits: Tensor, target: Tensor, name: PixelLoss) -> Tensor:
     """Σ_pixels d(x, x̂): logits and target [..., pixels]; result [...]. Raises: ConfigError for an unknown term."""
-    if term == "bce":
+    if name == "bce":
         return F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none").sum(-1)
-    if term == "mse":
+    if name == "mse":
         return (target - logits.sigmoid()).square().sum(-1)
-    if term == "l1":
+    if name == "l1":
         return (target - logits.sigmoid()).abs().sum(-1)
-    raise ConfigError(f"loss: pixel term {term}: unknown; choose bce, mse or l1")
+    raise ConfigError(f"loss: pixel term {name}: unknown; choose bce, mse or l1")
 
 
 def bounded(code: LatentCode, picture: Tensor, beta: float, free_bits: float, warm_up: int) -> LossOutput:
     """A picture's term with the divergence's beside it, each recorded."""
     for name, value in (("beta", beta), ("free_bits", free_bits), ("warm_up", warm_up)):
         require(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
-    apart = code.divergence()
-    now = beta * min(1.0, (code.noise.done + 1) / warm_up) if warm_up else beta
-    paid = apart.clamp(min=free_bits) if free_bits else apart
-    return LossOutput(picture + now * paid.sum(-1), {"reconstruction": picture, "kl": apart.sum(-1)})
+    divergence = code.divergence()
+    weight = beta * min(1.0, (code.noise.done + 1) / warm_up) if warm_up else beta
+    counted = divergence.clamp(min=free_bits) if free_bits else divergence
+    return LossOutput(picture + weight * counted.sum(-1), {"reconstruction": picture, "kl": divergence.sum(-1)})

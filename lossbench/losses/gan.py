@@ -37,7 +37,7 @@ class Minimax:
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
+        return _with_scores(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], in nats."""
@@ -63,7 +63,7 @@ class NonSaturating:
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
+        return _with_scores(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], in nats."""
@@ -88,7 +88,7 @@ class LeastSquares:
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         """The critic's loss per example [..., batch], without unit, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(0.5 * ((is_real - 1).square() + is_fake.square()), real, is_real, is_fake, self.r1)
+        return _with_scores(0.5 * ((is_real - 1).square() + is_fake.square()), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], without unit."""
@@ -113,7 +113,7 @@ class Hinge:
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         """The critic's loss per example [..., batch], without unit, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told((1 - is_real).clamp(min=0) + (1 + is_fake).clamp(min=0), real, is_real, is_fake, self.r1)
+        return _with_scores((1 - is_real).clamp(min=0) + (1 + is_fake).clamp(min=0), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], without unit."""
@@ -142,7 +142,7 @@ class Wasserstein:
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         """The critic's loss per example [..., batch], in the unit of the score, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(is_fake - is_real, real, is_real, is_fake, self.r1)
+        return _with_scores(is_fake - is_real, real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], in the unit of the score."""
@@ -181,8 +181,8 @@ class WassersteinPenalty:
         share = noise.uniform(is_real.shape[-1], *(1,) * axes).to(real.dtype)
         between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
         slope = _squares(critic(between), between).add(1e-12).sqrt()  # a root's own slope has no bound at 0
-        told = _told(is_fake - is_real + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
-        return LossOutput(told.per_example, {**told.parts, "slope": slope})
+        output = _with_scores(is_fake - is_real + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
+        return LossOutput(output.per_example, {**output.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], in the unit of the score."""
@@ -229,8 +229,8 @@ class Dragan:
         around = (real + self.reach * spread * shift).detach().requires_grad_(True)
         slope = _squares(critic(around), around).add(1e-12).sqrt()  # a root's own slope has no bound at 0
         logistic = F.softplus(-is_real) + F.softplus(is_fake)
-        told = _told(logistic + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
-        return LossOutput(told.per_example, {**told.parts, "slope": slope})
+        output = _with_scores(logistic + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
+        return LossOutput(output.per_example, {**output.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], in nats."""
@@ -258,7 +258,7 @@ class RelativisticAverage:
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
         """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
+        return _with_scores(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         """The generator's loss per example [..., batch], in nats."""
@@ -279,7 +279,7 @@ def _scores(critic: Critic, real: Tensor, fake: Tensor, r1: float) -> tuple[Tens
     return real, critic(real), critic(fake)
 
 
-def _told(per_example: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r1: float) -> LossOutput:
+def _with_scores(per_example: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r1: float) -> LossOutput:
     """A critic's terms, with γ/2·‖∇D(real)‖² where γ is not 0, and its scores beside them."""
     if not r1:
         return LossOutput(per_example, {"real": is_real, "fake": is_fake})

@@ -46,8 +46,8 @@ def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any
     require("loss.margin", margin, lambda v: v >= 0, "0 or above")
     if miner not in MINERS:
         raise ConfigError(f"loss.miner={miner}: unknown; choose {', '.join(MINERS)}")
-    kept = "all" if miner == "none" else miner
-    mine = miners.TripletMarginMiner(margin=margin, type_of_triplets=kept, distance=distance_of(distance))
+    triplet_type = "all" if miner == "none" else miner
+    mine = miners.TripletMarginMiner(margin=margin, type_of_triplets=triplet_type, distance=distance_of(distance))
     reducer = reducers.MeanReducer() if miner == "none" else reducers.AvgNonZeroReducer()
     loss = losses.TripletMarginLoss(margin, smooth_loss=smooth, distance=distance_of(distance), reducer=reducer)
     return mine, loss
@@ -78,8 +78,8 @@ def paired(embeddings: Tensor, labels: Tensor, loss: Any, mine: Any) -> LossOutp
     found = mine(exact, labels) if mine is not None else None
     value = loss(exact, labels, found)
     pairs = len(labels) * (len(labels) - 1)
-    kept = len(found[0]) + len(found[2]) if found is not None else pairs
-    return LossOutput(value.to(embeddings.dtype), {"active": embeddings.new_tensor(kept / max(pairs, 1))})
+    active = len(found[0]) + len(found[2]) if found is not None else pairs
+    return LossOutput(value.to(embeddings.dtype), {"active": embeddings.new_tensor(active / max(pairs, 1))})
 
 
 @cache
@@ -107,9 +107,9 @@ def margin(margin: float, beta: float) -> Any:
 
     require("loss.margin", margin, lambda v: v >= 0, "0 or above")
     require("loss.beta", beta, lambda v: 0 <= v <= 2, "a distance of unit vectors, 0 … 2")
-    made = losses.MarginLoss(margin, beta=beta)
-    made.beta = made.beta.new_tensor([beta], dtype=torch.float64)  # where the library rounds it
-    return made
+    loss = losses.MarginLoss(margin, beta=beta)
+    loss.beta = loss.beta.new_tensor([beta], dtype=torch.float64)  # where the library rounds it
+    return loss
 
 
 @cache

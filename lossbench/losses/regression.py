@@ -277,8 +277,8 @@ def _width(residual: Tensor, c: float, scale: Scale) -> Tensor | float:
     """c·σ: a number, or one of each output [..., 1, outputs] where σ is the batch's MAD."""
     require("loss.c", c, lambda v: v > 0, "above 0")
     if scale == "mad":
-        given = residual.detach()
-        return c * (MAD_TO_SD * _median((given - _median(given)).abs())).clamp(min=LEAST_SCALE)
+        detached = residual.detach()
+        return c * (MAD_TO_SD * _median((detached - _median(detached)).abs())).clamp(min=LEAST_SCALE)
     require("loss.scale", scale, lambda v: v > 0, "above 0, or mad")
     return c * scale
 
