@@ -1,4 +1,4 @@
-"""pytorch-metric-learning: its objects made once for each setting, exact near each other, drawing nothing global."""
+"""pytorch-metric-learning: its objects, built once for each setting, without global random draws."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lossbench.core import ConfigError, LossOutput, require
 
 MINERS = ("all", "semihard", "hard", "none")
 DISTANCES = ("cosine", "euclidean")
-MEETS = 1 - 1e-6  # cosine from which an embedding is where its centre is
+MEETS = 1 - 1e-6  # cosine from which an embedding counts as being at its centre
 
 
 def own_draws() -> Any:
-    """The library draws initial weights from the global generator; they are drawn again, and its state comes back."""
+    """A context that restores the global generator, from which the library draws weights that are replaced anyway."""
     return torch.random.fork_rng(devices=[])
 
 
 def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distance: str, smooth: bool) -> LossOutput:
     """A triplet loss of the triplets that a miner keeps, and their share of all triplets of the batch."""
     mine, loss = triplet(margin, miner, distance, smooth)
-    exact = embeddings.double()  # see exactly
+    exact = embeddings.double()  # see `exactly`
     found = mine(exact, labels)
     value = loss(exact, labels, None if miner == "none" else found)
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)).sum(1)
@@ -34,11 +34,11 @@ def mined(embeddings: Tensor, labels: Tensor, margin: float, miner: str, distanc
 
 
 def exactly(loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
-    """In double precision: near each other, float32's distances are noise."""
+    """A loss in double precision: of embeddings near each other, float32 distances are noise."""
     return loss(embeddings.double(), labels).to(embeddings.dtype)
 
 
-@cache  # the library's objects keep nothing between calls, and take longer to make than to use
+@cache  # the library's objects have no state, and take longer to build than to use
 def triplet(margin: float, miner: str, distance: str, smooth: bool) -> tuple[Any, Any]:
     """The library's miner and triplet loss. Raises: ConfigError for a negative margin, an unknown miner or distance."""
     from pytorch_metric_learning import losses, miners, reducers
@@ -143,7 +143,7 @@ def arcface() -> Any:
     from pytorch_metric_learning.losses import ArcFaceLoss
 
     class Sloped(ArcFaceLoss):
-        """The library's, but for the angle of an embedding that meets its centre: there its gradient is NaN."""
+        """The library's, with the cosine clamped: at a centre the gradient of its angle is NaN."""
 
         def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
             return torch.acos(cosine_of_target_classes.clamp(-MEETS, MEETS))
