@@ -18,7 +18,7 @@ VALUED = {
 }
 BOTH = {"--info": "-i"}  # with a value or without
 CONFIGURATIONS = ("job", "hydra", "all")  # values of --cfg
-WAYS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
+INFO_KINDS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Arguments:
 
     @property
     def multirun(self) -> bool:
+        """Whether several runs are asked for: by --multirun, or by hydra.mode=MULTIRUN."""
         return ("--multirun", "") in self.options or "hydra.mode=MULTIRUN" in self.settings
 
     def value(self, key: str) -> str | None:
@@ -63,18 +64,18 @@ def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:
     left = list(words)
     while left:
         word = left.pop(0)
-        name, given, value = word.partition("=")
+        name, equals, value = word.partition("=")
         name = short.get(name, name)
         if not word.startswith("-"):
             rest.append(word)
-        elif name in FLAGS and not given:
+        elif name in FLAGS and not equals:
             options.append((name, ""))
         elif name in BOTH:
-            options.append((name, value or (left.pop(0) if left and left[0] in WAYS else WAYS[0])))
+            options.append((name, value or (left.pop(0) if left and left[0] in INFO_KINDS else INFO_KINDS[0])))
         elif name in VALUED:
-            if not given and (not left or left[0].startswith("-") or "=" in left[0]):
+            if not equals and (not left or left[0].startswith("-") or "=" in left[0]):
                 raise ConfigError(f"{word}: wants a value after it")
-            options.append((name, value if given else left.pop(0)))
+            options.append((name, value if equals else left.pop(0)))
             if name == "--cfg" and options[-1][1] not in CONFIGURATIONS:
                 raise ConfigError(
                     f"--cfg {options[-1][1]}: shows {', '.join(CONFIGURATIONS)}; --cfg job is that of the run"
@@ -90,11 +91,11 @@ def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:
 
 
 def _no_option(word: str, after: str, offer: Callable[[str, str], str]) -> str:
-    name, given, value = word.partition("=")
+    name, equals, value = word.partition("=")
     near = difflib.get_close_matches(name, [*FLAGS, *VALUED, *BOTH, "--version"], n=1, cutoff=0.75)
     if near:
         return f"{word}: no such option; nearest: {near[0]}"
-    if not given and "=" not in after:
+    if not equals and "=" not in after:
         value = after
-    said = f"{word} {value}" if value and not given else word
-    return f"{said}: settings have no dashes; say {offer(name.lstrip('-').replace('-', '_'), value or '…')}"
+    option = f"{word} {value}" if value and not equals else word
+    return f"{option}: settings have no dashes; say {offer(name.lstrip('-').replace('-', '_'), value or '…')}"

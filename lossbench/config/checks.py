@@ -93,9 +93,9 @@ def check(cfg: DictConfig, names: Names) -> None:
         )
 
 
-def metrics_of(given: Any) -> list[str]:
+def metrics_of(setting: Any) -> list[str]:
     """The dotted paths at task.metrics, which may be one alone, or none."""
-    return [given] if isinstance(given, str) else list(given or [])
+    return [setting] if isinstance(setting, str) else list(setting or [])
 
 
 def _length(cfg: DictConfig, overrides: list[str]) -> None:
@@ -122,9 +122,9 @@ def _experiment(name: str) -> None:
     """An experiment is a name in the store, and a folder of artifacts beside it."""
     fits = bool(name.strip()) and len(name.encode(errors="replace")) <= EXPERIMENT
     if not fits or not name.isprintable() or name == "." or ".." in name:
-        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        short = name if len(name) <= 40 else f"{name[:40]}…"
         raise ConfigError(
-            f"experiment_name={shown}: has to be a printable name of 1 to {EXPERIMENT} bytes without '..', "
+            f"experiment_name={short}: has to be a printable name of 1 to {EXPERIMENT} bytes without '..', "
             "such as mnist-3"
         )
 

@@ -37,8 +37,8 @@ def error_message(error: BaseException, arguments: list[str], keys: Callable[[],
             return (
                 f"{redaction.redacted(error.override)}: not understood\nquote it for the shell, and once more for Hydra"
             )
-        why = error.message.splitlines()[0]
-        return f"{error.override}: not understood: {why}\nquote it for the shell; a list is 'key=[1,2]'"
+        reason = error.message.splitlines()[0]
+        return f"{error.override}: not understood: {reason}\nquote it for the shell; a list is 'key=[1,2]'"
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         number = next((a for a in arguments if re.fullmatch(r"\w+=[-+\d.naif]+", a)), "a group")
         return f"{number}: a group takes a name, not a number"
@@ -64,15 +64,15 @@ def error_message(error: BaseException, arguments: list[str], keys: Callable[[],
 
 def missing(group: str, name: str, options: Sequence[str]) -> str:
     """A choice that a group does not have, with the nearest that it has."""
-    kind = group.rpartition("/")[2]
+    part = group.rpartition("/")[2]
     spelt = name.lower().replace("-", "_")
     near = difflib.get_close_matches(spelt, options, n=3)
     near = near or sorted(one for one in options if spelt and (spelt in one or one in spelt))[:3]
     if group in ("loss", "model", "optimizer") and re.fullmatch(r"\w+(\.\w+)+", name):
-        return f"{group}={name}: no such {kind}; what is importable is {group}._target_={name}"
+        return f"{group}={name}: no such {part}; what is importable is {group}._target_={name}"
     everything = "--help" if "/" in group or group in ("train", "tracking") else "list"
     hint = f"nearest: {', '.join(near)}; " if near else ""
-    return f"{group}={name}: no such {kind}\n{hint}python -m lossbench {everything} shows all"
+    return f"{group}={name}: no such {part}\n{hint}python -m lossbench {everything} shows all"
 
 
 def stray(words: Sequence[str], groups: Sequence[str], verbs: Sequence[str], chosen_by: Callable[[str], str]) -> str:

@@ -22,14 +22,14 @@ def key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def given(overrides: Sequence[str]) -> list[str]:
+def assigned(overrides: Sequence[str]) -> list[str]:
     """The settings that overrides give a value, in order."""
     return [key(override) for override in overrides if "=" in override and override[0] not in "~-"]
 
 
 def targets(overrides: Sequence[str]) -> list[str]:
     """The groups, and the nodes inside them, whose `_target_` is given; outer ones first."""
-    found = {name.removesuffix(TARGET) for name in given(overrides) if name.endswith(TARGET)}
+    found = {name.removesuffix(TARGET) for name in assigned(overrides) if name.endswith(TARGET)}
     return sorted(found, key=lambda path: path.count("."))
 
 
@@ -63,7 +63,7 @@ def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
     The kind of a dataset, unless a task is given, too, and the prior of a model are ours and stay. So does
     `dataset.seed`, which follows the run's, where the function takes one: else every seed would have the same data.
     """
-    names = given(overrides)
+    names = assigned(overrides)
     for path in targets(overrides):
         node = OmegaConf.select(cfg, path)
         if isinstance(node, DictConfig):

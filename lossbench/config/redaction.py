@@ -28,12 +28,12 @@ PART = 4  # the same, of a part of a secret, which a program shows that reads th
 
 def redacted(address: str) -> str:
     """An address, a setting or a text that ends in one, without password and token."""
-    parts, told = [], 0
+    parts, position = [], 0
     for start, end in _secrets(address):
-        if end > told:  # they may overlap
-            parts += [address[told:start], HIDDEN] if start >= told else []
-            told = end
-    return "".join([*parts, address[told:]])
+        if end > position:  # they may overlap
+            parts += [address[position:start], HIDDEN] if start >= position else []
+            position = end
+    return "".join([*parts, address[position:]])
 
 
 def clean(text: str, *addresses: str) -> str:
@@ -66,9 +66,9 @@ def held(words: Sequence[str]) -> Iterator[list[str]]:
 
     Hydra repeats words in errors, in files of its own and in what it hands to other machines.
     """
-    given = {HELD[_name(word)]: word for word in words if _secret(word)}
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update({name: _value(word) for name, word in given.items()})
+    words_by_variable = {HELD[_name(word)]: word for word in words if _secret(word)}
+    before = {name: os.environ.get(name) for name in words_by_variable}
+    os.environ.update({name: _value(word) for name, word in words_by_variable.items()})
     try:
         yield [_replaced(word) for word in words]
     finally:

@@ -17,6 +17,8 @@ CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "co
 
 @dataclass
 class Train:
+    """Settings of training: how long, in what batches and precision, and how often it is evaluated and saved."""
+
     steps: int = MISSING
     epochs: float | None = None
     batch_size: int = MISSING
@@ -33,6 +35,8 @@ class Train:
 
 @dataclass
 class Tuning:
+    """Which arm, study and trial of a search a run belongs to, and up to which step the trial trains."""
+
     arm: str = ""
     study: str = ""
     trial: int | None = None
@@ -41,6 +45,8 @@ class Tuning:
 
 @dataclass
 class Tracking:
+    """Settings of MLflow: where runs and their artifacts are recorded, and whether predictions are among these."""
+
     uri: str = MISSING
     artifacts: str | None = None
     predictions: bool = True
@@ -84,6 +90,8 @@ class Names:
 
     @staticmethod
     def of(hydra: Any) -> Names:
+        """The names and folders in Hydra's own configuration of a run."""
+
         def name(group: str) -> str:
             return overrides.name(group, hydra.overrides.task, str(hydra.runtime.choices[group]))
 

@@ -80,27 +80,27 @@ def _read(part: str, items: list[Any], read: Callable[[Mapping[str, Any]], T], f
     for k, item in enumerate(items):
         try:
             if not isinstance(item, dict):
-                raise Faulty(f"{_shown(item)} is no object")
+                raise Faulty(f"{_quoted(item)} is no object")
             yield read(item)
         except Faulty as fault:
-            numbered = f" (id {_shown(item['id'])})" if isinstance(item, dict) and "id" in item else ""
+            numbered = f" (id {_quoted(item['id'])})" if isinstance(item, dict) and "id" in item else ""
             faults.append(f"{part}[{k}]{numbered}: {fault}")
 
 
 def _lists(path: Path) -> tuple[list[Any], list[Any]]:
-    why = ""
+    reason = ""
     try:
         content = json.loads(reading.content(path, str(path), OBJECTS), object_pairs_hook=_once)
     except (OSError, ValueError) as error:
-        why = f"{type(error).__name__} {error}"
+        reason = f"{type(error).__name__} {error}"
     except RecursionError:
-        why = "nested too deeply"
+        reason = "nested too deeply"
     else:
         images, objects = map(content.get, ("images", "annotations")) if isinstance(content, dict) else (None, None)
         if isinstance(images, list) and isinstance(objects, list):
             return images, objects
-        why = "an object with the lists images and annotations is wanted"
-    raise _refusal(path, why)
+        reason = "an object with the lists images and annotations is wanted"
+    raise _refusal(path, reason)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{_shown(next(name for name in names if names.count(name) > 1))} stands twice in one object")
+        raise ValueError(f"{_quoted(next(name for name in names if names.count(name) > 1))} stands twice in one object")
     return found
 
 
@@ -117,17 +117,17 @@ def _refuse(path: Path, faults: list[str]) -> None:
         raise _refusal(path, listed(faults))
 
 
-def _refusal(path: Path, why: str) -> ConfigError:
-    return ConfigError(f"{path}: not a COCO annotation file that can be used: {why}")
+def _refusal(path: Path, reason: str) -> ConfigError:
+    return ConfigError(f"{path}: not a COCO annotation file that can be used: {reason}")
 
 
 def _entry(item: Mapping[str, Any], taken: Mapping[int | str, Entry]) -> Entry:
     name = item.get("file_name")
     if not isinstance(name, str) or not name.strip():
-        raise Faulty(f"file_name is {_shown(name)}")
+        raise Faulty(f"file_name is {_quoted(name)}")
     number = _identity("id", item)
     if number in taken:
-        raise Faulty(f"id {_shown(number)} is that of {taken[number].file_name}, too")
+        raise Faulty(f"id {_quoted(number)} is that of {taken[number].file_name}, too")
     width, height = (_number(side, item[side]) if item.get(side) is not None else 0.0 for side in ("width", "height"))
     if min(width, height) < 0:
         raise Faulty(f"width {width:g}, height {height:g}")
@@ -138,16 +138,16 @@ def _object(item: Mapping[str, Any], entries: Mapping[int | str, Entry]) -> tupl
     """The image and the box of an object, None where it is a crowd."""
     number = _identity("image_id", item)
     if number not in entries:
-        raise Faulty(f"image_id {_shown(number)} is no image's")
+        raise Faulty(f"image_id {_quoted(number)} is no image's")
     return number, None if _crowd(item.get("iscrowd")) else _box(item.get("bbox"))
 
 
 def _box(value: Any) -> Box:
     if not isinstance(value, list) or len(value) != 4:
-        raise Faulty(f"bbox is {_shown(value)}; x, y, width and height are wanted")
+        raise Faulty(f"bbox is {_quoted(value)}; x, y, width and height are wanted")
     x, y, width, height = (_number("bbox", number) for number in value)
     if width < 0 or height < 0:
-        raise Faulty(f"bbox is {_shown(value)}, of negative size")
+        raise Faulty(f"bbox is {_quoted(value)}, of negative size")
     return x, y, width, height
 
 
@@ -157,7 +157,7 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise Faulty(f"{name} holds {_shown(value)}, no finite number")
+        raise Faulty(f"{name} holds {_quoted(value)}, no finite number")
     return number
 
 
@@ -170,16 +170,16 @@ def _identity(name: str, item: Mapping[str, Any]) -> int | str:
         return int(value) if value.strip().isdecimal() and len(value) <= DIGITS else value
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise Faulty(f"{name} is {_shown(value)}")
+    raise Faulty(f"{name} is {_quoted(value)}")
 
 
 def _crowd(value: Any) -> bool:
     text = f"{int(value) if isinstance(value, float) and value.is_integer() else value}".strip().lower()
     if text not in CROWD:
-        raise Faulty(f"iscrowd is {_shown(value)}; 0 or 1 are wanted")
+        raise Faulty(f"iscrowd is {_quoted(value)}; 0 or 1 are wanted")
     return CROWD[text]
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}…"

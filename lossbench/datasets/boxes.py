@@ -108,17 +108,17 @@ def _split(
 ) -> Iterator[tuple[str, Tensor]]:
     """Inputs [n, side, side] uint8, targets [n, 4] and IoU [n] of one split, from as many scenes as it takes."""
     random = np.random.default_rng([seed, 2, list(STRIPS).index(name)])
-    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    batches: list[tuple[Tensor, Tensor, Tensor]] = []
     missing = size
     for found in scenes:
         one = _looked(found, overlap, side, random)
-        kept.append(tuple(part[:missing] for part in one))  # type: ignore[arg-type]
-        missing -= len(kept[-1][0])
+        batches.append(tuple(part[:missing] for part in one))  # type: ignore[arg-type]
+        missing -= len(batches[-1][0])
         if not missing:
             break
     else:
         raise ConfigError(f"dataset.{name}={size}: the images hold {size - missing:,} crops; ask for fewer")
-    pixels, targets, iou = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    pixels, targets, iou = (torch.cat(parts) for parts in zip(*batches, strict=True))
     yield f"{name}.inputs", (pixels * 255).round().to(torch.uint8)
     yield f"{name}.targets", targets
     yield f"{name}.iou", iou

@@ -34,6 +34,10 @@ class Folder:
     remarks: str
 
     def scene(self, index: int) -> Scene:
+        """The image of an index, grey and at most LONGEST pixels a side, with its boxes as corners [n, 4].
+
+        Raises: Unreadable for an image that changed since the folder was checked.
+        """
         path, boxes = self.images[index]
         image = torch.from_numpy(pictures.grey(path))
         shrink = min(1.0, LONGEST / max(image.shape))
@@ -53,13 +57,13 @@ class Look:
     entry: Entry
     path: Path
     size: Size
-    turned: int
+    orientation: int
 
     @property
     def frame(self) -> Frame | None:
         """What its boxes were drawn on, where its entry tells."""
-        if self.turned == 1 or self.entry.size is not None:
-            return pictures.drawn_on(self.size, self.turned, self.entry.size or self.size)
+        if self.orientation == 1 or self.entry.size is not None:
+            return pictures.drawn_on(self.size, self.orientation, self.entry.size or self.size)
         return None
 
 
@@ -105,7 +109,7 @@ def _look(split: str, entry: Entry, path: Path) -> Look:
     """Raises: Unreadable."""
     picture = pictures.read(path)
     pictures.plain(picture.image)
-    return Look(split, entry, path, picture.image.size, picture.turned)
+    return Look(split, entry, path, picture.image.size, picture.orientation)
 
 
 def _twice(looks: Sequence[Look]) -> list[str]:
@@ -121,12 +125,12 @@ def _twice(looks: Sequence[Look]) -> list[str]:
 
 
 def _placed(root: str, looks: Sequence[Look]) -> list[Placed]:
-    agreed = pictures.agreed(look.frame for look in looks if look.turned > 1)
+    agreed = pictures.agreed(look.frame for look in looks if look.orientation > 1)
     found: list[Placed] = []
     faults: list[str] = []
     for look in looks:
         try:
-            found.append(placed(look.entry, look.size, look.turned, look.frame or agreed))
+            found.append(placed(look.entry, look.size, look.orientation, look.frame or agreed))
         except Faulty as fault:
             faults.append(f"{look.entry.file_name} ({fault})")
     if faults:
@@ -149,7 +153,7 @@ def _remarks(root: str, parts: Sequence[Annotations], boxes: Sequence[Placed]) -
         "images with boxes of another size, scaled": sum(one.scaled for one in boxes),
         "images stored sideways, whose boxes were turned with them": sum(one.turned for one in boxes),
     }
-    said = [f"{what} ({count:,})" for what, count in counts.items() if count]
-    if said and not (len(said) == 1 and counts["crowd regions left out"]):
-        say(f"dataset.root={root}: {', '.join(said)}")
-    return ", ".join(said)
+    remarks = [f"{what} ({count:,})" for what, count in counts.items() if count]
+    if remarks and not (len(remarks) == 1 and counts["crowd regions left out"]):
+        say(f"dataset.root={root}: {', '.join(remarks)}")
+    return ", ".join(remarks)

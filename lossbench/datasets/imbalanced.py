@@ -92,7 +92,7 @@ def _split(
     positives = round(size / (1 + ratio))
     wanted = {"positive": positives, "near": round(HARD * (size - positives))}
     wanted["far"] = size - sum(wanted.values())
-    kept: dict[str, list[tuple[Tensor, Tensor]]] = {task_type: [] for task_type in wanted}
+    batches: dict[str, list[tuple[Tensor, Tensor]]] = {group: [] for group in wanted}
     missing = dict(wanted)
     for found in scenes:
         boxes = anchors(*found.image.shape)
@@ -104,18 +104,16 @@ def _split(
             "near": _some((overlap >= NEAR) & (overlap < POSITIVE), len(found.boxes) * NEAR_PER_OBJECT, random),
             "far": _some(overlap < NEAR, round(ratio) * len(found.boxes) * PER_OBJECT, random),
         }
-        for task_type, index in chosen.items():
-            index = index[: missing[task_type]]
-            missing[task_type] -= len(index)
-            kept[task_type].append((crops(found.image, boxes[index], side), overlap[index]))
+        for group, index in chosen.items():
+            index = index[: missing[group]]
+            missing[group] -= len(index)
+            batches[group].append((crops(found.image, boxes[index], side), overlap[index]))
         if not any(missing.values()):
             break
     else:
-        short = ", ".join(
-            f"{wanted[task_type] - left:,} of {wanted[task_type]:,} {task_type}" for task_type, left in missing.items()
-        )
+        short = ", ".join(f"{wanted[group] - left:,} of {wanted[group]:,} {group}" for group, left in missing.items())
         raise ConfigError(f"dataset.{name}={size}: the images hold too little: {short}; ask for fewer crops")
-    pixels, iou = (torch.cat([pair[i] for pairs in kept.values() for pair in pairs]) for i in (0, 1))
+    pixels, iou = (torch.cat([pair[i] for pairs in batches.values() for pair in pairs]) for i in (0, 1))
     yield f"{name}.inputs", (pixels * 255).round().to(torch.uint8)
     yield f"{name}.targets", (iou >= POSITIVE).long()
     yield f"{name}.iou", iou

@@ -80,7 +80,7 @@ def read(root: str, files: Sequence[tuple[Path, Path]], side: int) -> tuple[Tens
     """
     found = [_pair(*paths, side) for paths in files]
     frame = pictures.agreed(pair.frame for pair in found if isinstance(pair, Pair))
-    read = [pair or _pair(*paths, side, frame) or _turned(*paths) for pair, paths in zip(found, files, strict=True)]
+    read = [pair or _pair(*paths, side, frame) or _ambiguous(*paths) for pair, paths in zip(found, files, strict=True)]
     pairs = [pair for pair in read if isinstance(pair, Pair)]
     faults = [fault for fault in read if isinstance(fault, str)]
     for what, values in (("size", [_size(p.size) for p in pairs]), ("mode", [p.mode for p in pairs])):
@@ -106,14 +106,14 @@ def _pair(image: Path, mask: Path, side: int, frame: Frame | None = None) -> Pai
         with pictures.named(mask):
             marked = pictures.read(mask)
             fits = _frame(picture, marked)
-            shown = drawn(marked)
+            drawing = drawn(marked)
     except Unreadable as fault:
         return str(fault)
     if fits is None and frame is None:
         return None
-    values = Image.fromarray(shown.pixels)
+    values = Image.fromarray(drawing.pixels)
     if (fits or frame) == "stored":
-        values = pictures.turned(values, picture.turned)
+        values = pictures.to_upright(values, picture.orientation)
     width, height = (max(1, round(length * side / max(pixels.size))) for length in pixels.size)
     reduced = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
     return Pair(
@@ -121,11 +121,11 @@ def _pair(image: Path, mask: Path, side: int, frame: Frame | None = None) -> Pai
         mask.name,
         pixels.size,
         "grey" if pixels.mode == "L" else pixels.mode,
-        fits if picture.turned > 1 and marked.turned == 1 else None,
+        fits if picture.orientation > 1 and marked.orientation == 1 else None,
         reduced[None] if pixels.mode == "L" else reduced.transpose(2, 0, 1),
         np.asarray(values.resize((width, height), Image.Resampling.NEAREST)),
-        bool((shown.pixels == OBJECT).any()),
-        shown.white,
+        bool((drawing.pixels == OBJECT).any()),
+        drawing.white,
     )
 
 
@@ -135,22 +135,22 @@ def _frame(picture: Picture, mask: Picture) -> Frame | None:
     Raises: Unreadable where it is of another size.
     """
     size = picture.image.size
-    frame = "upright" if mask.turned > 1 else pictures.drawn_on(size, picture.turned, mask.image.size)
-    if mask.image.size != (pictures.stored(size, picture.turned) if frame == "stored" else size):
+    frame = "upright" if mask.orientation > 1 else pictures.drawn_on(size, picture.orientation, mask.image.size)
+    if mask.image.size != (pictures.stored(size, picture.orientation) if frame == "stored" else size):
         raise Unreadable(f"size {_size(mask.image.size)}, its image {_size(picture.image.size)}")
     return frame
 
 
-def _turned(image: Path, mask: Path) -> str:
-    said = f"turned by its EXIF data; masks/{mask.name} fits it so and as it is stored: save it upright, without them"
-    return f"images/{image.name} ({said})"
+def _ambiguous(image: Path, mask: Path) -> str:
+    fault = f"turned by its EXIF data; masks/{mask.name} fits it so and as it is stored: save it upright, without them"
+    return f"images/{image.name} ({fault})"
 
 
 def _whites(pairs: Sequence[Pair]) -> list[str]:
     """Masks of 255 alone, in a folder where 255 is void: whether it is object there, nobody can tell."""
     void = next((pair.mask_name for pair in pairs if (pair.mask == VOID).any()), None)
-    said = f"holds 0 and 255 alone, and beside the labels of masks/{void} 255 is void: write 0 for void"
-    return [f"masks/{pair.mask_name} ({said})" for pair in pairs if pair.white] if void else []
+    fault = f"holds 0 and 255 alone, and beside the labels of masks/{void} 255 is void: write 0 for void"
+    return [f"masks/{pair.mask_name} ({fault})" for pair in pairs if pair.white] if void else []
 
 
 def _worth_training(root: str, side: int, pairs: Sequence[Pair], objects: Tensor) -> None:

@@ -116,12 +116,12 @@ def _look(path: Path, keep: Callable[[Image.Image], None]) -> Look:
 
 
 def _alike(name: str, files: Sequence[Path], looks: Sequence[Look], mixed: bool) -> None:
-    shown = [f"{path.parent.name}/{path.name}" for path in files]
-    if broken := [f"{file} ({look.fault})" for file, look in zip(shown, looks, strict=True) if look.fault]:
+    names = [f"{path.parent.name}/{path.name}" for path in files]
+    if broken := [f"{file} ({look.fault})" for file, look in zip(names, looks, strict=True) if look.fault]:
         raise ConfigError(f"{name}: unreadable photos: {listed(broken)}")
     (usual, count), *others = Counter(look.size for look in looks).most_common()
     if others and not mixed:
-        odd = [f"{file} ({look.size})" for file, look in zip(shown, looks, strict=True) if look.size != usual]
+        odd = [f"{file} ({look.size})" for file, look in zip(names, looks, strict=True) if look.size != usual]
         raise ConfigError(
             f"{name}: photos of mixed sizes or modes: {count} are {usual}, but {listed(odd)}\n"
             "dataset.mixed=true makes all of them grey and of one size"

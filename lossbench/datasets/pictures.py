@@ -41,10 +41,10 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture upright, otherwise as its file has it; `turned` is the EXIF orientation that was undone, 1 … 8."""
+    """A picture upright, otherwise as its file has it; `orientation` is the EXIF one that was undone, 1 … 8."""
 
     image: Image.Image
-    turned: int
+    orientation: int
     format: str
 
 
@@ -58,10 +58,10 @@ def read(path: Path) -> Picture:
             if image.format == "EPS":  # a program, which Ghostscript would run
                 raise Unreadable("EPS: save it as PNG")
             pages = getattr(image, "n_frames", 1) if image.format in PAGED else 1
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1)  # loading a TIFF file removes it
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # loading a TIFF file removes it
             image.load()
             upright = ImageOps.exif_transpose(image)
-            kind = image.format or ""
+            format_name = image.format or ""
     except FileNotFoundError:
         raise Unreadable("missing") from None
     except Unreadable:
@@ -72,7 +72,7 @@ def read(path: Path) -> Picture:
         raise Unreadable(str(error) or type(error).__name__) from error
     if pages > 1:
         raise Unreadable(f"{pages} pages or frames, one is wanted")
-    return Picture(upright, turned if turned in range(1, 9) else 1, kind)
+    return Picture(upright, orientation if orientation in range(1, 9) else 1, format_name)
 
 
 @contextmanager
@@ -106,8 +106,8 @@ def grey(path: Path) -> NDArray[np.float32]:
     return np.asarray(plain(read(path).image).convert("L"), dtype=np.float32) / np.float32(255)
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """A picture upright that is stored in this EXIF orientation."""
+def to_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The upright picture of one that is stored in this EXIF orientation."""
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
@@ -149,8 +149,9 @@ def visible(path: Path) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    shown = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:NAMED]]
-    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    """Names in one line: each shortened to LONGEST characters, the first NAMED of them and how many more there are."""
+    shortened = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:NAMED]]
+    return ", ".join(shortened) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _bytes(values: NDArray) -> NDArray[np.uint8]:

@@ -34,7 +34,7 @@ class Placed:
     turned: bool
 
 
-def placed(entry: Entry, size: Size, turned: int, frame: Frame | None) -> Placed:
+def placed(entry: Entry, size: Size, orientation: int, frame: Frame | None) -> Placed:
     """The boxes of an entry on an image of this upright size, drawn on it upright or as it is stored.
 
     Raises: Faulty where the image has other proportions than its entry says, a box lies outside of it, or nothing
@@ -45,7 +45,7 @@ def placed(entry: Entry, size: Size, turned: int, frame: Frame | None) -> Placed
             "turned by its EXIF data, and its entry's size does not tell whether boxes were drawn on it upright or as "
             "stored: save it upright, without EXIF data"
         )
-    own = stored(size, turned) if frame == "stored" else size
+    own = stored(size, orientation) if frame == "stored" else size
     seen = entry.size or own
     if not proportional(own, seen):
         raise Faulty(f"{seen[0]:g}×{seen[1]:g} in its entry, {own[0]}×{own[1]} in its file")
@@ -54,20 +54,20 @@ def placed(entry: Entry, size: Size, turned: int, frame: Frame | None) -> Placed
     beyond = [_beyond(box, own, known=entry.size is not None) for box in boxes]
     boxes = [_cut(box, own) for box in boxes]
     if frame == "stored":
-        boxes = [_upright(box, size, turned) for box in boxes]
+        boxes = [_upright(box, size, orientation) for box in boxes]
     return Placed(boxes, sum(beyond), own != seen, frame == "stored")
 
 
 def _beyond(box: Box, size: Size, *, known: bool) -> bool:
     """Whether a box reaches over the edge. Raises: Faulty where all of it does, or it may be of another size."""
     x, y, width, height = box
-    shown = f"box {', '.join(f'{side:g}' for side in box)}"
+    text = f"box {', '.join(f'{side:g}' for side in box)}"
     if min(x + width, y + height, size[0] - x, size[1] - y) <= 0:
-        raise Faulty(f"{shown} lies outside of its {size[0]}×{size[1]}")
+        raise Faulty(f"{text} lies outside of its {size[0]}×{size[1]}")
     over = max(-x, -y, x + width - size[0], y + height - size[1]) > ROUNDING
     if over and not known:
         raise Faulty(
-            f"{shown} reaches beyond its {size[0]}×{size[1]}, and its entry has no width and height to scale it"
+            f"{text} reaches beyond its {size[0]}×{size[1]}, and its entry has no width and height to scale it"
         )
     return over
 
@@ -80,9 +80,9 @@ def _cut(box: Box, size: Size) -> Box:
     return left, top, min(x + width, size[0]) - left, min(y + height, size[1]) - top
 
 
-def _upright(box: Box, size: Size, turned: int) -> Box:
+def _upright(box: Box, size: Size, orientation: int) -> Box:
     x, y, width, height = box
-    swapped, mirror_x, mirror_y = TURNS[turned]
+    swapped, mirror_x, mirror_y = TURNS[orientation]
     if swapped:
         x, y, width, height = y, x, height, width
     return size[0] - x - width if mirror_x else x, size[1] - y - height if mirror_y else y, width, height

@@ -33,6 +33,7 @@ class Noise:
             raise ConfigError(f"dataset.noise.df={self.df}: degrees of freedom are above 0; null is Gaussian")
 
     def draw(self, n: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """Noise for n examples, [n], in standard deviations of the clean target."""
         return self.scale * (random.standard_normal(n) if self.df is None else random.standard_t(self.df, n))
 
 

@@ -8,4 +8,5 @@ from functools import cache
 
 @cache  # within one process, so that the runs of a sweep say it once
 def say(line: str) -> None:
+    """Print a line to standard error, once in a process."""
     print(line, file=sys.stderr)

@@ -132,9 +132,9 @@ def _reduced(
     side: int,
 ) -> tuple[Tensor, Tensor]:
     """A scene as bytes [1, side, side] and its mask [side, side]: a pixel is object where ink covers half of it."""
-    made = scene(photos, strip, glyphs, random, objects)
-    assert made.mask is not None
-    both = torch.stack([made.image, made.mask.float()])[None]
+    drawn = scene(photos, strip, glyphs, random, objects)
+    assert drawn.mask is not None
+    both = torch.stack([drawn.image, drawn.mask.float()])[None]
     image, mask = F.interpolate(both, size=(side, side), mode="area")[0]
     return (image * 255).round().to(torch.uint8)[None], (mask >= COVERED).to(torch.uint8)
 

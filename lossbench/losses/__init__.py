@@ -1,4 +1,4 @@
-"""Losses: each one its equation, `loss(prediction, target, *, hyper-parameters) -> terms [batch]`."""
+"""Losses: each one its equation, `loss(prediction, target, *, hyper-parameters)` → one loss per example, [batch]."""
 
 from lossbench.losses.autoencoder import GaussianElbo, elbo, iwae, kl, mmd_wae, reconstruction
 from lossbench.losses.boxes import ciou, diou, giou, smooth_l1

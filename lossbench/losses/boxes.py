@@ -1,7 +1,7 @@
 """Losses of boxes: offsets (t_x, t_y, t_w, t_h) from an anchor, predicted and true, [batch, 4]; see `offsets`.
 
-In the equations A is the predicted box, B the true one, C the smallest box that holds both; IoU = |A ∩ B| / |A ∪ B|.
-Lengths are in sides of the anchor: giou is the same in pixels, diou and ciou are where the anchor is a square.
+In the equations A is the predicted box, B the true one, C the smallest box that contains both; IoU = |A ∩ B| / |A ∪ B|.
+Lengths are in sides of the anchor. In pixels giou is the same; diou and ciou are the same if the anchor is square.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1 / 9) -> Ten
     Σ_k ½r_k²/β where |r_k| ≤ β,  |r_k| − ½β beyond;  r = prediction − target
 
     Shapes: prediction and target [batch, 4], offsets; result [batch], a sum over them, without unit.
-    Use it when: boxes are regressed from anchors, far misses or careless annotations among them.
-    Beware: the four offsets are judged one by one, and an overlap is not: an error of .1 costs a small box and a large
-        one the same. β is in sides of the anchor; the default is that of Faster R-CNN's proposals (σ = 3), Fast R-CNN
-        has 1, on offsets that are ten and five times as large.
+    Use it when: boxes are regressed from anchors, and some are far off or carelessly annotated.
+    Beware: it judges the four offsets one by one and not the overlap: an error of .1 costs a small box and a large one
+        the same. β is in sides of the anchor. The default is that of Faster R-CNN's proposals (σ = 3); Fast R-CNN has
+        1, on offsets that are ten and five times as large.
     Raises: ConfigError unless β > 0.
     Reference: Girshick, Fast R-CNN, 2015, https://arxiv.org/abs/1504.08083
     """
@@ -41,15 +41,15 @@ def smooth_l1(prediction: Tensor, target: Tensor, *, beta: float = 1 / 9) -> Ten
 
 @card(task_types=("boxes",))
 def giou(prediction: Tensor, target: Tensor) -> Tensor:
-    """Generalised IoU: how little the boxes overlap, and how much emptiness lies between them.
+    """Generalised IoU: how little the boxes overlap, and how much empty space the box around both has.
 
     1 − IoU + |C ∖ (A ∪ B)| / |C|
 
     Shapes: prediction and target [batch, 4], offsets; result [batch], in 0 … 2, without unit.
-    Use it when: IoU is what will be reported, and some boxes still miss theirs altogether.
-    Beware: where one box holds the other, the second part is 0 and the centres may lie anywhere at the same price. A
-        box that misses first grows until it meets its own, and shrinks again later: training takes longer. Hardly
-        pulls on boxes far off, so that a net whose first steps are too large stays there: lower the learning rate.
+    Use it when: IoU is what will be reported, and some boxes do not overlap theirs at all yet.
+    Beware: where one box contains the other, the second part is 0 and the centres do not matter. A box that misses
+        grows until it meets its target and shrinks again later, so training takes longer. Boxes far off get hardly
+        any gradient: a net whose first steps are too large stays there, so lower the learning rate.
     Reference: Rezatofighi et al., Generalized intersection over union, 2019, https://arxiv.org/abs/1902.09630
     """
     return _overlapped("generalized_box_iou_loss", prediction, target)
@@ -62,8 +62,8 @@ def diou(prediction: Tensor, target: Tensor) -> Tensor:
     1 − IoU + d²(a, b) / c²,  a, b the centres, c the diagonal of C
 
     Shapes: prediction and target [batch, 4], offsets; result [batch], in 0 … 2, without unit.
-    Use it when: IoU is what will be reported; it leads straight to the centre, also from inside the other box.
-    Beware: says nothing of the sides until the boxes overlap, and a larger box lowers the second part.
+    Use it when: IoU is what will be reported; it moves centres together, also where one box is inside the other.
+    Beware: it ignores the sides until the boxes overlap, and a larger box lowers the second part.
     Reference: Zheng et al., Distance-IoU loss, 2020, https://arxiv.org/abs/1911.08287
     """
     return _overlapped("distance_box_iou_loss", prediction, target)
@@ -76,16 +76,17 @@ def ciou(prediction: Tensor, target: Tensor) -> Tensor:
     1 − IoU + d²(a, b) / c² + α·v,  v = 4/π²·(arctan w_B/h_B − arctan w_A/h_A)²,  α = v / (1 − IoU + v)
 
     Shapes: prediction and target [batch, 4], offsets; result [batch], in 0 … 3, without unit.
-    Use it when: as diou, and the boxes' proportions vary.
-    Beware: α is a weight and has no gradient, so that the slope of the value is not the gradient given. v pulls with
-        1/(w² + h²), hard where a box is tiny; some code leaves that factor out. Equal proportions are not equal sides.
+    Use it when: you would take diou, and the boxes' proportions vary.
+    Beware: α is a weight and has no gradient, so the slope of the value differs from the gradient. The gradient of v
+        grows as 1/(w² + h²), large for a tiny box; some code leaves that factor out. Equal proportions are not equal
+        sides.
     Reference: Zheng et al., Distance-IoU loss, 2020, https://arxiv.org/abs/1911.08287
     """
     return _overlapped("complete_box_iou_loss", prediction, target)
 
 
 def _overlapped(name: str, prediction: Tensor, target: Tensor) -> Tensor:
-    """A loss of torchvision on corners, at least in float32: in bfloat16 a corner has two or three digits."""
+    """A loss of torchvision on corners, at least in float32: in bfloat16 a corner has only two or three digits."""
     from lossbench.core.vision import torchvision
 
     exact = torch.promote_types(prediction.dtype, torch.float32)

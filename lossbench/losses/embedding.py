@@ -1,6 +1,6 @@
-"""Losses of embeddings [batch, dimensions] and labels [batch]: one number for the batch, by pytorch-metric-learning.
+"""Losses of embeddings [batch, dimensions] and labels [batch]: one number per batch, by pytorch-metric-learning.
 
-All but n_pairs look at directions only: embeddings are normalised before anything else.
+All but n_pairs use directions only: they normalise embeddings first.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ def triplet(
     miner: Literal["all", "semihard", "hard", "none"] = "semihard",
     distance: Literal["cosine", "euclidean"] = "cosine",
 ) -> LossOutput:
-    """Triplet loss: an anchor is closer to its own kind than to any other, by a margin.
+    """Triplet loss: an anchor should be closer to its own identity than to any other, by a margin.
 
     mean over triplets of max(0, d(a, p) − d(a, n) + margin),  d = 1 − cos, or |u_a − u_p| of unit vectors u
 
-    `miner` says which triplets of the batch: all that violate the margin, of these only the semihard ones
-    (d(a, p) < d(a, n)) or only the hard ones (d(a, n) ≤ d(a, p)), or none: no mining, those at zero are averaged too.
+    `miner` selects triplets of the batch: all that violate the margin, of these only the semihard ones
+    (d(a, p) < d(a, n)) or only the hard ones (d(a, n) ≤ d(a, p)), or none: no mining, so zeros are averaged too.
 
-    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active`, the share of all the batch's
-        triplets that the miner kept (with none: that violate the margin).
-    Use it when: identities are many and photos of each are few, and only the ranking of distances matters.
-    Beware: normalises and averages the triplets above zero, where torch's TripletMarginLoss does neither; hard alone
-        tends to collapse, and a loss that stays at the margin has; without an active triplet, zero and no gradient.
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active`, the share of the batch's
+        triplets that the miner selects (with none: that violate the margin).
+    Use it when: there are many identities with few photos each, and only the ranking of distances matters.
+    Beware: it normalises, and averages the triplets above zero only; torch's TripletMarginLoss does neither. `hard`
+        tends to collapse: then the loss stays at the margin. Without an active triplet it is 0 without a gradient.
     Reference: Schroff et al., FaceNet, 2015, https://arxiv.org/abs/1503.03832; library: Musgrave et al.,
         PyTorch Metric Learning, 2020, https://arxiv.org/abs/2008.09164
     """
@@ -52,14 +52,14 @@ def soft_triplet(
     miner: Literal["all", "semihard", "hard", "none"] = "semihard",
     distance: Literal["cosine", "euclidean"] = "cosine",
 ) -> LossOutput:
-    """Soft triplet loss: the hinge of the triplet loss made smooth, so that its pull fades where the hinge lets go.
+    """Soft triplet loss: the triplet loss with a softplus for its hinge, whose gradient fades beyond the margin.
 
     mean over triplets of log(1 + exp(d(a, p) − d(a, n) + margin)),  d and miners as for the triplet loss
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active` as the triplet loss has it.
-    Use it when: triplets just beyond the margin shall not be let go of at once.
-    Beware: unit vectors are at most 2 apart, so that an easy triplet's slope hardly differs from a hard one's: with
-        miner=none it pulls and pushes all pairs alike, and ranks worse for it.
+    Use it when: triplets just beyond the margin should still count.
+    Beware: unit vectors are at most 2 apart, so easy triplets have nearly the gradient of hard ones: with miner=none
+        all pairs count alike, which ranks worse.
     Reference: Hermans et al., In defense of the triplet loss, 2017, https://arxiv.org/abs/1703.07737
     """
     return mined(embeddings, labels, margin, miner, distance, True)
@@ -67,16 +67,16 @@ def soft_triplet(
 
 @card(task_types=("embedding",), batch=True, search={"pos_margin": (0.0, 0.5), "neg_margin": (0.2, 1.5)})
 def contrastive(embeddings: Tensor, labels: Tensor, *, pos_margin: float = 0.0, neg_margin: float = 1.0) -> Tensor:
-    """Contrastive loss: pairs of one identity are pulled within a distance, others pushed beyond another.
+    """Contrastive loss: pairs of one identity are pulled closer than one distance, others pushed beyond another.
 
     mean₊ max(0, d(a, p) − pos_margin) + mean₊ max(0, neg_margin − d(a, n)),  d = |u_a − u_b| of unit vectors u
 
     mean₊ averages the pairs above zero.
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number.
-    Use it when: distances shall mean the same everywhere, as a fixed threshold for verification needs.
-    Beware: the two means weigh a batch's few positive pairs like its many negative ones; distances are not squared,
-        as they are in the paper; unit vectors are at most 2 apart.
+    Use it when: distances should mean the same everywhere, as a fixed threshold for verification needs.
+    Beware: the two means give a batch's few positive pairs the weight of its many negative ones. Distances are not
+        squared, unlike in the paper. Unit vectors are at most 2 apart.
     Reference: Hadsell et al., Dimensionality reduction by learning an invariant mapping, 2006,
         https://doi.org/10.1109/CVPR.2006.100
     """
@@ -91,7 +91,7 @@ def nt_xent(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.07) ->
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats.
     Use it when: batches are large, since every negative of the batch counts.
-    Beware: its level depends on the batch size; other positives of the anchor are no negatives here, and no help.
+    Beware: its value depends on the batch size; the anchor's other positives do not count in a pair.
     Reference: Chen et al., A simple framework for contrastive learning (SimCLR), 2020, https://arxiv.org/abs/2002.05709
     """
     return exactly(library.nt_xent(positive("temperature", temperature)), embeddings, labels)
@@ -105,8 +105,8 @@ def supcon(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> T
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats.
     Use it when: each identity has several photos in a batch.
-    Beware: K positives cannot all have probability 1, so that it ends at log(K − 1), not at 0; an anchor without a
-        positive is left out.
+    Beware: with K photos of an identity, the K − 1 positives share the probability, so its minimum is log(K − 1),
+        not 0. An anchor without a positive is left out.
     Reference: Khosla et al., Supervised contrastive learning, 2020, https://arxiv.org/abs/2004.11362
     """
     return exactly(library.supcon(positive("temperature", temperature)), embeddings, labels)
@@ -123,17 +123,17 @@ def multi_similarity(
     miner: Literal["similarity", "none"] = "similarity",
     epsilon: float = 0.1,
 ) -> LossOutput:
-    """Multi-similarity loss: each anchor's pairs weigh by how they compare with the anchor's other pairs.
+    """Multi-similarity loss: each anchor's pairs are weighted by how they compare with its other pairs.
 
     mean over a of 1/α log(1 + Σ_p e^{−α(s_ap − λ)}) + 1/β log(1 + Σ_n e^{β(s_an − λ)}),  s = cos, λ = base
 
-    `miner` says which pairs: with similarity, a positive that is less alike than the anchor's most alike negative plus
-    ε, a negative that is more alike than its least alike positive less ε; with none, all of them.
+    `miner` selects pairs: with similarity, positives less similar than the anchor's most similar negative plus ε, and
+    negatives more similar than its least similar positive minus ε; with none, all of them.
 
-    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active`, the share of all pairs kept.
+    Shapes: embeddings [batch, dimensions], labels [batch]; one number, and `active`, the share of pairs selected.
     Use it when: each identity has several photos in a batch and most pairs are easy.
-    Beware: anchors without a pair count as 0 in the mean; one that keeps only negatives pushes them, where the authors'
-        code leaves it out; base is .5 as in that code, in the paper it is 1.
+    Beware: anchors without a pair count as 0 in the mean. An anchor left with negatives only pushes them; the authors'
+        code leaves it out. base is .5 as in that code; in the paper it is 1.
     Reference: Wang et al., Multi-similarity loss with general pair weighting for deep metric learning, 2019,
         https://arxiv.org/abs/1904.06627
     """
@@ -143,16 +143,16 @@ def multi_similarity(
 
 @card(task_types=("embedding",), batch=True, search={"margin": (0.0, 0.5), "beta": (0.5, 1.5)})
 def margin(embeddings: Tensor, labels: Tensor, *, margin: float = 0.2, beta: float = 1.2) -> Tensor:
-    """Margin loss: one boundary for all distances, positives a margin inside of it and negatives a margin outside.
+    """Margin loss: one boundary for all distances, positives a margin inside it and negatives a margin outside.
 
     Σ max(0, d(a, p) − β + m) + max(0, β + m − d(a, n)) over triplets, by how many of these are above zero,  m = margin
 
     d = |u_a − u_b| of unit vectors u.
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number.
-    Use it when: one threshold shall tell identities apart, and triplets are too many to be compared.
-    Beware: β is given rather than learned; all triplets count, where the paper draws negatives by their distance, and
-        its authors hold that this sampling matters more than the loss.
+    Use it when: one threshold should separate identities, and there are too many triplets to compare.
+    Beware: β is a setting, not learned. All triplets count; the paper samples negatives by their distance, and its
+        authors find that this sampling matters more than the loss.
     Reference: Wu et al., Sampling matters in deep embedding learning, 2017, https://arxiv.org/abs/1706.07567
     """
     return exactly(library.margin(margin, beta), embeddings, labels)
@@ -160,15 +160,15 @@ def margin(embeddings: Tensor, labels: Tensor, *, margin: float = 0.2, beta: flo
 
 @card(task_types=("embedding",), batch=True, search={"margin": (0.1, 0.6), "scale": (8.0, 256.0)})
 def circle(embeddings: Tensor, labels: Tensor, *, margin: float = 0.4, scale: float = 80.0) -> Tensor:
-    """Circle loss: each similarity is pulled in proportion to how far it is from where it shall be.
+    """Circle loss: each similarity is weighted by how far it is from its optimum.
 
     mean₊ over a of log(1 + Σ_p e^{−γ·α_p·(s_ap − 1 + m)} · Σ_n e^{γ·α_n·(s_an − m)}),  s = cos, γ = scale, m = margin
 
-    α_p = max(0, 1 + m − s_ap) and α_n = max(0, s_an + m), held constant; mean₊ leaves out anchors without pairs.
+    α_p = max(0, 1 + m − s_ap) and α_n = max(0, s_an + m), without a gradient; mean₊ leaves out anchors without pairs.
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number.
-    Use it when: a fixed trade between positives and negatives lets one of them go too early.
-    Beware: what α_p and α_n hold constant is missing in the gradient, which is not the slope of the value.
+    Use it when: with equal weights, positives or negatives stop learning too early.
+    Beware: α_p and α_n are constants to the gradient, which therefore differs from the slope of the value.
     Reference: Sun et al., Circle loss: a unified perspective of pair similarity optimization, 2020,
         https://arxiv.org/abs/2002.10857
     """
@@ -181,12 +181,12 @@ def n_pairs(embeddings: Tensor, labels: Tensor, *, regularisation: float = 0.002
 
     mean over pairs (a, p) of log(1 + Σ_k mean_{n of k} e^{e_a·e_n − e_a·e_p}) + λ/2 mean |e|²,  λ = regularisation
 
-    k are the other identities, e the embeddings as they are. Of an identity's photos the mean counts, where the paper
-    takes one, so that no photo of the batch is left out and their order does not matter.
+    k are the other identities, e the embeddings without normalisation. The mean is over an identity's photos, of which
+    the paper takes one, so that no photo of the batch is left out and their order does not matter.
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats.
     Use it when: batches hold few photos of many identities.
-    Beware: lengths count here, though who is nearest is asked by cosine; without regularisation they grow and grow.
+    Beware: lengths count here, although neighbours are found by cosine; without regularisation they keep growing.
     Reference: Sohn, Improved deep metric learning with multi-class N-pair loss objective, 2016,
         https://papers.nips.cc/paper/6200
     """
@@ -211,13 +211,13 @@ class ArcFace(nn.Module):
 
     −log( e^{s·cos(θ_y + m)} / (e^{s·cos(θ_y + m)} + Σ_{k≠y} e^{s·cos θ_k}) ),  s = scale, m = margin in degrees
 
-    Beyond θ_y = 180° − m, cos θ_y − m·sin m takes the place of cos(θ_y + m), so that it goes on falling.
+    Beyond θ_y = 180° − m, cos θ_y − m·sin m replaces cos(θ_y + m), so that it keeps falling.
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats. Parameters: centres
         [dimensions, classes], from the seed's own stream.
     Use it when: there are many photos of each training identity; batches need no pairs.
-    Beware: the margin is in degrees (28.6 are the paper's .5 radians); an identity that training has too few photos
-        of gets a centre all the same, and training ends with its centres thrown away.
+    Beware: the margin is in degrees (28.6 are the paper's .5 radians). Identities with few photos get a centre too,
+        and all centres are discarded after training.
     Reference: Deng et al., ArcFace, 2019, https://arxiv.org/abs/1801.07698
     """
 
@@ -237,6 +237,7 @@ class ArcFace(nn.Module):
         nn.init.normal_(self.of.W, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The mean over a batch: embeddings [batch, dimensions] and labels [batch] into one number."""
         return self.of(embeddings.to(self.of.W.dtype), labels).to(embeddings.dtype)
 
 
@@ -247,15 +248,15 @@ class ArcFace(nn.Module):
     search={"margin": (0.0, 0.5), "scale": (4.0, 128.0)},
 )
 class CosFace(nn.Module):
-    """CosFace: softmax over cosines to learnable class centres, with a margin taken off the cosine of the right one.
+    """CosFace: softmax over cosines to learnable class centres, a margin subtracted from the cosine of the right one.
 
     −log( e^{s·(cos θ_y − m)} / (e^{s·(cos θ_y − m)} + Σ_{k≠y} e^{s·cos θ_k}) ),  s = scale, m = margin
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number, in nats. Parameters: centres
         [dimensions, classes], from the seed's own stream.
-    Use it when: there are many photos of each training identity, and ArcFace's angles will not settle.
-    Beware: the margin is a cosine, no angle; there is a centre for each training identity, and all are thrown away at
-        the end.
+    Use it when: there are many photos of each training identity, and ArcFace is unstable.
+    Beware: the margin is a cosine, not an angle. There is a centre for each training identity, and all are discarded
+        after training.
     Reference: Wang et al., CosFace: large margin cosine loss for deep face recognition, 2018,
         https://arxiv.org/abs/1801.09414
     """
@@ -278,6 +279,7 @@ class CosFace(nn.Module):
         nn.init.normal_(self.of.W, generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The mean over a batch: embeddings [batch, dimensions] and labels [batch] into one number."""
         return self.of(embeddings.to(self.of.W.dtype), labels).to(embeddings.dtype)
 
 
@@ -296,8 +298,8 @@ class ProxyAnchor(nn.Module):
 
     Shapes: embeddings [batch, dimensions], labels [batch]; one number. Parameters: proxies [classes, dimensions], from
         the seed's own stream.
-    Use it when: pairs of a batch are too few to learn from, and a softmax looks at one example at a time.
-    Beware: the paper gives proxies a hundred times the net's learning rate; here they share it.
+    Use it when: a batch has too few pairs to learn from, and examples should weigh by how hard they are.
+    Beware: in the paper proxies have a hundred times the net's learning rate; here they share it.
     Reference: Kim et al., Proxy anchor loss for deep metric learning, 2020, https://arxiv.org/abs/2003.13911
     """
 
@@ -319,4 +321,5 @@ class ProxyAnchor(nn.Module):
         nn.init.kaiming_normal_(self.of.proxies, mode="fan_out", generator=generator)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch: embeddings [batch, dimensions] and labels [batch] into one number."""
         return self.of(embeddings.to(self.of.proxies.dtype), labels).to(embeddings.dtype)

@@ -1,8 +1,8 @@
 """Losses of two players: a critic D that scores pictures, and a generator that makes them.
 
-One argument order everywhere: `critic(D, real, fake)` and `generator(D, real, fake)`, with D the critic's net. Terms
-are one an example, [..., batch]; what the critic said of real and fake pictures is recorded beside them. `r1` adds
-γ/2·‖∇D(real)‖² to any critic's term. D ends in a score, no probability, and has no batch normalisation.
+One argument order everywhere: `critic(D, real, fake)` and `generator(D, real, fake)`, with D the critic's net. Losses
+are per example, [..., batch]; the critic's scores of real and fake pictures are recorded beside them. `r1` adds
+γ/2·‖∇D(real)‖² to any critic's loss. D ends in a score, not a probability, and has no batch normalisation.
 """
 
 from __future__ import annotations
@@ -22,36 +22,38 @@ Critic = Callable[[Tensor], Tensor]
 @card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class Minimax:
-    """The first game: the critic tells real from fake by logistic loss, the generator makes its cost as high as it can.
+    """The original game: the critic classifies real and fake by logistic loss, and the generator maximises that loss.
 
     critic: −log σ(D(x)) − log(1 − σ(D(x̃)));  generator: log(1 − σ(D(x̃)))
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in nats.
-    Use it when: you want to see why nobody does; at the optimum of its critic it is 2·JS − log 4.
-    Beware: a critic that is sure leaves the generator no gradient.
+    Use it when: you want to see why it is not used; with an optimal critic it is 2·JS − log 4.
+    Beware: a confident critic leaves the generator no gradient.
     Reference: Goodfellow et al., Generative adversarial networks, 2014, https://arxiv.org/abs/1406.2661
     """
 
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
+        return _with_scores(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return -F.softplus(critic(fake))
 
 
 @card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class NonSaturating:
-    """The first game's critic, and a generator that makes its pictures likely to be taken for real.
+    """The original game's critic, and a generator that maximises the probability that its pictures are real.
 
     critic: −log σ(D(x)) − log(1 − σ(D(x̃)));  generator: −log σ(D(x̃))
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in nats.
-    Use it when: you start; no tuned loss was found to beat it for sure.
-    Beware: near the optimum it circles for long; r1 makes it settle.
+    Use it when: you start; no other loss was found to be significantly better once tuned.
+    Beware: near the optimum it keeps circling; r1 makes it settle.
     Reference: Goodfellow et al., Generative adversarial networks, 2014, https://arxiv.org/abs/1406.2661;
         Lucic et al., Are GANs created equal?, 2018, https://arxiv.org/abs/1711.10337
     """
@@ -59,56 +61,62 @@ class NonSaturating:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
+        return _with_scores(F.softplus(-is_real) + F.softplus(is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return F.softplus(-critic(fake))
 
 
 @card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class LeastSquares:
-    """Scores are pulled to 1 for real pictures and to 0 for fake ones, by their squares.
+    """Squared error of the scores, with target 1 for real pictures and 0 for fake ones.
 
     critic: ½(D(x) − 1)² + ½D(x̃)²;  generator: ½(D(x̃) − 1)²
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], without unit.
-    Use it when: the logistic critic saturates: pictures far on the right side still pull.
-    Beware: scores that run away cost their square, so its gradients have no bound.
+    Use it when: the logistic critic saturates; here pictures far on the right side still have a gradient.
+    Beware: the loss is quadratic in the scores, so its gradients have no bound.
     Reference: Mao et al., Least squares generative adversarial networks, 2017, https://arxiv.org/abs/1611.04076
     """
 
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], without unit, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(0.5 * ((is_real - 1).square() + is_fake.square()), real, is_real, is_fake, self.r1)
+        return _with_scores(0.5 * ((is_real - 1).square() + is_fake.square()), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], without unit."""
         return 0.5 * (critic(fake) - 1).square()
 
 
 @card(task_types=("gan",), replica_batched=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class Hinge:
-    """The critic wants a margin between real and fake and rests where it has it; the generator raises its scores.
+    """The critic stops learning where real and fake are a margin apart; the generator raises its scores.
 
     critic: max(0, 1 − D(x)) + max(0, 1 + D(x̃));  generator: −D(x̃)
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], without unit.
     Use it when: the critic is normalised, as in the large image models that made it popular.
-    Beware: the generator's term has no lower bound, so its value says nothing of its pictures.
+    Beware: the generator's loss has no lower bound, so its value says nothing about its pictures.
     Reference: Lim & Ye, Geometric GAN, 2017, https://arxiv.org/abs/1705.02894
     """
 
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], without unit, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told((1 - is_real).clamp(min=0) + (1 + is_fake).clamp(min=0), real, is_real, is_fake, self.r1)
+        return _with_scores((1 - is_real).clamp(min=0) + (1 + is_fake).clamp(min=0), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], without unit."""
         return -critic(fake)
 
 
@@ -120,8 +128,8 @@ class Wasserstein:
     critic: D(x̃) − D(x), every weight in [−c, c] after each of its steps;  generator: −D(x̃)
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in the unit of the score.
-    Use it when: you want the critic's cost to follow the distance; mostly of historical interest beside wgan_gp.
-    Beware: clipping makes the critic simple and its gradients small; c has to fit the depth, and momentum hurts it.
+    Use it when: you want the critic's loss to estimate the distance; wgan_gp has mostly replaced it.
+    Beware: clipping makes the critic simple and its gradients small. c has to fit the depth; momentum makes it worse.
     Reference: Arjovsky et al., Wasserstein GAN, 2017, https://arxiv.org/abs/1701.07875
     """
 
@@ -132,10 +140,12 @@ class Wasserstein:
         require("loss.clip", self.clip, lambda v: v > 0, "above 0")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in the unit of the score, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(is_fake - is_real, real, is_real, is_fake, self.r1)
+        return _with_scores(is_fake - is_real, real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in the unit of the score."""
         return -critic(fake)
 
     @torch.no_grad()
@@ -153,8 +163,8 @@ class WassersteinPenalty:
     critic: D(x̃) − D(x) + λ(‖∇D(x̂)‖ − 1)²,  x̂ = εx + (1 − ε)x̃, ε ~ U(0, 1);  generator: −D(x̃)
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in the unit of the score.
-    Use it when: a game will not settle otherwise and time allows: the penalty doubles a critic's step.
-    Beware: meant for several critic steps to one of the generator (`task.critic_steps=5`); circles round its optimum.
+    Use it when: training is unstable otherwise and time allows: the penalty doubles the time of a critic's step.
+    Beware: meant for several critic steps per generator step (`task.critic_steps=5`); circles around its optimum.
     Reference: Gulrajani et al., Improved training of Wasserstein GANs, 2017, https://arxiv.org/abs/1704.00028
     """
 
@@ -165,15 +175,17 @@ class WassersteinPenalty:
         require("loss.penalty", self.penalty, lambda v: v >= 0, "0 or above")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> LossOutput:
+        """The critic's loss per example [..., batch], in the unit of the score, with its scores and slope beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         axes = real.dim() - is_real.dim()  # of one picture
         share = noise.uniform(is_real.shape[-1], *(1,) * axes).to(real.dtype)
         between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
-        slope = _squares(critic(between), between).add(1e-12).sqrt()  # a root's own slope has no bound at 0
-        told = _told(is_fake - is_real + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
-        return LossOutput(told.per_example, {**told.parts, "slope": slope})
+        slope = _squares(critic(between), between).add(1e-12).sqrt()  # the slope of a root has no bound at 0
+        output = _with_scores(is_fake - is_real + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
+        return LossOutput(output.per_example, {**output.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in the unit of the score."""
         return -critic(fake)
 
 
@@ -190,13 +202,13 @@ class Dragan:
     critic: −log σ(D(x)) − log(1 − σ(D(x̃))) + λ(‖∇D(x̂)‖ − 1)²,  x̂ = x + reach·s·u, u ~ U(−1, 1);
     generator: −log σ(D(x̃))
 
-    s is the standard deviation of all numbers in the batch of real pictures, u is drawn for each of them.
+    s is the standard deviation of all values in the batch of real pictures; each value has its own u.
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in nats.
     Use it when: the critic grows steep around real pictures and the generator collapses onto a few of them.
-    Beware: noise on both sides as in Lucic et al. 2018, unclipped; the paper has a normal one, its authors' code one
-        to one side only, shared out at random. Points in clusters want a small reach: half a deviation of all points
-        leads out of any cluster.
+    Beware: the noise is uniform on both sides, as in Lucic et al. 2018, and unclipped; the paper has normal noise, its
+        authors' code noise to one side only. Points in clusters need a small reach: half a standard deviation of all
+        points is farther than any cluster is wide.
     Reference: Kodali et al., On convergence and stability of GANs, 2017, https://arxiv.org/abs/1705.07215
     """
 
@@ -209,32 +221,34 @@ class Dragan:
             require(f"loss.{name}", value, lambda v: v >= 0, "0 or above")
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores and slope beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
         lead = is_real.dim() - 1  # axes before the batch
         spread = real.detach().flatten(lead).std(-1, correction=0).view(*real.shape[:lead], *(1,) * (real.dim() - lead))
         shift = 2 * noise.uniform(*real.shape[lead:]).to(real.dtype) - 1
         around = (real + self.reach * spread * shift).detach().requires_grad_(True)
-        slope = _squares(critic(around), around).add(1e-12).sqrt()  # a root's own slope has no bound at 0
+        slope = _squares(critic(around), around).add(1e-12).sqrt()  # the slope of a root has no bound at 0
         logistic = F.softplus(-is_real) + F.softplus(is_fake)
-        told = _told(logistic + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
-        return LossOutput(told.per_example, {**told.parts, "slope": slope})
+        output = _with_scores(logistic + self.penalty * (slope - 1).square(), real, is_real, is_fake, self.r1)
+        return LossOutput(output.per_example, {**output.parts, "slope": slope})
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return F.softplus(-critic(fake))
 
 
 @card(task_types=("gan",), batch=True, search={"r1": (0.0, 10.0)})
 @dataclass(frozen=True)
 class RelativisticAverage:
-    """The critic tells how much more real a picture is than the other kind on average; the generator turns that round.
+    """The critic scores how much more real a picture is than the average of the other kind; the generator reverses it.
 
     critic: −log σ(D(x) − m̃) − log σ(m − D(x̃));  generator: −log σ(D(x̃) − m) − log σ(m̃ − D(x))
 
     m and m̃ are the means of the batch's scores of real and of fake pictures.
 
     Shapes: real x and fake x̃ [..., batch, …]; result [..., batch], in nats.
-    Use it when: the critic gets sure of fakes early: real pictures go on pulling at the generator's gradient.
-    Beware: a score means nothing by itself, only beside the others of its batch, and small batches make it noisy.
+    Use it when: the critic recognises fakes early; here real pictures contribute to the generator's gradient too.
+    Beware: a score means nothing by itself, only relative to the others of its batch; small batches make it noisy.
     Reference: Jolicoeur-Martineau, The relativistic discriminator: a key element missing from standard GAN, 2019,
         https://arxiv.org/abs/1807.00734
     """
@@ -242,10 +256,12 @@ class RelativisticAverage:
     r1: float = 0.0
 
     def critic(self, critic: Critic, real: Tensor, fake: Tensor) -> LossOutput:
+        """The critic's loss per example [..., batch], in nats, with its scores beside it."""
         real, is_real, is_fake = _scores(critic, real, fake, self.r1)
-        return _told(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
+        return _with_scores(_more_real(is_real, is_fake), real, is_real, is_fake, self.r1)
 
     def generator(self, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss per example [..., batch], in nats."""
         return _more_real(critic(fake), critic(real))
 
 
@@ -256,15 +272,15 @@ def _more_real(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _scores(critic: Critic, real: Tensor, fake: Tensor, r1: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The real pictures, ready to be differentiated by where that will be asked for, and the scores of both."""
+    """The real pictures, with a gradient where r1 needs one, and the scores of real and fake pictures."""
     require("loss.r1", r1, lambda v: v >= 0, "0 or above")
     if r1:
         real = real.detach().requires_grad_(True)
     return real, critic(real), critic(fake)
 
 
-def _told(per_example: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r1: float) -> LossOutput:
-    """A critic's terms, with γ/2·‖∇D(real)‖² where γ is not 0, and its scores beside them."""
+def _with_scores(per_example: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r1: float) -> LossOutput:
+    """A critic's losses per example, plus γ/2·‖∇D(real)‖² where γ is not 0, with its scores beside them."""
     if not r1:
         return LossOutput(per_example, {"real": is_real, "fake": is_fake})
     squares = _squares(is_real, real)
@@ -272,6 +288,6 @@ def _told(per_example: Tensor, real: Tensor, is_real: Tensor, is_fake: Tensor, r
 
 
 def _squares(scores: Tensor, pictures: Tensor) -> Tensor:
-    """‖∇D‖² at each picture, [..., batch], itself to be differentiated."""
+    """‖∇D‖² at each picture, [..., batch]; it can be differentiated itself."""
     (slopes,) = torch.autograd.grad(scores.sum(), pictures, create_graph=True)
     return slopes.flatten(scores.dim()).square().sum(-1)

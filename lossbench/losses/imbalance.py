@@ -21,17 +21,17 @@ from lossbench.core import ConfigError, card, require
 def focal(
     logits: Tensor, targets: Tensor, *, gamma: float = 2.0, alpha: float | Literal["auto"] | None = "auto"
 ) -> Tensor:
-    """Cross-entropy that fades on what is already easy.
+    """Cross-entropy in which easy examples count less.
 
     −α_t·(1 − p_t)^γ·log p_t,  p_t the probability given to the true class
 
-    Binary: p = σ(z); α_t is α for positives and 1 − α for negatives; α = auto means the paper's .25, none no weights.
-    Multi-class: p = softmax(z); there are no positives to weigh, so auto means no weights and a number is refused.
+    Binary: p = σ(z); α_t is α for positives and 1 − α for negatives; α = auto is the paper's .25, none is no weights.
+    Multi-class: p = softmax(z); there are no positives to weigh, so auto is no weights and a number is an error.
 
     Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch].
-    Use it when: easy negatives outnumber all else, as among the anchors of a dense detector.
-    Beware: γ > 0 makes the network under-confident (calibrated after a known map, not as it stands);
-        α = .25 with γ = 2 moves the decision to η = .75. Start its head at the prior: `model.prior=0.01`.
+    Use it when: easy negatives outnumber everything else, as among the anchors of a dense detector.
+    Beware: γ > 0 makes the network under-confident (a known map would calibrate it). α = .25 with γ = 2 moves the
+        decision to η = .75. Start its head at the prior: `model.prior=0.01`.
     Raises: ConfigError for a numeric α with softmax logits.
     Reference: Lin et al., Focal loss for dense object detection, 2017, https://arxiv.org/abs/1708.02002
     """
@@ -39,7 +39,7 @@ def focal(
     if logits.dim() > targets.dim():
         if alpha not in ("auto", None):
             raise ConfigError(
-                f"loss.alpha={alpha}: weighs positives of a binary problem; with classes use auto or null"
+                f"loss.alpha={alpha}: weights positives of a binary problem; with several classes use auto or null"
             )
         log_p = F.log_softmax(logits, dim=-1)
         log_pt = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -69,14 +69,14 @@ def _power(log_rest: Tensor, gamma: float) -> Tensor:
 def asymmetric(
     logits: Tensor, targets: Tensor, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05
 ) -> Tensor:
-    """Focal loss with a focus for each class, in which negatives that are easy enough do not count at all.
+    """Focal loss with its own γ for each class, in which negatives that are easy enough do not count at all.
 
     −y·(1 − p)^γ₊·log p − (1 − y)·p_m^γ₋·log(1 − p_m),  p = σ(z), p_m = max(0, p − clip)
 
     Shapes: logits z and targets y ∈ {0, 1} [batch]; result [batch].
-    Use it when: positives are rare and many negatives are easy, or are positives that nobody marked.
-    Beware: γ₋ > γ₊ moves the decision towards positives; below p = clip a negative has no slope. The gradient is that
-        of the equation; the authors' code holds the two powers constant instead, and sums where we take the mean.
+    Use it when: positives are rare and many negatives are easy, or are unlabelled positives.
+    Beware: γ₋ > γ₊ moves the decision towards positives; below p = clip a negative has no gradient. The gradient is
+        that of the equation; the authors' code treats the two powers as constants, and sums where we take the mean.
     Reference: Ridnik et al., Asymmetric loss for multi-label classification, 2021, https://arxiv.org/abs/2009.14119
     """
     require("loss.gamma_neg", gamma_neg, lambda v: v >= 0, "0 or above")
@@ -88,14 +88,16 @@ def asymmetric(
     if clip:
         log_rest = torch.logaddexp(log_rest, logits.new_tensor(math.log(clip)))
     easy = log_rest >= 0
-    log_rest = log_rest.masked_fill(easy, -1)  # not only its term: where p_m = 0 the slope of log p_m is infinite
+    log_rest = log_rest.masked_fill(
+        easy, -1
+    )  # here too, not only in the sum: where p_m = 0 the slope of log p_m is infinite
     alarmed = -_power((-torch.expm1(log_rest)).log(), gamma_neg) * log_rest
     return positive * missed + (1 - positive) * alarmed.masked_fill(easy, 0)
 
 
 @card(task_types=("binary", "multiclass"), needs=("class_counts",))
 def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int]) -> Tensor:
-    """Cross-entropy in which every class weighs the same in all, however few its examples.
+    """Cross-entropy in which every class has the same total weight, however few its examples.
 
     −w_y·log p_y,  w_k = N/(K·n_k)
 
@@ -105,8 +107,8 @@ def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
     Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
         in nats.
     Use it when: recall of the rare classes matters as much as of the frequent ones.
-    Beware: a class of few examples makes few and large steps: lower the learning rate. The weights move the decision,
-        and the probabilities with it; moving the threshold often does the same for nothing.
+    Beware: a class of few examples makes few and large steps: lower the learning rate. The weights shift the decision
+        and the probabilities; moving the threshold often does the same without that cost.
     Raises: ConfigError for a class without an example in the training split.
     Reference: King & Zeng, Logistic regression in rare events data, 2001,
         https://doi.org/10.1093/oxfordjournals.pan.a004868
@@ -122,7 +124,7 @@ def class_weighted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
     limits={"bce": {"beta": 0.0}, "class_weighted": {"beta": 0.9999999999999}, "cross_entropy": {"beta": 0.0}},
 )
 def class_balanced(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int], beta: float = 0.9999) -> Tensor:
-    """Cross-entropy weighed by how much new a class's examples tell: each repeats a share of those before it.
+    """Cross-entropy weighted by a class's effective number of examples: each repeats a share of those before it.
 
     −w_y·log p_y,  w_k ∝ (1 − β)/(1 − β^n_k),  the mean of w over the classes 1
 
@@ -130,10 +132,10 @@ def class_balanced(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
 
     Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
         in nats.
-    Use it when: every class shall count, and inverse frequency gives the rarest too much.
+    Use it when: every class should count, and inverse frequency gives the rarest too much weight.
     Beware: β = 0 is cross-entropy, β → 1 inverse frequency as in `class_weighted`, which gives the mean over the
-        examples rather than the classes the weight 1; from some 3/(1 − β) examples on all classes weigh alike. The
-        weights move the decision, and the probabilities with it.
+        examples rather than the classes the weight 1; from about 3/(1 − β) examples on all classes weigh alike. The
+        weights shift the decision and the probabilities.
     Raises: ConfigError for a class without an example in the training split.
     Reference: Cui et al., Class-balanced loss based on effective number of samples, 2019,
         https://arxiv.org/abs/1901.05555
@@ -151,7 +153,7 @@ def class_balanced(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
 def ldam(
     logits: Tensor, targets: Tensor, *, class_counts: Sequence[int], max_margin: float = 0.5, scale: float = 30.0
 ) -> Tensor:
-    """Cross-entropy with a margin about each class, the wider the fewer its examples.
+    """Cross-entropy with a margin for each class, wider for classes with fewer examples.
 
     −log softmax(s·(z − m_y·e_y))_y,  m_k ∝ n_k^(−¼), the largest max_margin, s = scale
 
@@ -160,9 +162,10 @@ def ldam(
 
     Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
         in nats.
-    Use it when: rare classes are learned by heart and not met again; margins cost the frequent ones little.
-    Beware: made for cosines, −1 … 1, of a normalised last layer; with plain logits the scale is a learning rate, so
-        tune it. The paper's deferred re-weighting is left out: it changes with the step, which a loss does not know.
+    Use it when: rare classes are overfitted; the margins cost the frequent ones little.
+    Beware: made for the cosines, −1 … 1, of a normalised last layer; with plain logits the scale acts as a learning
+        rate, so tune it. The paper's deferred re-weighting is left out: it depends on the step, which a loss does not
+        know.
     Raises: ConfigError for a class without an example in the training split.
     Reference: Cao et al., Learning imbalanced datasets with label-distribution-aware margin loss, 2019,
         https://arxiv.org/abs/1906.07413
@@ -172,8 +175,8 @@ def ldam(
     counts = _counted(class_counts, logits, targets)
     margin = (max_margin * (counts.min() / counts) ** 0.25).to(logits)[targets.long()]
     if logits.dim() > targets.dim():
-        apart = logits.scatter_add(-1, targets.unsqueeze(-1), -margin.unsqueeze(-1))
-        return F.cross_entropy(scale * apart, targets, reduction="none")
+        adjusted = logits.scatter_add(-1, targets.unsqueeze(-1), -margin.unsqueeze(-1))
+        return F.cross_entropy(scale * adjusted, targets, reduction="none")
     return -F.logsigmoid(scale * ((2 * targets.to(logits.dtype) - 1) * logits - margin))
 
 
@@ -184,7 +187,7 @@ def ldam(
     limits={"bce": {"tau": 0.0}, "cross_entropy": {"tau": 0.0}},
 )
 def logit_adjusted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[int], tau: float = 1.0) -> Tensor:
-    """Cross-entropy of logits to which the classes' shares are added while training, and then are not.
+    """Cross-entropy of logits to which the log-shares of the classes are added, in training only.
 
     −log softmax(z + τ·log π)_y,  π_k = n_k/N;  binary: −log σ(t·(z + τ·log(π₁/π₀))),  t = 2y − 1
 
@@ -192,10 +195,10 @@ def logit_adjusted(logits: Tensor, targets: Tensor, *, class_counts: Sequence[in
 
     Shapes: logits z [batch] and targets ∈ {0, 1} [batch], or z [batch, classes] and class indices; result [batch],
         in nats.
-    Use it when: classes are rare in training and every class shall be met alike: the minimiser has the least balanced
-        error, without the large steps of weights.
-    Beware: the probabilities are those of a world in which classes are equally frequent; add τ·log π to its logits
-        to have those of the training split again. A head that starts at the prior counts it twice.
+    Use it when: some classes are rare and all should count alike: its minimiser has the least balanced error, without
+        the large steps of class weights.
+    Beware: the probabilities hold for classes that are equally frequent; add τ·log π to the logits for those of the
+        training split. A head that starts at the prior counts it twice.
     Raises: ConfigError for a class without an example in the training split.
     Reference: Menon et al., Long-tail learning via logit adjustment, 2021, https://arxiv.org/abs/2007.07314
     """
@@ -217,19 +220,19 @@ def _weighed(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _counted(counts: Sequence[int], logits: Tensor, targets: Tensor) -> Tensor:
-    """The counts of the classes. Raises: ConfigError where they are not those of the logits, or one of them is 0."""
+    """The classes' counts. Raises: ConfigError where they are not as many as the logits, or one is 0."""
     classes = logits.shape[-1] if logits.dim() > targets.dim() else 2
     if len(counts) != classes:
-        raise ConfigError(f"class_counts: {len(counts)} of them, and {classes} classes")
+        raise ConfigError(f"class_counts: {len(counts)} counts for {classes} classes")
     if min(counts) < 1:
         absent = next(k for k, count in enumerate(counts) if count < 1)
         raise ConfigError(
-            f"class_counts: class {absent} has no example in the training split, and the loss weighs by counts"
+            f"class_counts: class {absent} has no example in the training split, and the loss weights by counts"
         )
     return torch.tensor(counts, dtype=torch.float64)
 
 
 def _of_effective_number(counts: Tensor, beta: float) -> Tensor:
-    """Weights of the classes by 1/(1 − βⁿ), 1 on average; expm1, since β near 1 leaves no digits of 1 − βⁿ."""
+    """Weights of the classes by 1/(1 − βⁿ), 1 on average; by expm1, since 1 − βⁿ has no digits for β near 1."""
     weights = -1 / torch.expm1(counts * (math.log(beta) if beta else -math.inf))
     return weights / weights.mean()

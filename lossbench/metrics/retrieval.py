@@ -20,12 +20,16 @@ NAMES = ("mean_average_precision_at_r", "precision_at_1", "r_precision")  # of R
 
 
 class Retrieval(NamedTuple):
+    """How well nearest neighbours share an identity, each number in 0 … 1; see `retrieval`."""
+
     map_at_r: float
     recall_at_1: float
     r_precision: float
 
 
 class Verification(NamedTuple):
+    """How well a cosine separates pairs of one identity from others, each number in 0 … 1; see `verification`."""
+
     auc: float
     eer: float
     tar_at_far: float

@@ -94,6 +94,7 @@ class Up(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, a), a) if norm else nn.Identity() for a, _ in pairs)
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Images [batch, channels, height, width] from vectors [batch, latent]."""
         image = self.linear(latent).unflatten(-1, (self.first, *self.start))
         last = len(self.convolutions) - 1
         for index, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):

@@ -50,4 +50,5 @@ class CNN(nn.Module):
         initialise(self, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs [batch, outputs] for images [batch, channels, height, width]."""
         return self.head(self.body(inputs))

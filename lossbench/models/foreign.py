@@ -61,6 +61,7 @@ class Coloured(nn.Module):
         self.net = net
 
     def forward(self, pictures: Tensor) -> Any:
+        """The net's outputs for grey pictures [batch, 1, height, width]."""
         return self.net(pictures.expand(*pictures.shape[:-3], 3, *pictures.shape[-2:]))
 
 

@@ -53,6 +53,7 @@ class ImageCritic(nn.Module):
         self.body, _ = down([channels, *widths], (height, width), 1, _Leaky)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Scores [batch] of images [batch, channels, height, width]."""
         return self.body(images).squeeze(-1)
 
 
@@ -72,6 +73,7 @@ class ImageGenerator(nn.Module):
         self.body = Up(latent, [*reversed(widths), channels], (height, width), start, norm=True)
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Images [batch, channels, height, width] in 0 … 1 from noise [batch, latent]."""
         return self.body(noise).sigmoid()
 
 
@@ -83,6 +85,7 @@ class Critic(nn.Module):
         self.body = _layers([size, *hidden, 1])
 
     def forward(self, vectors: Tensor) -> Tensor:
+        """Scores [batch] of vectors [batch, size]."""
         return self.body(vectors).squeeze(-1)
 
 
@@ -95,6 +98,7 @@ class Generator(nn.Module):
         self.body = _layers([latent, *hidden, size])
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Vectors [batch, size] from noise [batch, latent]."""
         return self.body(noise)
 
 

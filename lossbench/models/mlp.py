@@ -35,4 +35,5 @@ class MLP(nn.Module):
         initialise(self, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs [batch, outputs] for inputs [batch, *inputs]."""
         return self.head(self.body(inputs))

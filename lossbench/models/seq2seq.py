@@ -56,6 +56,7 @@ class Seq2Seq(nn.Module):
             nn.init.normal_(table, std=SPREAD, generator=generator)
 
     def forward(self, source: Tensor, shifted: Tensor) -> Tensor:
+        """Logits [batch, target length, outputs] of each next symbol."""
         return self.head(self.decoder(self.encoder(source), source, shifted))
 
 
@@ -72,6 +73,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, source: Tensor) -> Tensor:
+        """Hidden states [batch, blocks, width] of a source [batch, length]."""
         source = F.pad(source, (0, -source.shape[-1] % self.stride), value=PAD)
         symbols = F.embedding(source, self.what).masked_fill((source == PAD).unsqueeze(-1), 0)
         blocks = symbols.unflatten(-2, (-1, self.stride)).flatten(-2)
@@ -94,6 +96,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, source: Tensor, shifted: Tensor) -> Tensor:
+        """Hidden states [batch, target length, width]; no place attends to a later one, or to padding."""
         length = shifted.shape[-1]
         hidden = F.embedding(shifted, self.what) + self.where[:length]
         future = torch.ones(length, length, dtype=torch.bool, device=shifted.device).triu(1)
@@ -122,6 +125,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: Tensor, masked: Tensor, memory: Tensor | None = None, unseen: Tensor | None = None) -> Tensor:
+        """Hidden states like x [batch, length, width]; `masked` and `unseen` are true where attention must not look."""
         x = x + self.own(x, None, masked)
         if self.other is not None:
             x = x + self.other(x, memory, unseen)
@@ -140,6 +144,7 @@ class Attention(nn.Module):
         self.out: nn.Linear = skip_init(nn.Linear, width, width)
 
     def forward(self, x: Tensor, memory: Tensor | None, masked: Tensor) -> Tensor:
+        """Hidden states like x [batch, length, width], from `memory`, or from x itself where it is None."""
         x = self.norm(x)
         keys, values = self.key_value(x if memory is None else memory).chunk(2, -1)
         q, k, v = (self._split(part) for part in (self.query(x), keys, values))  # [batch, head, length, width of head]

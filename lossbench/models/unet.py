@@ -54,6 +54,7 @@ class UNet(nn.Module):
         initialise(self, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs for every pixel of images [batch, channels, height, width]."""
         first, *further = self.down
         levels = [_channels_last(first(inputs))]
         for layer in further:

@@ -205,9 +205,9 @@ def test_class_balanced_refuses_a_class_without_examples():
 
 @pytest.mark.parametrize("counts", [(), (5,), (5, 4, 3)])
 def test_class_balanced_refuses_counts_of_other_classes(counts):
-    with pytest.raises(ConfigError, match=f"{len(counts)} of them, and 6 classes"):
+    with pytest.raises(ConfigError, match=f"{len(counts)} counts for 6 classes"):
         class_balanced(CLASS_LOGITS, CLASSES, class_counts=counts)
-    with pytest.raises(ConfigError, match=f"{len(counts)} of them, and 2 classes"):
+    with pytest.raises(ConfigError, match=f"{len(counts)} counts for 2 classes"):
         class_balanced(LOGITS, LABELS, class_counts=counts)
 
 

@@ -143,7 +143,7 @@ def test_classes_without_examples_or_counts_are_refused(loss):
         loss(CLASS_LOGITS, CLASSES, class_counts=(5, 4, 3, 2, 0, 1))
     with pytest.raises(ConfigError, match="class 1 has no example"):
         loss(LOGITS, LABELS, class_counts=(5, 0))
-    with pytest.raises(ConfigError, match="5 of them, and 6 classes"):
+    with pytest.raises(ConfigError, match="5 counts for 6 classes"):
         loss(CLASS_LOGITS, CLASSES, class_counts=(5, 4, 3, 2, 1))
 
 
