@@ -84,9 +84,11 @@ def replicas(trial: Trial) -> str:
 
 
 def pair(one: Tensor, other: Tensor) -> str:
+    """Two values, at the place where these tensors differ most, for a message."""
     place = int((one - other).abs().argmax()) if one.shape == other.shape else 0
     return f"{one.flatten()[place].item():.4g}, and {other.flatten()[place].item():.4g}"
 
 
 def apart(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors differ in shape, or in a value beyond rounding."""
     return one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8, equal_nan=True)

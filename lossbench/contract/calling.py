@@ -46,12 +46,15 @@ class Noise:
     drawn: int = 0
 
     def own(self) -> Noise:
+        """The noise that only the loss draws: the same examples, drawn from the start."""
         return Noise(self.ids, self.dtype)
 
     def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers of this shape."""
         return self._of_each("normal", torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
+        """Numbers of this shape in [0, 1)."""
         return self._of_each("uniform", torch.rand, shape)
 
     def _of_each(self, name: str, draw: Any, shape: tuple[int, ...]) -> Tensor:
@@ -76,6 +79,7 @@ class Trial:
 
     @property
     def card(self) -> Card | None:
+        """The card of the loss, None where it has none."""
         return card_of(self.loss)
 
     @property
@@ -85,6 +89,7 @@ class Trial:
 
     @property
     def outputs_per_target(self) -> int:
+        """How many numbers the loss takes for each target."""
         return self.card.outputs_per_target if self.card else 1
 
     @property
@@ -94,6 +99,7 @@ class Trial:
 
     @property
     def players(self) -> tuple[str, ...]:
+        """The players that the loss is called for."""
         return players(self.task_type)
 
     def at(self, **settings: Any) -> Trial:
@@ -105,6 +111,7 @@ class Trial:
         return LossOutput.of(self.raw(_copied(sample), player))
 
     def per_example(self, sample: Sample, player: str = "model") -> Tensor:
+        """The per-example losses of this sample, without parts."""
         return self.parts(sample, player).per_example
 
     def raw(self, sample: Sample, player: str = "model") -> Any:
@@ -137,6 +144,7 @@ class Trial:
         return self.card is None and made is not None and next(made.parameters(), None) is not None
 
     def made_for(self, sample: Sample) -> Any:
+        """The loss built for samples of this shape and type; built once and kept."""
         key = (sample.counts, sample.prediction.dtype, sample.prediction.shape[1:])
         if key not in self.made:
             with torch.random.fork_rng(devices=[]):  # parameters of its own are the same in every type
@@ -178,6 +186,7 @@ class Held(TorchFunctionMode):
         self.next: int | None = None
 
     def again(self) -> Held:
+        """Replay the recorded values from the first on."""
         self.next = 0
         return self
 

@@ -63,10 +63,12 @@ class Checked:
 
     @property
     def unfit(self) -> bool:
+        """Whether the loss does not fit one of the task types."""
         return any(answer.fit is Fit.UNFIT for answer in self.answers.values())
 
     @property
     def broken(self) -> bool:
+        """Whether any clause is broken."""
         every = [*self.of_file, *(finding for found in self.findings.values() for finding in found)]
         return any(finding.verdict is Verdict.BROKEN for finding in every)
 

@@ -15,6 +15,8 @@ Check = Callable[[Trial], str]
 
 
 class Verdict(Enum):
+    """What asking a clause comes to."""
+
     KEPT = "kept"
     BROKEN = "broken"
     NOT_ASKED = "not asked"
@@ -36,6 +38,8 @@ class Clause:
 
 @dataclass(frozen=True)
 class Finding:
+    """One clause's verdict on a loss: what was seen and, if broken, how to fix it."""
+
     clause: Clause
     verdict: Verdict
     seen: str

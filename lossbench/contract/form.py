@@ -147,6 +147,7 @@ def dtype(trial: Trial) -> str:
 
 
 def name(dtype: torch.dtype) -> str:
+    """The name of a floating type, without `torch.`."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -20,6 +20,7 @@ class Streams:
         self.used = False  # by a layer: without one, nothing needs to be started
 
     def start(self, numbers: Sequence[int]) -> None:
+        """Seed each replica's generator for the next step."""
         if self.used:
             for generator, number in zip(self._generators, numbers, strict=True):
                 generator.manual_seed(number)

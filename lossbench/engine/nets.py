@@ -58,10 +58,12 @@ class Nets(nn.Module):
         return digest.hexdigest()[:16]
 
     def snapshot(self) -> dict[str, Tensor]:
+        """A copy of every parameter and buffer by name."""
         return {name: tensor.clone() for name, tensor in self.state().items()}
 
     @torch.no_grad()
     def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Copy the values of a snapshot back into the parameters and buffers."""
         for name, tensor in self.state().items():
             tensor.copy_(snapshot[name])
 
@@ -120,6 +122,7 @@ class Stacked(nn.Module):
         return [part.view((*part.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The outputs of all replicas [replica, batch, …] for inputs of that form."""
         return self._whole(*inputs, **named)
 
     def only(self, part: slice | int) -> FunctionalModule:
@@ -192,6 +195,7 @@ class FunctionalModule:
         return FunctionalModule(self._skeleton, state, buffers, self._chains, alone=isinstance(part, int))
 
     def parameters(self) -> Iterator[Tensor]:
+        """Its parameters, with the replica axis unless it is one replica alone."""
         return iter(self._state.values())
 
     def _products(self, layers: Chain, hidden: Tensor) -> Tensor:
@@ -246,6 +250,7 @@ class PrecisionWrapper(nn.Module):
         self._layers: dict[str, PrecisionWrapper] = {}
 
     def forward(self, *inputs: Tensor) -> Any:
+        """The player's outputs, in float32 if it runs in bfloat16."""
         if self._how[0] != "bfloat16":
             return self._call(*inputs)
         with torch.autocast(inputs[0].device.type, torch.bfloat16):

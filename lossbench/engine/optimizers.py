@@ -110,9 +110,11 @@ class OptimizerStep:
         return norm.view(1)
 
     def states(self) -> list[State]:
+        """The optimizer's state of this one replica, by parameter name."""
         return [{name: dict(self.optimizer.state.get(p, {})) for name, p in self._named.items()}]
 
     def load(self, states: Sequence[State]) -> None:
+        """Continue from the state that `states` returned."""
         for name, p in self._named.items():
             self.optimizer.state[p] = _copied(states[0][name])
 
@@ -159,6 +161,7 @@ class StackedOptimizerStep:
         return norms
 
     def states(self) -> list[State]:
+        """The optimizer's state of each replica, in the form that `OptimizerStep.states` has."""
         return [self._state(self.optimizer.state.get(row, {})) for row in self._rows]
 
     def _state(self, kept: Mapping[str, Any]) -> State:
@@ -170,6 +173,7 @@ class StackedOptimizerStep:
         }
 
     def load(self, states: Sequence[State]) -> None:
+        """Continue from the states of these replicas, wherever they were trained."""
         for row, state in zip(self._rows, states, strict=True):
             of_each = [state[name] for name in self._player.names]
             self.optimizer.state[row] = {

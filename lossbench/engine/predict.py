@@ -38,5 +38,6 @@ def each(outputs: Outputs, change: Callable[[Tensor], Any]) -> Any:
 
 
 def finite(outputs: Outputs) -> bool:
+    """Whether every number of the outputs is finite."""
     tensors = [outputs] if isinstance(outputs, Tensor) else list(outputs.values())
     return all(bool(tensor.isfinite().all()) for tensor in tensors)

@@ -27,10 +27,12 @@ class Knob:
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """The values as a slider shows them."""
         return tuple(f"{v:.3g}" if isinstance(v, float) else "none" if v is None else str(v) for v in self.values)
 
     @property
     def words(self) -> bool:
+        """Whether its values are words rather than numbers."""
         return all(isinstance(value, str) for value in self.values)
 
 

@@ -30,6 +30,7 @@ class Drawn:
 
     @property
     def overlays(self) -> list[dict[str, Any]]:
+        """The overlays of the family's drawings, one for each view that several share."""
         return figures.overlays(drawing for shown in self.pictures.values() for drawing in shown)
 
 

@@ -57,6 +57,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Tree:
+    """The picture of the families: its size, and all that is drawn in it."""
+
     size: int
     sectors: tuple[Sector, ...]
     leaves: tuple[Leaf, ...]

@@ -65,6 +65,7 @@ class Autoencoder(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The importance-weighted negative log-likelihood is primary."""
         return (
             Metric(  # estimated, so that nothing keeps it above 0
                 "nll", f"negative log-likelihood, importance-weighted by {self.importance} samples", False, "nats"
@@ -82,10 +83,12 @@ class Autoencoder(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """Pictures are binarized at random first, where `info.binarize` says so."""
         pictures = self._thrown(batch.inputs, noise)
         yield "model", self.loss(_coded(nets, pictures, noise.own()), pictures.flatten(-len(self.info.inputs)))
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
+        """For each picture its bounds, the mean of its code, its reconstruction and a sample from the prior."""
         pictures = self._thrown(batch.inputs, noise)
         code = _coded(nets, pictures, noise)
         decoded = code.decode(code.mean).sigmoid()
@@ -111,6 +114,7 @@ class Autoencoder(TaskType):
     def report(
         self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
     ) -> dict[str, float]:
+        """Adds the Fréchet distance of samples from the prior to the test pictures."""
         seen = self.features
         return {
             **self.measure(outputs, targets),
@@ -142,6 +146,7 @@ class Autoencoder(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """The encoder gives two numbers for each latent unit; the decoder takes one and gives a picture."""
         code, n = nets.model.encoder(examples.inputs), len(examples)
         latent = code.shape[-1] // 2
         yield "'s encoder", tuple(code.shape), (n, 2 * latent)
@@ -150,6 +155,7 @@ class Autoencoder(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Pictures need grey values from 0 to 1 and labels; points of a mixture do not."""
         if not info.mixture_means:
             check_pictures(info, name, split)
 
@@ -166,12 +172,14 @@ class Autoencoder(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Means at all far values, with log-variances of 0, 20 and −20."""
         pairs = torch.cartesian_prod(far, torch.tensor([0.0, 20.0, -20.0], dtype=torch.float64))
         pixels = torch.linspace(0, 1, PIXELS, dtype=torch.float64).expand(len(pairs), PIXELS)
         yield Sample(cls.name, pairs.repeat_interleave(LATENT, 1), pixels)
 
     @classmethod
     def on_sample(cls, loss: Any, sample: Sample, player: str, noise: Any) -> Any:
+        """The prediction is split into mean and log-variance, with a fixed linear decoder beside them."""
         mean, log_variance = sample.prediction.chunk(2, -1)
         decoder = DECODER.to(mean.dtype)
         return loss(LatentCode(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)

@@ -36,6 +36,7 @@ class Boxes(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Mean IoU is primary."""
         return (
             Metric("iou", "intersection over union, mean of the boxes", True, range=SHARE),
             *(
@@ -53,6 +54,7 @@ class Boxes(TaskType):
         return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Offsets are decoded to corners first."""
         predicted, true = decode(outputs.double()), decode(targets.double())
         iou = paired_iou(predicted, true)
         apart = (outputs - targets).double()[:, :2] / CROP
@@ -94,6 +96,7 @@ class Boxes(TaskType):
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Predicted and true offsets, some of them further apart than 1."""
         return 0.6 * normal(random, size, 4), 0.6 * normal(random, size, 4)  # some of them further apart than 1
 
     @classmethod
@@ -109,6 +112,7 @@ class Boxes(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Centres and sides at every pair of far values, against one true box."""
         pairs = torch.cartesian_prod(far, far)
         target = torch.tensor([0.1, -0.5, 0.3, 0.0]).double().expand(len(pairs), 4)
         yield Sample(cls.name, pairs.repeat_interleave(2, 1), target)

@@ -31,6 +31,7 @@ class Call:
     first: bool = False
 
     def swapped(self) -> Call:
+        """The same form with the target first."""
         return replace(self, first=True, note="; ".join(filter(None, ("takes the target first", self.note))))
 
     def of(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:

@@ -67,6 +67,7 @@ class Embedding(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """MAP@R is primary; a `spread` near 0 means that the embeddings have collapsed."""
         return (
             Metric(
                 "map_at_r", "mean average precision among the R nearest, R others of the identity", True, range=SHARE
@@ -89,6 +90,7 @@ class Embedding(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """Each photo is augmented first, unless `augment` is 0."""
         photos = batch.inputs
         if self.augment:
             photos = seen_anew(photos, noise.uniform(photos.shape[-4], DRAWS), self.augment)
@@ -98,6 +100,7 @@ class Embedding(TaskType):
         return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """All metrics read the cosines between the embeddings of a split."""
         embeddings, labels = _array(outputs), _array(targets)
         return {
             **retrieval.retrieval(embeddings, labels)._asdict(),
@@ -128,6 +131,7 @@ class Embedding(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """Embeddings may have any number of dimensions."""
         given = tuple(nets.model(examples.inputs).shape)
         yield "", given, (len(examples), *(given[1:2] or (1,)))
 
@@ -168,6 +172,7 @@ class Embedding(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Long embeddings, all in one place, one place an identity, two opposite places, and a single identity."""
         one = sample.prediction[:1].expand_as(sample.prediction)
         by_identity = sample.prediction[: len(IDENTITIES)].repeat(2, 1)
         away = (sample.target[:, None] == torch.tensor(IDENTITIES[:2])).any(1)
@@ -178,10 +183,12 @@ class Embedding(TaskType):
 
     @staticmethod
     def other(target: Tensor) -> Tensor:
+        """The same identities in sorted order, so that other photos belong together."""
         return target.sort().values
 
     @classmethod
     def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """Identities under other numbers, where the loss learns nothing for each of them."""
         if card and {"classes", "generator"} & set(card.needs):
             return "no classes that could change places"
         if card and "multiclass" in card.task_types:

@@ -64,6 +64,7 @@ class Gan(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Parzen's likelihood is primary for points, the Fréchet distance for images."""
         spread = Metric(
             "spread",
             "mean distance between samples, relative to real examples",
@@ -105,6 +106,7 @@ class Gan(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """`critic_steps` times the critic, then the generator, each time on new fakes."""
         real = batch.inputs
         size, latent = real.shape[-len(self.info.inputs) - 1], nets.generator.latent
         own = noise.own()
@@ -123,6 +125,7 @@ class Gan(TaskType):
         return nets.generator(noise.normal(len(batch), nets.generator.latent).to(batch.inputs.dtype))
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The metrics of the samples but for precision and recall, which take long."""
         outputs, targets = outputs.cpu(), targets.cpu()
         if self.info.mixture_means:
             near, mixture_means = self._near(outputs)
@@ -142,6 +145,7 @@ class Gan(TaskType):
         }
 
     def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Adds precision and recall."""
         points = self.info.mixture_means
         real, fake = (targets, outputs) if points else (self.features.of_real(targets), self.features.of(outputs))
         precision, recall = precision_recall(real, fake)
@@ -174,6 +178,7 @@ class Gan(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """The generator gives examples of the data's shape, the critic one score each."""
         inputs, n = examples.inputs, len(examples)
         fake = nets.generator(torch.zeros(n, nets.generator.latent, device=inputs.device))
         yield "'s generator", tuple(fake.shape), tuple(inputs.shape)
@@ -181,16 +186,19 @@ class Gan(TaskType):
 
     @staticmethod
     def call(loss: Any) -> Any:
+        """A critic's loss that takes no noise is called without."""
         quiet = "noise" not in inspect.signature(getattr(loss, "critic", loss)).parameters
         return Quiet(loss) if quiet else loss
 
     @staticmethod
     def lacks(loss: Any) -> str:
+        """A loss needs a method for each player."""
         both = hasattr(loss, "critic") and hasattr(loss, "generator")
         return "" if both else "the methods critic(D, real, fake) and generator(D, real, fake)"
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Pictures need grey values from 0 to 1 and labels; points of a mixture do not."""
         if not info.mixture_means:
             check_pictures(info, name, split)
 
@@ -201,6 +209,7 @@ class Gan(TaskType):
 
     @staticmethod
     def weights(random: torch.Generator) -> Tensor:
+        """Weights and bias of the linear critic."""
         return torch.randn(PIXELS + 1, generator=random, dtype=torch.float64) / PIXELS**0.5
 
     @classmethod
@@ -212,18 +221,21 @@ class Gan(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Scores of fake and real pictures at every pair of far values."""
         scores = torch.cartesian_prod(far, far).unsqueeze(-1).expand(-1, -1, PIXELS).unflatten(-1, (2, -1))
         weights = torch.cat([torch.full((PIXELS,), 1 / PIXELS), torch.zeros(1)]).double()
         yield Sample(cls.name, scores[:, 0], scores[:, 1], weights=weights)
 
     @classmethod
     def on_sample(cls, loss: Any, sample: Sample, player: str, noise: Any) -> Any:
+        """Calls the player's method with a linear critic."""
         if player == "critic":
             return loss.critic(_linear(sample), sample.target, sample.prediction, noise)
         return loss.generator(_linear(sample), sample.target, sample.prediction)
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """The score that the player wants to lower: of fakes, negated, or of fakes less real pictures."""
         assert sample.weights is not None
         fake, real = (
             pictures.flatten(1) @ sample.weights[:-1] for pictures in (sample.prediction.detach(), sample.target)

@@ -60,9 +60,11 @@ class Quiet:
 
     @property
     def card(self) -> Card | None:
+        """The card of the loss itself."""
         return card_of(self.loss)
 
     def critic(self, critic: Any, real: Tensor, fake: Tensor, noise: Noise) -> Any:
+        """The critic's loss, without the noise."""
         return self.loss.critic(critic, real, fake)
 
     def __getattr__(self, name: str) -> Any:
@@ -88,4 +90,5 @@ class OfIdentities(nn.Module):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor:
+        """Per-example losses [batch] of the learned logits."""
         return self.loss(self.head(embeddings), identities)

@@ -37,6 +37,7 @@ class Sample:
         return self.prediction
 
     def moved(self, player: str, leaf: Tensor) -> Sample:
+        """The same sample with this player's leaf replaced."""
         return replace(self, weights=leaf) if player == "critic" else replace(self, prediction=leaf)
 
     def rows(self, index: list[int]) -> Sample:
@@ -50,6 +51,7 @@ class Sample:
 
     @property
     def ids(self) -> tuple[int, ...]:
+        """Which noise each example gets."""
         return self.noise or tuple(range(len(self)))
 
     def renamed(self, names: tuple[int, ...]) -> Sample:
@@ -60,6 +62,7 @@ class Sample:
         return replace(self, prediction=self.prediction[..., back], target=new[self.target], counts=kept)
 
     def to(self, dtype: torch.dtype) -> Sample:
+        """The same sample in another floating type; integer targets stay as they are."""
         target = self.target.to(dtype) if self.target.is_floating_point() else self.target
         weights = None if self.weights is None else self.weights.to(dtype)
         return replace(self, prediction=self.prediction.to(dtype), target=target, weights=weights)

@@ -44,6 +44,7 @@ class Segmentation(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Mean IoU over the images is primary."""
         diagonal = math.hypot(*self.info.targets[-2:])
         return (
             Metric("iou", "intersection over union at probability .5, mean of the images", True, range=SHARE),
@@ -65,9 +66,11 @@ class Segmentation(TaskType):
         yield "model", self.loss(_logits(nets, batch.inputs), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        """Logits [n, height, width], a chunk of images at a time."""
         return torch.cat([_logits(nets, images) for images in batch.inputs.split(CHUNK)])
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The metrics that take no search over boundaries, objects or bins."""
         predicted, true = _array(outputs > 0), _array(targets == 1)
         return {
             "iou": float(intersection_over_union(predicted, true).mean()),
@@ -82,6 +85,7 @@ class Segmentation(TaskType):
         return {"threshold": float(max(thresholds, key=lambda z: intersection_over_union(logits > z, true).mean()))}
 
     def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Adds IoU at the tuned threshold, boundaries, small objects and calibration error."""
         predicted, true = _array(outputs > 0), _array(targets == 1)
         p = _array(torch.sigmoid(outputs.double()))
         return {
@@ -119,6 +123,7 @@ class Segmentation(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """A channel axis of one is accepted."""
         given, n = tuple(nets.model(examples.inputs).shape), len(examples)
         if given == (n, 1, *info.targets):
             given = (n, *info.targets)
@@ -135,16 +140,19 @@ class Segmentation(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Every pixel has to be a label of the classes, where there are classes."""
         check_labels(info, name, split)
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Masks that all have object and background."""
         masks = (torch.rand(size, 3, 4, generator=random) < 0.4).long()
         masks[:, 0, 0], masks[:, 2, 3] = 1, 0
         return 2 * normal(random, size, 3, 4), masks
 
     @classmethod
     def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Masks with less object than background, more of it further down."""
         down = torch.linspace(0, 1, target[0])[:, None]  # more object further down, so that rows are unlike columns
         masks = (torch.rand(size, *target, generator=random) < 0.6 * down).long()  # and less object than background
         masks[:, 0, 0], masks[:, -1, -1] = 0, 1
@@ -152,12 +160,14 @@ class Segmentation(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Images of two by two pixels at every pair of far logits, with empty, full and mixed masks."""
         logits = torch.cartesian_prod(far, far)[:, [0, 1, 1, 0]].unflatten(1, (2, 2))
         for mask in ([0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]):
             yield Sample(cls.name, logits, torch.tensor(mask).view(2, 2).expand(len(far) ** 2, 2, 2), COUNTS[:2])
 
     @staticmethod
     def other(target: Tensor) -> Tensor:
+        """The inverted masks."""
         return 1 - target
 
     @staticmethod
@@ -166,10 +176,12 @@ class Segmentation(TaskType):
 
     @staticmethod
     def right(prediction: Tensor, target: Tensor) -> Tensor:
+        """Logits of −1 and +1."""
         return 2.0 * target - 1
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """The mean logit towards the wrong class, of each image."""
         return ((1 - 2 * sample.target) * sample.prediction.detach()).flatten(1).mean(1)
 
     @classmethod

@@ -58,6 +58,7 @@ class Sequence(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Exact match is primary."""
         return (
             Metric("exact_match", "share of answers without a fault", True, range=SHARE),
             Metric("edit_distance", "Levenshtein distance to the truth, as a share of the longer", False, range=SHARE),
@@ -69,6 +70,7 @@ class Sequence(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """The decoder sees the right symbols before each one (teacher forcing)."""
         yield "model", self.loss(nets.model(batch.inputs, shifted(batch.targets)), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
@@ -78,6 +80,7 @@ class Sequence(TaskType):
         return {"prediction": logits, "decoded": greedy(nets.model, memory, batch.inputs, answered(logits))}
 
     def measure(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        """Answers are those that greedy search wrote; symbols are measured behind the right beginning."""
         logits, truth = tokens(outputs["prediction"], targets)
         answers, truths = outputs["decoded"].cpu().numpy(), targets.cpu().numpy()
         distances = edit_distances(answers, truths)
@@ -91,12 +94,14 @@ class Sequence(TaskType):
         }
 
     def calibrate(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        """The temperature."""
         logits, truth = tokens(outputs["prediction"], targets)
         return {"temperature": temperature(logits.numpy(), truth.numpy())}
 
     def report(
         self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
     ) -> dict[str, float]:
+        """Adds the metrics after temperature."""
         logits, truth = tokens(outputs["prediction"], targets)
         tempered = logits / calibration["temperature"]
         return {
@@ -144,6 +149,7 @@ class Sequence(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """Logits [batch, length, classes], given the source and the answer before each symbol."""
         given = nets.model(examples.inputs, examples.targets)
         yield "", tuple(given.shape), (len(examples), *info.targets, cls.outputs(info))
 
@@ -159,22 +165,26 @@ class Sequence(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Every symbol has to be one of the classes, where there are classes."""
         check_labels(info, name, split)
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Targets of different lengths, padded at their end."""
         tokens = torch.randint(1, CLASSES, (size, 4), generator=random)
         real = torch.arange(4) <= torch.arange(size)[:, None] % 4
         return 2 * normal(random, size, 4, CLASSES), tokens * real
 
     @classmethod
     def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Targets of different lengths, padded at their end."""
         tokens = torch.randint(1, max(2, outputs), (size, *target), generator=random)
         real = torch.arange(target[0]) <= torch.arange(size)[:, None]
         return torch.randn((size, *target, outputs), generator=random), tokens * real
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Two symbols at far logits; the second, or both, may be padding."""
         logits = torch.cartesian_prod(far, far, far)
         for tokens in ((1, 2), (2, PAD), (PAD, PAD)):
             both = torch.stack([logits, logits.flip(0)], 1)
@@ -182,14 +192,17 @@ class Sequence(TaskType):
 
     @classmethod
     def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """Symbols under other numbers, except for the padding."""
         return sample.renamed(RENAMED)
 
     @staticmethod
     def right(prediction: Tensor, target: Tensor) -> Tensor:
+        """One-hot vectors."""
         return F.one_hot(target, prediction.shape[-1]).float()
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """How far the other symbols' mean logit is above the right one's, summed over an example without padding."""
         return (margins(sample.prediction.detach(), sample.target) * (sample.target != PAD)).sum(1)
 
     @classmethod

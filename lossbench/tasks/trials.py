@@ -71,6 +71,7 @@ class Trial:
             return math.nan
 
     def good(self) -> bool:
+        """Whether it runs and behaves as every loss of its task type does."""
         return self.runs() and self.rank() == 0
 
     def rank(self) -> int:

@@ -41,12 +41,15 @@ class Still:
         self._varied = varied
 
     def own(self) -> Still:
+        """Itself: noise that only a loss draws is as still."""
         return self
 
     def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers of this shape, the same in every row unless varied."""
         return self._alike(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1) of this shape, the same in every row unless varied."""
         return self._alike(torch.rand, shape)
 
     def _alike(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
