@@ -52,7 +52,7 @@ def test_every_file_is_found():
 
 def assert_kept(findings, spared):
     """Says all that is broken; what is not asked is what does not concern the loss, and nothing else."""
-    broken = [f"{f.clause.name}: {f.seen}; to mend: {f.mend}" for f in findings if f.verdict is Verdict.BROKEN]
+    broken = [f"{f.clause.name}: {f.seen}; to fix: {f.fix}" for f in findings if f.verdict is Verdict.BROKEN]
     assert not broken, "\n".join(broken)
     unasked = {f.clause.name: f.seen for f in findings if f.verdict is Verdict.NOT_ASKED}
     assert unasked.keys() == spared, unasked
