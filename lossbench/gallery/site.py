@@ -8,7 +8,7 @@ from pathlib import Path
 from lossbench.config.catalogue import Entry
 from lossbench.config.families import Family
 from lossbench.gallery import figures, prose
-from lossbench.gallery.page import Drawn, data, drawn, grown, text
+from lossbench.gallery.page import Drawn, data, drawn, text, tree_svg
 from lossbench.gallery.tree import setting
 
 CARD = """
@@ -46,7 +46,7 @@ def index(families: Sequence[Family]) -> str:
     lines = [
         "# The losses",
         "",
-        _raw(f'<div class="grown">{grown(families, lambda n: f"{homes[n]}.html#{_id(n)}")}</div>'),
+        _raw(f'<div class="grown">{tree_svg(families, lambda n: f"{homes[n]}.html#{_id(n)}")}</div>'),
     ]
     for family in families:
         lines += ["", f"## [{family.title}]({family.name}.md)", ""]
