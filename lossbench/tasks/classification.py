@@ -31,7 +31,7 @@ TEMPERED = (
 )
 ACCURACY = Metric("accuracy", "share of right answers", True, range=SHARE)
 MACRO_F1 = Metric("macro_f1", "mean F1 of the classes", True, range=SHARE)
-RENAMED = (1, 0, 2, 4, 3)  # classes; no rotation, so that weights which are one class off do not go with it
+RENAMED = (1, 0, 2, 4, 3)  # classes; not a rotation, which would not reveal weights that are one class off
 BALANCED = Metric("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
 
 
@@ -117,7 +117,7 @@ class Binary(TaskType):
         outputs: Any = seen.outputs["test"]
         y, scores = _array(seen.splits.test.targets), _array(outputs)
         p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.calibration["temperature"]))
-        drawn = {
+        figures = {
             "confusion_matrix": lambda: pictures.confusion_matrix(y, (p > 0.5).astype(int), self.info.classes),
             "precision_recall": lambda: pictures.precision_recall(
                 {self.info.classes[1]: (y, scores)}, seen.calibration["threshold"]
@@ -126,7 +126,7 @@ class Binary(TaskType):
                 {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
             ),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -137,8 +137,8 @@ class Binary(TaskType):
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
         """A last axis of one is accepted."""
-        given, n = tuple(nets.model(examples.inputs).shape), len(examples)
-        yield "", (n,) if given == (n, 1) else given, (n, *info.targets)
+        shape, n = tuple(nets.model(examples.inputs).shape), len(examples)
+        yield "", (n,) if shape == (n, 1) else shape, (n, *info.targets)
 
     @staticmethod
     def call(loss: Any) -> Any:
@@ -187,7 +187,7 @@ class Binary(TaskType):
 
     @classmethod
     def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
-        """Of each class."""
+        """The mean logit towards the wrong class, for each class."""
         return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
 
     @classmethod
@@ -276,7 +276,7 @@ class Multiclass(TaskType):
         one_against_rest = {
             name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.info.classes)
         }
-        drawn = {
+        figures = {
             "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.info.classes),
             "precision_recall": lambda: pictures.precision_recall(one_against_rest, None),
             "reliability": lambda: pictures.reliability(
@@ -286,7 +286,7 @@ class Multiclass(TaskType):
                 }
             ),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -366,17 +366,17 @@ def _balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
 
 
 def _binary_nll(logits: Tensor, targets: Tensor) -> float:
-    """In nats, from logits: scikit-learn's log_loss clips probabilities, so that nothing costs more than 36."""
+    """In nats, from logits: scikit-learn's log_loss clips probabilities, so that no value exceeds 36."""
     return F.binary_cross_entropy_with_logits(logits.double(), targets.double()).item()
 
 
 def _mean(areas: list[float], where_none: float) -> float:
-    """Mean over the classes; where targets are of one class only, what every ranking gets."""
+    """Mean over the classes; `where_none`, the area of any ranking, where targets are of one class only."""
     return float(np.mean(areas)) if areas else where_none
 
 
 def _confidence(p: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Of a probability of the positive class: the confidence in the answer given, and whether it is right."""
+    """From probabilities of the positive class: the confidence in each answer, and whether it is right."""
     return np.maximum(p, 1 - p), (p > 0.5) == (y == 1)
 
 

@@ -30,19 +30,19 @@ from lossbench.tasks.lifting import Quiet
 from lossbench.tasks.samples import PIXELS, Sample, normal
 from lossbench.tasks.views import View
 
-FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
-NEAR = 3.0  # deviations of a mode within which a point is of that mode
-COLLAPSED = 0.1  # spread, at which samples are all but one
+FAIR = 0.1  # share of its fair share of the samples from which a mode counts as covered
+NEAR = 3.0  # standard deviations of a mode within which a point belongs to it
+COLLAPSED = 0.1  # spread at which samples are nearly all the same
 KERNEL = 2.0  # deviations: the width of Parzen's windows
 
 
 @dataclass(frozen=True)
 class Gan(TaskType):
-    """As many samples as there are real examples, set beside them; the loss has a method a player.
+    """Compares as many samples with the real examples; the loss has a method for each player.
 
-    Images are seen through the features of a small classifier, whose classes are their modes. Points of the plane are
-    seen as they are, and their modes are known. The critic takes `critic_steps` for one of the generator, on the same
-    real examples and new fakes.
+    Images are compared by the features of a small classifier, whose classes are their modes. Points of the plane are
+    compared as they are, and their modes are known. The critic makes `critic_steps` for one of the generator, on the
+    same real examples and new fakes.
     """
 
     loss: Any
@@ -75,7 +75,7 @@ class Gan(TaskType):
         precision = Metric("precision", "share of samples within reach of a real example", True, range=SHARE)
         recall = Metric("recall", "share of real examples within reach of a sample", True, range=SHARE)
         known = self.info.mixture_means
-        mixture_means = Metric(
+        modes = Metric(
             "modes",
             "modes that get at least a tenth of their fair share of samples",
             True,
@@ -90,7 +90,7 @@ class Gan(TaskType):
                     False,
                     range=(least, math.inf),
                 ),
-                mixture_means,
+                modes,
                 Metric("near_modes", "share of samples within three deviations of a mode", True, range=SHARE),
                 spread,
                 precision,
@@ -99,7 +99,7 @@ class Gan(TaskType):
         return (
             Metric("fid_cnn", "Fréchet distance, features of a small network", False, range=POSITIVE),
             Metric("kid_cnn", "kernel distance (cubic, unbiased), features of a small network", False),
-            mixture_means,
+            modes,
             spread,
             precision,
             recall,
@@ -112,7 +112,7 @@ class Gan(TaskType):
         own = noise.own()
         project = getattr(self.loss, "project", None)
         for _ in range(self.critic_steps):
-            with torch.no_grad():  # what the critic learns does not move the generator
+            with torch.no_grad():  # the critic's step does not train the generator
                 fake = nets.generator(noise.normal(size, latent).to(real.dtype))
             yield "critic", self.loss.critic(nets.critic, real, fake, own)
             if project is not None:
@@ -128,10 +128,10 @@ class Gan(TaskType):
         """The metrics of the samples but for precision and recall, which take long."""
         outputs, targets = outputs.cpu(), targets.cpu()
         if self.info.mixture_means:
-            near, mixture_means = self._near(outputs)
+            near, modes = self._near(outputs)
             return {
                 "parzen_nll": parzen_nll(targets, outputs, width=KERNEL * self.info.scale),
-                "modes": float(_covered(mixture_means[near], len(self.info.mixture_means), len(outputs))),
+                "modes": float(_covered(modes[near], len(self.info.mixture_means), len(outputs))),
                 "near_modes": near.double().mean().item(),
                 "spread": spread(outputs) / spread(targets),
             }
@@ -157,18 +157,18 @@ class Gan(TaskType):
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
         if self.info.mixture_means:
-            drawn = {
+            figures = {
                 "samples": lambda: image_pictures.points(seen.splits.test.targets, {"": outputs}),
                 "samples_over_training": lambda: image_pictures.points(
                     seen.splits.test.targets, {f"step {step}": o for step, o in image_pictures.some(watched).items()}
                 ),
             }
-            return Pictures(drawn)
-        drawn = {
+            return Pictures(figures)
+        figures = {
             "samples": lambda: image_pictures.grid(outputs),
             "samples_over_training": lambda: image_pictures.over_training(watched),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -261,5 +261,6 @@ def _linear(sample: Sample) -> Callable[[Tensor], Tensor]:
     return lambda pictures: pictures.flatten(-2) @ weights[:-1] + weights[-1]
 
 
-def _covered(mixture_means: Tensor, there: int, samples: int) -> int:
-    return int((torch.bincount(mixture_means, minlength=there) >= FAIR * samples / there).sum())
+def _covered(modes: Tensor, count: int, samples: int) -> int:
+    """How many of `count` modes get their share of the samples; `modes` are those of single samples."""
+    return int((torch.bincount(modes, minlength=count) >= FAIR * samples / count).sum())

@@ -24,8 +24,8 @@ from lossbench.tasks.lifting import of_pixels, of_signs
 from lossbench.tasks.samples import COUNTS, Sample, normal
 from lossbench.tasks.views import View
 
-CHUNK = 256  # images that one forward pass takes at evaluation: every layer keeps values as large as they are
-THRESHOLDS = np.arange(1, 20) / 20  # probabilities of which the best on validation is kept
+CHUNK = 256  # images per forward pass at evaluation: every layer has activations as large as they are
+THRESHOLDS = np.arange(1, 20) / 20  # probabilities, of which the best on validation is taken
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Segmentation(TaskType):
         outputs, test, watched = seen.outputs["test"], seen.splits.test, seen.splits.validation
         assert isinstance(outputs, Tensor)
         chosen = _chosen(_array(test.targets == 1))
-        drawn = {
+        figures = {
             "masks": lambda: mask_pictures.masks(
                 _array(test.inputs[chosen]), _array(test.targets[chosen] == 1), _array(torch.sigmoid(outputs[chosen]))
             )
@@ -110,10 +110,10 @@ class Segmentation(TaskType):
         steps = {step: _array(torch.sigmoid(glimpse)) for step, glimpse in seen.glimpses.items()}  # type: ignore[arg-type]
         if steps:
             few = _chosen(_array(watched.targets[: len(next(iter(steps.values())))] == 1))
-            drawn["over_training"] = lambda: mask_pictures.over_training(
+            figures["over_training"] = lambda: mask_pictures.over_training(
                 _array(watched.inputs[few]), _array(watched.targets[few] == 1), {s: p[few] for s, p in steps.items()}
             )
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -124,14 +124,14 @@ class Segmentation(TaskType):
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
         """A channel axis of one is accepted."""
-        given, n = tuple(nets.model(examples.inputs).shape), len(examples)
-        if given == (n, 1, *info.targets):
-            given = (n, *info.targets)
-        yield "", given, (n, *info.targets)
+        shape, n = tuple(nets.model(examples.inputs).shape), len(examples)
+        if shape == (n, 1, *info.targets):
+            shape = (n, *info.targets)
+        yield "", shape, (n, *info.targets)
 
     @staticmethod
     def call(loss: Any) -> Any:
-        """A binary loss of every pixel, where it is one."""
+        """A binary loss is applied to every pixel."""
         card = card_of(loss)
         if card is None:
             return loss
@@ -186,12 +186,12 @@ class Segmentation(TaskType):
 
     @classmethod
     def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
-        """Of object and background."""
+        """The mean logit towards the wrong class, for object and background."""
         return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
 
     @staticmethod
     def turned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """On its side, an image costs the same: rows are no channels."""
+        """Images on their side, whose losses are the same: rows are not channels."""
         return prediction.transpose(1, 2).contiguous(), target.transpose(1, 2).contiguous()
 
     @classmethod
@@ -202,9 +202,9 @@ class Segmentation(TaskType):
 
 
 def _logits(nets: Any, images: Tensor) -> Tensor:
-    """One logit a pixel, [..., batch, height, width], also of a net that keeps an axis for one channel."""
-    given: Tensor = nets.model(images)
-    return given.squeeze(-3) if given.dim() == images.dim() else given
+    """One logit per pixel, [..., batch, height, width], also of a net whose outputs have a channel axis of one."""
+    logits: Tensor = nets.model(images)
+    return logits.squeeze(-3) if logits.dim() == images.dim() else logits
 
 
 def _chosen(true: NDArray[np.bool_], most: int = 5) -> list[int]:
