@@ -75,14 +75,14 @@ def callable_(trial: Trial) -> str:
     sample = at_random(trial.task_type, trial.outputs_per_target).to(torch.float32)
     for player in trial.players:
         try:
-            given = LossOutput.of(trial.raw(sample, player)).per_example
+            output = LossOutput.of(trial.raw(sample, player)).per_example
         except Exception as error:  # whatever a foreign loss does
             raise Broken(f"raised {one_line(error)}{for_player(player)}", _why(trial, sample)) from error
-        if not isinstance(given, Tensor):
+        if not isinstance(output, Tensor):
             raise Broken(
-                f"returned a {type(given).__name__}{for_player(player)}", "return the per-example losses as a tensor"
+                f"returned a {type(output).__name__}{for_player(player)}", "return the per-example losses as a tensor"
             )
-        if not trial.task.logits and not given.isfinite().all():  # logits: see numbers.logits
+        if not trial.task.logits and not output.isfinite().all():  # logits: see numbers.logits
             raise Broken(
                 f"not finite at ordinary predictions{for_player(player)}", "look for a log, root or quotient of them"
             )
@@ -115,8 +115,8 @@ def probable(sample: Sample) -> Sample:
 
 def _takes(trial: Trial, sample: Sample) -> bool:
     try:
-        given = trial.per_example(sample)
-        return given.shape[:1] in ((), (len(sample),)) and bool(given.isfinite().all())
+        per_example = trial.per_example(sample)
+        return per_example.shape[:1] in ((), (len(sample),)) and bool(per_example.isfinite().all())
     except Exception:  # whatever a foreign loss does
         return False
 
@@ -125,26 +125,28 @@ def shape(trial: Trial) -> str:
     """One loss per example; one number only where its card says that it takes the whole batch at once."""
     sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        given = trial.per_example(sample, player)
-        if tuple(given.shape) == (len(sample),) or (not given.dim() and trial.batch):
+        per_example = trial.per_example(sample, player)
+        if tuple(per_example.shape) == (len(sample),) or (not per_example.dim() and trial.batch):
             continue
-        if not given.dim():
+        if not per_example.dim():
             raise Broken(
                 f"one number for a batch of {len(sample)}{for_player(player)}: it reduces silently",
                 "leave out the mean or sum over the batch; if it needs the whole batch, say so by card(batch=True)",
             )
-        raise Broken(f"{list(given.shape)} for a batch of {len(sample)}{for_player(player)}", f"return [{len(sample)}]")
-    return "one number a batch, as its card says" if not given.dim() else f"[{len(sample)}]"
+        raise Broken(
+            f"{list(per_example.shape)} for a batch of {len(sample)}{for_player(player)}", f"return [{len(sample)}]"
+        )
+    return "one number per batch, as its card says" if not per_example.dim() else f"[{len(sample)}]"
 
 
 def dtype(trial: Trial) -> str:
     """Per-example losses in the floating type of the prediction."""
     for wanted in DTYPES:
         for player in trial.players:
-            given = trial.per_example(at_random(trial.task_type, trial.outputs_per_target).to(wanted), player).dtype
-            if given != wanted:
+            found = trial.per_example(at_random(trial.task_type, trial.outputs_per_target).to(wanted), player).dtype
+            if found != wanted:
                 raise Broken(
-                    f"{name(given)} of a prediction in {name(wanted)}{for_player(player)}",
+                    f"{name(found)} of a prediction in {name(wanted)}{for_player(player)}",
                     "return losses.to(prediction.dtype), and make tensors by prediction.new_tensor(…)",
                 )
     return ", ".join(map(name, DTYPES))
@@ -200,11 +202,11 @@ def inputs(trial: Trial) -> str:
     """The loss does not write to prediction and target."""
     for player in trial.players:
         sample = at_random(trial.task_type, trial.outputs_per_target)
-        given = {"prediction": sample.prediction, "target": sample.target, "critic": sample.weights}
-        before = {name: (t.clone(), t._version) for name, t in given.items() if t is not None}
+        tensors = {"prediction": sample.prediction, "target": sample.target, "critic": sample.weights}
+        before = {name: (t.clone(), t._version) for name, t in tensors.items() if t is not None}
         trial.raw(sample, player)
         for name, (values, version) in before.items():
-            tensor: Any = given[name]
+            tensor: Any = tensors[name]
             if not torch.equal(tensor, values) or tensor._version != version:
                 raise Broken(
                     f"the {name} was written to{for_player(player)}",

@@ -19,7 +19,7 @@ def target(trial: Trial) -> str:
     """Other targets give other losses."""
     sample = at_random(trial.task_type, trial.outputs_per_target)
     other = replace(sample, target=trial.task.other(sample.target))
-    first, second = (trial.per_example(given, trial.players[0]) for given in (sample, other))
+    first, second = (trial.per_example(batch, trial.players[0]) for batch in (sample, other))
     if not torch.equal(first, second):
         return f"other targets change losses by up to {(first - second).abs().max().item():.3g}"
     if trial.task.target_unused:
@@ -112,7 +112,7 @@ def descent(trial: Trial) -> str:
             mean_losses.append(per_example.mean().item())
             sample = sample.moved(player, sample.leaf(player) - STRIDE * pull / pull.abs().max().clamp(min=1e-300))
         mean_losses.append(trial.per_example(sample, player).mean().item())
-        near, far = (trial.task.distance(given, player) for given in (sample, start))
+        near, far = (trial.task.distance(batch, player) for batch in (sample, start))
         if near is None:
             raise NotAsked("its task does not say how far predictions are from what they should be")
         closer = near < far

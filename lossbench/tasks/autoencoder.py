@@ -55,7 +55,7 @@ class Autoencoder(TaskType):
     prior = "classes"
     layers = ("model.encoder", "model.decoder")
     one_by_one = False
-    target_unused = "it looks at the code alone, which is made of the picture"
+    target_unused = "it depends on the code alone, which is computed from the picture"
     one_nearer = True
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ from lossbench.tasks.views import View
 
 # Different people are on average 2.6° apart: a net at its initial weights has .2 on faces, a collapsed one some 1e-5.
 COLLAPSED = 1e-3
-IDENTITIES = (3, 7, 11, 20)  # of a made-up batch; more than a made-up net has outputs
+IDENTITIES = (3, 7, 11, 20)  # of a made-up batch; their numbers go beyond the outputs of a net
 IDENTITY_COUNT = 24  # identities of a made-up training split
 
 

@@ -162,6 +162,6 @@ def _direction(angle: Tensor, height: Tensor | None = None) -> Tensor:
 
 
 def views() -> tuple[View, ...]:
-    """Losses of embeddings: one is turned away from the anchor, or from a centre."""
+    """Views of losses of embeddings: one is rotated away from the anchor, or from a centre."""
     cases = {"its own kind": _embedded(True), "another kind": _embedded(False)}
     return (View("angle", "embedding", "angle", "angle to anchor or centre, degrees", steps(3, 177, 30), 60.0, cases),)
