@@ -190,7 +190,7 @@ class Segmentation(TaskType):
         return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
 
     @staticmethod
-    def turned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def transposed(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Images on their side, whose losses are the same: rows are not channels."""
         return prediction.transpose(1, 2).contiguous(), target.transpose(1, 2).contiguous()
 

@@ -95,9 +95,9 @@ class Trial:
 
     def _upright(self) -> bool:
         """In another position, such as images on their side, the batch has the same mean loss."""
-        turned = self._task.turned(self.batch.prediction, self.batch.target)
-        return turned is None or same(
-            self._mean_loss(self.batch.prediction, self.batch.target), self._mean_loss(*turned)
+        transposed = self._task.transposed(self.batch.prediction, self.batch.target)
+        return transposed is None or same(
+            self._mean_loss(self.batch.prediction, self.batch.target), self._mean_loss(*transposed)
         )
 
     def _prefers(self) -> bool:
