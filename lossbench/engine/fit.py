@@ -21,7 +21,7 @@ GLIMPSE = 32  # examples of validation whose outputs are recorded at each evalua
 Watch = Callable[[int, int], None]
 """Called with the steps that all replicas together made since the last call, and how many of them diverged."""
 
-Keep = Callable[[Callable[[], list[State | None]]], None]
+Checkpoint = Callable[[Callable[[], list[State | None]]], None]
 """Called before each step with a function that returns the states of all replicas; it may save them."""
 
 
@@ -33,7 +33,7 @@ def fit(
     until: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     watch: Watch = lambda steps, diverged: None,
-    keep: Keep = lambda states: None,
+    checkpoint: Checkpoint = lambda states: None,
 ) -> list[FitResult]:
     """Train replicas together, and select for each the step whose primary metric is best on validation.
 
@@ -56,7 +56,9 @@ def fit(
     while training := active():
         with _no_denormals(), seeded(replicas[training[0]].seed, "steps"):
             stack = Stack([replicas[i] for i in training], [current[i] for i in training], plan)
-            stopped = _train(stack, plan, end, stop, watch, partial(keep, partial(_states, current, training, stack)))
+            stopped = _train(
+                stack, plan, end, stop, watch, partial(checkpoint, partial(_states, current, training, stack))
+            )
         for i, result in zip(training, stack.fitted, strict=True):
             results[i] = result
         if active() or end < plan.steps:  # stopped, or without those that diverged
@@ -91,14 +93,14 @@ def _no_denormals() -> Iterator[None]:
 
 
 def _train(
-    stack: Stack, plan: Plan, end: int, stop: Callable[[], bool], watch: Watch, keep: Callable[[], None]
+    stack: Stack, plan: Plan, end: int, stop: Callable[[], bool], watch: Watch, checkpoint: Callable[[], None]
 ) -> bool:
     """Step until the end or until a replica diverges; returns whether it was stopped before."""
     reported = stack.done
     since = time.perf_counter()
     stopped = False
     while stack.done < end and not (stopped := stop()):
-        keep()
+        checkpoint()
         stack.step()
         evaluate = stack.done % plan.eval_every == 0 or stack.done == end
         if not (evaluate or stack.done % plan.record_every == 0):
