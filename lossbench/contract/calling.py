@@ -177,7 +177,7 @@ class Trial:
         return adapted(self.build(sample), self.task_type, tuple(sample.target.shape[1:]), outputs)
 
 
-class Held(TorchFunctionMode):
+class Replay(TorchFunctionMode):
     """Replays in later calls what a loss detached, or computed without gradients, in its first."""
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ class Held(TorchFunctionMode):
         self.values: list[Any] = []
         self.next: int | None = None
 
-    def again(self) -> Held:
+    def again(self) -> Replay:
         """Replay the recorded values from the first on."""
         self.next = 0
         return self
@@ -201,7 +201,7 @@ class Held(TorchFunctionMode):
         return self.values[self.next - 1].clone()
 
 
-def found(target: str) -> Any:
+def loss_at(target: str) -> Any:
     """The loss at a dotted path. Raises: ConfigError where there is none."""
     loss = builders.found(target, "check: ")
     if not callable(loss):

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from lossbench.config import catalogue, error_messages, schema
 from lossbench.config.task_types import TASK_TYPES, accepted, load
 from lossbench.contract import entries
-from lossbench.contract.calling import Trial, found
+from lossbench.contract.calling import Trial, loss_at
 from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
 from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
@@ -52,7 +52,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What `check` found for each task type, and of the loss's file; `chosen` says why these task types."""
 
     name: str
@@ -73,7 +73,7 @@ class Checked:
         return any(finding.verdict is Verdict.BROKEN for finding in every)
 
 
-def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,)) -> Checked:
+def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,)) -> CheckResult:
     """Check the loss that these arguments name.
 
     Raises: ConfigError for a loss that is not there, and for settings or task types that it does not have.
@@ -81,26 +81,28 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,))
     names, settings = [a for a in arguments if "=" not in a], _settings([a for a in arguments if "=" in a])
     if len(names) != 1:
         raise ConfigError(f"check: wants one loss, and got {len(names)}; {USAGE}")
-    _no_file(names[0])
+    _check_path(names[0])
     task_type = settings.pop("task_type", None)
     if task_type is not None and task_type not in TASK_TYPES and "." not in str(task_type):
         raise ConfigError(f"check: task_type={task_type}: no such task type; choose {', '.join(TASK_TYPES)}")
     task_types = TASK_TYPES if task_type is None or task_type in TASK_TYPES else (*TASK_TYPES, str(task_type))
     entry = None if "." in names[0] else _entry(names[0], folders)
     target = entry.target if entry else names[0]
-    loss = found(target)
-    _known(loss, target, settings)
+    loss = loss_at(target)
+    _check_names(loss, target, settings)
     trials = {one: Trial(target, one, {**(entry.parameters if entry else {}), **settings}, loss) for one in task_types}
-    with warnings.catch_warnings():  # of batches that it was not made for
+    with warnings.catch_warnings():  # about batches that it was not written for
         warnings.simplefilter("ignore")
         task_types, chosen = _task_types(loss, task_type, trials)
         for task_type in task_types:
-            _refused(trials[task_type])
+            _check_values(trials[task_type])
     findings = {task_type: examine(trials[task_type]) for task_type in task_types}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = {task_type: _answer(trials[task_type], found) for task_type, found in findings.items()}
-    return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry and _ours(entry) else (), answers)
+    return CheckResult(
+        names[0], chosen, findings, entries.examine(entry, loss) if entry and _in_catalogue(entry) else (), answers
+    )
 
 
 def _answer(trial: Trial, findings: Sequence[Finding]) -> Answer:
@@ -129,12 +131,12 @@ def _broken(findings: Sequence[Finding]) -> list[Finding]:
 def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
     every = {entry.name: entry for entry in catalogue.losses(folders)}
     if name not in every:
-        raise ConfigError(f"{error_messages.missing('loss', name, list(every))}; somebody's own is my_module.my_loss")
+        raise ConfigError(f"{error_messages.missing('loss', name, list(every))}; for your own, give my_module.my_loss")
     return every[name]
 
 
-def _no_file(name: str) -> None:
-    """Raises: ConfigError for a path or a module, where the dotted path of a loss is wanted."""
+def _check_path(name: str) -> None:
+    """Raises: ConfigError for the path of a file or a module, rather than the dotted path of a loss."""
     module = name.replace(".py:", ":").removesuffix(".py").removeprefix("./").replace("/", ".").replace(":", ".")
     inside = catalogue.public(module)
     if name != module or inside:
@@ -142,7 +144,7 @@ def _no_file(name: str) -> None:
         raise ConfigError(f"check {name}: wants the dotted path of a loss: {there}")
 
 
-def _ours(entry: catalogue.Entry) -> bool:
+def _in_catalogue(entry: catalogue.Entry) -> bool:
     """Whether it is a loss of the catalogue, whose file and docstring are checked too."""
     return (schema.CONFIGS / "loss" / f"{entry.name}.yaml").is_file()
 
@@ -155,7 +157,7 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _known(loss: Any, target: str, settings: Mapping[str, Any]) -> None:
+def _check_names(loss: Any, target: str, settings: Mapping[str, Any]) -> None:
     """Raises: ConfigError for a setting that the loss does not have."""
     try:
         parameters = inspect.signature(loss).parameters
@@ -169,7 +171,7 @@ def _known(loss: Any, target: str, settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"check: {name}={value}: {target} has no such setting; it has {', '.join(has) or 'none'}")
 
 
-def _refused(trial: Trial) -> None:
+def _check_values(trial: Trial) -> None:
     """Raises: ConfigError where the loss itself refuses its settings."""
     try:
         trial.per_example(at_random(trial.task_type, trial.outputs_per_target), trial.players[0])
@@ -195,15 +197,15 @@ def _task_types(loss: Any, task_type: str | None, trials: Mapping[str, Trial]) -
         return (task_type,), f"{task_type}, as asked"
     if card is not None:
         return card.task_types, f"{', '.join(card.task_types)}, as its card says"
-    return _guessed(loss, trials)
+    return _guess_task_types(loss, trials)
 
 
-def _guessed(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
+def _guess_task_types(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
     """Task types on which descent leads to the target; else those whose batch it nearly takes, or takes."""
     for task_type, trial in trials.items():
         if len(trial.players) > 1 and all(hasattr(loss, player) for player in trial.players):
             return (task_type,), f"{task_type}: it has a {' and a '.join(trial.players)}"
-    taken = {task_type: _accepted(trial) for task_type, trial in trials.items() if len(trial.players) == 1}
+    taken = {task_type: _output_form(trial) for task_type, trial in trials.items() if len(trial.players) == 1}
     forms = {task_type: _form(trials[task_type]) for task_type in taken}
     leads = {
         task_type: result
@@ -228,7 +230,7 @@ def _guessed(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], s
 
 
 def _form(trial: Trial) -> str:
-    """Empty for a loss that a run calls as it is, or that no form suits; else whether a form leads to the target."""
+    """Empty for a loss that a run calls as it is; else `adapted` if another form leads to the target, or `astray`."""
     try:
         adapted = trial.adapted()
     except Exception:  # whatever a foreign loss does
@@ -249,7 +251,7 @@ def _leads(trial: Trial) -> bool:
     return ask(BY_NAME["descent"], trial).verdict is Verdict.KEPT
 
 
-def _accepted(trial: Trial) -> str:
+def _output_form(trial: Trial) -> str:
     """What it returns on a batch; empty where it fails."""
     sample = at_random(trial.task_type)
     try:

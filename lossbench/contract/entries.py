@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossbench.config import catalogue, schema
 from lossbench.config.catalogue import Entry
-from lossbench.contract.calling import Broken, NotAsked, Trial, found
+from lossbench.contract.calling import Broken, NotAsked, Trial, loss_at
 from lossbench.contract.clauses import Clause, Finding, ask
 from lossbench.contract.samples import at_random
 
@@ -95,7 +95,7 @@ def _settings(at: Any) -> str:
 
 def trial_of(entry: Entry, task_type: str, **settings: Any) -> Trial:
     """A loss of the catalogue at the settings of its file, save these."""
-    return Trial(entry.target, task_type, {**entry.parameters, **settings}, found(entry.target))
+    return Trial(entry.target, task_type, {**entry.parameters, **settings}, loss_at(entry.target))
 
 
 def fingerprint(trial: Trial) -> dict[str, Tensor]:

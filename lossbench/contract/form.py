@@ -29,7 +29,7 @@ PROBABILITIES = "it seems to want probabilities; take logits, and log_softmax or
 def signature(trial: Trial) -> str:
     """Prediction and target by position, hyper-parameters by keyword and with defaults."""
     loss, several = trial.loss, len(trial.players) > 1
-    calls = [getattr(loss, name) for name in trial.players] if several else [_called(loss)]
+    calls = [getattr(loss, name) for name in trial.players] if several else [_callable(loss)]
     needed = 3 if several else 2
     for call in calls:
         try:
@@ -42,7 +42,7 @@ def signature(trial: Trial) -> str:
     return f"{' and '.join(trial.players)} of (D, real, fake)" if several else LOOKS
 
 
-def _called(loss: Any) -> Callable[..., Any]:
+def _callable(loss: Any) -> Callable[..., Any]:
     if isinstance(loss, type):
         return loss.forward if issubclass(loss, nn.Module) else loss.__call__
     return loss.forward if isinstance(loss, nn.Module) else loss
@@ -162,11 +162,11 @@ def generator(trial: Trial) -> str:
     sample, fresh = at_random(trial.task_type, trial.outputs_per_target), trial.at()
     original = _states()
     fresh.built_for(sample)
-    before = _stirred()
+    before = _moved_states()
     try:
         for player in trial.players:
             fresh.per_example(sample, player)
-        moved = [whose for whose, state in _states().items() if _plain(state) != _plain(before[whose])]
+        moved = [whose for whose, state in _states().items() if _comparable(state) != _comparable(before[whose])]
     finally:
         torch.random.set_rng_state(original["torch's"])
         random.setstate(original["Python's"])
@@ -179,7 +179,7 @@ def generator(trial: Trial) -> str:
     return "where they were"
 
 
-def _stirred() -> dict[str, Any]:
+def _moved_states() -> dict[str, Any]:
     """The states of the generators, moved first to where no loss would have set them."""
     torch.rand(1), random.random(), np.random.random()  # noqa: NPY002
     return _states()
@@ -193,7 +193,7 @@ def _states() -> dict[str, Any]:
     }
 
 
-def _plain(state: Any) -> list[Any]:
+def _comparable(state: Any) -> list[Any]:
     """The numbers of a state, in a form that can be compared."""
     return [part.tolist() if hasattr(part, "tolist") else part for part in state]
 

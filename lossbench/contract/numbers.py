@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossbench.config.task_types import accepted, load
-from lossbench.contract.calling import Broken, Held, NotAsked, Trial, for_player
+from lossbench.contract.calling import Broken, NotAsked, Replay, Trial, for_player
 from lossbench.contract.form import PROBABILITIES, name, probable
 from lossbench.contract.samples import DTYPES, at_random, extremes
 from lossbench.tasks.samples import Sample
@@ -89,7 +89,9 @@ def _all_finite(trial: Trial, where: str) -> float:
             per_example, gradient = trial.pull(far, player)
             for what, values in (("loss", per_example), ("gradient", gradient)):
                 if not values.isfinite().all():
-                    raise Broken(f"{_strange(values, far)} {what}{for_player(player)}{where}, {name(dtype)}", FIX)
+                    raise Broken(
+                        f"{_describe_not_finite(values, far)} {what}{for_player(player)}{where}, {name(dtype)}", FIX
+                    )
             most = max(most, per_example.abs().max().item())
     return most
 
@@ -100,8 +102,8 @@ def _each_extreme(trial: Trial) -> Iterator[tuple[str, Sample]]:
             yield player, sample
 
 
-def _strange(values: Tensor, sample: Sample) -> str:
-    """Which of the values is not finite, and at what prediction and target."""
+def _describe_not_finite(values: Tensor, sample: Sample) -> str:
+    """Says which value is not finite, and at what prediction and target."""
     rows = (~values.isfinite()).reshape(len(values) if values.dim() else 1, -1).any(1)
     first = values[~values.isfinite()].flatten()[0].item()
     word = "NaN" if first != first else "infinite"
@@ -119,11 +121,11 @@ def slope(trial: Trial) -> str:
     for player in trial.players:
         sample = at_random(trial.task_type, trial.outputs_per_target, batch=trial.task.smallest)
         trial.pull(sample, player)  # says so where there is no gradient at all
-        gradient = _weighed(trial, sample, player)
+        gradient = _weighted_gradient(trial, sample, player)
         scale = gradient.abs().max().item()
         error = (gradient - _by_differences(trial, sample, player, None)).abs().max().item()
         if error > 1e-4 * scale + 1e-7:  # what is held fixed on purpose has no slope of its own
-            error, held = (gradient - _by_differences(trial, sample, player, Held())).abs().max().item(), True
+            error, held = (gradient - _by_differences(trial, sample, player, Replay())).abs().max().item(), True
         if not error <= 1e-4 * scale + 1e-7:
             raise Broken(
                 f"the gradient{for_player(player)} is up to {error:.3g} from the slope, itself up to {scale:.3g}",
@@ -134,7 +136,7 @@ def slope(trial: Trial) -> str:
     return f"to {off:.1g}{fixed}"
 
 
-def _of(trial: Trial, sample: Sample, player: str) -> Tensor:
+def _weighted_loss(trial: Trial, sample: Sample, player: str) -> Tensor:
     """The sum of the per-example losses, each with a weight of its own, so that errors cannot cancel."""
     per_example = trial.per_example(sample, player)
     return (
@@ -143,36 +145,36 @@ def _of(trial: Trial, sample: Sample, player: str) -> Tensor:
     ).sum()
 
 
-def _weighed(trial: Trial, sample: Sample, player: str) -> Tensor:
+def _weighted_gradient(trial: Trial, sample: Sample, player: str) -> Tensor:
     leaf = sample.leaf(player).clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(_of(trial, sample.moved(player, leaf), player), leaf)
+    (gradient,) = torch.autograd.grad(_weighted_loss(trial, sample.moved(player, leaf), player), leaf)
     return gradient
 
 
-def _by_differences(trial: Trial, sample: Sample, player: str, held: Held | None) -> Tensor:
+def _by_differences(trial: Trial, sample: Sample, player: str, replay: Replay | None) -> Tensor:
     leaf = sample.leaf(player)
 
     def value(at: Tensor) -> float:
         moved = sample.moved(player, at.clone().requires_grad_())
-        if held is None:
-            return _of(trial, moved, player).item()
-        with held:
-            weighted = _of(trial, moved, player)
+        if replay is None:
+            return _weighted_loss(trial, moved, player).item()
+        with replay:
+            weighted = _weighted_loss(trial, moved, player)
         return weighted.detach().item()
 
-    value(leaf)  # what is held is that of the first call
-    return _differences(leaf, value, held)
+    value(leaf)  # what is replayed is that of this first call
+    return _differences(leaf, value, replay)
 
 
-def _differences(leaf: Tensor, value: Any, held: Held | None) -> Tensor:
-    found = torch.zeros_like(leaf).flatten()
+def _differences(leaf: Tensor, value: Any, replay: Replay | None) -> Tensor:
+    slopes = torch.zeros_like(leaf).flatten()
     for place in range(leaf.numel()):
-        beside = []
+        values = []
         for step in (STEP, -STEP):
             moved = leaf.clone().flatten()
             moved[place] += step
-            if held is not None:
-                held.again()
-            beside.append(value(moved.view_as(leaf)))
-        found[place] = (beside[0] - beside[1]) / (2 * STEP)
-    return found.view_as(leaf)
+            if replay is not None:
+                replay.again()
+            values.append(value(moved.view_as(leaf)))
+        slopes[place] = (values[0] - values[1]) / (2 * STEP)
+    return slopes.view_as(leaf)

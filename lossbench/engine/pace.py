@@ -18,7 +18,7 @@ FEWER, MORE = 0.6, 0.85  # of a step's time, which a change has to get below
 
 
 def threads(replica: Replica, plan: Plan, most: int) -> int:
-    """One thread where no operator of a step is worth splitting, else `most`; whatever else runs meanwhile.
+    """One thread where no operator of a step is worth splitting, else `most`; independent of other processes.
 
     Numbers depend on it in the last bits, since sums of parts are rounded differently from a whole sum.
     """

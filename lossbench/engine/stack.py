@@ -62,7 +62,7 @@ class FitResult:
 
     @staticmethod
     def of(state: State) -> FitResult:
-        """The result so far of a replica that goes on from this state."""
+        """The result so far of a replica that resumes from this state."""
         own = {name: dict(state[name]) for name in ("last", "glimpses")}
         return FitResult(**{field.name: state[field.name] for field in fields(FitResult)} | own)
 

@@ -32,13 +32,13 @@ def step_s(replicas: Sequence[Replica], plan: Plan, *, threads: int = 0) -> floa
     `threads` is the number of CPU threads, 0 for as many as torch uses now. Raises: any error that keeps the replicas
     from training together.
     """
-    with _trying(replicas, plan, threads) as step:
+    with _trial_step(replicas, plan, threads) as step:
         return min([step() for _ in range(WARM + TIMED)][WARM:])
 
 
 def mean_s(replicas: Sequence[Replica], plan: Plan, *, threads: int) -> float:
     """Mean seconds of one step of these replicas together, with whatever else the machine does now."""
-    with _trying(replicas, plan, threads) as step:
+    with _trial_step(replicas, plan, threads) as step:
         seconds = [step() for _ in range(WARM)]
         while len(seconds) < WARM + TIMED or sum(seconds[WARM:]) < MEAN_S:
             seconds.append(step())
@@ -139,7 +139,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 @contextmanager
-def _trying(replicas: Sequence[Replica], plan: Plan, threads: int) -> Iterator[Callable[[], float]]:
+def _trial_step(replicas: Sequence[Replica], plan: Plan, threads: int) -> Iterator[Callable[[], float]]:
     """A function that makes one step of copies and returns its seconds; with 0 threads, as many as torch uses now."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

@@ -116,7 +116,7 @@ def most(shared: Sequence[Drawing], what: str, scales: Sequence[float]) -> list[
 
 
 def _middling(ends: Sequence[float], sign: int) -> float:
-    """The furthest end, but not beyond two and a half times the median one."""
+    """The furthest end, limited to two and a half times the median end."""
     signed = np.array(ends) * sign
     limit = 2.5 * max(float(np.median(signed)), 0.4)
     return sign * float(min(signed.max(), limit))

@@ -69,7 +69,7 @@ def through(low: float, high: float, n: int, default: Any) -> tuple[Any, ...]:
 
 
 def _choices(target: str) -> dict[str, tuple[str, ...]]:
-    """Parameters of a loss that are one of a few words."""
+    """The parameters of a loss that take one of a few words, and these words."""
     module, _, name = target.rpartition(".")
     loss = getattr(import_module(module), name)
     hints = get_type_hints(getattr(loss, "__init__") if isinstance(loss, type) else loss)  # noqa: B009

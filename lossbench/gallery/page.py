@@ -21,7 +21,7 @@ FEW = 6  # losses: fewer make no tree
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnFamily:
     """A family with the drawings of its losses; `missing` says why a loss has none."""
 
     family: Family
@@ -34,12 +34,12 @@ class Drawn:
         return figures.overlays(drawing for drawings in self.pictures.values() for drawing in drawings)
 
 
-def drawn(families: Iterable[Family], progress: Callable[[str], None] = lambda name: None) -> list[Drawn]:
-    """Every loss of these families, drawn; `progress` is called with the name of the next one."""
-    return [_drawn(family, progress) for family in families]
+def draw(families: Iterable[Family], progress: Callable[[str], None] = lambda name: None) -> list[DrawnFamily]:
+    """Draw every loss of these families; `progress` is called with the name of the next one."""
+    return [_draw(family, progress) for family in families]
 
 
-def _drawn(family: Family, progress: Callable[[str], None]) -> Drawn:
+def _draw(family: Family, progress: Callable[[str], None]) -> DrawnFamily:
     pictures: dict[str, list[Drawing]] = {}
     missing = {}
     for entry in family.members:
@@ -48,7 +48,7 @@ def _drawn(family: Family, progress: Callable[[str], None]) -> Drawn:
             pictures[entry.name] = _pictures(entry)
         except Exception as error:  # whatever somebody's loss does
             missing[entry.name] = " ".join(f"{error}".split()) or type(error).__name__
-    return Drawn(family, pictures, missing)
+    return DrawnFamily(family, pictures, missing)
 
 
 def _pictures(entry: Entry) -> list[Drawing]:
@@ -57,7 +57,7 @@ def _pictures(entry: Entry) -> list[Drawing]:
     return drawings(entry)
 
 
-def data(families: Sequence[Drawn]) -> str:
+def data(families: Sequence[DrawnFamily]) -> str:
     """The numbers of all figures as JSON, escaped so that it can stand in a script."""
     drawings = [drawing for one in families for pictures in one.pictures.values() for drawing in pictures]
     content = {
@@ -71,9 +71,9 @@ def page(families: Sequence[Family], title: str, progress: Callable[[str], None]
     """The whole page, plotly's script inlined once."""
     from plotly.offline import get_plotlyjs
 
-    pictures = drawn(families, progress)
+    pictures = draw(families, progress)
     losses = [entry for family in families for entry in family.members]
-    return rendered(
+    return render(
         "page.html",
         title=title,
         families=pictures,
@@ -92,10 +92,10 @@ def page(families: Sequence[Family], title: str, progress: Callable[[str], None]
 
 def tree_svg(families: Sequence[Family], where: Callable[[str], str]) -> str:
     """The family tree as SVG; each loss links to `where(name)`."""
-    return rendered("tree.html", tree=tree(families), where=where)
+    return render("tree.html", tree=tree(families), where=where)
 
 
-def rendered(name: str, **context: Any) -> str:
+def render(name: str, **context: Any) -> str:
     """A template of this package, rendered with this context; values are escaped."""
     import jinja2
 

@@ -103,7 +103,7 @@ def setting(at: Mapping[str, Any]) -> str:
 
 
 def _needed(family: Family, total: float) -> float:
-    """How many leaves wide a family's name is."""
+    """The width of a family's name, in leaves."""
     return len(family.title) * LETTER / (2 * math.pi * TITLE / total)
 
 
@@ -132,7 +132,7 @@ def _leaf(name: str, angle: float) -> Leaf:
 
 
 def _across(one: float, other: float) -> str:
-    """From one loss to another, the closer to the middle the further they are apart."""
+    """The path from one loss to another; the further apart they are, the nearer it comes to the middle."""
     apart = abs(math.remainder(one - other, 2 * math.pi)) / math.pi
     near = BAND * (0.72 - 0.55 * apart)
     (a, b), (c, d), (e, f), (g, h) = (

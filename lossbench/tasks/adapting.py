@@ -57,7 +57,7 @@ def adapted(loss: Any, task_type: str, target: tuple[int, ...], outputs: int) ->
         return Adapted(loss)
     batch = batch_of(task_type, target, outputs)
     calls = [call.swapped() for call in task.forms] if _target_first(loss) else task.forms
-    with _unseen():
+    with _quiet():
         if task.identities and _of_classes(loss, batch):
             raise ConfigError(
                 f"loss: {getattr(loss, '__name__', type(loss).__name__)} reads a logit a class, which embeddings are "
@@ -127,7 +127,7 @@ def _copy(loss: Any) -> Any:
 
 
 @contextmanager
-def _unseen() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Inside, there are no warnings; afterwards the global generator is as it was."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")

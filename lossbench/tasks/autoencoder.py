@@ -231,7 +231,7 @@ def _bounds(code: LatentCode, pictures: Tensor, samples: int) -> dict[str, Tenso
 
 
 def _walk(nets: Any, means: Tensor, shape: tuple[int, ...], side: int = WALK) -> Tensor:
-    """Pictures over the two units that vary most, by the quantiles of the prior; the others stay at 0."""
+    """Pictures decoded over the two units that vary most, at quantiles of the prior; the others stay at 0."""
     device = next(nets.parameters()).device
     ticks = torch.special.ndtri(torch.linspace(0.02, 0.98, side, dtype=torch.float64)).float()
     varied = means.var(0, correction=0).argsort(descending=True).tolist()

@@ -359,14 +359,14 @@ def _decisions(y: NDArray[Any], guess: NDArray[Any]) -> dict[str, float]:
 
 
 def _balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
-    """Mean recall of the classes that occur; scikit-learn's own function warns where a guess does not."""
+    """Mean recall of the classes that occur; scikit-learn's own function warns where others are guessed."""
     from sklearn import metrics
 
     return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
 
 
 def _binary_nll(logits: Tensor, targets: Tensor) -> float:
-    """In nats, from logits: scikit-learn's log_loss clips probabilities, so that no value exceeds 36."""
+    """Mean NLL in nats, from logits: scikit-learn's log_loss clips probabilities, so that no value exceeds 36."""
     return F.binary_cross_entropy_with_logits(logits.double(), targets.double()).item()
 
 

@@ -74,7 +74,7 @@ def maps(embeddings: NDArray[Any], labels: NDArray[Any]) -> dict[str, Callable[[
 
 
 def _principal(u: NDArray[Any]) -> NDArray[Any]:
-    """Coordinates along the two directions of greatest variance; their signs such that a mirror changes nothing."""
+    """Coordinates along the two directions of greatest variance, with signs that do not depend on the solver."""
     centred = u - u.mean(0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     two = np.zeros((2, u.shape[1]))
@@ -128,7 +128,7 @@ def _photo(axes: Axes, photo: NDArray[Any], title: str, right: bool | None) -> N
 def _embedded(own: bool) -> Case:
     """An embedding at an angle to the anchor: of its own identity, or of another.
 
-    A loss with centres is given that embedding alone, at an angle to its own centre or to another's. Others see a
+    A loss with centres gets that embedding alone, at an angle to its own centre or to another's. Others see a
     batch of two identities with two photos each; those that are not swept stay apart.
     """
 
@@ -144,7 +144,7 @@ def _embedded(own: bool) -> Case:
 
 
 def _photos(angle: Tensor, own: bool) -> Tensor:
-    """Anchor and its like, another and its like: [4, 3] unit vectors, of which one pair's angle is swept."""
+    """An anchor, another photo of it, and two of another identity: unit vectors [4, 3]; one pair's angle is swept."""
     still = torch.zeros_like(angle)
     aside = torch.deg2rad(still + ASIDE)
     if own:
@@ -156,7 +156,7 @@ def _photos(angle: Tensor, own: bool) -> Tensor:
 
 
 def _direction(angle: Tensor, height: Tensor | None = None) -> Tensor:
-    """The unit vector at an angle from the first axis, so high above the plane that it turns in."""
+    """The unit vector at an angle from the first axis, at an angle `height` above the plane."""
     up = torch.zeros_like(angle) if height is None else height
     return torch.stack([angle.cos() * up.cos(), angle.sin() * up.cos(), up.sin()])
 

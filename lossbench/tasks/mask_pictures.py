@@ -65,7 +65,7 @@ def _grid(rows: Sequence[Sequence[NDArray[Any]]], titles: Sequence[str]) -> Figu
 
 
 def _framed(picture: NDArray[Any]) -> Floats:
-    """In colour [height, width, 3], with a line to the right and below."""
+    """A picture in colour [height, width, 3], with a line to the right and below."""
     colours = picture if picture.ndim == 3 else np.repeat(picture[..., None].astype(float), 3, 2)
     height, width, _ = colours.shape
     framed = np.full((height + 1, width + 1, 3), to_rgb(QUIET))

@@ -208,7 +208,7 @@ def _logits(nets: Any, images: Tensor) -> Tensor:
 
 
 def _chosen(true: NDArray[np.bool_], most: int = 5) -> list[int]:
-    """The first images with an object and the first without: the same ones for every loss."""
+    """Positions of the first images with an object and of the first without; the same for every loss."""
     holds = true.any((1, 2))
     return [*np.flatnonzero(holds)[:most].tolist(), *np.flatnonzero(~holds)[:1].tolist()]
 

@@ -58,7 +58,7 @@ def forms(right: NDArray[np.bool_], members: Mapping[str, NDArray[np.bool_]]) ->
 
 
 def _marked(truth: str, answer: str) -> Iterator[Piece]:
-    """The answer in pieces: what it has of the truth, what it has instead, and a mark for each letter that it lacks."""
+    """The answer in pieces: right letters, wrong ones, and a mark for each missing letter."""
     for tag, start, end, low, high in SequenceMatcher(None, truth, answer, autojunk=False).get_opcodes():
         lacking = "_" * ((end - start) - (high - low))
         yield answer[low:high] + lacking, INK if tag == "equal" else WARN

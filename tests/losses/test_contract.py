@@ -10,7 +10,7 @@ from lossbench.config.catalogue import losses, ranges
 from lossbench.config.schema import CONFIGS
 from lossbench.config.task_types import TASK_TYPES
 from lossbench.contract import CLAUSES, Verdict, entries, examine
-from lossbench.contract.calling import found
+from lossbench.contract.calling import loss_at
 
 ENTRIES = losses([CONFIGS])
 BY_NAME = {entry.name: entry for entry in ENTRIES}
@@ -68,7 +68,7 @@ def test_keeps(name, task_type):
 
 @EACH
 def test_its_entry_keeps(entry):
-    findings = entries.examine(entry, found(entry.target))
+    findings = entries.examine(entry, loss_at(entry.target))
     assert_kept(findings, {name for name in ("search", "limits") if not getattr(entry.card, name)})
 
 
