@@ -224,13 +224,13 @@ class TaskType:
         return 0 * prediction.sum() / 0 if far is None else far.mean()
 
     @staticmethod
-    def turned(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The batch in another position that costs the same; None where there is none."""
+    def transposed(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The batch in another position, such as images on their side, with the same losses; None if there is none."""
         return None
 
     @staticmethod
-    def mistaken(cost: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> bool:
-        """Whether a loss takes predictions for something else than they are."""
+    def mistaken(mean_loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> bool:
+        """Whether a loss, by its mean loss on a batch, takes predictions for something else than they are."""
         return False
 
     always_drawn: ClassVar[bool] = False

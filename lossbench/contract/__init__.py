@@ -1,4 +1,4 @@
-"""The contract of a loss: clauses that any loss keeps, built-in or somebody's own, and how to ask for them."""
+"""The contract of a loss: clauses that any loss has to pass, built-in or your own, and how to check them."""
 
 from lossbench.contract.calling import Broken, NotAsked, Trial
 from lossbench.contract.clauses import CLAUSES, Clause, Finding, Verdict, ask, examine

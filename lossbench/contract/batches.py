@@ -1,4 +1,4 @@
-"""What a loss makes of a batch: terms of their own, in their places, as they are in any other batch."""
+"""Clauses on batches: each example has a loss of its own, at its position, the same in any other batch."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lossbench.contract.calling import Broken, NotAsked, Trial, told
+from lossbench.contract.calling import Broken, NotAsked, Trial, for_player
 from lossbench.contract.samples import at_random
 
 ORDER = [5, 2, 7, 0, 3, 6, 1, 4]  # of a batch of eight
 
 
 def order(trial: Trial) -> str:
-    """A batch in another order has its terms in that order."""
+    """A batch in another order has its per-example losses in that order."""
     sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
         per_example, moved = trial.per_example(sample, player), trial.per_example(sample.rows(ORDER), player)
         if apart(moved, per_example[ORDER] if per_example.dim() else per_example):
             raise Broken(
-                f"terms change with the order of the batch{told(player)}",
-                "leave positions in the batch out of it: no weights by place, no sums along the batch",
+                f"per-example losses change with the order of the batch{for_player(player)}",
+                "use no positions in the batch: no weights by position, no sums along the batch",
             )
-    return "terms go with their examples" if per_example.dim() else "the same number"
+    return "losses go with their examples" if per_example.dim() else "the same number"
 
 
 def own(trial: Trial) -> str:
-    """A term depends on its own example alone, unless its card says batch."""
+    """An example's loss depends on that example alone, unless the card says batch."""
     if trial.batch:
         raise NotAsked("its card says that it takes the whole batch")
     sample = at_random(trial.task_type, trial.outputs_per_target)
@@ -36,14 +36,14 @@ def own(trial: Trial) -> str:
         per_example = trial.per_example(sample, player)
         if apart(per_example, alone):
             raise Broken(
-                f"alone, an example costs {pair(alone, per_example)} in its batch{told(player)}",
+                f"an example alone has loss {pair(alone, per_example)} in its batch{for_player(player)}",
                 "no mean, sum, sort or norm over the batch; if it needs the whole batch, say so by card(batch=True)",
             )
     return "the same alone as in the batch"
 
 
 def double(trial: Trial) -> str:
-    """In a batch twice as large the terms are the same: the one mean over the batch is the engine's."""
+    """Per-example losses are the same in a batch twice as large: the engine alone takes the mean over the batch."""
     if trial.batch:
         raise NotAsked("its card says that it takes the whole batch")
     sample = at_random(trial.task_type, trial.outputs_per_target)
@@ -52,17 +52,17 @@ def double(trial: Trial) -> str:
         twice = trial.per_example(sample.rows([*range(len(sample))] * 2), player)
         if apart(twice, torch.cat([per_example, per_example]) if per_example.dim() else per_example):
             raise Broken(
-                f"an example of 8 costs {pair(per_example, twice[: len(per_example)])} among 16{told(player)}: "
-                "a mean taken twice",
-                "do not divide by the size of the batch: return the terms, of which the engine takes the mean",
+                f"an example of 8 has loss {pair(per_example, twice[: len(per_example)])} among 16"
+                f"{for_player(player)}: a mean taken twice",
+                "do not divide by the size of the batch: return per-example losses; the engine takes their mean",
             )
     return "the same in a batch twice as large"
 
 
 def replicas(trial: Trial) -> str:
-    """A loss whose card says wide gives two replicas at once what it gives each of them."""
+    """A loss whose card says replica_batched gives two replicas at once what it gives each of them."""
     if not (trial.card and trial.card.replica_batched):
-        raise NotAsked("its card does not say wide: replicas are called one after another, or as one batch")
+        raise NotAsked("its card does not say replica_batched: replicas are called one after another, or as one batch")
     two = [
         replace(at_random(trial.task_type, trial.outputs_per_target, seed=seed), noise=tuple(range(8)))
         for seed in (1, 2)
@@ -77,16 +77,18 @@ def replicas(trial: Trial) -> str:
         singly = torch.stack([trial.per_example(sample, player) for sample in two])
         if apart(trial.per_example(both, player), singly):
             raise Broken(
-                f"two replicas at once cost otherwise than one after the other{told(player)}",
-                "count axes from the end: tensors are [..., batch, …]; or leave wide out of its card",
+                f"two replicas at once have other losses than one after the other{for_player(player)}",
+                "count axes from the end: tensors are [..., batch, …]; or leave replica_batched out of its card",
             )
-    return "two replicas at once cost what each costs"
+    return "two replicas at once have the losses of each"
 
 
 def pair(one: Tensor, other: Tensor) -> str:
+    """Two values, at the place where these tensors differ most, for a message."""
     place = int((one - other).abs().argmax()) if one.shape == other.shape else 0
     return f"{one.flatten()[place].item():.4g}, and {other.flatten()[place].item():.4g}"
 
 
 def apart(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors differ in shape, or in a value beyond rounding."""
     return one.shape != other.shape or not torch.allclose(one, other, rtol=1e-6, atol=1e-8, equal_nan=True)

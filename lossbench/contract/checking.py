@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from lossbench.config import catalogue, error_messages, schema
 from lossbench.config.task_types import TASK_TYPES, accepted, load
 from lossbench.contract import entries
-from lossbench.contract.calling import Trial, found
+from lossbench.contract.calling import Trial, loss_at
 from lossbench.contract.clauses import CLAUSES, Finding, Verdict, ask, examine
 from lossbench.contract.form import hint
 from lossbench.contract.samples import at_random
@@ -26,23 +26,23 @@ from lossbench.tasks.adapting import ONE_NUMBER
 from lossbench.tasks.calls import ALONE
 
 USAGE = "check my_module.my_loss [task_type=…] [setting=value …], or check NAME of the catalogue"
-TERMS, NUMBER, OTHER = "terms", "one number", "another shape"
+PER_EXAMPLE, NUMBER, OTHER = "per-example losses", "one number", "another shape"
 OTHERWISE = "task_type=… asks for another"
 TAKES = f"takes what these give; {OTHERWISE}"
 BY_NAME = {clause.name: clause for clause in CLAUSES}
 
 
 class Fit(Enum):
-    """The answer: what becomes of a loss that is trained with."""
+    """The answer: what happens if this loss is trained with."""
 
-    KEEPS = "keeps the contract"
+    PASSES = "passes the contract"
     TRAINS = "trains, but"
     UNFIT = "does not fit"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one task type; `why` says what is lost, or what does not fit."""
+    """The answer for one task type; `why` says what is lost, or what does not fit."""
 
     fit: Fit
     why: str = ""
@@ -52,8 +52,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What was found of a loss: per task type that it was tried on, and why on those; and of its file."""
+class CheckResult:
+    """What `check` found for each task type, and of the loss's file; `chosen` says why these task types."""
 
     name: str
     chosen: str
@@ -63,56 +63,63 @@ class Checked:
 
     @property
     def unfit(self) -> bool:
+        """Whether the loss does not fit one of the task types."""
         return any(answer.fit is Fit.UNFIT for answer in self.answers.values())
 
     @property
     def broken(self) -> bool:
+        """Whether any clause is broken."""
         every = [*self.of_file, *(finding for found in self.findings.values() for finding in found)]
         return any(finding.verdict is Verdict.BROKEN for finding in every)
 
 
-def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,)) -> Checked:
-    """Raises: ConfigError for a loss that is not there, and for settings or kinds that it does not have."""
-    names, given = [a for a in arguments if "=" not in a], _given([a for a in arguments if "=" in a])
+def check(arguments: Sequence[str], folders: Sequence[Path] = (schema.CONFIGS,)) -> CheckResult:
+    """Check the loss that these arguments name.
+
+    Raises: ConfigError for a loss that is not there, and for settings or task types that it does not have.
+    """
+    names, settings = [a for a in arguments if "=" not in a], _settings([a for a in arguments if "=" in a])
     if len(names) != 1:
         raise ConfigError(f"check: wants one loss, and got {len(names)}; {USAGE}")
-    _no_file(names[0])
-    task_type = given.pop("task_type", None)
+    _check_path(names[0])
+    task_type = settings.pop("task_type", None)
     if task_type is not None and task_type not in TASK_TYPES and "." not in str(task_type):
         raise ConfigError(f"check: task_type={task_type}: no such task type; choose {', '.join(TASK_TYPES)}")
     task_types = TASK_TYPES if task_type is None or task_type in TASK_TYPES else (*TASK_TYPES, str(task_type))
     entry = None if "." in names[0] else _entry(names[0], folders)
     target = entry.target if entry else names[0]
-    loss = found(target)
-    _known(loss, target, given)
-    trials = {one: Trial(target, one, {**(entry.parameters if entry else {}), **given}, loss) for one in task_types}
-    with warnings.catch_warnings():  # of batches that it was not made for
+    loss = loss_at(target)
+    _check_names(loss, target, settings)
+    trials = {one: Trial(target, one, {**(entry.parameters if entry else {}), **settings}, loss) for one in task_types}
+    with warnings.catch_warnings():  # about batches that it was not written for
         warnings.simplefilter("ignore")
         task_types, chosen = _task_types(loss, task_type, trials)
         for task_type in task_types:
-            _refused(trials[task_type])
+            _check_values(trials[task_type])
     findings = {task_type: examine(trials[task_type]) for task_type in task_types}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = {task_type: _answer(trials[task_type], found) for task_type, found in findings.items()}
-    return Checked(names[0], chosen, findings, entries.examine(entry, loss) if entry and _ours(entry) else (), answers)
+    return CheckResult(
+        names[0], chosen, findings, entries.examine(entry, loss) if entry and _in_catalogue(entry) else (), answers
+    )
 
 
 def _answer(trial: Trial, findings: Sequence[Finding]) -> Answer:
-    """Whether it trains, in the form in which a run would call it, and what that goes without."""
+    """Whether it trains in the form in which a run would call it, and what is lost."""
     if not _broken(findings):
-        return Answer(Fit.KEEPS)
+        return Answer(Fit.PASSES)
     try:
         adapted = trial.adapted()
     except ConfigError as error:
         return Answer(Fit.UNFIT, str(error))
     except Exception as error:  # whatever a foreign loss does
         return Answer(Fit.UNFIT, f"raised {one_line(error)}")
-    as_called = replace(trial, call=adapted.call, made={})
+    as_called = replace(trial, call=adapted.call, built={})
     broken = _broken(findings if adapted.call == ALONE else examine(as_called))
     for finding in broken:
         if not finding.clause.lost:
-            return Answer(Fit.UNFIT, f"{finding.seen}; {finding.mend}")
+            return Answer(Fit.UNFIT, f"{finding.seen}; {finding.fix}")
     notes = [note for note in adapted.notes if note != ONE_NUMBER]
     return Answer(Fit.TRAINS, "; ".join([*notes, *(finding.clause.lost for finding in broken)]))
 
@@ -124,12 +131,12 @@ def _broken(findings: Sequence[Finding]) -> list[Finding]:
 def _entry(name: str, folders: Sequence[Path]) -> catalogue.Entry:
     every = {entry.name: entry for entry in catalogue.losses(folders)}
     if name not in every:
-        raise ConfigError(f"{error_messages.missing('loss', name, list(every))}; somebody's own is my_module.my_loss")
+        raise ConfigError(f"{error_messages.missing('loss', name, list(every))}; for your own, give my_module.my_loss")
     return every[name]
 
 
-def _no_file(name: str) -> None:
-    """Raises: ConfigError for a path or a module, where the dotted path of a loss is wanted."""
+def _check_path(name: str) -> None:
+    """Raises: ConfigError for the path of a file or a module, rather than the dotted path of a loss."""
     module = name.replace(".py:", ":").removesuffix(".py").removeprefix("./").replace("/", ".").replace(":", ".")
     inside = catalogue.public(module)
     if name != module or inside:
@@ -137,20 +144,20 @@ def _no_file(name: str) -> None:
         raise ConfigError(f"check {name}: wants the dotted path of a loss: {there}")
 
 
-def _ours(entry: catalogue.Entry) -> bool:
-    """Whether its file and its docstring are the catalogue's to keep in order."""
+def _in_catalogue(entry: catalogue.Entry) -> bool:
+    """Whether it is a loss of the catalogue, whose file and docstring are checked too."""
     return (schema.CONFIGS / "loss" / f"{entry.name}.yaml").is_file()
 
 
-def _given(words: Sequence[str]) -> dict[str, Any]:
+def _settings(words: Sequence[str]) -> dict[str, Any]:
     try:
-        given: Any = OmegaConf.to_container(OmegaConf.from_dotlist([word.removeprefix("loss.") for word in words]))
-    except Exception:  # whatever the parser of values makes of it
+        settings: Any = OmegaConf.to_container(OmegaConf.from_dotlist([word.removeprefix("loss.") for word in words]))
+    except Exception:  # whatever the parser raises
         raise ConfigError(f"check: {' '.join(words)}: not understood; {USAGE}") from None
-    return given
+    return settings
 
 
-def _known(loss: Any, target: str, given: Mapping[str, Any]) -> None:
+def _check_names(loss: Any, target: str, settings: Mapping[str, Any]) -> None:
     """Raises: ConfigError for a setting that the loss does not have."""
     try:
         parameters = inspect.signature(loss).parameters
@@ -158,13 +165,13 @@ def _known(loss: Any, target: str, given: Mapping[str, Any]) -> None:
         return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in parameters:
             has = [p.name for p in parameters.values() if p.default is not p.empty]
             raise ConfigError(f"check: {name}={value}: {target} has no such setting; it has {', '.join(has) or 'none'}")
 
 
-def _refused(trial: Trial) -> None:
+def _check_values(trial: Trial) -> None:
     """Raises: ConfigError where the loss itself refuses its settings."""
     try:
         trial.per_example(at_random(trial.task_type, trial.outputs_per_target), trial.players[0])
@@ -184,46 +191,46 @@ def _task_types(loss: Any, task_type: str | None, trials: Mapping[str, Trial]) -
     if card is not None and task_type in (None, *TASK_TYPES) and not {*card.task_types} <= {*TASK_TYPES}:
         known = ", ".join(TASK_TYPES)
         raise ConfigError(
-            f"check: its card says task_types={card.task_types}: choose of {known}, or give kind=my_module.MyTask"
+            f"check: its card says task_types={card.task_types}: choose of {known}, or give task_type=my_module.MyTask"
         )
     if task_type is not None:
         return (task_type,), f"{task_type}, as asked"
     if card is not None:
         return card.task_types, f"{', '.join(card.task_types)}, as its card says"
-    return _guessed(loss, trials)
+    return _guess_task_types(loss, trials)
 
 
-def _guessed(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
-    """Those on which it leads to the target, with terms or one number; else those that it nearly takes, or takes."""
+def _guess_task_types(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str, ...], str]:
+    """Task types on which descent leads to the target; else those whose batch it nearly takes, or takes."""
     for task_type, trial in trials.items():
         if len(trial.players) > 1 and all(hasattr(loss, player) for player in trial.players):
             return (task_type,), f"{task_type}: it has a {' and a '.join(trial.players)}"
-    taken = {task_type: _accepted(trial) for task_type, trial in trials.items() if len(trial.players) == 1}
+    taken = {task_type: _output_form(trial) for task_type, trial in trials.items() if len(trial.players) == 1}
     forms = {task_type: _form(trials[task_type]) for task_type in taken}
     leads = {
-        task_type: how
-        for task_type, how in taken.items()
-        if how and forms[task_type] == "" and _leads(trials[task_type])
+        task_type: result
+        for task_type, result in taken.items()
+        if result and forms[task_type] == "" and _leads(trials[task_type])
     }
     adapts = {task_type: "adapted" for task_type, form in forms.items() if form == "adapted"}
     nearly = {
         task_type: "nearly"
-        for task_type, how in taken.items()
-        if not how and hint(trials[task_type], at_random(task_type))
+        for task_type, result in taken.items()
+        if not result and hint(trials[task_type], at_random(task_type))
     }
-    ways = (
-        *((leads, TERMS), (leads, NUMBER), (leads, OTHER), (adapts, "adapted")),
-        *((nearly, "nearly"), (taken, TERMS), (taken, NUMBER)),
+    ranked = (
+        *((leads, PER_EXAMPLE), (leads, NUMBER), (leads, OTHER), (adapts, "adapted")),
+        *((nearly, "nearly"), (taken, PER_EXAMPLE), (taken, NUMBER)),
     )
-    for among, how in ways:
-        if fit := _likely([task_type for task_type in among if among[task_type] == how]):
-            close = "nearly " * (how in ("nearly", "adapted"))
+    for among, result in ranked:
+        if fit := _likely([task_type for task_type in among if among[task_type] == result]):
+            close = "nearly " * (result in ("nearly", "adapted"))
             return tuple(fit), f"{', '.join(fit)}: it has no card, and {close}{TAKES}"
-    return TASK_TYPES[:1], f"{TASK_TYPES[0]}: it has no card, and takes no kind's batch; {OTHERWISE}"
+    return TASK_TYPES[:1], f"{TASK_TYPES[0]}: it has no card, and takes no task type's batch; {OTHERWISE}"
 
 
 def _form(trial: Trial) -> str:
-    """Empty for a loss that a run calls as it is, or that no form suits; else whether a form leads to the target."""
+    """Empty for a loss that a run calls as it is; else `adapted` if another form leads to the target, or `astray`."""
     try:
         adapted = trial.adapted()
     except Exception:  # whatever a foreign loss does
@@ -234,7 +241,7 @@ def _form(trial: Trial) -> str:
 
 
 def _likely(task_types: list[str]) -> list[str]:
-    """Without those whose vectors a loss of classes or masks takes by chance."""
+    """These task types without those whose batches a loss of classes or masks takes by chance."""
     chance = {one for task_type in task_types for one in load(task_type).by_chance}
     left = [task_type for task_type in task_types if task_type not in chance]
     return [task_type for task_type in left if len(left) == 1 or load(task_type).only_with in ("", *left)]
@@ -244,11 +251,11 @@ def _leads(trial: Trial) -> bool:
     return ask(BY_NAME["descent"], trial).verdict is Verdict.KEPT
 
 
-def _accepted(trial: Trial) -> str:
-    """How it takes a batch; empty where it does not."""
+def _output_form(trial: Trial) -> str:
+    """What it returns on a batch; empty where it fails."""
     sample = at_random(trial.task_type)
     try:
-        given = tuple(trial.per_example(sample).shape)
+        shape = tuple(trial.per_example(sample).shape)
     except Exception:  # whatever a foreign loss does
         return ""
-    return {(len(sample),): TERMS, (): NUMBER}.get(given, OTHER)
+    return {(len(sample),): PER_EXAMPLE, (): NUMBER}.get(shape, OTHER)

@@ -1,4 +1,4 @@
-"""The contract: what any loss has to keep so that it can be compared, clause by clause."""
+"""The contract: the clauses that any loss has to pass so that it can be compared."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ Check = Callable[[Trial], str]
 
 
 class Verdict(Enum):
+    """What asking a clause comes to."""
+
     KEPT = "kept"
     BROKEN = "broken"
     NOT_ASKED = "not asked"
@@ -22,9 +24,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Clause:
-    """`check` says what was seen, and raises Broken or NotAsked. It is asked where those `after` are not broken.
+    """`check` returns what was seen, or raises Broken or NotAsked. It is called if none of `after` is broken.
 
-    `lost` is what a loss that breaks it goes without; empty where it cannot train.
+    `lost` says what is lost with a loss that breaks it; empty if such a loss cannot train.
     """
 
     name: str
@@ -36,10 +38,12 @@ class Clause:
 
 @dataclass(frozen=True)
 class Finding:
+    """One clause's verdict on a loss: what was seen and, if broken, how to fix it."""
+
     clause: Clause
     verdict: Verdict
     seen: str
-    mend: str = ""
+    fix: str = ""
 
 
 PULLS = ("callable", "logits", "gradient")
@@ -56,21 +60,24 @@ CLAUSES = (
     Clause("logits", "takes logits, not probabilities", numbers.logits),
     Clause(
         "shape",
-        "one term an example, or one number if its card says batch",
+        "one loss per example, or one number if its card says batch",
         form.shape,
-        lost="no values of single examples, so runs of a stack take turns",
+        lost="no values of single examples, so runs of a stack are sequential",
     ),
-    Clause("dtype", "terms in the prediction's floating type", form.dtype, lost="not in every floating type"),
+    Clause("dtype", "losses in the prediction's floating type", form.dtype, lost="not in every floating type"),
     Clause("target", "looks at the target", meaning.target),
     Clause("gradient", "the gradient reaches the prediction", meaning.gradient),
     Clause(
-        "generator", "global random generators left alone", form.generator, lost="what it draws is no stream of its own"
+        "generator",
+        "leaves the global random generators alone",
+        form.generator,
+        lost="what it draws does not follow the seed alone",
     ),
-    Clause("inputs", "prediction and target left as they are", form.inputs, lost="it writes to what it is given"),
-    Clause("repeat", "two calls give the same", form.repeat, lost="two calls give two values"),
+    Clause("inputs", "does not write to prediction and target", form.inputs, lost="it writes to what it is given"),
+    Clause("repeat", "two calls return the same", form.repeat, lost="two calls return different values"),
     Clause(
         "finite",
-        "finite at extremes, terms and gradient",
+        "losses and gradient finite at extremes",
         numbers.finite,
         PULLS,
         lost="not finite far out, where a run diverges",
@@ -87,39 +94,42 @@ CLAUSES = (
     ),
     Clause(
         "order",
-        "terms go with their examples",
+        "losses go with their examples",
         batches.order,
         ("callable", "shape", "repeat"),
-        lost="terms change with the order of the batch",
+        lost="per-example losses change with the order of the batch",
     ),
     Clause(
         "double",
         "the same in a batch twice as large",
         batches.double,
         ALONE,
-        lost="terms change with the size of the batch",
+        lost="per-example losses change with the size of the batch",
     ),
     Clause(
         "own",
-        "a term depends on its own example alone",
+        "an example's loss depends on that example alone",
         batches.own,
         (*ALONE, "double"),
-        lost="terms depend on the rest of the batch",
+        lost="per-example losses depend on the rest of the batch",
     ),
     Clause(
         "replica_batched",
-        "takes replicas at once, if its card says wide",
+        "takes replicas at once, if its card says replica_batched",
         batches.replicas,
         ALONE,
-        lost="replicas at once cost something else",
+        lost="replicas at once have other losses",
     ),
-    Clause(
-        "padding", "what fills a sequence up never pulls", meaning.padding, PULLS, lost="what fills a sequence up pulls"
-    ),
+    Clause("padding", "padding has no gradient", meaning.padding, PULLS, lost="padding has a gradient"),
     Clause("classes", "classes may be numbered in any way", meaning.classes, lost="the numbers of the classes matter"),
-    Clause("counts", "the rarer a class, the dearer", meaning.counts, lost="rare classes are not the dearer ones"),
+    Clause(
+        "counts",
+        "the rarer a class, the larger its losses",
+        meaning.counts,
+        lost="rare classes do not have the larger losses",
+    ),
     Clause("descent", "descent leads to the target", meaning.descent, PULLS),
-    Clause("scale", "cost and slope in its own scale", meaning.scale, PULLS),
+    Clause("scale", "mean loss and slope before learning", meaning.scale, PULLS),
 )
 
 
@@ -129,7 +139,7 @@ def examine(trial: Trial, clauses: tuple[Clause, ...] = CLAUSES) -> list[Finding
     for clause in clauses:
         hindered = [a for a in clause.after if a in found and found[a].verdict is Verdict.BROKEN]
         if hindered:
-            found[clause.name] = Finding(clause, Verdict.NOT_ASKED, f"first mend: {hindered[0]}")
+            found[clause.name] = Finding(clause, Verdict.NOT_ASKED, f"fix first: {hindered[0]}")
         else:
             found[clause.name] = ask(clause, trial)
     return list(found.values())
@@ -142,7 +152,7 @@ def ask(clause: Clause, trial: Trial) -> Finding:
             warnings.simplefilter("ignore")
             return Finding(clause, Verdict.KEPT, clause.check(trial))
     except Broken as broken:
-        return Finding(clause, Verdict.BROKEN, broken.seen, broken.mend)
+        return Finding(clause, Verdict.BROKEN, broken.seen, broken.fix)
     except NotAsked as why:
         return Finding(clause, Verdict.NOT_ASKED, str(why))
     except Exception as error:  # whatever a foreign loss does

@@ -1,4 +1,4 @@
-"""What a loss of the catalogue keeps beside the contract: its file, its words, its search ranges, its limit cases."""
+"""Clauses for losses of the catalogue alone: their file, docstring, search ranges and limit cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossbench.config import catalogue, schema
 from lossbench.config.catalogue import Entry
-from lossbench.contract.calling import Broken, NotAsked, Trial, found
+from lossbench.contract.calling import Broken, NotAsked, Trial, loss_at
 from lossbench.contract.clauses import Clause, Finding, ask
 from lossbench.contract.samples import at_random
 
@@ -31,12 +31,12 @@ def examine(entry: Entry, loss: Any) -> list[Finding]:
 def file(entry: Entry, loss: Any) -> str:
     """Its file holds the parameters of the signature, at their defaults."""
     needs = entry.card.needs
-    given = list(inspect.signature(loss).parameters.values())
-    own = given if isinstance(loss, type) else given[2:]
+    parameters = list(inspect.signature(loss).parameters.values())
+    own = parameters if isinstance(loss, type) else parameters[2:]
     defaults = {p.name: p.default for p in own if p.name not in needs}
     apart = sorted(name for name in {*defaults, *entry.parameters} if not _same(name, defaults, entry.parameters))
     if apart:
-        raise Broken(f"file and signature differ in {', '.join(apart)}", f"mend configs/loss/{entry.name}.yaml")
+        raise Broken(f"file and signature differ in {', '.join(apart)}", f"correct configs/loss/{entry.name}.yaml")
     return f"configs/loss/{entry.name}.yaml is the signature"
 
 
@@ -46,12 +46,12 @@ def _same(name: str, defaults: Any, parameters: Any) -> bool:
 
 def words(entry: Entry, loss: Any) -> str:
     """Its docstring says what it means, its equation, shapes, use, traps and source."""
-    said = entry.described
-    missing = [title for title in DOCUMENTED if not said.sections.get(title)]
-    missing += [name for name in ("meaning", "equation") if not getattr(said, name)]
+    described = entry.described
+    missing = [title for title in DOCUMENTED if not described.sections.get(title)]
+    missing += [name for name in ("meaning", "equation") if not getattr(described, name)]
     if missing:
         raise Broken(f"its docstring lacks {', '.join(missing)}", "write it as its neighbours do")
-    return said.meaning
+    return described.meaning
 
 
 def searched(entry: Entry, loss: Any) -> str:
@@ -63,25 +63,27 @@ def searched(entry: Entry, loss: Any) -> str:
         default = entry.parameters.get(name, "missing")
         number = isinstance(default, int | float) and not isinstance(default, bool)
         if default == "missing" or not low < high or (number and not low <= default <= high):
-            raise Broken(f"{name}: {low:g} … {high:g}, and its default is {default}", "mend its card's search")
+            raise Broken(
+                f"{name}: {low:g} … {high:g}, and its default is {default}", "correct the search ranges of its card"
+            )
     return ", ".join(every)
 
 
 def limits(entry: Entry, loss: Any) -> str:
     """At the settings that its card gives, its gradient is the other loss's, up to a positive factor."""
-    told = entry.card.limits
-    if not told:
+    limit_cases = entry.card.limits
+    if not limit_cases:
         raise NotAsked("no limit cases on its card")
     known = {one.name: one for one in catalogue.losses([schema.CONFIGS])}
     seen = []
-    for name, at in told.items():
+    for name, at in limit_cases.items():
         if name not in known:
-            raise Broken(f"{name}: no such loss", "mend the limits of its card")
+            raise Broken(f"{name}: no such loss", "correct the limits of its card")
         for task_type in (task_type for task_type in entry.task_types if task_type in known[name].task_types):
             off = apart(trial_of(entry, task_type, **at), trial_of(known[name], task_type))
             if off > ALIKE:
                 raise Broken(
-                    f"at {_settings(at)} it is {off:.2g} from {name} on {task_type}", "mend the limits of its card"
+                    f"at {_settings(at)} it is {off:.2g} from {name} on {task_type}", "correct the limits of its card"
                 )
         seen.append(f"{name} at {_settings(at)}")
     return ", ".join(seen)
@@ -93,7 +95,7 @@ def _settings(at: Any) -> str:
 
 def trial_of(entry: Entry, task_type: str, **settings: Any) -> Trial:
     """A loss of the catalogue at the settings of its file, save these."""
-    return Trial(entry.target, task_type, {**entry.parameters, **settings}, found(entry.target))
+    return Trial(entry.target, task_type, {**entry.parameters, **settings}, loss_at(entry.target))
 
 
 def fingerprint(trial: Trial) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a loss looks like from outside: how it is called, what it returns, and that it leaves all else alone."""
+"""Clauses on the interface of a loss: how it is called, what it returns, and that it changes nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.config.task_types import load
-from lossbench.contract.calling import Broken, NotAsked, Trial, told
+from lossbench.contract.calling import Broken, NotAsked, Trial, for_player
 from lossbench.contract.samples import DTYPES, at_random
 from lossbench.core import LossOutput
 from lossbench.core.failures import one_line
@@ -28,38 +28,38 @@ PROBABILITIES = "it seems to want probabilities; take logits, and log_softmax or
 
 def signature(trial: Trial) -> str:
     """Prediction and target by position, hyper-parameters by keyword and with defaults."""
-    made, several = trial.loss, len(trial.players) > 1
-    calls = [getattr(made, name) for name in trial.players] if several else [_called(made)]
-    wanted = 3 if several else 2
+    loss, several = trial.loss, len(trial.players) > 1
+    calls = [getattr(loss, name) for name in trial.players] if several else [_callable(loss)]
+    needed = 3 if several else 2
     for call in calls:
         try:
-            given = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
+            parameters = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
         except (TypeError, ValueError):
             raise NotAsked("written in another language: it has no signature to read") from None
-        _positional(given, wanted, trial)
-    if isinstance(made, type):
-        _defaults(list(inspect.signature(made).parameters.values()), trial)
+        _positional(parameters, needed, trial)
+    if isinstance(loss, type):
+        _defaults(list(inspect.signature(loss).parameters.values()), trial)
     return f"{' and '.join(trial.players)} of (D, real, fake)" if several else LOOKS
 
 
-def _called(made: Any) -> Callable[..., Any]:
-    if isinstance(made, type):
-        return made.forward if issubclass(made, nn.Module) else made.__call__
-    return made.forward if isinstance(made, nn.Module) else made
+def _callable(loss: Any) -> Callable[..., Any]:
+    if isinstance(loss, type):
+        return loss.forward if issubclass(loss, nn.Module) else loss.__call__
+    return loss.forward if isinstance(loss, nn.Module) else loss
 
 
-def _positional(given: list[inspect.Parameter], wanted: int, trial: Trial) -> None:
-    places = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = f"takes ({', '.join(p.name for p in given)})"
-    looks = "critic(D, real, fake) and generator(D, real, fake)" if wanted == 3 else LOOKS
-    if len(places) < wanted and not any(p.kind == p.VAR_POSITIONAL for p in given):
-        raise Broken(f"{names}: {wanted} by position are given", f"make it {looks}")
-    if wanted == 2 and places[:2] and places[0].name in TARGETS and places[1:2] and places[1].name in PREDICTIONS:
+def _positional(parameters: list[inspect.Parameter], needed: int, trial: Trial) -> None:
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = f"takes ({', '.join(p.name for p in parameters)})"
+    looks = "critic(D, real, fake) and generator(D, real, fake)" if needed == 3 else LOOKS
+    if len(positional) < needed and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        raise Broken(f"{names}: it is called with {needed} positional arguments", f"make it {looks}")
+    if needed == 2 and positional[1:] and positional[0].name in TARGETS and positional[1].name in PREDICTIONS:
         raise Broken(f"{names}: the target first", f"swap the first two: {looks}")
-    beyond = [p.name for p in places[wanted:] if not (wanted == 3 and p.name == "noise")]
+    beyond = [p.name for p in positional[needed:] if not (needed == 3 and p.name == "noise")]
     if beyond:
         raise Broken(f"{names}: {', '.join(beyond)} by position", f"put a * before {beyond[0]}: {looks}")
-    _defaults([p for p in given if p.kind == p.KEYWORD_ONLY], trial)
+    _defaults([p for p in parameters if p.kind == p.KEYWORD_ONLY], trial)
 
 
 def _defaults(settings: list[inspect.Parameter], trial: Trial) -> None:
@@ -75,13 +75,17 @@ def callable_(trial: Trial) -> str:
     sample = at_random(trial.task_type, trial.outputs_per_target).to(torch.float32)
     for player in trial.players:
         try:
-            given = LossOutput.of(trial.raw(sample, player)).per_example
+            output = LossOutput.of(trial.raw(sample, player)).per_example
         except Exception as error:  # whatever a foreign loss does
-            raise Broken(f"raised {one_line(error)}{told(player)}", _why(trial, sample)) from error
-        if not isinstance(given, Tensor):
-            raise Broken(f"returned a {type(given).__name__}{told(player)}", "return the terms as a tensor")
-        if not trial.task.logits and not given.isfinite().all():  # logits: see numbers.logits
-            raise Broken(f"not finite at ordinary predictions{told(player)}", "look for log, root or quotient of them")
+            raise Broken(f"raised {one_line(error)}{for_player(player)}", _why(trial, sample)) from error
+        if not isinstance(output, Tensor):
+            raise Broken(
+                f"returned a {type(output).__name__}{for_player(player)}", "return the per-example losses as a tensor"
+            )
+        if not trial.task.logits and not output.isfinite().all():  # logits: see numbers.logits
+            raise Broken(
+                f"not finite at ordinary predictions{for_player(player)}", "look for a log, root or quotient of them"
+            )
     return f"on prediction {list(sample.prediction.shape)} and target {list(sample.target.shape)}"
 
 
@@ -91,7 +95,7 @@ def _why(trial: Trial, sample: Sample) -> str:
 
 
 def hint(trial: Trial, sample: Sample) -> str:
-    """What else than these predictions and targets the loss would take, if anything."""
+    """Which other predictions or targets the loss would take, for a message; empty if none is found."""
     signs, floats = replace(sample, target=2 * sample.target - 1), sample.target.to(sample.prediction.dtype)
     if trial.task.logits and _takes(trial, probable(sample)):
         return PROBABILITIES
@@ -111,69 +115,72 @@ def probable(sample: Sample) -> Sample:
 
 def _takes(trial: Trial, sample: Sample) -> bool:
     try:
-        given = trial.per_example(sample)
-        return given.shape[:1] in ((), (len(sample),)) and bool(given.isfinite().all())
+        per_example = trial.per_example(sample)
+        return per_example.shape[:1] in ((), (len(sample),)) and bool(per_example.isfinite().all())
     except Exception:  # whatever a foreign loss does
         return False
 
 
 def shape(trial: Trial) -> str:
-    """One term an example; one number only where its card says that it takes the whole batch at once."""
+    """One loss per example; one number only where its card says that it takes the whole batch at once."""
     sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
-        given = trial.per_example(sample, player)
-        if tuple(given.shape) == (len(sample),) or (not given.dim() and trial.batch):
+        per_example = trial.per_example(sample, player)
+        if tuple(per_example.shape) == (len(sample),) or (not per_example.dim() and trial.batch):
             continue
-        if not given.dim():
+        if not per_example.dim():
             raise Broken(
-                f"one number for a batch of {len(sample)}{told(player)}: it reduces silently",
+                f"one number for a batch of {len(sample)}{for_player(player)}: it reduces silently",
                 "leave out the mean or sum over the batch; if it needs the whole batch, say so by card(batch=True)",
             )
-        raise Broken(f"{list(given.shape)} for a batch of {len(sample)}{told(player)}", f"return [{len(sample)}]")
-    return "one number a batch, as its card says" if not given.dim() else f"[{len(sample)}]"
+        raise Broken(
+            f"{list(per_example.shape)} for a batch of {len(sample)}{for_player(player)}", f"return [{len(sample)}]"
+        )
+    return "one number per batch, as its card says" if not per_example.dim() else f"[{len(sample)}]"
 
 
 def dtype(trial: Trial) -> str:
-    """Terms in the type of the prediction."""
-    for kept in DTYPES:
+    """Per-example losses in the floating type of the prediction."""
+    for wanted in DTYPES:
         for player in trial.players:
-            given = trial.per_example(at_random(trial.task_type, trial.outputs_per_target).to(kept), player).dtype
-            if given != kept:
+            found = trial.per_example(at_random(trial.task_type, trial.outputs_per_target).to(wanted), player).dtype
+            if found != wanted:
                 raise Broken(
-                    f"{name(given)} of a prediction in {name(kept)}{told(player)}",
-                    "return terms.to(prediction.dtype), and make tensors by prediction.new_tensor(…)",
+                    f"{name(found)} of a prediction in {name(wanted)}{for_player(player)}",
+                    "return losses.to(prediction.dtype), and make tensors by prediction.new_tensor(…)",
                 )
     return ", ".join(map(name, DTYPES))
 
 
 def name(dtype: torch.dtype) -> str:
+    """The name of a floating type, without `torch.`."""
     return str(dtype).removeprefix("torch.")
 
 
 def generator(trial: Trial) -> str:
-    """Nothing drawn from, or set in, the global random generators; what it learns may start from them."""
+    """The loss leaves the global random generators alone; only its initial parameters may be drawn from them."""
     sample, fresh = at_random(trial.task_type, trial.outputs_per_target), trial.at()
-    found = _states()
-    fresh.made_for(sample)
-    before = _stirred()
+    original = _states()
+    fresh.built_for(sample)
+    before = _moved_states()
     try:
         for player in trial.players:
             fresh.per_example(sample, player)
-        moved = [whose for whose, state in _states().items() if _plain(state) != _plain(before[whose])]
+        moved = [whose for whose, state in _states().items() if _comparable(state) != _comparable(before[whose])]
     finally:
-        torch.random.set_rng_state(found["torch's"])
-        random.setstate(found["Python's"])
-        np.random.set_state(found["NumPy's"])  # noqa: NPY002
+        torch.random.set_rng_state(original["torch's"])
+        random.setstate(original["Python's"])
+        np.random.set_state(original["NumPy's"])  # noqa: NPY002
     if moved:
         raise Broken(
-            f"{' and '.join(moved)} global generator is at another place than before",
-            "draw from a torch.Generator of one's own: card(needs=('generator',)) brings the seed's",
+            f"{' and '.join(moved)} global generator has moved",
+            "draw from a torch.Generator: card(needs=('generator',)) gives the loss one that follows the seed",
         )
     return "where they were"
 
 
-def _stirred() -> dict[str, Any]:
-    """The generators somewhere that no loss would have set them to."""
+def _moved_states() -> dict[str, Any]:
+    """The states of the generators, moved first to where no loss would have set them."""
     torch.rand(1), random.random(), np.random.random()  # noqa: NPY002
     return _states()
 
@@ -186,35 +193,37 @@ def _states() -> dict[str, Any]:
     }
 
 
-def _plain(state: Any) -> list[Any]:
-    """Of a state, all its numbers."""
+def _comparable(state: Any) -> list[Any]:
+    """The numbers of a state, in a form that can be compared."""
     return [part.tolist() if hasattr(part, "tolist") else part for part in state]
 
 
 def inputs(trial: Trial) -> str:
-    """Prediction and target are as they were."""
+    """The loss does not write to prediction and target."""
     for player in trial.players:
         sample = at_random(trial.task_type, trial.outputs_per_target)
-        given = {"prediction": sample.prediction, "target": sample.target, "critic": sample.weights}
-        before = {name: (t.clone(), t._version) for name, t in given.items() if t is not None}
+        tensors = {"prediction": sample.prediction, "target": sample.target, "critic": sample.weights}
+        before = {name: (t.clone(), t._version) for name, t in tensors.items() if t is not None}
         trial.raw(sample, player)
         for name, (values, version) in before.items():
-            tensor: Any = given[name]
+            tensor: Any = tensors[name]
             if not torch.equal(tensor, values) or tensor._version != version:
                 raise Broken(
-                    f"the {name} was written to{told(player)}", "use operations without _ at their end, and no x[…] = …"
+                    f"the {name} was written to{for_player(player)}",
+                    "use operations without _ at their end, and no x[…] = …",
                 )
     return "untouched"
 
 
 def repeat(trial: Trial) -> str:
-    """Two calls give the same."""
+    """Two calls return the same."""
     sample = at_random(trial.task_type, trial.outputs_per_target)
     for player in trial.players:
         first, second = (trial.per_example(sample, player) for _ in range(2))
         if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
             apart = (first - second).abs().max().item()
             raise Broken(
-                f"{apart:.3g} apart in two calls{told(player)}", "keep nothing from call to call, and draw nothing"
+                f"{apart:.3g} apart in two calls{for_player(player)}",
+                "keep no state between calls, and draw no random numbers",
             )
     return "the same to the bit"

@@ -1,4 +1,4 @@
-"""What a loss does with numbers: finite far out, and a gradient that is the slope."""
+"""Clauses on numbers: losses are finite at extremes, and the gradient is the slope."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossbench.config.task_types import accepted, load
-from lossbench.contract.calling import Broken, Held, NotAsked, Trial, told
+from lossbench.contract.calling import Broken, NotAsked, Replay, Trial, for_player
 from lossbench.contract.form import PROBABILITIES, name, probable
 from lossbench.contract.samples import DTYPES, at_random, extremes
 from lossbench.tasks.samples import Sample
@@ -17,13 +17,13 @@ from lossbench.tasks.samples import Sample
 STEP = 1e-6
 FAR, PROFIT = 300.0, 50.0  # a loss of logits is bounded from below
 LOGS = "it seems to want log-probabilities; take logits, and log_softmax or logsigmoid inside"
-MEND = "write it so that nothing overflows: logsigmoid, log_softmax, softplus, expm1; exp(γ·log p) for a power p^γ"
+FIX = "write it so that nothing overflows: logsigmoid, log_softmax, softplus, expm1; exp(γ·log p) for a power p^γ"
 
 
 def logits(trial: Trial) -> str:
-    """Any number is a logit: the loss pulls on it, inside 0 … 1 and outside."""
+    """Any number is a logit: the loss has a gradient inside 0 … 1 and outside."""
     if not trial.task.logits:
-        raise NotAsked("predictions of this kind are no logits")
+        raise NotAsked("predictions of this task type are no logits")
     sample = at_random(trial.task_type, trial.outputs_per_target)
     inside = _pulls(trial, probable(sample))
     outside = _pulls(trial, wrong(sample))
@@ -34,8 +34,8 @@ def logits(trial: Trial) -> str:
         raise Broken("no gradient at wrong logits outside 0 … 1, some at probabilities", PROBABILITIES)
     gained = -trial.per_example(sample.moved("model", -FAR * wrong(sample).prediction)).mean().item()
     if gained > PROFIT:
-        raise Broken(f"right logits of {3 * FAR:.0f} cost {-gained:.4g}, and surer ones still less", LOGS)
-    return "pulls on wrong logits of ±3"
+        raise Broken(f"right logits of {3 * FAR:.0f} have loss {-gained:.4g}, and larger ones still less", LOGS)
+    return "a gradient at wrong logits of ±3"
 
 
 def _finite(trial: Trial, sample: Sample) -> bool:
@@ -54,13 +54,13 @@ def wrong(sample: Sample) -> Sample:
 
 
 def finite(trial: Trial) -> str:
-    """Terms and gradients are finite at far predictions, in every floating type."""
+    """Losses and gradients are finite at far predictions, in every floating type."""
     most = _all_finite(trial, "")
-    return f"terms up to {most:.3g} at predictions of 0, ±20, ±100, ±1e4"
+    return f"losses up to {most:.3g} at predictions of 0, ±20, ±100, ±1e4"
 
 
 def ends(trial: Trial) -> str:
-    """They are finite at both ends of each search range, and a tenth of the way up, where powers are below 1."""
+    """Losses are finite at both ends of each search range, and a tenth of the way up, where powers are below 1."""
     ranges = search(trial)
     if not ranges:
         raise NotAsked("no search ranges on its card" if trial.card else "no card with search ranges")
@@ -87,9 +87,11 @@ def _all_finite(trial: Trial, where: str) -> float:
         for player, sample in _each_extreme(trial):
             far = sample.to(dtype)
             per_example, gradient = trial.pull(far, player)
-            for what, values in (("term", per_example), ("gradient", gradient)):
+            for what, values in (("loss", per_example), ("gradient", gradient)):
                 if not values.isfinite().all():
-                    raise Broken(f"{_strange(values, far)} {what}{told(player)}{where}, {name(dtype)}", MEND)
+                    raise Broken(
+                        f"{_describe_not_finite(values, far)} {what}{for_player(player)}{where}, {name(dtype)}", FIX
+                    )
             most = max(most, per_example.abs().max().item())
     return most
 
@@ -100,42 +102,42 @@ def _each_extreme(trial: Trial) -> Iterator[tuple[str, Sample]]:
             yield player, sample
 
 
-def _strange(values: Tensor, sample: Sample) -> str:
-    """Which of the values is not finite, and at what prediction and target."""
+def _describe_not_finite(values: Tensor, sample: Sample) -> str:
+    """Says which value is not finite, and at what prediction and target."""
     rows = (~values.isfinite()).reshape(len(values) if values.dim() else 1, -1).any(1)
-    found = values[~values.isfinite()].flatten()[0].item()
-    task_type = "NaN" if found != found else "infinite"
+    first = values[~values.isfinite()].flatten()[0].item()
+    word = "NaN" if first != first else "infinite"
     if len(rows) != len(sample):
-        return task_type
+        return word
     row = int(rows.nonzero()[0])
     at = [f"{value:g}" for value in sample.prediction[row].flatten().tolist()]
-    told = sample.target[row].flatten().tolist()
-    return f"at prediction ({', '.join(at)}), target {told[0] if len(told) == 1 else told}: {task_type}"
+    target = sample.target[row].flatten().tolist()
+    return f"at prediction ({', '.join(at)}), target {target[0] if len(target) == 1 else target}: {word}"
 
 
 def slope(trial: Trial) -> str:
-    """The gradient is the slope of the terms, by differences in double precision."""
+    """The gradient is the slope of the losses, by differences in double precision."""
     off, held = 0.0, False
     for player in trial.players:
         sample = at_random(trial.task_type, trial.outputs_per_target, batch=trial.task.smallest)
         trial.pull(sample, player)  # says so where there is no gradient at all
-        gradient = _weighed(trial, sample, player)
+        gradient = _weighted_gradient(trial, sample, player)
         scale = gradient.abs().max().item()
         error = (gradient - _by_differences(trial, sample, player, None)).abs().max().item()
         if error > 1e-4 * scale + 1e-7:  # what is held fixed on purpose has no slope of its own
-            error, held = (gradient - _by_differences(trial, sample, player, Held())).abs().max().item(), True
+            error, held = (gradient - _by_differences(trial, sample, player, Replay())).abs().max().item(), True
         if not error <= 1e-4 * scale + 1e-7:
             raise Broken(
-                f"the gradient{told(player)} is up to {error:.3g} from the slope, itself up to {scale:.3g}",
-                "let autograd work it out, or mend the backward of your own torch.autograd.Function",
+                f"the gradient{for_player(player)} is up to {error:.3g} from the slope, itself up to {scale:.3g}",
+                "let autograd compute it, or correct the backward of your torch.autograd.Function",
             )
         off = max(off, error)
     fixed = ", with what it detaches held fixed" if held else ""
     return f"to {off:.1g}{fixed}"
 
 
-def _of(trial: Trial, sample: Sample, player: str) -> Tensor:
-    """One number: the terms by weights of their own, so that none can hide behind another."""
+def _weighted_loss(trial: Trial, sample: Sample, player: str) -> Tensor:
+    """The sum of the per-example losses, each with a weight of its own, so that errors cannot cancel."""
     per_example = trial.per_example(sample, player)
     return (
         per_example
@@ -143,36 +145,36 @@ def _of(trial: Trial, sample: Sample, player: str) -> Tensor:
     ).sum()
 
 
-def _weighed(trial: Trial, sample: Sample, player: str) -> Tensor:
+def _weighted_gradient(trial: Trial, sample: Sample, player: str) -> Tensor:
     leaf = sample.leaf(player).clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(_of(trial, sample.moved(player, leaf), player), leaf)
+    (gradient,) = torch.autograd.grad(_weighted_loss(trial, sample.moved(player, leaf), player), leaf)
     return gradient
 
 
-def _by_differences(trial: Trial, sample: Sample, player: str, held: Held | None) -> Tensor:
+def _by_differences(trial: Trial, sample: Sample, player: str, replay: Replay | None) -> Tensor:
     leaf = sample.leaf(player)
 
     def value(at: Tensor) -> float:
         moved = sample.moved(player, at.clone().requires_grad_())
-        if held is None:
-            return _of(trial, moved, player).item()
-        with held:
-            given = _of(trial, moved, player)
-        return given.detach().item()
+        if replay is None:
+            return _weighted_loss(trial, moved, player).item()
+        with replay:
+            weighted = _weighted_loss(trial, moved, player)
+        return weighted.detach().item()
 
-    value(leaf)  # what is held is that of the first call
-    return _differences(leaf, value, held)
+    value(leaf)  # what is replayed is that of this first call
+    return _differences(leaf, value, replay)
 
 
-def _differences(leaf: Tensor, value: Any, held: Held | None) -> Tensor:
-    found = torch.zeros_like(leaf).flatten()
+def _differences(leaf: Tensor, value: Any, replay: Replay | None) -> Tensor:
+    slopes = torch.zeros_like(leaf).flatten()
     for place in range(leaf.numel()):
-        beside = []
+        values = []
         for step in (STEP, -STEP):
             moved = leaf.clone().flatten()
             moved[place] += step
-            if held is not None:
-                held.again()
-            beside.append(value(moved.view_as(leaf)))
-        found[place] = (beside[0] - beside[1]) / (2 * STEP)
-    return found.view_as(leaf)
+            if replay is not None:
+                replay.again()
+            values.append(value(moved.view_as(leaf)))
+        slopes[place] = (values[0] - values[1]) / (2 * STEP)
+    return slopes.view_as(leaf)

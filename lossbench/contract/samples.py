@@ -1,4 +1,4 @@
-"""What a task gives a loss, made up for each task type: at random, far out, and before anything is learned."""
+"""Made-up batches for each task type: at random, at extremes, and as before anything is learned."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 def players(task_type: str) -> tuple[str, ...]:
-    """What a loss of this type is called for."""
+    """The players that a loss of this task type is called for."""
     found: tuple[str, ...] = load(task_type).players
     return found
 
 
 def at_random(task_type: str, outputs_per_target: int = 1, batch: int = 8, seed: int = 7) -> Sample:
-    """In double precision; of an embedding, each identity is there at least twice."""
+    """A random batch in double precision; for embeddings, each identity is there at least twice."""
     random = stream(seed, f"contract/{named(task_type)}")
-    made = load(task_type)
-    prediction, target = made.batch(batch, outputs_per_target, random)
-    return Sample(task_type, prediction, target, made.counts, made.weights(random))
+    task = load(task_type)
+    prediction, target = task.batch(batch, outputs_per_target, random)
+    return Sample(task_type, prediction, target, task.counts, task.weights(random))
 
 
 def undecided(task_type: str, outputs_per_target: int = 1, player: str = "model") -> Sample:
-    """Predictions of zero, and whatever the target may be; where zero says nothing, at random.
+    """A batch with predictions of zero; where zero has no meaning, a random one.
 
     A critic starts at zero where it learns, and is there where a generator learns from it.
     """
-    made = at_random(task_type, outputs_per_target)
-    found: Sample | None = load(task_type).undecided(made, player)
-    return made if found is None else found
+    sample = at_random(task_type, outputs_per_target)
+    silent: Sample | None = load(task_type).undecided(sample, player)
+    return sample if silent is None else silent
 
 
 def extremes(task_type: str, outputs_per_target: int = 1) -> Iterator[Sample]:

@@ -1,4 +1,4 @@
-"""The engine: it updates what a task yields, and knows no task."""
+"""The engine: it trains whatever a task yields, and knows no particular task."""
 
 from lossbench.engine import trial
 from lossbench.engine.batches import Noise

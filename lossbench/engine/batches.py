@@ -1,4 +1,4 @@
-"""Which examples each step sees, and the noise that is drawn for them."""
+"""Which examples each step gets, and the noise that is drawn for them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ AHEAD = 64  # steps whose positions are drawn and moved to the device at once
 def batches(examples: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions [size] of one batch after another, without end.
 
-    One permutation follows another and batches cut across their seams, so that every batch is full and every
-    example is seen once before any is seen again.
+    One permutation follows another and a batch may span two of them, so that every batch is full and every
+    example comes once before any comes again.
     """
     waiting = torch.randperm(examples, generator=generator)
     while True:
@@ -29,7 +29,7 @@ def batches(examples: int, size: int, generator: torch.Generator) -> Iterator[Te
 
 
 def grouped(groups: Tensor, size: int, each: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Positions of so many examples each of size / each groups at a time; a group that has fewer repeats them.
+    """Positions of batches with `each` examples of each of size / each groups; a smaller group repeats its examples.
 
     Shapes: groups [n], the group of each example; result [size].
     """
@@ -37,17 +37,17 @@ def grouped(groups: Tensor, size: int, each: int, generator: torch.Generator) ->
     while True:
         drawn = []
         for group in torch.randperm(len(members), generator=generator)[: size // each].tolist():
-            found = members[group]
-            times = -(-each // len(found))
-            drawn += [found[torch.randperm(len(found), generator=generator)] for _ in range(times - 1)]
-            drawn.append(found[torch.randperm(len(found), generator=generator)[: each - (times - 1) * len(found)]])
+            own = members[group]
+            times = -(-each // len(own))
+            drawn += [own[torch.randperm(len(own), generator=generator)] for _ in range(times - 1)]
+            drawn.append(own[torch.randperm(len(own), generator=generator)[: each - (times - 1) * len(own)]])
         yield torch.cat(drawn)
 
 
 class Batches:
     """The batches of a run [batch, …] or of a stack [replica, batch, …], from a step on.
 
-    Replicas that share data and seed share their draws. `per_class` examples of one target come together, if given.
+    Replicas that share data and seed share their draws. With `per_class`, that many examples of a target come together.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class Batches:
 class Noise:
     """Standard normal and uniform numbers of a step, from each replica's seed; replicas of one seed share them.
 
-    Every step starts a stream of its own, so that what a loss draws in one does not shift the next, and a run that
-    goes on needs to know no more than how many steps are behind it.
+    Every step starts a stream of its own, so that what a loss draws in one step does not shift the next, and a run
+    that is resumed needs no more than its number of steps.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device, purpose: str = "noise") -> None:
@@ -101,20 +101,20 @@ class Noise:
         self.done = 0
 
     def at(self, done: int) -> Noise:
-        """For the step after so many."""
+        """This noise for the step after `done` steps."""
         self.done = done
         self._streams = {}
         self._parts = {}
         return self
 
     def own(self) -> Noise:
-        """For what only a loss draws in this step, which then does not shift what all of them share."""
+        """Noise for what only a loss draws in this step, so that it does not shift what all losses share."""
         noise = Noise(self._seeds, self._device, f"{self._purpose}/loss").at(self.done)
         noise._alone = self._alone
         return noise
 
     def only(self, part: slice | int) -> Noise:
-        """For some of the replicas, or one, from here on: within a step the same part goes on where it was."""
+        """Noise of some of the replicas, or of one; within a step, the same part continues its own stream."""
         key = (part.start, part.stop) if isinstance(part, slice) else (part, None)
         if key not in self._parts:
             seeds = self._seeds[part] if isinstance(part, slice) else (self._seeds[part],)
@@ -125,11 +125,11 @@ class Noise:
         return self._parts[key]
 
     def normal(self, *shape: int) -> Tensor:
-        """[*shape] for one replica, [replica, *shape] for a stack."""
+        """Standard normal numbers: [*shape] for one replica, [replica, *shape] for a stack."""
         return self._each(lambda generator: torch.randn(shape, generator=generator))
 
     def uniform(self, *shape: int) -> Tensor:
-        """As `normal`, from [0, 1)."""
+        """Uniform numbers from [0, 1), in the shapes of `normal`."""
         return self._each(lambda generator: torch.rand(shape, generator=generator))
 
     def _each(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
@@ -145,7 +145,7 @@ class Noise:
 
 
 def _ahead(streams: Sequence[Iterator[Tensor]], device: torch.device) -> Iterator[Tensor]:
-    """Positions [stream, batch] a step, drawn and moved many steps at a time."""
+    """Positions [stream, batch] of each step, drawn and moved to the device many steps at a time."""
     while True:
         drawn = torch.stack([torch.stack(list(islice(positions, AHEAD))) for positions in streams], 1)
         yield from drawn.to(device).unbind()

@@ -1,4 +1,4 @@
-"""Checkpoints: all that training needs to go on, to the bit, from the step at which it was stopped or killed."""
+"""Checkpoints: the state from which training resumes, bit for bit, at the step where it was stopped or killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGEST = 32  # bytes in front of a state
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and did, between two steps; `states` are what `fit` takes to go on."""
+    """Training was asked to stop and did, between two steps; `fit` resumes from `states`."""
 
     def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(f"stopped at step {max((state.get('steps', 0) for state in states), default=0)}")
@@ -28,45 +28,45 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Paused(Exception):
-    """Training reached the step at which it was to pause; `states` are what `fit` takes to go on.
+    """Training reached the step at which it was to pause; `fit` resumes from `states`.
 
-    `fitted` is what it has given until then, the end of those that diverged among it.
+    `fitted` are the results so far, which are final for replicas that diverged.
     """
 
     def __init__(self, states: Sequence[Mapping[str, Any]], fitted: Sequence[FitResult]) -> None:
-        super().__init__(f"paused at step {max((one.steps for one in fitted), default=0)}")
+        super().__init__(f"paused at step {max((result.steps for result in fitted), default=0)}")
         self.states, self.fitted = states, fitted
 
 
 class Broken(ValueError):
-    """A file is no state as it was saved."""
+    """A file is not the state that was saved: damaged, unreadable, or of another torch."""
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Keep a state in place of the one before, once it is whole.
+    """Replace the state at a path, once the new one is completely written.
 
-    A place that cannot be written costs the continuation, not the record.
+    If the path cannot be written, the run cannot be resumed, but its record is unharmed.
     """
     with contextlib.suppress(OSError, MemoryError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        saved = io.BytesIO()
-        torch.save(dict(state), saved)
-        data = saved.getbuffer()
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        data = buffer.getbuffer()
         with atomic_path(path) as unfinished, unfinished.open("wb") as file:
             file.write(_digest(data))
             file.write(data)
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The state kept at a path, None where there is none. Raises: Broken for one that is not as it was saved."""
+    """The state saved at a path, None where there is none. Raises: Broken for one that is not as it was saved."""
     try:
-        kept = path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Broken(f"{path}: {error.strerror}") from error
-    data = memoryview(kept)[DIGEST:]
-    if kept[:DIGEST] != _digest(data):
+    data = memoryview(content)[DIGEST:]
+    if content[:DIGEST] != _digest(data):
         raise Broken(f"{path}: not as it was saved")
     try:
         return torch.load(io.BytesIO(data), weights_only=True)
@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def drop(path: Path) -> None:
-    """Forget the state kept at a path."""
+    """Delete the state saved at a path."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Dropout in a stack: each replica's zeros are those that it would draw alone, from its own stream."""
+"""Dropout in a stack: each replica drops what it would drop alone, drawn from its own stream."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import torch
 from torch import Tensor, nn
 
 DIMENSIONS: dict[type[nn.Module], int | None] = {nn.Dropout: None, nn.Dropout1d: 3, nn.Dropout2d: 4, nn.Dropout3d: 5}
-"""Of a batch that the layer takes; those with a number drop whole channels."""
+"""How many dimensions a layer's input has; layers with a number drop whole channels."""
 
 
 class Streams:
-    """A generator a replica, started anew at each step where the global stream of that replica alone would start."""
+    """One generator per replica, seeded at each step as the global stream would be if that replica trained alone."""
 
     def __init__(self, replicas: int) -> None:
         self._generators = [torch.Generator() for _ in range(replicas)]
-        self.used = False  # by a layer: without one, nothing needs to be started
+        self.used = False  # by a layer: without one, no generator needs a seed
 
     def start(self, numbers: Sequence[int]) -> None:
+        """Seed each replica's generator for the next step."""
         if self.used:
             for generator, number in zip(self._generators, numbers, strict=True):
                 generator.manual_seed(number)
@@ -27,7 +28,7 @@ class Streams:
     def noise(self, keep: float, replicas: int, like: Tensor, shape: Sequence[int]) -> Tensor:
         """0 or 1 / keep, [replica, *shape], in the order in which torch's own dropout draws on a CPU.
 
-        Raises: ValueError where only some of the replicas are called, since it is not known which.
+        Raises: ValueError where only some of the replicas are called, since it is not known which, and off the CPU.
         """
         if replicas != len(self._generators) or like.device.type != "cpu":
             raise ValueError("dropout in a stack is drawn for all of its replicas, on a CPU")
@@ -39,7 +40,7 @@ class Streams:
 
 
 def drawing_from(streams: Streams, module: nn.Module) -> nn.Module:
-    """The module, its layers of dropout replaced by ones that draw from these streams."""
+    """The module with its dropout layers replaced by ones that draw from these streams."""
     if type(module) in DIMENSIONS:
         return _StackedDropout(module, streams)
     for name, layer in module.named_children():
@@ -48,7 +49,7 @@ def drawing_from(streams: Streams, module: nn.Module) -> nn.Module:
 
 
 class _StackedDropout(nn.Module):
-    """A layer of dropout, called under `vmap` for all replicas of a stack."""
+    """A dropout layer that is called under `vmap` for all replicas of a stack."""
 
     def __init__(self, layer: nn.Module, streams: Streams) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class _StackedDropout(nn.Module):
 
 
 class _Dropped(torch.autograd.Function):
-    """The only way for a layer under `vmap` to see which replica is which."""
+    """Dropout as a custom function, since only these see under `vmap` which replica is which."""
 
     @staticmethod
     def forward(inputs: Tensor, p: float, dimensions: int | None, streams: Streams) -> Tensor:

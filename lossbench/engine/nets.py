@@ -20,9 +20,9 @@ Chain = list[tuple[str, nn.Module]]
 
 
 class Nets(nn.Module):
-    """Players by name, as attributes: `nets.model(inputs)`. Beside them `loss`, where that learns or keeps something.
+    """Players by name, as attributes: `nets.model(inputs)`; and `loss`, if that has parameters or buffers.
 
-    `initial` is the hash of the weights that the seed gave. Raises: AttributeError for a player that is not there.
+    `initial` is the hash of the initial weights. Raises: AttributeError for a player that is not there.
     """
 
     initial = ""
@@ -36,21 +36,21 @@ class Nets(nn.Module):
     def stack(replicas: Sequence[Nets]) -> Nets:
         """Replicas of the same nets as one: parameters [replica, …], calls on inputs [replica, batch, …].
 
-        The replicas stay what they were, as views: each always holds its own slice of what the stack has learned.
+        The replicas remain usable: their parameters become views of the stack's, each of its own slice.
 
-        Raises: ValueError where a loss keeps something, since that is called for one replica only.
+        Raises: ValueError for a loss with parameters or buffers, since a loss is called for one replica only.
         """
         names = [name for name, _ in replicas[0].named_children()]
         if "loss" in names:
-            raise ValueError("a loss that keeps something from step to step cannot be stacked")
+            raise ValueError("a loss with parameters or buffers cannot be stacked")
         return Nets(**{name: Stacked([getattr(nets, name) for nets in replicas]) for name in names})
 
     def state(self) -> dict[str, Tensor]:
-        """Every parameter and buffer by name, those too that a module leaves out of its `state_dict`."""
+        """Every parameter and buffer by name, including those that a module leaves out of its `state_dict`."""
         return {name: tensor.detach() for name, tensor in chain(self.named_parameters(), self.named_buffers())}
 
     def hash(self) -> str:
-        """SHA-256 of every parameter and buffer, its first 16 digits."""
+        """The first 16 digits of a SHA-256 over every parameter and buffer."""
         digest = hashlib.sha256()
         for name, tensor in self.state().items():
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -58,16 +58,18 @@ class Nets(nn.Module):
         return digest.hexdigest()[:16]
 
     def snapshot(self) -> dict[str, Tensor]:
+        """A copy of every parameter and buffer by name."""
         return {name: tensor.clone() for name, tensor in self.state().items()}
 
     @torch.no_grad()
     def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Copy the values of a snapshot back into the parameters and buffers."""
         for name, tensor in self.state().items():
             tensor.copy_(snapshot[name])
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Inside, dropout rests and normalisation uses what it has learned; afterwards each module is as it was."""
+        """Evaluation mode inside; afterwards each module is in the mode in which it was."""
         before = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -80,19 +82,19 @@ class Nets(nn.Module):
 class Stacked(nn.Module):
     """Modules of one architecture as a single module over a leading replica axis, in training mode.
 
-    All numbers that learn lie in `rows` [replica, numbers], one contiguous row a replica, in the order of `names`.
+    All trainable numbers lie in `rows` [replica, numbers], one contiguous row a replica, in the order of `names`.
     Buffers are stacked beside them, and updated where a call updates them. Dropout draws from `streams`.
 
-    Raises: ValueError for parameters that learn in several precisions.
+    Raises: ValueError for trainable parameters of several precisions.
     """
 
     rows: Tensor
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
-        given, buffers = stack_module_state(list(modules))
-        learning = {name for name, parameter in modules[0].named_parameters() if parameter.requires_grad}
-        parameters = {name: tensor for name, tensor in given.items() if name in learning}
+        stacked, buffers = stack_module_state(list(modules))
+        trainable = {name for name, parameter in modules[0].named_parameters() if parameter.requires_grad}
+        parameters = {name: tensor for name, tensor in stacked.items() if name in trainable}
         if len({tensor.dtype for tensor in parameters.values()}) > 1:
             raise ValueError("a model whose parameters have several precisions cannot be stacked")
         self.names = list(parameters)
@@ -108,18 +110,19 @@ class Stacked(nn.Module):
             owner, _, leaf = name.rpartition(".")
             for module, view in zip(modules, tensor, strict=True):
                 setattr(module.get_submodule(owner), leaf, view)
-        fixed = {name: tensor.detach() for name, tensor in given.items() if name not in learning}
+        fixed = {name: tensor.detach() for name, tensor in stacked.items() if name not in trainable}
         state = dict(zip(self.names, self.parameters(), strict=True)) | fixed
         self.streams = Streams(len(modules))
         skeleton = drawing_from(self.streams, copy.deepcopy(modules[0]).to("meta").train())
-        self._whole = FunctionalModule(skeleton, state, buffers, {})  # no module: its parameters are ours
+        self._whole = FunctionalModule(skeleton, state, buffers, {})  # not an nn.Module: its parameters are those above
 
     def split(self, rows: Tensor) -> list[Tensor]:
-        """Numbers [..., numbers] as one tensor [..., *shape] a parameter, sharing memory."""
+        """Numbers [..., numbers] as one tensor [..., *shape] per parameter, sharing memory."""
         parts = rows.split([shape.numel() for shape in self._shapes], -1)
         return [part.view((*part.shape[:-1], *shape)) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The outputs of all replicas [replica, batch, …] for inputs of that form."""
         return self._whole(*inputs, **named)
 
     def only(self, part: slice | int) -> FunctionalModule:
@@ -127,7 +130,7 @@ class Stacked(nn.Module):
         return self._whole.only(part)
 
     def __getattr__(self, name: str) -> Any:
-        """A tensor of our own, or what the replicas have of this name."""
+        """A tensor of the stack, or the attribute of this name of the replicas."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -137,7 +140,7 @@ class Stacked(nn.Module):
 
 
 class FunctionalModule:
-    """A module, or a layer of it, as it is in some replicas or in one: called, and taken apart, like a module."""
+    """A module or a layer of it in some replicas or in one; it is called, and has attributes, like a module."""
 
     def __init__(
         self,
@@ -157,32 +160,32 @@ class FunctionalModule:
         chain = None if self._alone or named else self._chains[self._skeleton]
         if chain is not None and (inputs[0].dim() == 3 or isinstance(chain[0][1], nn.Flatten)):
             return self._products(chain, inputs[0])
-        telling = _Telling(self._skeleton)
+        with_buffers = _WithBuffers(self._skeleton)
         state = {f"net.{name}": tensor for name, tensor in (*self._state.items(), *self._buffers.items())}
 
         def call(state: dict[str, Tensor], batch: Any, named: Any) -> Any:
-            return functional_call(telling, state, batch, named)
+            return functional_call(with_buffers, state, batch, named)
 
-        given, buffers = (call if self._alone else vmap(call))(state, inputs, named)
+        outputs, buffers = (call if self._alone else vmap(call))(state, inputs, named)
         with torch.no_grad():
             for name, tensor in buffers.items():
                 if tensor.data_ptr() != self._buffers[name].data_ptr():  # assigned anew, not changed in place
                     self._buffers[name].copy_(tensor)
-        return given
+        return outputs
 
     def __getattr__(self, name: str) -> Any:
-        """A layer, or whatever else the module says of itself. Raises: AttributeError where there is none."""
+        """A layer, or any other attribute of the module. Raises: AttributeError where there is none."""
         if name.startswith("_"):  # what copy and pickle ask for
             raise AttributeError(name)
-        found = getattr(self._skeleton, name)
-        if not isinstance(found, nn.Module):
-            return found
+        attribute = getattr(self._skeleton, name)
+        if not isinstance(attribute, nn.Module):
+            return attribute
         start = f"{name}."
         state, buffers = (
             {key.removeprefix(start): value for key, value in named.items() if key.startswith(start)}
             for named in (self._state, self._buffers)
         )
-        return FunctionalModule(found, state, buffers, self._chains, alone=self._alone)
+        return FunctionalModule(attribute, state, buffers, self._chains, alone=self._alone)
 
     def only(self, part: slice | int) -> FunctionalModule:
         """Some of the replicas, or one without the replica axis."""
@@ -192,10 +195,11 @@ class FunctionalModule:
         return FunctionalModule(self._skeleton, state, buffers, self._chains, alone=isinstance(part, int))
 
     def parameters(self) -> Iterator[Tensor]:
+        """Its parameters, with the replica axis unless it is one replica alone."""
         return iter(self._state.values())
 
     def _products(self, layers: Chain, hidden: Tensor) -> Tensor:
-        """A chain of linear layers, each one batched product: vmap adds the bias in a pass of its own."""
+        """A chain of linear layers, each as one batched product; `vmap` would add the bias in a pass of its own."""
         for name, layer in layers:
             if isinstance(layer, nn.Linear):
                 weight, bias = (self._state[f"{name}.{what}" if name else what] for what in ("weight", "bias"))
@@ -205,22 +209,22 @@ class FunctionalModule:
         return hidden
 
 
-class _Telling(nn.Module):
-    """A module whose call also gives its buffers as they are after it."""
+class _WithBuffers(nn.Module):
+    """A module whose call returns its buffers, too, as they are after the call."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, *inputs: Any, **named: Any) -> tuple[Any, dict[str, Tensor]]:
-        given = self.net(*inputs, **named)
-        return given, dict(self.net.named_buffers())
+        outputs = self.net(*inputs, **named)
+        return outputs, dict(self.net.named_buffers())
 
 
 def _chain(module: nn.Module) -> Chain | None:
-    """The layers of a module that is a chain of linear ones with bias and ReLU between; None for any other."""
+    """The layers of a module that is a chain of linear layers with bias and ReLUs; None for any other."""
     try:
-        graph = torch.fx.symbolic_trace(copy.deepcopy(module)).graph  # a copy, which may keep what it is traced with
+        graph = torch.fx.symbolic_trace(copy.deepcopy(module)).graph  # of a copy, which tracing may change
     except Exception:  # what it computes depends on its input
         return None
     first, *calls, last = graph.nodes
@@ -236,25 +240,26 @@ def _chain(module: nn.Module) -> Chain | None:
 
 
 class PrecisionWrapper(nn.Module):
-    """A player as a step calls it: compiled, or in bfloat16 with its weights and what it returns in float32."""
+    """A player as a step calls it: compiled, or in bfloat16 with its weights and outputs in float32."""
 
     def __init__(self, player: nn.Module | FunctionalModule, precision: str, compiled: str | None) -> None:
         super().__init__()
         self.player = player
-        self._how = (precision, compiled)
+        self._settings = (precision, compiled)
         self._call: Callable[..., Any] = torch.compile(player, mode=compiled) if compiled else player
         self._layers: dict[str, PrecisionWrapper] = {}
 
     def forward(self, *inputs: Tensor) -> Any:
-        if self._how[0] != "bfloat16":
+        """The player's outputs, in float32 if it runs in bfloat16."""
+        if self._settings[0] != "bfloat16":
             return self._call(*inputs)
         with torch.autocast(inputs[0].device.type, torch.bfloat16):
-            given = self._call(*inputs)
-        return tuple(tensor.float() for tensor in given) if isinstance(given, tuple) else given.float()
+            outputs = self._call(*inputs)
+        return tuple(tensor.float() for tensor in outputs) if isinstance(outputs, tuple) else outputs.float()
 
     def only(self, part: slice | int) -> PrecisionWrapper:
         """Some of the replicas, or one without the replica axis."""
-        return PrecisionWrapper(self.player.only(part), *self._how)  # type: ignore[operator]
+        return PrecisionWrapper(self.player.only(part), *self._settings)  # type: ignore[operator]
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -263,8 +268,8 @@ class PrecisionWrapper(nn.Module):
             if "_layers" not in self.__dict__:
                 raise
             if name not in self._layers:
-                found = getattr(self.player, name)
-                if not isinstance(found, nn.Module | FunctionalModule):
-                    return found
-                self._layers[name] = PrecisionWrapper(found, *self._how)
+                attribute = getattr(self.player, name)
+                if not isinstance(attribute, nn.Module | FunctionalModule):
+                    return attribute
+                self._layers[name] = PrecisionWrapper(attribute, *self._settings)
             return self._layers[name]

@@ -1,4 +1,4 @@
-"""What moves a player: its gradient's norm, its learning rate over time; for one replica and for a stack."""
+"""Optimizer steps of a player, with clipping and a learning-rate schedule; for one replica and for a stack."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ BY_NUMBER = (
     torch.optim.Adadelta,
     torch.optim.RMSprop,
 )
-"""Optimizers that treat every number alike, so that it does not matter in which tensor it lies."""
+"""Optimizers that update each number on its own, so that it does not matter in which tensor it lies."""
 
-# torch 2.13 imports its compiler (a second, 800 modules) when the first optimizer is made, to keep these two from being
-# compiled; the attribute that it looks for first says that they need not be
+# torch 2.13 imports its compiler (a second, 800 modules) when the first optimizer is built, to keep these two methods
+# from being compiled; the attribute that it looks for first says that they need not be
 for _method in (Optimizer.add_param_group, Optimizer.zero_grad):
     if hasattr(_method, "__wrapped__"):
         setattr(_method.__wrapped__, "__dynamo_disable", _method.__wrapped__)
 
 State = Mapping[str, Mapping[str, Any]]
-"""What an optimizer keeps for each parameter of one replica: {parameter: {what: tensor}}."""
+"""An optimizer's state of one replica: {parameter: {name: tensor}}."""
 
 
 def step_of(optimizer: Optimizer) -> Callable[[], Any]:
-    """An optimizer's step; of torch's own ones without the wrappers that serve its compiler and its profiler."""
+    """An optimizer's step; for torch's own optimizers without the wrappers for its compiler and profiler."""
     if type(optimizer) not in BY_NUMBER:
         return optimizer.step
     raw = inspect.unwrap(type(optimizer).step)
@@ -65,7 +65,7 @@ class Schedule:
         self._steps = steps
 
     def at(self, step: int) -> None:
-        """Set the rates for the step after so many."""
+        """Set the learning rates for the step after `step` steps."""
         if not self._constant:
             factor = self._factor(step / self._steps)
             for group, rate in zip(self._groups, self._rates, strict=True):
@@ -73,7 +73,7 @@ class Schedule:
 
 
 class OptimizerStep:
-    """Moves one player of one replica, and what its loss learns, by the optimizer that was configured."""
+    """Updates one player of one replica, and its loss's own parameters, by the configured optimizer."""
 
     def __init__(
         self,
@@ -97,7 +97,10 @@ class OptimizerStep:
         self._clip_norm = clip_norm
 
     def move(self, mean_losses: Tensor, done: int) -> Tensor:
-        """One move down the gradient of the cost [1], after so many steps; the gradient's norm [1] before clipping."""
+        """Make the step after `done` steps, down the gradient of the mean loss [1].
+
+        Returns the gradient's norm [1] before clipping.
+        """
         self._schedule.at(done)
         self.optimizer.zero_grad()
         mean_losses.sum().backward(inputs=self.parameters)
@@ -110,48 +113,55 @@ class OptimizerStep:
         return norm.view(1)
 
     def states(self) -> list[State]:
+        """The optimizer's state of this one replica, by parameter name."""
         return [{name: dict(self.optimizer.state.get(p, {})) for name, p in self._named.items()}]
 
     def load(self, states: Sequence[State]) -> None:
+        """Continue from the state that `states` returned."""
         for name, p in self._named.items():
             self.optimizer.state[p] = _copied(states[0][name])
 
 
 class StackedOptimizerStep:
-    """Moves one player of every replica of a stack, each by its own optimizer's settings.
+    """Updates one player of every replica of a stack, each with its own optimizer's settings.
 
     A replica's numbers are one row, so that torch's optimizer sees one tensor a replica: its state, learning rate
     and weight decay are the replica's own, and what it computes for one does not depend on the others.
 
-    Raises: ValueError for optimizers of different kinds, or of one outside BY_NUMBER.
+    Raises: ValueError for optimizers of different classes, or of one outside BY_NUMBER.
     """
 
     def __init__(
         self, player: Stacked, optimizers: Sequence[Optimizer], schedule: str, steps: int, clip_norm: float | None
     ) -> None:
-        kind = type(optimizers[0])
-        if kind not in BY_NUMBER or any(type(o) is not kind or len(o.param_groups) != 1 for o in optimizers):
-            raise ValueError(f"{kind.__name__} cannot move a stack")
+        optimizer_class = type(optimizers[0])
+        if optimizer_class not in BY_NUMBER or any(
+            type(o) is not optimizer_class or len(o.param_groups) != 1 for o in optimizers
+        ):
+            raise ValueError(f"{optimizer_class.__name__} cannot train a stack")
         self._player = player
         self._leaves = list(player.parameters())  # only those that learn
         self._gradients = torch.zeros_like(player.rows)
-        self._into = player.split(self._gradients)
+        self._gradient_views = player.split(self._gradients)
         self._rows = list(player.rows.unbind())
         groups: dict[str, dict[str, Any]] = {}
         for row, gradient, optimizer in zip(self._rows, self._gradients, optimizers, strict=True):
             row.grad = gradient
             options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
             groups.setdefault(repr(options), {"params": [], **options})["params"].append(row)
-        make: Any = kind
+        make: Any = optimizer_class
         self.optimizer: Optimizer = make(list(groups.values()))
         self._step = step_of(self.optimizer)
         self._schedule = Schedule(self.optimizer, schedule, steps)
         self._clip_norm = clip_norm
 
     def move(self, mean_losses: Tensor, done: int) -> Tensor:
-        """One move of each replica down the gradient of its cost [replica]; the gradients' norms [replica]."""
+        """Make the step after `done` steps, each replica down the gradient of its mean loss [replica].
+
+        Returns the gradients' norms [replica] before clipping.
+        """
         self._schedule.at(done)
-        torch._foreach_copy_(self._into, torch.autograd.grad(mean_losses.sum(), self._leaves))
+        torch._foreach_copy_(self._gradient_views, torch.autograd.grad(mean_losses.sum(), self._leaves))
         norms = torch.linalg.vector_norm(self._gradients, dim=1)
         if self._clip_norm is not None:
             self._gradients.mul_((self._clip_norm / (norms + 1e-6)).clamp(max=1)[:, None])
@@ -159,22 +169,24 @@ class StackedOptimizerStep:
         return norms
 
     def states(self) -> list[State]:
+        """The optimizer's state of each replica, in the form that `OptimizerStep.states` has."""
         return [self._state(self.optimizer.state.get(row, {})) for row in self._rows]
 
-    def _state(self, kept: Mapping[str, Any]) -> State:
-        whole = {key: value for key, value in kept.items() if not _of_each_number(value)}
-        parts = {key: self._player.split(value) for key, value in kept.items() if _of_each_number(value)}
+    def _state(self, of_row: Mapping[str, Any]) -> State:
+        whole = {key: value for key, value in of_row.items() if not _of_each_number(value)}
+        parts = {key: self._player.split(value) for key, value in of_row.items() if _of_each_number(value)}
         return {
             name: whole | {key: part[index] for key, part in parts.items()}
             for index, name in enumerate(self._player.names)
         }
 
     def load(self, states: Sequence[State]) -> None:
+        """Continue from the states of these replicas, wherever they were trained."""
         for row, state in zip(self._rows, states, strict=True):
             of_each = [state[name] for name in self._player.names]
             self.optimizer.state[row] = {
-                key: torch.cat([kept[key].flatten() for kept in of_each])
-                if any(_of_each_number(kept[key]) for kept in of_each)
+                key: torch.cat([one[key].flatten() for one in of_each])
+                if any(_of_each_number(one[key]) for one in of_each)
                 else value
                 for key, value in _copied(of_each[0]).items()
             }

@@ -1,4 +1,4 @@
-"""How many threads of a CPU train: as what is trained wants it, and fewer while something else has their cores."""
+"""How many CPU threads train: as many as the work is worth, and fewer while other processes use the cores."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from lossbench.engine import trial
 from lossbench.engine.stack import Plan, Replica
 
-SPLIT = 32_768  # elements from which torch shares an operator out among threads
-LOOK_S, RETURN_S, LONGEST_S = 1.0, 10.0, 600.0  # between two looks, at first and at most
-SHARE = 0.8  # of their cores' time that threads have which are not kept waiting: those without work spin
-FEWER, MORE = 0.6, 0.85  # of the time of a step: what a change has to come to
+SPLIT = 32_768  # elements from which torch splits an operator among threads
+LOOK_S, RETURN_S, LONGEST_S = 1.0, 10.0, 600.0  # between two checks: at first, after a change, and at most
+SHARE = 0.8  # of the cores' time that threads get when nothing else runs: those without work spin
+FEWER, MORE = 0.6, 0.85  # of a step's time, which a change has to get below
 
 
 def threads(replica: Replica, plan: Plan, most: int) -> int:
-    """One where no operator of a step is worth sharing out, else all: the same whatever else goes on meanwhile.
+    """One thread where no operator of a step is worth splitting, else `most`; independent of other processes.
 
-    Numbers depend on it in the last bits, since sums of parts are rounded otherwise than a whole sum.
+    Numbers depend on it in the last bits, since sums of parts are rounded differently from a whole sum.
     """
     try:
         return most if most > 1 and trial.largest(replica, plan) >= SPLIT else 1
-    except Exception:  # of which training will say more
+    except Exception:  # training will report it in full
         return most
 
 
 @contextmanager
 def using(count: int | None) -> Iterator[None]:
-    """So many threads, unless it is None; afterwards as many as before, whatever was changed meanwhile."""
+    """`count` threads inside, as many as before if it is None; afterwards as many as before, whatever changed them."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -40,10 +40,10 @@ def using(count: int | None) -> Iterator[None]:
 
 
 class Pace:
-    """Asked before each step; where threads wait for their cores, fewer are tried, and later more again.
+    """Called before each step: where threads wait for their cores, it tries fewer, and later more again.
 
-    All threads wait for the last one: beside one busy process, two take four times as long as one. What is tried is
-    tried on copies: as long as nothing changes, the numbers are those that they are alone.
+    All threads wait for the last one: beside one busy process, two take four times as long as one. Trials run on
+    copies: as long as the number of threads does not change, training gives the same numbers as without them.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Pace:
         stop: Callable[[], bool],
         changed: Callable[[int, int], None],
     ) -> None:
-        """`stop` is what it answers; `changed` hears after how many steps there are how many threads."""
+        """A call returns what `stop` returns; `changed` is called with the steps done and the new number of threads."""
         self._replicas, self._plan, self._stop, self._changed = replicas, plan, stop, changed
         self._most = torch.get_num_threads()
         self._steps = -1
@@ -71,8 +71,8 @@ class Pace:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def _look(self, now: int) -> None:
-        had = (time.process_time() - self._cpu) / (time.perf_counter() - self._wall)
-        if now == self._most and had > SHARE * now:
+        busy = (time.process_time() - self._cpu) / (time.perf_counter() - self._wall)
+        if now == self._most and busy > SHARE * now:
             self._patience = LOOK_S
             return
         self._patience = min(2 * self._patience, LONGEST_S)

@@ -1,4 +1,4 @@
-"""What a task's metrics are read from: its outputs on a split, in chunks so that memory stays bounded."""
+"""Predictions of a task on a split, from which its metrics are computed; in chunks, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from lossbench.engine.batches import Noise
 from lossbench.engine.nets import Nets
 from lossbench.engine.randomness import seeded
 
-CHUNK = 1024  # examples that one forward pass takes at evaluation: a convolution keeps a hundred times their size
+CHUNK = 1024  # examples per forward pass at evaluation: a convolution's activations take a hundred times their size
 
 
 @torch.inference_mode()
 def predict(task: Task, nets: Nets, split: Split, seed: int, *, closely: bool = False) -> Outputs:
-    """What the task predicts in evaluation mode, where the nets are; under one seed always with the same noise."""
+    """The task's outputs on a split in evaluation mode, on the nets' device; one seed always gives the same noise."""
     device = next(nets.parameters()).device
     noise = Noise([seed], device, "evaluation")
     with nets.evaluating(), seeded(seed, "evaluation"):
-        found: list[Any] = [
+        chunks: list[Any] = [
             task.predict(nets, chunk.to(device), noise, closely=closely) for chunk in split.chunks(CHUNK)
         ]
-    if isinstance(found[0], Tensor):
-        return torch.cat(found)
-    return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+    if isinstance(chunks[0], Tensor):
+        return torch.cat(chunks)
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def each(outputs: Outputs, change: Callable[[Tensor], Any]) -> Any:
-    """Every tensor of the outputs, changed."""
+    """The outputs with `change` applied to every tensor."""
     if isinstance(outputs, Tensor):
         return change(outputs)
     return {name: change(tensor) for name, tensor in outputs.items()}
 
 
 def finite(outputs: Outputs) -> bool:
+    """Whether every number of the outputs is finite."""
     tensors = [outputs] if isinstance(outputs, Tensor) else list(outputs.values())
     return all(bool(tensor.isfinite().all()) for tensor in tensors)

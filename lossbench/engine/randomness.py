@@ -1,7 +1,7 @@
 """The global random streams of torch, NumPy and Python, for modules that draw from them rather than from a generator.
 
-A network with torch's own initialisers, its dropout, or a loss with random centres knows nothing of generators. So
-the global streams are seeded wherever such code runs, under the run's seed, and put back afterwards.
+A network with torch's own initialisers, dropout, or a loss with random centres takes no generator. So the global
+streams are seeded from the run's seed wherever such code runs, and restored afterwards.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-LARGEST = 2**32  # above what NumPy takes for a seed
+LARGEST = 2**32  # NumPy takes seeds below it
 STRIDE = 0x9E3779B9  # odd, so that steps run through all seeds before one returns
 
 
 @contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
-    """The global streams start from this seed and purpose inside, and go on afterwards as if nothing had been drawn."""
+    """Inside, the global streams start from this seed and purpose; afterwards they continue as if nothing was drawn."""
     before, of_numpy, of_python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     start(number(seed, purpose))
@@ -35,7 +35,7 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
 
 
 def start(at: int) -> None:
-    """Every global stream from this number on; torch's own `manual_seed` does this in a hundred times the time."""
+    """Seed every global stream with this number; torch's own `manual_seed` takes a hundred times as long."""
     torch.default_generator.manual_seed(at)
     np.random.seed(at)  # noqa: NPY002
     random.seed(at)
@@ -44,10 +44,10 @@ def start(at: int) -> None:
 
 
 def number(seed: int, purpose: str) -> int:
-    """What the global streams start from for a seed and a purpose."""
+    """The number from which the global streams start for a seed and a purpose."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
 
 
 def of_step(first: int, done: int) -> int:
-    """The number of the step after so many: each starts afresh, so that what one draws does not shift the next."""
+    """The number for the step after `done` steps; each starts afresh, so that no step's draws shift the next."""
     return (first + done * STRIDE) % LARGEST

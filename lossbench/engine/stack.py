@@ -1,4 +1,4 @@
-"""A stack: what one replica or many share while they train, and how each is taken up and put down."""
+"""A stack: one replica or many that train as one program, from the states of each and back to them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lossbench.engine.optimizers import OptimizerStep, StackedOptimizerStep
 from lossbench.engine.stacked_loss import StackedLoss
 
 Record = Callable[[int, Mapping[str, float]], None]
-"""Takes the step and its numbers."""
+"""Called with a step and its numbers by name."""
 
 State = Mapping[str, Any]
-"""All that one replica needs to go on from between two steps, to the bit."""
+"""Everything from which one replica resumes between two steps, bit for bit."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train and how often to look. Steps are optimizer steps.
+    """How long to train, and how often to record and evaluate. Steps are optimizer steps.
 
-    `per_class` is how many examples of one target come together in a batch; None draws all alike.
+    `per_class` is how many examples of one target come together in a batch; None draws from all examples alike.
     """
 
     steps: int
@@ -45,10 +45,10 @@ class Plan:
 
 @dataclass
 class FitResult:
-    """What training gave: the nets hold the last step's weights, `best` those of the selected step.
+    """The result of training: the nets hold the last step's weights, `best` those of the selected step.
 
-    `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out; in a
-    stack it is the replica's share. `glimpses` are the outputs on the first few examples of validation, by step.
+    `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out;
+    in a stack it is the replica's share. `glimpses` are the outputs on the first few examples of validation, by step.
     """
 
     steps: int = 0
@@ -62,6 +62,7 @@ class FitResult:
 
     @staticmethod
     def of(state: State) -> FitResult:
+        """The result so far of a replica that resumes from this state."""
         own = {name: dict(state[name]) for name in ("last", "glimpses")}
         return FitResult(**{field.name: state[field.name] for field in fields(FitResult)} | own)
 
@@ -83,9 +84,9 @@ class Replica:
 
 
 class Stack:
-    """One replica, called plainly, or several as one program over a leading replica axis.
+    """One replica, called as it is, or several as one program over a leading replica axis.
 
-    Each starts from its state, or anew where that is None; all states are of the same step.
+    Each starts from its state, or from its initial weights where that is None; all states are of the same step.
 
     Raises: ValueError for replicas that cannot train together.
     """
@@ -96,25 +97,25 @@ class Stack:
         self.fitted = [FitResult.of(state) if state else FitResult() for state in states]
         self.done = self.fitted[0].steps
         if any(fitted.steps != self.done for fitted in self.fitted):
-            raise ValueError("replicas of one stack have to be at the same step")
+            raise ValueError("the replicas of a stack have to be at the same step")
         for replica, state in zip(replicas, states, strict=True):
             if state:
                 replica.nets.restore(state["nets"])
-        how = (plan.schedule, plan.steps, plan.clip_norm)
+        settings = (plan.schedule, plan.steps, plan.clip_norm)
         self.task: Task = first.task
         self.nets = first.nets
         self.optimizer_steps: dict[str, OptimizerStep | StackedOptimizerStep]
         if len(replicas) == 1:
             own = getattr(self.nets, "loss", None)
             self.optimizer_steps = {
-                n: OptimizerStep(getattr(self.nets, n), own, o, *how) for n, o in first.optimizers.items()
+                n: OptimizerStep(getattr(self.nets, n), own, o, *settings) for n, o in first.optimizers.items()
             }
         else:
             together = StackedLoss([replica.task.loss for replica in replicas])
             self.task = replace(first.task, loss=together)  # type: ignore[type-var]
             self.nets = Nets.stack([replica.nets for replica in replicas])
             self.optimizer_steps = {
-                name: StackedOptimizerStep(getattr(self.nets, name), [r.optimizers[name] for r in replicas], *how)
+                name: StackedOptimizerStep(getattr(self.nets, name), [r.optimizers[name] for r in replicas], *settings)
                 for name in first.optimizers
             }
         self._streams = [player.streams for player in self.nets.children() if isinstance(player, Stacked)]
@@ -130,39 +131,40 @@ class Stack:
         self._batches = Batches(trains, seeds, plan.batch_size, self.done, plan.per_class)
         self._noise = Noise(seeds, first.train.inputs.device)
         self.window: dict[str, list[Tensor]] = {}  # numbers [replica] of each step since the last record
-        self._parts: dict[str, list[Tensor]] = {}  # the same of what losses tell beside their terms
+        self._parts: dict[str, list[Tensor]] = {}  # the same for the parts of losses
         if self.done:
             self._restore([state for state in states if state])
 
     def step(self) -> None:
-        """One step of every player of every replica, which leaves the global random streams started."""
+        """One step of every player of every replica; it seeds the global random streams and does not restore them."""
         starts = [randomness.of_step(start, self.done) for start in self._starts]
-        randomness.start(starts[0])  # of a stack nobody may draw from them: see `trial.difference`
+        randomness.start(starts[0])  # in a stack, nothing may draw from them: see `trial.difference`
         for streams in self._streams:
             streams.start(starts)
         batch = next(self._batches)
         alone = len(self.optimizer_steps) == 1
-        seen: dict[str, list[Tensor]] = {}
-        told: dict[str, list[Tensor]] = {}
-        for player, given in self.task.step(self.nets, batch, self._noise.at(self.done)):
-            per_example, parts = LossOutput.of(given)
+        numbers: dict[str, list[Tensor]] = {}
+        part_means: dict[str, list[Tensor]] = {}
+        for player, loss in self.task.step(self.nets, batch, self._noise.at(self.done)):
+            per_example, parts = LossOutput.of(loss)
             mean_losses = per_example.reshape(len(self.replicas), -1).mean(-1)
             norms = self.optimizer_steps[player].move(mean_losses, self.done)
             prefix = "train" if alone else f"train/{player}"
-            seen.setdefault(f"{prefix}/loss", []).append(mean_losses.detach())
-            seen.setdefault(f"{prefix}/grad_norm", []).append(norms)
+            numbers.setdefault(f"{prefix}/loss", []).append(mean_losses.detach())
+            numbers.setdefault(f"{prefix}/grad_norm", []).append(norms)
             for name, part in parts.items():
-                told.setdefault(f"{prefix}/{name}", []).append(part.detach().reshape(len(self.replicas), -1).mean(-1))
-        for window, numbers in ((self.window, seen), (self._parts, told)):
-            for name, values in numbers.items():  # a player may have moved more than once
+                mean = part.detach().reshape(len(self.replicas), -1).mean(-1)
+                part_means.setdefault(f"{prefix}/{name}", []).append(mean)
+        for window, by_name in ((self.window, numbers), (self._parts, part_means)):
+            for name, values in by_name.items():  # a player may have moved more than once
                 mean = values[0] if len(values) == 1 else torch.stack(values).mean(0)
                 window.setdefault(name, []).append(mean)
         self.done += 1
 
     def close(self) -> list[tuple[dict[str, float], int | None]]:
-        """For each replica, means since the last call over the steps before the first that was not finite.
+        """For each replica, means since the last call over the steps before the first non-finite one, and that step.
 
-        Beside them that step; None if all were finite. A part that is not finite is left out: the terms tell.
+        The step is None if all were finite. A part that is not finite is left out: only losses and norms decide.
         """
         series, parts = (
             {name: torch.stack(values).double().cpu() for name, values in window.items()}  # [step, replica]
@@ -181,14 +183,14 @@ class Stack:
         return closed
 
     def states(self) -> list[State]:
-        """What each replica needs to go on from here, whatever it is stacked with then."""
-        moved = {name: mover.states() for name, mover in self.optimizer_steps.items()}
+        """The state from which each replica resumes, whatever it is stacked with then."""
+        optimizer_states = {name: step.states() for name, step in self.optimizer_steps.items()}
         return [
             {
                 **vars(fitted),
                 "steps": self.done,
                 "nets": replica.nets.snapshot(),
-                "optimizers": {name: _kept(states[index]) for name, states in moved.items()},
+                "optimizers": {name: _copied(states[index]) for name, states in optimizer_states.items()},
                 "window": {name: torch.stack(values)[:, index] for name, values in self.window.items()},
                 "parts": {name: torch.stack(values)[:, index] for name, values in self._parts.items()},
             }
@@ -196,18 +198,18 @@ class Stack:
         ]
 
     def _restore(self, states: Sequence[State]) -> None:
-        for name, mover in self.optimizer_steps.items():
-            mover.load([state["optimizers"][name] for state in states])
+        for name, step in self.optimizer_steps.items():
+            step.load([state["optimizers"][name] for state in states])
         for what, window in (("window", self.window), ("parts", self._parts)):
-            told = {name: values for state in states for name, values in state[what].items()}
-            for name, values in told.items():  # a loss may have had no such part
+            by_name = {name: values for state in states for name, values in state[what].items()}
+            for name, values in by_name.items():  # a loss may have had no such part
                 absent = torch.full_like(values, math.nan)
                 window[name] = list(torch.stack([state[what].get(name, absent) for state in states], 1).unbind())
 
 
-def _kept(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A copy that training does not go on changing."""
+def _copied(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A copy, which further training does not change."""
     return {
-        name: {key: value.clone() if isinstance(value, Tensor) else value for key, value in kept.items()}
-        for name, kept in state.items()
+        name: {key: value.clone() if isinstance(value, Tensor) else value for key, value in tensors.items()}
+        for name, tensors in state.items()
     }

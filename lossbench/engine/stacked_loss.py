@@ -1,4 +1,4 @@
-"""Terms of a stack: a loss is written for one batch, a stack has one batch a replica."""
+"""Per-example losses of a stack: a loss is written for one batch, a stack has one batch per replica."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Loss = Callable[..., Any]
 
 
 class StackedLoss:
-    """The losses of a stack's replicas as one, on arguments [replica, batch, …]; terms [replica, batch].
+    """The losses of a stack's replicas as one, on arguments [replica, batch, …]; per-example losses [replica, batch].
 
-    Neighbours with the same loss share a call where its card promises that their terms do not depend on each other,
-    as one flat batch, or that it is wide, as they are. Any other is called replica by replica; one number stands
-    for every example of its batch. The methods that losses have are methods of this, called the same way. Tensors,
-    nets and noise are cut to the replicas in question, also inside data classes; all else is passed on.
+    Neighbours with the same loss share a call: as one flat batch where its card promises that examples do not depend
+    on each other, or unchanged where it says replica_batched. Any other is called replica by replica; if it returns
+    one number, that counts for every example of its batch. Methods of the losses are methods of this, called alike.
+    Tensors, nets and noise are sliced to the replicas of a call, also inside data classes; all else is passed on.
     """
 
     def __init__(self, losses: Sequence[Loss]) -> None:
@@ -33,84 +33,84 @@ class StackedLoss:
         for _, same in groupby(range(len(losses)), key=lambda replica: _identity(losses[replica])):
             replicas = list(same)
             loss = losses[replicas[0]]
-            self._parts.append((slice(replicas[0], replicas[-1] + 1), loss, _way(loss, len(replicas))))
+            self._parts.append((slice(replicas[0], replicas[-1] + 1), loss, _call_mode(loss, len(replicas))))
 
     def __call__(self, *arguments: Any) -> Tensor | LossOutput:
         return self._joined([loss for _, loss, _ in self._parts], arguments)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Raises: AttributeError where none of the losses has such a method; those that lack it are passed over."""
+        """Raises: AttributeError where none of the losses has such a method; those that lack it are skipped."""
         methods = [getattr(loss, name, None) for _, loss, _ in self._parts]
         if name.startswith("_") or not any(methods):
             raise AttributeError(name)
         return lambda *arguments: self._joined(methods, arguments)
 
     def _joined(self, calls: Sequence[Loss | None], arguments: Sequence[Any]) -> Any:
-        given = [
-            _called(call, how, part, arguments)
-            for (part, _, how), call in zip(self._parts, calls, strict=True)
+        results = [
+            _called(call, mode, part, arguments)
+            for (part, _, mode), call in zip(self._parts, calls, strict=True)
             if call is not None
         ]
-        if all(one is None for one in given):  # a method that changes something
+        if all(result is None for result in results):  # of a method that changes something
             return None
-        joined = [LossOutput.of(one) for one in given if one is not None]
-        per_example = torch.cat([one.per_example for one in joined]) if len(joined) > 1 else joined[0].per_example
-        names = dict.fromkeys(name for one in joined for name in one.parts)
+        outputs = [LossOutput.of(result) for result in results if result is not None]
+        per_example = torch.cat([one.per_example for one in outputs]) if len(outputs) > 1 else outputs[0].per_example
+        names = dict.fromkeys(name for one in outputs for name in one.parts)
         if not names:
             return per_example
-        return LossOutput(per_example, {name: torch.cat([_recorded(one, name) for one in joined]) for name in names})
+        return LossOutput(per_example, {name: torch.cat([_recorded(one, name) for one in outputs]) for name in names})
 
 
-def _way(loss: Loss, replicas: int) -> str:
+def _call_mode(loss: Loss, replicas: int) -> str:
     card = card_of(loss)
-    if card is not None and card.replica_batched:  # also where terms depend on the batch: it knows which axis that is
+    if card is not None and card.replica_batched:  # also if it needs the whole batch: it knows which axis that is
         return "replica_batched"
-    return "flat" if replicas > 1 and card is not None and not card.batch else "in turn"
+    return "flat" if replicas > 1 and card is not None and not card.batch else "sequential"
 
 
-def _called(call: Loss, how: str, part: slice, arguments: Sequence[Any]) -> Tensor | LossOutput | None:
-    """Terms [replica, batch], and parts [replica], of the replicas of a part."""
-    if how == "replica_batched":
+def _called(call: Loss, mode: str, part: slice, arguments: Sequence[Any]) -> Tensor | LossOutput | None:
+    """Per-example losses [replica, batch], and parts [replica], of the replicas of a part."""
+    if mode == "replica_batched":
         return _of_replicas(call(*(_cut(argument, part) for argument in arguments)))
-    if how == "flat":
+    if mode == "flat":
         cut = [_cut(argument, part) for argument in arguments]
         shape = next(argument.shape[:2] for argument in cut if isinstance(argument, Tensor))
-        given = call(*map(_flat, cut))
-        if isinstance(given, LossOutput):
-            return _of_replicas(LossOutput(*(each(what, lambda t: t.unflatten(0, shape)) for what in given)))
-        return given.unflatten(0, shape)
+        result = call(*map(_flat, cut))
+        if isinstance(result, LossOutput):
+            return _of_replicas(LossOutput(*(each(what, lambda t: t.unflatten(0, shape)) for what in result)))
+        return result.unflatten(0, shape)
     singly = [call(*(_cut(argument, replica) for argument in arguments)) for replica in range(part.start, part.stop)]
     if singly[0] is None:
         return None
     size = next((len(a[0]) for a in arguments if isinstance(a, Tensor)), 1)
-    told = [LossOutput.of(one) for one in singly]
-    per_example = torch.stack([one.per_example.expand(size) for one in told])
+    outputs = [LossOutput.of(one) for one in singly]
+    per_example = torch.stack([one.per_example.expand(size) for one in outputs])
     return LossOutput(
-        per_example, {name: torch.stack([one.parts[name].mean() for one in told]) for name in told[0].parts}
+        per_example, {name: torch.stack([one.parts[name].mean() for one in outputs]) for name in outputs[0].parts}
     )
 
 
 def _flat(argument: Any) -> Any:
-    """Tensors [replica, batch, …] as one batch, also where they are several by name."""
+    """Tensors [replica, batch, …] as one batch, also inside a mapping."""
     if isinstance(argument, Mapping):
         return {name: _flat(one) for name, one in argument.items()}
     return argument.flatten(0, 1) if isinstance(argument, Tensor) else argument
 
 
-def _of_replicas(given: Any) -> Any:
-    """Parts as one number a replica."""
-    if not isinstance(given, LossOutput):
-        return given
-    return LossOutput(given.per_example, {name: part.flatten(1).mean(1) for name, part in given.parts.items()})
+def _of_replicas(result: Any) -> Any:
+    """A result with each part averaged to one number per replica."""
+    if not isinstance(result, LossOutput):
+        return result
+    return LossOutput(result.per_example, {name: part.flatten(1).mean(1) for name, part in result.parts.items()})
 
 
 def _recorded(one: LossOutput, name: str) -> Tensor:
-    """A part [replica]; not a number where this loss has no such part."""
+    """A part [replica]; NaN where this loss has no such part."""
     return one.parts.get(name, one.per_example.new_full((len(one.per_example),), torch.nan)).detach()
 
 
 def _cut(argument: Any, part: slice | int) -> Any:
-    """What of an argument belongs to some replicas, or to one."""
+    """The slice of an argument that belongs to some replicas, or to one."""
     if isinstance(argument, Tensor):
         return argument[part]
     if isinstance(argument, Mapping):
@@ -123,17 +123,17 @@ def _cut(argument: Any, part: slice | int) -> Any:
 
 
 def _identity(loss: Any) -> object:
-    """Equal for losses that may be called as one. A module may keep something, so it is only itself."""
+    """Equal for losses that may be called as one; a module may have state, so it equals only itself."""
     if isinstance(loss, nn.Module):
         return id(loss)
     if isinstance(loss, partial):
         settings = [*loss.args, *(pair for named in sorted(loss.keywords.items()) for pair in named)]
-        return _identity(loss.func), tuple(map(_held, settings))
+        return _identity(loss.func), tuple(map(_setting_identity, settings))
     if is_dataclass(loss) and not isinstance(loss, type):
-        return type(loss), tuple(_held(getattr(loss, field.name)) for field in fields(loss))
+        return type(loss), tuple(_setting_identity(getattr(loss, field.name)) for field in fields(loss))
     return loss
 
 
-def _held(value: Any) -> object:
-    """Of a setting: a module's own words do not tell it from another."""
+def _setting_identity(value: Any) -> object:
+    """The same for a setting; not by `repr` for callables, since two modules may have the same."""
     return _identity(value) if callable(value) or is_dataclass(value) else repr(value)

@@ -1,4 +1,4 @@
-"""Trials: what a step of some replicas costs, measured on copies so that nothing has been trained afterwards."""
+"""Trials: time and memory of a step of some replicas, measured on copies, so that nothing is trained."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import Plan, Replica, Stack
 
 WARM, TIMED = 2, 5  # steps
-MEAN_S = 0.2  # at least, of which a mean is taken
+MEAN_S = 0.2  # seconds, at least, over which a mean is taken
 FEW = 16  # examples of validation that are predicted to compare
 COMPARED = 2  # steps of a stack and of its replicas alone
-ROUNDING, TINY = 1e-3, 1e-6  # up to which they are the same, relative to the largest number of its kind and absolutely
+ROUNDING, TINY = 1e-3, 1e-6  # tolerances: relative to the largest number of a tensor, and absolute
 
 
 def step_s(replicas: Sequence[Replica], plan: Plan, *, threads: int = 0) -> float:
-    """Seconds of one step of these replicas together: the least of a few, since what disturbs only adds.
+    """Seconds of one step of these replicas together: the least of a few, since disturbances only add time.
 
-    `threads` of a CPU, 0 for as many as torch uses now. Raises: whatever keeps the replicas from training together.
+    `threads` is the number of CPU threads, 0 for as many as torch uses now. Raises: any error that keeps the replicas
+    from training together.
     """
-    with _trying(replicas, plan, threads) as step:
+    with _trial_step(replicas, plan, threads) as step:
         return min([step() for _ in range(WARM + TIMED)][WARM:])
 
 
 def mean_s(replicas: Sequence[Replica], plan: Plan, *, threads: int) -> float:
-    """Seconds of one step of these replicas together in the mean: with all that disturbs now."""
-    with _trying(replicas, plan, threads) as step:
-        took = [step() for _ in range(WARM)]
-        while len(took) < WARM + TIMED or sum(took[WARM:]) < MEAN_S:
-            took.append(step())
-    return sum(took[WARM:]) / len(took[WARM:])
+    """Mean seconds of one step of these replicas together, with whatever else the machine does now."""
+    with _trial_step(replicas, plan, threads) as step:
+        seconds = [step() for _ in range(WARM)]
+        while len(seconds) < WARM + TIMED or sum(seconds[WARM:]) < MEAN_S:
+            seconds.append(step())
+    return sum(seconds[WARM:]) / len(seconds[WARM:])
 
 
 def largest(replica: Replica, plan: Plan) -> int:
-    """Elements of the largest tensor that a step trains or keeps for its gradients."""
+    """Elements of the largest tensor that a step trains or saves for its gradients."""
     sizes = [parameter.numel() for parameter in replica.nets.parameters()]
 
     def pack(tensor: Tensor) -> Tensor:
@@ -58,12 +59,12 @@ def largest(replica: Replica, plan: Plan) -> int:
 
 
 def difference(replicas: Sequence[Replica], plan: Plan) -> str:
-    """How a stack of these replicas trains otherwise than each of them alone; empty where it does not.
+    """How training in a stack differs from training each of these replicas alone; empty where it does not.
 
-    A stack runs a model once for all replicas. That is not the same where a model or a loss draws random numbers of
-    its own, mixes what is in a batch with what was in others, or keeps something that is no buffer. Losses and norms
-    of gradients of the first steps, and all buffers, are compared, up to rounding; then predictions. Raises: whatever
-    keeps them from being stacked, operators among it that vmap would call once a replica.
+    A stack runs a model once for all replicas. That differs where a model or a loss draws random numbers of
+    its own, mixes a batch with others, or has state that is not a buffer. Losses and norms of gradients of the
+    first steps, and all buffers, are compared up to rounding; then predictions. Raises: any error that keeps them from
+    being stacked, such as an operator that `vmap` would call once per replica.
     """
     with seeded(replicas[0].seed, "trial"), warnings.catch_warnings():
         warnings.filterwarnings("error", "There is a performance drop because we have not yet implemented the batching")
@@ -82,46 +83,48 @@ def difference(replicas: Sequence[Replica], plan: Plan) -> str:
             for name, buffer in single.nets.named_buffers():
                 if not _close(buffer, buffers[name]):
                     return f"the buffer {name.removeprefix('model.')} differs"
-            member.nets.restore(single.nets.snapshot())  # what is left is kept outside of parameters and buffers
+            member.nets.restore(
+                single.nets.snapshot()
+            )  # so that a difference now comes from state outside parameters and buffers
             few = next(single.validation.chunks(FEW))
-            found, expected = (predict(one.task, one.nets, few, one.seed) for one in (member, single))
-            if not all(map(_close, _tensors(expected), _tensors(found))):
-                return "it keeps something that is neither parameter nor buffer"
+            stacked, expected = (predict(one.task, one.nets, few, one.seed) for one in (member, single))
+            if not all(map(_close, _tensors(expected), _tensors(stacked))):
+                return "it has state that is neither parameter nor buffer"
     return ""
 
 
 def nbytes(replica: Replica, plan: Plan) -> int:
-    """Memory that one more replica takes: its data, its weights with all that goes with them, its activations.
+    """Bytes that one more replica takes: its data, weights, gradients, optimizer state and activations.
 
-    Activations are what autograd keeps in a step, twice, since their gradients take as much.
+    Activations are what autograd saves in a step, counted twice, since their gradients take as much.
     """
-    held: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        held[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with seeded(replica.seed, "trial"), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         alone = Stack([_copy(replica)], [None], plan)
         alone.step()
     weights = sum(p.nbytes for p in alone.nets.parameters())
-    kept = sum(
+    state = sum(
         value.nbytes
-        for mover in alone.optimizer_steps.values()
-        for state in mover.states()[0].values()
-        for value in state.values()
+        for step in alone.optimizer_steps.values()
+        for of_parameter in step.states()[0].values()
+        for value in of_parameter.values()
         if isinstance(value, Tensor)
     )
     splits = (replica.train, replica.train, replica.validation)  # train once more, in the stack's pool
     data = sum(tensor.nbytes for split in splits for tensor in (split.inputs, *tensors_of(split.targets)))
     own = {tensor.untyped_storage().data_ptr() for tensor in (*alone.nets.parameters(), replica.train.inputs)}
-    activations = sum(size for pointer, size in held.items() if pointer not in own)
-    return data + 3 * weights + kept + 2 * activations  # weights: themselves, their gradients, the best step's
+    activations = sum(size for pointer, size in saved.items() if pointer not in own)
+    return data + 3 * weights + state + 2 * activations  # weights: themselves, their gradients, the best step's
 
 
 def _few_steps(stack: Stack) -> None:
-    """Two, since what a model keeps of the first shows in the second."""
+    """Two steps, since the state that a model has after the first shows in the second."""
     for _ in range(COMPARED):
         stack.step()
 
@@ -136,8 +139,8 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 @contextmanager
-def _trying(replicas: Sequence[Replica], plan: Plan, threads: int) -> Iterator[Callable[[], float]]:
-    """A step of copies with so many threads, in seconds; 0 for as many as torch uses now."""
+def _trial_step(replicas: Sequence[Replica], plan: Plan, threads: int) -> Iterator[Callable[[], float]]:
+    """A function that makes one step of copies and returns its seconds; with 0 threads, as many as torch uses now."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -157,7 +160,7 @@ def _timed(stack: Stack, device: torch.device) -> float:
 
 
 def _copy(replica: Replica) -> Replica:
-    # at once, so that one moves the other; a loss may learn, too
+    # copied together, so that the copied optimizers update the copied nets; a loss may have parameters, too
     nets, optimizers, loss = copy.deepcopy((replica.nets, dict(replica.optimizers), replica.task.loss))
     task: Any = replica.task
     return replace(

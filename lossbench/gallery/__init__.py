@@ -1,1 +1,1 @@
-"""Every loss and its gradient, drawn over what it sees: a page of its own, and the pages of the documentation."""
+"""Every loss and its gradient, drawn over its prediction: as one page, and as pages of the documentation."""

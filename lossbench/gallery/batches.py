@@ -1,4 +1,4 @@
-"""What a picture takes where one example is not enough: centres in known places."""
+"""Learnable centres in known places, so that losses that have them can be drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIMENSIONS = 3
 
 
 def centred(loss: Any) -> Any:
-    """A loss with learnable centres, with these on the first axis and the last."""
+    """The loss with its learnable centres, if it has any, set on the first axis and the last."""
     places = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     if isinstance(loss, nn.Module):
         by_shape: Mapping[Any, Tensor] = {places.shape: places, places.T.shape: places.T}

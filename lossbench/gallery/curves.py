@@ -1,6 +1,6 @@
-"""The curves of a loss: its values and their gradients along what a view sweeps, at a grid of its parameters' values.
+"""The curves of a loss: values and gradients along the numbers that a view sweeps, over a grid of its parameters.
 
-Nothing is derived here: the product's loss is called as its task calls it, and differentiated by autograd.
+Nothing is derived here: the loss is called as its task calls it, and differentiated by autograd.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from lossbench.tasks.lifting import lifted
 from lossbench.tasks.views import Case, View, whole
 
 Array = NDArray[np.float64]
-COARSE, FEW = 3, 40  # of a slow loss every third point, where a view has more than so many
-FLAT = 1e-9  # of the largest value: what moves a curve by less does not move it
+COARSE, FEW = 3, 40  # a slow loss is drawn at every third point, where a view has more than 40
+FLAT = 1e-9  # share of the largest value; a parameter that moves the curve by less has no slider
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A loss in a view, over the numbers x: values and gradients [*knobs, case, x], one axis a knob."""
+    """A loss in a view, over the numbers x: values and gradients [*knobs, case, x], one axis per knob."""
 
     entry: Entry
     view: View
@@ -43,37 +43,40 @@ class Drawing:
     gradients: Array
 
     @property
-    def usual(self) -> tuple[Array, Array]:
-        """Values and gradients [case, x] at the settings of the loss's file."""
+    def default(self) -> tuple[Array, Array]:
+        """Values and gradients [case, x] at the default settings."""
         place = tuple(knob.at for knob in self.knobs)
         return self.values[place], self.gradients[place]
 
     @property
-    def still(self) -> bool:
-        """Whether nothing happens in this picture, at any setting."""
+    def flat(self) -> bool:
+        """Whether the gradient is 0 everywhere, at any setting."""
         return not np.nanmax(np.abs(self.gradients), initial=0) > 0
 
 
 def drawings(entry: Entry) -> list[Drawing]:
-    """The pictures of a loss, without those in which nothing happens."""
-    return [made for view in views(entry) if not (made := drawing(entry, view)).still]
+    """The drawings of a loss, without those that are flat."""
+    return [drawn for view in views(entry) if not (drawn := drawing(entry, view)).flat]
 
 
 def drawing(entry: Entry, view: View) -> Drawing:
-    """A loss in a view, over the grid of its knobs; a setting that it refuses has no curve, and a still knob goes."""
-    turned = knobs(entry, view.task_type)
+    """A loss in a view, over the grid of its knobs, without knobs that change nothing.
+
+    Where the loss refuses a setting, values and gradients are NaN.
+    """
+    axes = knobs(entry, view.task_type)
     x = view.x[::COARSE] if slow(entry) and len(view.x) > FEW else view.x
-    names = [knob.name for knob in turned]
-    settings = [dict(zip(names, setting, strict=True)) for setting in product(*(knob.values for knob in turned))]
-    found = [_curves(entry, view, x, setting) for setting in settings]
-    shape = (*(len(knob.values) for knob in turned), len(view.cases), len(x))
-    values, gradients = (np.array(arrays).reshape(shape) for arrays in zip(*found, strict=True))
-    for axis in reversed(range(len(turned))):
+    names = [knob.name for knob in axes]
+    settings = [dict(zip(names, setting, strict=True)) for setting in product(*(knob.values for knob in axes))]
+    results = [_curves(entry, view, x, setting) for setting in settings]
+    shape = (*(len(knob.values) for knob in axes), len(view.cases), len(x))
+    values, gradients = (np.array(arrays).reshape(shape) for arrays in zip(*results, strict=True))
+    for axis in reversed(range(len(axes))):
         if _moves(gradients, axis):
             continue
-        values, gradients = (array.take(turned[axis].at, axis) for array in (values, gradients))
-        turned = turned[:axis] + turned[axis + 1 :]
-    return Drawing(entry, view, x, turned, values, gradients)
+        values, gradients = (array.take(axes[axis].at, axis) for array in (values, gradients))
+        axes = axes[:axis] + axes[axis + 1 :]
+    return Drawing(entry, view, x, axes, values, gradients)
 
 
 def _moves(curves: Array, axis: int) -> bool:
@@ -82,9 +85,9 @@ def _moves(curves: Array, axis: int) -> bool:
 
 
 def _curves(entry: Entry, view: View, x: tuple[float, ...], settings: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Values and gradients [case, x] at these settings; no number where the loss refuses them."""
+    """Values and gradients [case, x] at these settings; NaN where the loss refuses them."""
     try:
-        loss = made(entry, view.task_type, settings)
+        loss = built(entry, view.task_type, settings)
         pairs = [curve(loss, case, x) for case in view.cases.values()]
     except ConfigError:
         nothing = np.full((len(view.cases), len(x)), np.nan)
@@ -93,7 +96,7 @@ def _curves(entry: Entry, view: View, x: tuple[float, ...], settings: Mapping[st
 
 
 def curve(loss: Any, case: Case, x: tuple[float, ...]) -> tuple[Array, Array]:
-    """The loss's terms at each x, and their gradient with respect to it."""
+    """Per-example losses at each x, and their gradient with respect to it."""
     swept = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     per_example = values(loss, case, swept)
     gradient = None
@@ -103,14 +106,14 @@ def curve(loss: Any, case: Case, x: tuple[float, ...]) -> tuple[Array, Array]:
 
 
 def values(loss: Any, case: Case, swept: Tensor) -> Tensor:
-    """The loss's terms [n] in a case, one after another where they depend on the whole batch."""
+    """Per-example losses [n] in a case, one call each where they depend on the whole batch."""
     if whole(loss):
         return torch.stack([case(loss, one[None]).mean() for one in swept])
     return case(loss, swept)
 
 
-def made(entry: Entry, task_type: str, settings: Mapping[str, Any]) -> Any:
-    """The loss as a task of this kind calls it, with what a run would bring."""
+def built(entry: Entry, task_type: str, settings: Mapping[str, Any]) -> Any:
+    """The loss as its task calls it, with the arguments that a run would give it."""
     brings: dict[str, Callable[[], Any]] = {
         "classes": lambda: load(task_type).drawn_classes,
         "class_counts": lambda: load(task_type).drawn_counts,

@@ -1,4 +1,4 @@
-"""Drawings as figures: plotly's frames, and the numbers that a page puts into them as its sliders move."""
+"""Drawings as plotly figures: their layout, and the numbers that a page shows as its sliders move."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ INK, DIM, LINE = "#1d2733", "#5c6873", "#dde3e8"
 DASHES = ("solid", "dash", "dot")
 SOFT = (1.0, 0.75, 0.75)  # opacity of the cases
 HEIGHT = 250
-SPARE = 1.12  # of an overlay's axis, above its curves
-LEAST = 1e-3  # of the largest slope: less is none
+SPARE = 1.12  # length of an overlay's axis, relative to its curves
+LEAST = 1e-3  # share of the steepest slope; a smaller slope counts as none
 
 
 def name(drawing: Drawing) -> str:
-    """What a page calls a drawing by."""
+    """The id of a drawing on a page."""
     return f"{drawing.entry.name}-{drawing.view.name}"
 
 
 def spec(drawing: Drawing) -> dict[str, Any]:
-    """What a page needs of a drawing: numbers as base64 of float32, [*knobs, case, x] in a row."""
+    """A drawing as a page needs it: numbers [*knobs, case, x] as base64 of float32."""
     view = drawing.view
     return {
         "loss": drawing.entry.name,
@@ -71,7 +71,7 @@ def frame(axis: str) -> dict[str, Any]:
 
 
 def overlays(drawn: Iterable[Drawing]) -> list[dict[str, Any]]:
-    """Of each view that at least two of these losses share: who is in it, each scaled to slope 1 at one place."""
+    """An overlay for each view that at least two of these drawings share."""
     by_view: dict[str, list[Drawing]] = {}
     for drawing in drawn:
         by_view.setdefault(drawing.view.name, []).append(drawing)
@@ -79,7 +79,7 @@ def overlays(drawn: Iterable[Drawing]) -> list[dict[str, Any]]:
 
 
 def overlay(shared: Sequence[Drawing]) -> dict[str, Any]:
-    """Losses of one view at the settings of their files, in its first case, and the axes that suit most of them."""
+    """Losses of one view at their default settings, in its first case, scaled to slope 1 at one place."""
     view = shared[0].view
     scales = [scale(drawing, view) for drawing in shared]
     return {
@@ -99,16 +99,16 @@ def overlay(shared: Sequence[Drawing]) -> dict[str, Any]:
 
 
 def scale(drawing: Drawing, view: View) -> float:
-    """One over the slope at the place of the view, or over the steepest where the loss is flat there."""
-    slopes = np.abs(drawing.usual[1][0])
+    """One over the slope at `view.at`, or over the steepest slope where the loss is flat there."""
+    slopes = np.abs(drawing.default[1][0])
     there, steepest = float(np.interp(view.at, drawing.x, slopes)), float(np.nanmax(slopes))
     slope = there if there > LEAST * steepest else steepest
     return 1 / slope if slope > 0 else 1.0
 
 
 def most(shared: Sequence[Drawing], what: str, scales: Sequence[float]) -> list[float]:
-    """An axis for most of the curves: what outgrows the others by far runs out of it."""
-    curves = [drawing.usual[what == "g"][0] * factor for drawing, factor in zip(shared, scales, strict=True)]
+    """The range of an axis that fits most curves; one that outgrows the others by far leaves it."""
+    curves = [drawing.default[what == "g"][0] * factor for drawing, factor in zip(shared, scales, strict=True)]
     lows, highs = ([float(ends(curve)) for curve in curves] for ends in (np.nanmin, np.nanmax))
     low, high = _middling(lows, -1), _middling(highs, 1)
     margin = (SPARE - 1) * (high - low or 1)
@@ -116,7 +116,7 @@ def most(shared: Sequence[Drawing], what: str, scales: Sequence[float]) -> list[
 
 
 def _middling(ends: Sequence[float], sign: int) -> float:
-    """The furthest end, but not beyond two and a half times the median one."""
+    """The furthest end, limited to two and a half times the median end."""
     signed = np.array(ends) * sign
     limit = 2.5 * max(float(np.median(signed)), 0.4)
     return sign * float(min(signed.max(), limit))

@@ -21,8 +21,8 @@ FEW = 6  # losses: fewer make no tree
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A family with the pictures of its losses; `missing` says of a loss why it has none."""
+class DrawnFamily:
+    """A family with the drawings of its losses; `missing` says why a loss has none."""
 
     family: Family
     pictures: dict[str, list[Drawing]]
@@ -30,24 +30,25 @@ class Drawn:
 
     @property
     def overlays(self) -> list[dict[str, Any]]:
-        return figures.overlays(drawing for shown in self.pictures.values() for drawing in shown)
+        """The overlays of the family's drawings, one for each view that several share."""
+        return figures.overlays(drawing for drawings in self.pictures.values() for drawing in drawings)
 
 
-def drawn(families: Iterable[Family], seen: Callable[[str], None] = lambda name: None) -> list[Drawn]:
-    """Every loss of these families, drawn; `seen` is told which one is next."""
-    return [_drawn(family, seen) for family in families]
+def draw(families: Iterable[Family], progress: Callable[[str], None] = lambda name: None) -> list[DrawnFamily]:
+    """Draw every loss of these families; `progress` is called with the name of the next one."""
+    return [_draw(family, progress) for family in families]
 
 
-def _drawn(family: Family, seen: Callable[[str], None]) -> Drawn:
+def _draw(family: Family, progress: Callable[[str], None]) -> DrawnFamily:
     pictures: dict[str, list[Drawing]] = {}
     missing = {}
     for entry in family.members:
-        seen(entry.name)
+        progress(entry.name)
         try:
             pictures[entry.name] = _pictures(entry)
         except Exception as error:  # whatever somebody's loss does
             missing[entry.name] = " ".join(f"{error}".split()) or type(error).__name__
-    return Drawn(family, pictures, missing)
+    return DrawnFamily(family, pictures, missing)
 
 
 def _pictures(entry: Entry) -> list[Drawing]:
@@ -56,55 +57,55 @@ def _pictures(entry: Entry) -> list[Drawing]:
     return drawings(entry)
 
 
-def data(families: Sequence[Drawn]) -> str:
-    """The numbers of all figures as JSON in which nothing ends a script."""
-    shown = [drawing for one in families for pictures in one.pictures.values() for drawing in pictures]
-    told = {
-        "drawings": {figures.name(drawing): figures.spec(drawing) for drawing in shown},
+def data(families: Sequence[DrawnFamily]) -> str:
+    """The numbers of all figures as JSON, escaped so that it can stand in a script."""
+    drawings = [drawing for one in families for pictures in one.pictures.values() for drawing in pictures]
+    content = {
+        "drawings": {figures.name(drawing): figures.spec(drawing) for drawing in drawings},
         "overlays": {f"{one.family.name}-{k}": o for one in families for k, o in enumerate(one.overlays)},
     }
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def page(families: Sequence[Family], title: str, seen: Callable[[str], None] = lambda name: None) -> str:
+def page(families: Sequence[Family], title: str, progress: Callable[[str], None] = lambda name: None) -> str:
     """The whole page, plotly's script inlined once."""
     from plotly.offline import get_plotlyjs
 
-    shown = drawn(families, seen)
+    pictures = draw(families, progress)
     losses = [entry for family in families for entry in family.members]
-    return rendered(
+    return render(
         "page.html",
         title=title,
-        families=shown,
+        families=pictures,
         losses=len(losses),
         tree=tree(families) if len(losses) >= FEW else None,
-        tree_drawn=grown(families, lambda name: f"#{name}"),
+        tree_svg=tree_svg(families, lambda name: f"#{name}"),
         colour=colour,
         figures=figures,
         version=__version__,
         css=text("gallery.css"),
         script=text("gallery.js"),
-        data=data(shown),
+        data=data(pictures),
         plotly=get_plotlyjs(),
     )
 
 
-def grown(families: Sequence[Family], where: Callable[[str], str]) -> str:
-    """The family tree as SVG, each loss a link to where it is shown."""
-    return rendered("tree.html", tree=tree(families), where=where)
+def tree_svg(families: Sequence[Family], where: Callable[[str], str]) -> str:
+    """The family tree as SVG; each loss links to `where(name)`."""
+    return render("tree.html", tree=tree(families), where=where)
 
 
-def rendered(name: str, **told: Any) -> str:
-    """A template of this package, escaped, with these in it."""
+def render(name: str, **context: Any) -> str:
+    """A template of this package, rendered with this context; values are escaped."""
     import jinja2
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["prose"] = prose.html
-    return environment.from_string(text(name)).render(**told)
+    return environment.from_string(text(name)).render(**context)
 
 
 def text(name: str) -> str:
-    """A file of this package."""
+    """The text of a file of this package."""
     return files("lossbench.gallery").joinpath(name).read_text(encoding="utf-8")

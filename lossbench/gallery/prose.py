@@ -21,11 +21,11 @@ def markdown(text: str) -> str:
     """Markdown that shows exactly this text, with `code` and links."""
     parts = re.split(f"({CODE.pattern}|{LINK.pattern})", text)
     pieces = []
-    for place in range(0, len(parts), 3):  # text, then what was found, then the code in it
+    for place in range(0, len(parts), 3):  # text, then the match, then the code in it
         pieces.append(plain(parts[place]))
         if place + 1 < len(parts):
-            found = parts[place + 1]
-            pieces.append(found if found.startswith("`") else f"[{plain(_short(found))}](<{found}>)")
+            match = parts[place + 1]
+            pieces.append(match if match.startswith("`") else f"[{plain(_short(match))}](<{match}>)")
     return "".join(pieces)
 
 

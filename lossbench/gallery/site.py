@@ -8,7 +8,7 @@ from pathlib import Path
 from lossbench.config.catalogue import Entry
 from lossbench.config.families import Family
 from lossbench.gallery import figures, prose
-from lossbench.gallery.page import Drawn, data, drawn, grown, text
+from lossbench.gallery.page import DrawnFamily, data, draw, text, tree_svg
 from lossbench.gallery.tree import setting
 
 CARD = """
@@ -24,7 +24,7 @@ def write(families: Sequence[Family], docs: Path) -> None:
     """Write all pages into a folder of documentation: under `losses`, and what their figures need under `_static`."""
     from plotly.offline import get_plotlyjs
 
-    pages = drawn(families)
+    pages = draw(families)
     contents = {docs / "losses" / f"{one.family.name}.md": page(one, families) for one in pages}
     contents |= {
         docs / "_static" / "losses" / f"{one.family.name}.js": f"const gallery = {data([one])};" for one in pages
@@ -46,7 +46,7 @@ def index(families: Sequence[Family]) -> str:
     lines = [
         "# The losses",
         "",
-        _raw(f'<div class="grown">{grown(families, lambda n: f"{homes[n]}.html#{_id(n)}")}</div>'),
+        _raw(f'<div class="grown">{tree_svg(families, lambda n: f"{homes[n]}.html#{_id(n)}")}</div>'),
     ]
     for family in families:
         lines += ["", f"## [{family.title}]({family.name}.md)", ""]
@@ -65,7 +65,7 @@ def index(families: Sequence[Family]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(one: Drawn, families: Sequence[Family]) -> str:
+def page(one: DrawnFamily, families: Sequence[Family]) -> str:
     """The page of one family: its losses drawn together, then each with its equation, figures and parameters."""
     family, homes = one.family, _homes(families)
     lines = [f"# {family.title}", "", prose.markdown(family.about)]
@@ -81,7 +81,7 @@ def page(one: Drawn, families: Sequence[Family]) -> str:
     return "\n".join([*lines, "", _raw(scripts) if family.members else ""]).rstrip() + "\n"
 
 
-def _loss(entry: Entry, one: Drawn, homes: dict[str, str]) -> Iterator[str]:
+def _loss(entry: Entry, one: DrawnFamily, homes: dict[str, str]) -> Iterator[str]:
     described = entry.described
     yield f"({_id(entry.name)})=\n## {prose.plain(entry.name)}\n\n{prose.markdown(described.meaning)}"
     if described.equation:

@@ -1,4 +1,4 @@
-"""The family tree of the catalogue: losses by family around a circle, and across it what is what at which setting."""
+"""The family tree of the catalogue: losses by family around a circle, and lines between a loss and its limit cases."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lossbench.runs.provenance import colour
 SIZE = 900  # of the picture
 RIM = 292  # radius at which losses stand
 BAND = 280  # radius of the arc of a family
-SAID = 254  # radius of a family's name
+TITLE = 254  # radius of a family's name
 GAP = 1.0  # leaves between families
 LETTER = 8.2  # width of a letter of a family's name
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A loss on the rim: where its name stands, turned so that it can be read."""
+    """A loss on the rim: where its name stands, and its angle."""
 
     name: str
     colour: str
@@ -41,7 +41,7 @@ class Sector:
 
 @dataclass(frozen=True)
 class Limit:
-    """A loss that is another at some setting."""
+    """A loss that equals another at some setting."""
 
     loss: str
     other: str
@@ -57,6 +57,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Tree:
+    """The picture of the families: its size, and all that is drawn in it."""
+
     size: int
     sectors: tuple[Sector, ...]
     leaves: tuple[Leaf, ...]
@@ -65,25 +67,25 @@ class Tree:
 
 def tree(families: Sequence[Family]) -> Tree:
     """The picture of these families."""
-    told = [family for family in families if family.members]
-    widths = [float(len(family.members)) for family in told]
-    total = sum(widths) + GAP * len(told)
-    widths = [max(width, _needed(family, total)) for family, width in zip(told, widths, strict=True)]
-    step = 2 * math.pi / (sum(widths) + GAP * len(told))
+    shown = [family for family in families if family.members]
+    widths = [float(len(family.members)) for family in shown]
+    total = sum(widths) + GAP * len(shown)
+    widths = [max(width, _needed(family, total)) for family, width in zip(shown, widths, strict=True)]
+    step = 2 * math.pi / (sum(widths) + GAP * len(shown))
     angles: dict[str, float] = {}
     sectors, at = [], -math.pi / 2
-    for family, width in zip(told, widths, strict=True):
+    for family, width in zip(shown, widths, strict=True):
         first, last = at, at + width * step
         sectors.append(Sector(family.title, _arc(BAND, first, last), _along(first, last)))
         each = width * step / len(family.members)
         angles |= {entry.name: first + (place + 0.5) * each for place, entry in enumerate(family.members)}
         at = last + GAP * step
     leaves = tuple(_leaf(name, angle) for name, angle in angles.items())
-    return Tree(SIZE, tuple(sectors), leaves, tuple(limits(told, angles)))
+    return Tree(SIZE, tuple(sectors), leaves, tuple(limits(shown, angles)))
 
 
 def limits(families: Sequence[Family], angles: Mapping[str, float]) -> list[Limit]:
-    """What the cards say of each other, where both are here."""
+    """The limit cases on the cards of these losses, where both losses are in the tree."""
     return [
         Limit(entry.name, other, setting(at), colour(entry.name), _across(angles[entry.name], angles[other]))
         for family in families
@@ -101,8 +103,8 @@ def setting(at: Mapping[str, Any]) -> str:
 
 
 def _needed(family: Family, total: float) -> float:
-    """How many leaves wide a family's name is."""
-    return len(family.title) * LETTER / (2 * math.pi * SAID / total)
+    """The width of a family's name, in leaves."""
+    return len(family.title) * LETTER / (2 * math.pi * TITLE / total)
 
 
 def _point(radius: float, angle: float) -> tuple[float, float]:
@@ -115,11 +117,11 @@ def _arc(radius: float, first: float, last: float, forward: int = 1) -> str:
 
 
 def _along(first: float, last: float) -> str:
-    """The line that a name is written on: turned round in the lower half, so that it never stands on its head."""
+    """The line along which a name is written, reversed in the lower half so that the name is never upside down."""
     middle = (first + last) / 2
     room = max(last - first, 0.1)
     low, high = middle - room, middle + room
-    return _arc(SAID + 10, high, low, 0) if math.sin(middle) > 0 else _arc(SAID, low, high)
+    return _arc(TITLE + 10, high, low, 0) if math.sin(middle) > 0 else _arc(TITLE, low, high)
 
 
 def _leaf(name: str, angle: float) -> Leaf:
@@ -130,7 +132,7 @@ def _leaf(name: str, angle: float) -> Leaf:
 
 
 def _across(one: float, other: float) -> str:
-    """From one loss to another, the closer to the middle the further they are apart."""
+    """The path from one loss to another; the further apart they are, the nearer it comes to the middle."""
     apart = abs(math.remainder(one - other, 2 * math.pi)) / math.pi
     near = BAND * (0.72 - 0.55 * apart)
     (a, b), (c, d), (e, f), (g, h) = (

@@ -1,4 +1,4 @@
-"""The pictures of a loss: those of the task type that it is for first, and of any that always draws its losses."""
+"""The views of a loss: of its first task type, or of all that always draw their losses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lossbench.tasks.views import View
 
 
 def views(entry: Entry) -> list[View]:
-    """The pictures of a loss: those of its own kind, and for classifiers of all it fits."""
+    """The views in which a loss is drawn: of its first task type; for classifiers, of all that it fits."""
     card = entry.card
     known = [task_type for task_type in entry.task_types if task_type in TASKS]
     home = [task_type for task_type in known if load(task_type).always_drawn] or known[:1]

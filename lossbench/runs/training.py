@@ -18,7 +18,7 @@ from lossbench.runs.signals import Stop
 
 if TYPE_CHECKING:
     from lossbench.engine import FitResult
-    from lossbench.engine.fit import Keep
+    from lossbench.engine.fit import Checkpoint
 
 SHARE = 0.01  # of training time that checkpoints may take
 
@@ -179,7 +179,7 @@ def _finish(runs: Sequence[Run], fitted: Sequence[FitResult], states: Sequence[M
             one.end_early(error)
 
 
-def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News, keep: Keep) -> list[FitResult]:
+def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News, keep: Checkpoint) -> list[FitResult]:
     """Train these runs in the engine; every metric and every change of the number of threads is recorded."""
     import torch
 
@@ -210,7 +210,7 @@ def fit(runs: Sequence[Run], stop: Callable[[], bool], watch: Watch, news: News,
         until=first.cfg.tuning.until,
         stop=stop,
         watch=watch,
-        keep=keep,
+        checkpoint=keep,
     )
     if len(counts) > 1 and not first.comparison:
         message = f"trained on {', '.join(counts)} threads, since the cores were busy, which changes the last bits"

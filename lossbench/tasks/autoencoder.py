@@ -31,7 +31,7 @@ from lossbench.metrics import frechet_distance
 from lossbench.tasks.samples import LATENT, PIXELS, Sample, normal
 from lossbench.tasks.views import View
 
-AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated: what bounds memory
+AT_ONCE = 2048  # pictures decoded at once when a likelihood is estimated, which bounds memory
 WALK = 15  # pictures on a side of the grid of latents
 ACTIVE = 0.01  # variance over the data of a unit's mean, from which the unit is in use
 DECODER = torch.randn(LATENT, PIXELS, generator=stream(0, "contract/decoder"), dtype=torch.float64)  # made up
@@ -55,7 +55,7 @@ class Autoencoder(TaskType):
     prior = "classes"
     layers = ("model.encoder", "model.decoder")
     one_by_one = False
-    target_unused = "it looks at the code alone, which is made of the picture"
+    target_unused = "it depends on the code alone, which is computed from the picture"
     one_nearer = True
 
     def __post_init__(self) -> None:
@@ -65,6 +65,7 @@ class Autoencoder(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The importance-weighted negative log-likelihood is primary."""
         return (
             Metric(  # estimated, so that nothing keeps it above 0
                 "nll", f"negative log-likelihood, importance-weighted by {self.importance} samples", False, "nats"
@@ -82,12 +83,14 @@ class Autoencoder(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
-        pictures = self._thrown(batch.inputs, noise)
-        yield "model", self.loss(_coded(nets, pictures, noise.own()), pictures.flatten(-len(self.info.inputs)))
+        """Pictures are binarized at random first, where `info.binarize` says so."""
+        pictures = self._binarized(batch.inputs, noise)
+        yield "model", self.loss(_encode(nets, pictures, noise.own()), pictures.flatten(-len(self.info.inputs)))
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
-        pictures = self._thrown(batch.inputs, noise)
-        code = _coded(nets, pictures, noise)
+        """For each picture its bounds, the mean of its code, its reconstruction and a sample from the prior."""
+        pictures = self._binarized(batch.inputs, noise)
+        code = _encode(nets, pictures, noise)
         decoded = code.decode(code.mean).sigmoid()
         sample = code.decode(noise.normal(*code.mean.shape).to(pictures.dtype)).sigmoid()
         bounds = _bounds(code, pictures.flatten(1), self.importance if closely else self.watched)
@@ -111,6 +114,7 @@ class Autoencoder(TaskType):
     def report(
         self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
     ) -> dict[str, float]:
+        """Adds the Fréchet distance of samples from the prior to the test pictures."""
         seen = self.features
         return {
             **self.measure(outputs, targets),
@@ -123,7 +127,7 @@ class Autoencoder(TaskType):
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
         labels = seen.splits.test.metadata.get("label")
-        drawn = {
+        figures = {
             "reconstructions": lambda: image_pictures.beside(outputs["input"], outputs["reconstruction"]),
             "samples": lambda: image_pictures.grid(outputs["sample"]),
             "samples_over_training": lambda: image_pictures.over_training({s: o["sample"] for s, o in watched.items()}),
@@ -132,7 +136,7 @@ class Autoencoder(TaskType):
             ),
             "latent_scatter": lambda: image_pictures.scatter(outputs["mean"], labels),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -142,6 +146,7 @@ class Autoencoder(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """The encoder gives two numbers for each latent unit; the decoder takes one and gives a picture."""
         code, n = nets.model.encoder(examples.inputs), len(examples)
         latent = code.shape[-1] // 2
         yield "'s encoder", tuple(code.shape), (n, 2 * latent)
@@ -150,35 +155,38 @@ class Autoencoder(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Pictures need grey values from 0 to 1 and labels; points of a mixture do not."""
         if not info.mixture_means:
             check_pictures(info, name, split)
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Codes, mean and log-variance beside each other, and pixels."""
+        """Codes, each a mean and a log-variance side by side, and pixels."""
         codes = normal(random, size, 2 * LATENT)
         return codes, torch.rand(size, PIXELS, generator=random, dtype=torch.float64)
 
     @classmethod
     def undecided(cls, sample: Sample, player: str) -> Sample | None:
-        """A code of 0 is one like others."""
+        """None: a code of 0 says as much as any other."""
         return None
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Means at all far values, with log-variances of 0, 20 and −20."""
         pairs = torch.cartesian_prod(far, torch.tensor([0.0, 20.0, -20.0], dtype=torch.float64))
         pixels = torch.linspace(0, 1, PIXELS, dtype=torch.float64).expand(len(pairs), PIXELS)
         yield Sample(cls.name, pairs.repeat_interleave(LATENT, 1), pixels)
 
     @classmethod
     def on_sample(cls, loss: Any, sample: Sample, player: str, noise: Any) -> Any:
+        """The prediction is split into mean and log-variance, with a fixed linear decoder beside them."""
         mean, log_variance = sample.prediction.chunk(2, -1)
         decoder = DECODER.to(mean.dtype)
         return loss(LatentCode(mean, log_variance, lambda latent: latent @ decoder, noise), sample.target)
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
-        """How badly a picture is decoded, and how far the code is from the prior: one of them shall fall."""
+        """How badly a picture is decoded, and how far the code is from the prior; one of them has to fall."""
         mean, log_variance = sample.prediction.detach().split(LATENT, -1)
         unlike = F.binary_cross_entropy_with_logits(mean @ DECODER, sample.target)
         return torch.stack([unlike, (mean.square() + log_variance.exp() - 1 - log_variance).mean()])
@@ -189,21 +197,21 @@ class Autoencoder(TaskType):
 
         return code_views()
 
-    def _thrown(self, pictures: Tensor, noise: Noise) -> Tensor:
-        """Pictures as they are looked at: grey, or every pixel a coin."""
+    def _binarized(self, pictures: Tensor, noise: Noise) -> Tensor:
+        """Grey pictures as they are, or each pixel drawn as 0 or 1 with its grey value as probability."""
         if not self.info.binarize:
             return pictures
         shape = (pictures.shape[-len(self.info.inputs) - 1], *self.info.inputs)
         return (noise.uniform(*shape) < pictures).to(pictures.dtype)
 
 
-def _coded(nets: Any, pictures: Tensor, noise: Noise) -> LatentCode:
+def _encode(nets: Any, pictures: Tensor, noise: Noise) -> LatentCode:
     mean, log_variance = nets.model.encoder(pictures).chunk(2, -1)
     return LatentCode(mean, log_variance, nets.model.decoder, noise)
 
 
 def _bounds(code: LatentCode, pictures: Tensor, samples: int) -> dict[str, Tensor]:
-    """Per picture: the importance-weighted bound by so many samples, the ELBO over them, and the divergence.
+    """For each picture the importance-weighted bound from `samples` samples, the ELBO over them, and the divergence.
 
     −log p(x) ≤ −log 1/k Σ p(x|z) p(z) / q(z|x), in rounds of few enough samples for memory.
 
@@ -223,7 +231,7 @@ def _bounds(code: LatentCode, pictures: Tensor, samples: int) -> dict[str, Tenso
 
 
 def _walk(nets: Any, means: Tensor, shape: tuple[int, ...], side: int = WALK) -> Tensor:
-    """Pictures over the two units that vary most, by the quantiles of the prior; the others stay at 0."""
+    """Pictures decoded over the two units that vary most, at quantiles of the prior; the others stay at 0."""
     device = next(nets.parameters()).device
     ticks = torch.special.ndtri(torch.linspace(0.02, 0.98, side, dtype=torch.float64)).float()
     varied = means.var(0, correction=0).argsort(descending=True).tolist()

@@ -1,4 +1,4 @@
-"""Pictures of boxes: where the object is, where it was said to be, and how well the two overlap."""
+"""Pictures of boxes: the true box, the predicted one, and how well the two overlap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS, ROWS = 6, 4  # of crops of the test split
 FEW = 5  # crops that are shown over training
 SIDE = 1.25  # inches of one crop
 ABOVE, BELOW = 0.25, 0.3  # of the titles, of the legend
-TRUE, SAID = "#4be3ff", "#ff5a3c"  # seen on grey, dark or bright
+TRUE, PREDICTED = "#4be3ff", "#ff5a3c"  # visible on grey, dark or bright
 
 Floats = NDArray[np.floating]
 Cell = tuple[Floats, Floats, Floats]
@@ -41,71 +41,71 @@ def boxes(inputs: Floats, true: Floats, predicted: Floats, iou: Floats) -> Figur
 
 
 def over_training(inputs: Floats, true: Floats, predicted: Mapping[int, Floats]) -> Figure:
-    """A row a crop, with what was said of it at steps of the training evenly chosen."""
+    """A row for each crop, with the boxes predicted at evenly chosen steps of training."""
     steps = sorted(predicted)
     steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, COLUMNS).round().astype(int))]
-    shown = range(min(FEW, len(predicted[steps[0]])))
-    figure, axes, side = _sheet([[(inputs[k], true[k], predicted[step][k]) for step in steps] for k in shown])
+    crops = range(min(FEW, len(predicted[steps[0]])))
+    figure, axes, side = _sheet([[(inputs[k], true[k], predicted[step][k]) for step in steps] for k in crops])
     axes.set_xticks([side * (i + 0.5) for i in range(len(steps))], [f"step {step:,}" for step in steps], fontsize=8)
     return figure
 
 
-def overlap(iou: Floats, metadata: Sequence[float]) -> Figure:
-    """Which share of the boxes reaches an IoU."""
+def overlap(iou: Floats, thresholds: Sequence[float]) -> Figure:
+    """The share of boxes that reaches each IoU, marked at these thresholds."""
     figure = Figure(figsize=(5, 4.2), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.16, "right": 0.97, "bottom": 0.13, "top": 0.97})
     reached, share = np.sort(iou), 1 - np.arange(len(iou)) / len(iou)
     axes.plot([0, *reached, 1], [1, *share, 0], color=INK, linewidth=1.4, drawstyle="steps-pre")
-    for mark in metadata:
-        at = float((iou >= mark).mean())
-        axes.plot(mark, at, "o", color=WARN, markersize=4)
-        axes.annotate(f"{at:.2f}", (mark, at), (5, 5), textcoords="offset points", fontsize=8)
+    for threshold in thresholds:
+        at = float((iou >= threshold).mean())
+        axes.plot(threshold, at, "o", color=WARN, markersize=4)
+        axes.annotate(f"{at:.2f}", (threshold, at), (5, 5), textcoords="offset points", fontsize=8)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="IoU", ylabel="share of boxes that reach it")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def _sheet(rows: Sequence[Sequence[Cell]]) -> tuple[Figure, Axes, int]:
-    """Crops in rows, with their boxes; and pixels from one crop to the next. One image, since axes cost the most."""
-    blank_ = np.ones_like(_seen(rows[0][0][0]))
+    """Crops in rows, their boxes, and the pixels from one crop to the next; one image, since axes are slow to draw."""
+    blank = np.ones_like(_displayed(rows[0][0][0]))
     width = max(map(len, rows))
-    pictures = [[_seen(image) for image, _, _ in row] + [blank_] * (width - len(row)) for row in rows]
+    pictures = [[_displayed(image) for image, _, _ in row] + [blank] * (width - len(row)) for row in rows]
     image = np.concatenate([np.concatenate(row, 1) for row in pictures])
-    height, side = SIDE * len(rows), len(blank_)
+    height, side = SIDE * len(rows), len(blank)
     figure = Figure(figsize=(SIDE * width, height + ABOVE + BELOW), dpi=110)
     axes = figure.add_axes((0, BELOW / (height + ABOVE + BELOW), 1, height / (height + ABOVE + BELOW)))
     axes.imshow(image, interpolation="nearest", extent=(0, image.shape[1], image.shape[0], 0), aspect="auto")
-    for which, colour in ((1, TRUE), (2, SAID)):
+    for which, colour in ((1, TRUE), (2, PREDICTED)):
         outlines = [_outline(cell[which], x, y, side) for y, row in enumerate(rows) for x, cell in enumerate(row)]
         axes.add_collection(LineCollection(outlines, colors=colour, linewidths=1.3), autolim=False)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in (("true", TRUE), ("predicted", SAID))]
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in (("true", TRUE), ("predicted", PREDICTED))]
     figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=8)
     return figure, axes, side
 
 
 def _outline(box: Floats, column: int, row: int, side: int) -> NDArray[Any]:
-    """Corners of a box in pixels of the sheet, one after the other, held within its crop."""
+    """Corners of a box in pixels of the sheet, one after the other, clipped to its crop."""
     within = np.clip((box / CROP + 0.5) * side, 0.5, side - 0.5)
     x0, y0, x1, y1 = within + side * np.array([column, row, column, row])
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
 
 
-def _seen(image: Floats) -> Floats:
-    """An input in colours [height, width, 3], between its own lowest and highest value, with a line right and below."""
+def _displayed(image: Floats) -> Floats:
+    """An input as colours [height, width, 3], scaled to its own range, with a line to the right and below."""
     low, high = image.min(), image.max()
-    shown = np.moveaxis((image - low) / (high - low or 1), 0, -1)
-    shown = np.repeat(shown, 3, 2) if shown.shape[2] == 1 else shown[..., :3]
-    shown = shown.copy()
-    shown[-1], shown[:, -1] = 1, 1
-    return shown
+    image = np.moveaxis((image - low) / (high - low or 1), 0, -1)
+    image = np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3]
+    image = image.copy()
+    image[-1], image[:, -1] = 1, 1
+    return image
 
 
 def _box(places: tuple[int, ...]) -> Case:
-    """These of the four offsets are swept, the true box being the anchor."""
+    """Sweeps these of the four offsets; the true box is the anchor."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         chosen = torch.tensor([float(place in places) for place in range(4)], dtype=x.dtype)
@@ -116,6 +116,6 @@ def _box(places: tuple[int, ...]) -> Case:
 
 
 def views() -> tuple[View, ...]:
-    """Losses of boxes, of which one slides off its anchor, or grows."""
+    """Views of losses of boxes: a box that slides off its anchor, or grows."""
     cases = {"slides": _box((0,)), "grows": _box((2, 3))}
     return (View("boxes", "boxes", "boxes", "shift in sides, or log of side", NEAR, 0.5, cases),)

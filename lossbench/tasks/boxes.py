@@ -1,4 +1,4 @@
-"""Boxes: four offsets from an anchor, judged by the box that they make."""
+"""Boxes: four offsets from an anchor, measured by the overlap of the boxes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUCCESSES = (0.5, 0.75, 0.9)  # IoU from which a box counts as found
 
 @dataclass(frozen=True)
 class Boxes(TaskType):
-    """Offsets predicted and true [..., batch, 4], as `offsets` has them. Mean IoU is primary."""
+    """Predicted and true offsets [..., batch, 4], as in `core.box_offsets`. Mean IoU is primary."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
@@ -36,6 +36,7 @@ class Boxes(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Mean IoU is primary."""
         return (
             Metric("iou", "intersection over union, mean of the boxes", True, range=SHARE),
             *(
@@ -53,6 +54,7 @@ class Boxes(TaskType):
         return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Offsets are decoded to corners first."""
         predicted, true = decode(outputs.double()), decode(targets.double())
         iou = paired_iou(predicted, true)
         apart = (outputs - targets).double()[:, :2] / CROP
@@ -71,16 +73,16 @@ class Boxes(TaskType):
         assert isinstance(outputs, Tensor)
         predicted, true = decode(outputs.double()), decode(test.targets.double())
         iou = paired_iou(predicted, true)
-        drawn = {
+        figures = {
             "boxes": lambda: box_pictures.boxes(*map(_array, (test.inputs, true, predicted, iou))),
             "overlap": lambda: box_pictures.overlap(_array(iou), SUCCESSES),
         }
         steps = {step: _array(decode(glimpse.double())) for step, glimpse in seen.glimpses.items()}  # type: ignore[union-attr]
         if steps:
-            drawn["over_training"] = lambda: box_pictures.over_training(
+            figures["over_training"] = lambda: box_pictures.over_training(
                 _array(watched.inputs), _array(decode(watched.targets.double())), steps
             )
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -94,6 +96,7 @@ class Boxes(TaskType):
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Predicted and true offsets, some of them further apart than 1."""
         return 0.6 * normal(random, size, 4), 0.6 * normal(random, size, 4)  # some of them further apart than 1
 
     @classmethod
@@ -103,12 +106,13 @@ class Boxes(TaskType):
 
     @classmethod
     def undecided(cls, sample: Sample, player: str) -> Sample:
-        """One number of four to be learned, whichever."""
+        """Zeros, with targets in which one of the four offsets is not 0."""
         zeros = torch.zeros_like(sample.prediction)
         return replace(sample, prediction=zeros, target=0.5 * torch.cat([torch.eye(4), -torch.eye(4)]).to(zeros.dtype))
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Centres and sides at every pair of far values, against one true box."""
         pairs = torch.cartesian_prod(far, far)
         target = torch.tensor([0.1, -0.5, 0.3, 0.0]).double().expand(len(pairs), 4)
         yield Sample(cls.name, pairs.repeat_interleave(2, 1), target)
@@ -119,9 +123,9 @@ class Boxes(TaskType):
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
-        """Of the number that is furthest from 0."""
-        given, wanted = sample.prediction.detach(), sample.target
-        return (given - wanted).gather(1, wanted.abs().argmax(1, keepdim=True)).abs().squeeze(1)
+        """The error of the offset whose target is furthest from 0."""
+        prediction, target = sample.prediction.detach(), sample.target
+        return (prediction - target).gather(1, target.abs().argmax(1, keepdim=True)).abs().squeeze(1)
 
     @classmethod
     def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
@@ -129,12 +133,15 @@ class Boxes(TaskType):
 
     @staticmethod
     def mistaken(mean_loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> bool:
-        """Offsets cost what they would as corners seen in a mirror, and otherwise once moved: a loss of IoU."""
+        """Whether it takes offsets for corners, as a loss of IoU does.
+
+        Then its mean loss is the same for corners in a mirror, and another for moved offsets.
+        """
         mirror = torch.tensor([-1.0, 1.0, -1.0, 1.0])
-        seen = [(mirror * boxes)[:, [2, 1, 0, 3]] for boxes in (prediction, target)]
+        mirrored = [(mirror * boxes)[:, [2, 1, 0, 3]] for boxes in (prediction, target)]
         moved = [boxes + torch.tensor([0.1, -0.2, 0.3, 0.4]) for boxes in (prediction, target)]
         plain = mean_loss(prediction, target)
-        return same(plain, mean_loss(*seen)) and not same(plain, mean_loss(*moved))
+        return same(plain, mean_loss(*mirrored)) and not same(plain, mean_loss(*moved))
 
     @classmethod
     def views(cls, counted: bool, two: bool) -> tuple[View, ...]:

@@ -19,7 +19,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Call:
-    """A form: what is made of prediction and target before a loss sees them, by name, and how that is said.
+    """A form: how prediction and target are changed before a loss gets them, by name, and a note that says so.
 
     `each`: the loss sees all pixels, or all tokens that are no padding, side by side. `first`: the target comes first.
     """
@@ -31,14 +31,15 @@ class Call:
     first: bool = False
 
     def swapped(self) -> Call:
+        """The same form with the target first."""
         return replace(self, first=True, note="; ".join(filter(None, ("takes the target first", self.note))))
 
     def of(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:
-        """Terms [batch], or one number; of values of the parts of an example, their mean."""
+        """Per-example losses [batch], or one number; values for parts of an example are averaged over it."""
         if self.each and not self.counts(target).any():  # of nothing there is no mean
             return 0 * prediction.sum()
-        given = LossOutput.of(self.raw(loss, prediction, target))
-        per_example = given.per_example
+        output = LossOutput.of(self.raw(loss, prediction, target))
+        per_example = output.per_example
         if not isinstance(per_example, Tensor):
             return per_example
         if self.each and per_example.numel() > 1:
@@ -47,7 +48,7 @@ class Call:
             per_example = per_example.flatten(1).mean(1)
         elif per_example.shape == (1,) and len(target) > 1:
             per_example = per_example.squeeze(0)
-        return given._replace(per_example=per_example) if given.parts else per_example
+        return output._replace(per_example=per_example) if output.parts else per_example
 
     def raw(self, loss: Callable[..., Any], prediction: Tensor, target: Tensor) -> Any:
         """What the loss itself returns."""
@@ -55,12 +56,12 @@ class Call:
         if self.each:
             counts = self.counts(target)
             prediction, target = prediction[counts], target[counts]
-        given = PREDICTIONS[self.prediction](prediction)
-        wanted = TARGETS[self.target](target, given, outputs)
-        return loss(wanted, given) if self.first else loss(given, wanted)
+        prediction = PREDICTIONS[self.prediction](prediction)
+        target = TARGETS[self.target](target, prediction, outputs)
+        return loss(target, prediction) if self.first else loss(prediction, target)
 
     def counts(self, target: Tensor) -> Tensor:
-        """Which parts of each example the loss sees, where it sees each on its own."""
+        """Which pixels or tokens of each example the loss gets, if it gets each as an example."""
         return target != PAD if self.each == "token" else torch.ones_like(target, dtype=torch.bool)
 
 
@@ -71,7 +72,7 @@ def _of_examples(per_example: Tensor, counts: Tensor) -> Tensor:
 
 
 def _two(logits: Tensor) -> Tensor:
-    """The logits (0, z) of two classes, whose softmax has the probability that the sigmoid of z is."""
+    """The logits (0, z) of two classes, whose softmax is the sigmoid of z."""
     return torch.stack([torch.zeros_like(logits), logits], 1)
 
 
@@ -90,15 +91,15 @@ PREDICTIONS: dict[str, Change] = {
 }
 
 TARGETS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "": lambda y, given, outputs: y,
-    "float": lambda y, given, outputs: y.to(given.dtype),
-    "flat": lambda y, given, outputs: y.flatten(),
-    "column": lambda y, given, outputs: y.unsqueeze(1),
-    "float column": lambda y, given, outputs: y.unsqueeze(1).to(given.dtype),
-    "signs": lambda y, given, outputs: 2 * y.to(given.dtype) - 1,
-    "one-hot": lambda y, given, outputs: F.one_hot(y, outputs).to(given.dtype),
-    "one-hot of two": lambda y, given, outputs: torch.stack([1 - y, y], 1).to(given.dtype),
-    "corners": lambda y, given, outputs: decode(y),
+    "": lambda y, prediction, outputs: y,
+    "float": lambda y, prediction, outputs: y.to(prediction.dtype),
+    "flat": lambda y, prediction, outputs: y.flatten(),
+    "column": lambda y, prediction, outputs: y.unsqueeze(1),
+    "float column": lambda y, prediction, outputs: y.unsqueeze(1).to(prediction.dtype),
+    "signs": lambda y, prediction, outputs: 2 * y.to(prediction.dtype) - 1,
+    "one-hot": lambda y, prediction, outputs: F.one_hot(y, outputs).to(prediction.dtype),
+    "one-hot of two": lambda y, prediction, outputs: torch.stack([1 - y, y], 1).to(prediction.dtype),
+    "corners": lambda y, prediction, outputs: decode(y),
 }
 
 FLOATS = "gets targets as floats"

@@ -1,4 +1,4 @@
-"""What of a task a configuration chooses: which metric is primary, and metrics of the user's own beside it."""
+"""What a configuration chooses of a task: which metric is primary, and metrics of the user's own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MetricFunction = Callable[[Any, Any], float]
 def with_metrics(task: type[Any], primary: str | None, own: Sequence[MetricFunction]) -> type[Any]:
     """The task with these metrics beside its own, and this one first: selection, tuning, verdict and report follow.
 
-    A primary metric that the task only reports, such as one at a threshold tuned on validation, is watched, too. An
-    own metric that fails, or gives no finite number, is left out there.
+    A primary metric that the task only reports, such as one at a threshold tuned on validation, is also measured during
+    training. A metric of the user's own that fails, or gives no finite number, is left out there.
 
     Raises: ConfigError for a function that declares no direction.
     """
@@ -43,8 +43,8 @@ def _with(task: type[Any], primary: str | None, own: tuple[MetricFunction, ...])
         return task(**{field.name: getattr(self, field.name) for field in fields(self) if field.init})
 
     def more(values: Mapping[str, float], outputs: Any, targets: Any) -> dict[str, float]:
-        found = {function.__name__: _number(function, outputs, targets) for function in own}
-        return {**values, **{name: value for name, value in found.items() if value is not None}}
+        numbers = {function.__name__: _number(function, outputs, targets) for function in own}
+        return {**values, **{name: value for name, value in numbers.items() if value is not None}}
 
     def metrics(self: Any) -> tuple[Metric, ...]:
         return _ordered(self.name, (*plain(self).metrics, *declared), primary)
@@ -90,11 +90,11 @@ def _ordered(task: str, metrics: tuple[Metric, ...], primary: str | None) -> tup
 
 
 def _number(function: MetricFunction, outputs: Any, targets: Any) -> float | None:
-    """What an own metric gives on the CPU; None, and a remark, where that is no finite number."""
-    on_cpu = [each_tensor(given, lambda tensor: tensor.detach().cpu()) for given in (outputs, targets)]
+    """The value of a metric of the user's own, computed on the CPU; None, and a remark, if it is no finite number."""
+    on_cpu = [each_tensor(values, lambda tensor: tensor.detach().cpu()) for values in (outputs, targets)]
     try:
         value = float(function(*on_cpu))
-    except Exception as error:  # whatever a function of the user's does
+    except Exception as error:  # whatever a function of the user's raises
         _remark(function.__name__, f"{type(error).__name__}: {error}")
         return None
     if not math.isfinite(value):

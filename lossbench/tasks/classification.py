@@ -31,7 +31,7 @@ TEMPERED = (
 )
 ACCURACY = Metric("accuracy", "share of right answers", True, range=SHARE)
 MACRO_F1 = Metric("macro_f1", "mean F1 of the classes", True, range=SHARE)
-RENAMED = (1, 0, 2, 4, 3)  # classes; no rotation, so that weights which are one class off do not go with it
+RENAMED = (1, 0, 2, 4, 3)  # classes; not a rotation, which would not reveal weights that are one class off
 BALANCED = Metric("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
 
 
@@ -72,9 +72,11 @@ class Binary(TaskType):
         yield "model", self.loss(nets.model(batch.inputs).squeeze(-1), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        """One logit an example, [..., batch]."""
         return nets.model(batch.inputs).squeeze(-1)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The cheap metrics; where one class is absent, the areas are what every ranking gets."""
         from sklearn import metrics
 
         p, y = _array(torch.sigmoid(outputs.double())), _array(targets)
@@ -91,10 +93,12 @@ class Binary(TaskType):
         }
 
     def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The threshold with the best F1, and the temperature."""
         scores, y = _array(outputs), _array(targets)
         return {"threshold": best_f1_threshold(scores, y), "temperature": temperature(scores, y)}
 
     def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Adds the metrics at the tuned threshold and after temperature."""
         from sklearn import metrics
 
         y, positive = _array(targets), _array(outputs) >= calibration["threshold"]
@@ -113,7 +117,7 @@ class Binary(TaskType):
         outputs: Any = seen.outputs["test"]
         y, scores = _array(seen.splits.test.targets), _array(outputs)
         p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.calibration["temperature"]))
-        drawn = {
+        figures = {
             "confusion_matrix": lambda: pictures.confusion_matrix(y, (p > 0.5).astype(int), self.info.classes),
             "precision_recall": lambda: pictures.precision_recall(
                 {self.info.classes[1]: (y, scores)}, seen.calibration["threshold"]
@@ -122,7 +126,7 @@ class Binary(TaskType):
                 {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
             ),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -132,16 +136,19 @@ class Binary(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
-        given, n = tuple(nets.model(examples.inputs).shape), len(examples)
-        yield "", (n,) if given == (n, 1) else given, (n, *info.targets)
+        """A last axis of one is accepted."""
+        shape, n = tuple(nets.model(examples.inputs).shape), len(examples)
+        yield "", (n,) if shape == (n, 1) else shape, (n, *info.targets)
 
     @staticmethod
     def call(loss: Any) -> Any:
+        """A loss with signed targets gets −1 and +1."""
         card = card_of(loss)
         return partial(of_signs, loss) if card is not None and card.signed_targets else loss
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Targets have to be labels of the classes, where there are classes."""
         check_labels(info, name, split)
 
     @classmethod
@@ -154,10 +161,12 @@ class Binary(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Each far logit with both labels."""
         yield Sample(cls.name, far.repeat_interleave(2), torch.arange(2).repeat(len(far)), COUNTS[:2])
 
     @classmethod
     def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """The two classes swapped, for losses that take class counts."""
         if card is None or "class_counts" not in card.needs:
             return "no classes that could change places"
         return replace(sample, prediction=-sample.prediction, target=1 - sample.target, counts=sample.counts[::-1])
@@ -168,15 +177,17 @@ class Binary(TaskType):
 
     @staticmethod
     def right(prediction: Tensor, target: Tensor) -> Tensor:
+        """Logits of −1 and +1."""
         return 2.0 * target - 1
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """The logit towards the wrong class."""
         return (1 - 2 * sample.target) * sample.prediction.detach()
 
     @classmethod
     def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
-        """Of each class."""
+        """The mean logit towards the wrong class, for each class."""
         return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
 
     @classmethod
@@ -223,6 +234,7 @@ class Multiclass(TaskType):
         return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The cheap metrics; areas take one pass a class and are left to `report`."""
         from sklearn import metrics
 
         p, y = _array(outputs.double().softmax(-1)), _array(targets)
@@ -236,9 +248,11 @@ class Multiclass(TaskType):
         }
 
     def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The temperature."""
         return {"temperature": temperature(_array(outputs), _array(targets))}
 
     def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Adds the areas, one class against the rest, and the metrics after temperature."""
         from sklearn import metrics
 
         p, y = _array((outputs.double() / calibration["temperature"]).softmax(-1)), _array(targets)
@@ -262,7 +276,7 @@ class Multiclass(TaskType):
         one_against_rest = {
             name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.info.classes)
         }
-        drawn = {
+        figures = {
             "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.info.classes),
             "precision_recall": lambda: pictures.precision_recall(one_against_rest, None),
             "reliability": lambda: pictures.reliability(
@@ -272,7 +286,7 @@ class Multiclass(TaskType):
                 }
             ),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -286,6 +300,7 @@ class Multiclass(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Targets have to be labels of the classes, where there are classes."""
         check_labels(info, name, split)
 
     @classmethod
@@ -298,20 +313,24 @@ class Multiclass(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Every triple of far logits with each of three labels."""
         logits = torch.cartesian_prod(far, far, far)
         labels = torch.arange(3).repeat(len(logits))
         yield Sample(cls.name, logits.repeat_interleave(3, 0), labels, COUNTS[:3])
 
     @classmethod
     def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """The classes in another order, which is no rotation."""
         return sample.renamed(RENAMED)
 
     @staticmethod
     def right(prediction: Tensor, target: Tensor) -> Tensor:
+        """One-hot vectors."""
         return F.one_hot(target, prediction.shape[-1]).float()
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """How far the mean logit of the other classes is above the right one's."""
         return margins(sample.prediction.detach(), sample.target)
 
     @classmethod
@@ -340,24 +359,24 @@ def _decisions(y: NDArray[Any], guess: NDArray[Any]) -> dict[str, float]:
 
 
 def _balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
-    """Mean recall of the classes that occur; scikit-learn's own function warns where a guess does not."""
+    """Mean recall of the classes that occur; scikit-learn's own function warns where others are guessed."""
     from sklearn import metrics
 
     return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
 
 
 def _binary_nll(logits: Tensor, targets: Tensor) -> float:
-    """In nats, from logits: scikit-learn's log_loss clips probabilities, so that nothing costs more than 36."""
+    """Mean NLL in nats, from logits: scikit-learn's log_loss clips probabilities, so that no value exceeds 36."""
     return F.binary_cross_entropy_with_logits(logits.double(), targets.double()).item()
 
 
 def _mean(areas: list[float], where_none: float) -> float:
-    """Mean over the classes; where targets are of one class only, what every ranking gets."""
+    """Mean over the classes; `where_none`, the area of any ranking, where targets are of one class only."""
     return float(np.mean(areas)) if areas else where_none
 
 
 def _confidence(p: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Of a probability of the positive class: the confidence in the answer given, and whether it is right."""
+    """From probabilities of the positive class: the confidence in each answer, and whether it is right."""
     return np.maximum(p, 1 - p), (p > 0.5) == (y == 1)
 
 

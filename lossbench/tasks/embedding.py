@@ -1,4 +1,4 @@
-"""Embedding: put photos of one identity near each other, judged on identities that training never saw."""
+"""Embedding: put photos of one identity near each other, tested on identities that training never saw."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from lossbench.core import (
 from lossbench.datasets.splits import check_labels
 from lossbench.metrics import retrieval
 from lossbench.tasks.calls import ALONE
-from lossbench.tasks.embedding_views import DRAWS, seen_anew
+from lossbench.tasks.embedding_views import DRAWS, augmented
 from lossbench.tasks.lifting import OfIdentities
 from lossbench.tasks.samples import DIMENSIONS, Sample, normal
 from lossbench.tasks.views import View
 
 # Different people are on average 2.6° apart: a net at its initial weights has .2 on faces, a collapsed one some 1e-5.
 COLLAPSED = 1e-3
-IDENTITIES = (3, 7, 11, 20)  # of a made-up batch; a net gives fewer numbers than these go up to
-SEEN = 24  # identities of a made-up training split
+IDENTITIES = (3, 7, 11, 20)  # of a made-up batch; their numbers go beyond the outputs of a net
+IDENTITY_COUNT = 24  # identities of a made-up training split
 
 
 @dataclass(frozen=True)
 class Embedding(TaskType):
     """One net gives embeddings [..., batch, dimensions]; what matters is who is nearest, by cosine.
 
-    MAP@R is primary: it looks at all R others of an identity and their order, where Recall@1 is soon at its end.
-    Training sees each photo anew by `augment`, the same views for every loss under a seed; 0 shows it as it is.
+    MAP@R is primary: it counts all R others of an identity and their order, where Recall@1 is soon at its maximum.
+    Training augments each photo with strength `augment`, the same for every loss under a seed; 0 leaves it as it is.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor | LossOutput]
@@ -58,7 +58,7 @@ class Embedding(TaskType):
     one_by_one = False
     identities = True
     smallest = 8
-    counts = tuple(1 + 7 * k for k in range(SEEN))
+    counts = tuple(1 + 7 * k for k in range(IDENTITY_COUNT))
     forms = (ALONE,)
     drawn_classes = 2
 
@@ -67,6 +67,7 @@ class Embedding(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """MAP@R is primary; a `spread` near 0 means that the embeddings have collapsed."""
         return (
             Metric(
                 "map_at_r", "mean average precision among the R nearest, R others of the identity", True, range=SHARE
@@ -89,15 +90,17 @@ class Embedding(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """Each photo is augmented first, unless `augment` is 0."""
         photos = batch.inputs
         if self.augment:
-            photos = seen_anew(photos, noise.uniform(photos.shape[-4], DRAWS), self.augment)
+            photos = augmented(photos, noise.uniform(photos.shape[-4], DRAWS), self.augment)
         yield "model", self.loss(nets.model(photos), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
         return nets.model(batch.inputs)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """All metrics read the cosines between the embeddings of a split."""
         embeddings, labels = _array(outputs), _array(targets)
         return {
             **retrieval.retrieval(embeddings, labels)._asdict(),
@@ -113,12 +116,12 @@ class Embedding(TaskType):
         assert isinstance(outputs, Tensor)
         embeddings, labels = _array(outputs), _array(seen.splits.test.targets)
         photos = _array(seen.splits.test.inputs)
-        drawn = {
+        figures = {
             "nearest_neighbours": lambda: pictures.nearest_neighbours(photos, embeddings, labels),
             "roc": lambda: pictures.roc(*retrieval.pairs(embeddings, labels)),
             **pictures.maps(embeddings, labels),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -128,12 +131,13 @@ class Embedding(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
-        given = tuple(nets.model(examples.inputs).shape)
-        yield "", given, (len(examples), *(given[1:2] or (1,)))
+        """Embeddings may have any number of dimensions."""
+        shape = tuple(nets.model(examples.inputs).shape)
+        yield "", shape, (len(examples), *(shape[1:2] or (1,)))
 
     @staticmethod
     def completed(loss: Any, brings: Mapping[str, Callable[[], Any]]) -> Any:
-        """A multi-class loss learns the logits that it reads."""
+        """A multi-class loss gets a linear layer that learns its logits."""
         card = card_of(loss)
         if card is None or "multiclass" not in card.task_types:
             return loss
@@ -141,19 +145,19 @@ class Embedding(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
-        """Of identities that training never saw there is no number."""
+        """Labels are checked in the training split only: the identities of the others have no number."""
         if name == "train":
             check_labels(info, name, split)
 
     @staticmethod
     def units(split: Split) -> Tensor:
-        """Photos of an identity."""
+        """Photos of one identity belong together."""
         assert isinstance(split.targets, Tensor)
         return split.targets
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Of eight, each identity is there twice."""
+        """Random embeddings; in a batch of eight, each identity is there twice."""
         labels = list(itertools.islice(itertools.cycle(IDENTITIES), size))
         return 2 * normal(random, size, DIMENSIONS), torch.tensor(labels)
 
@@ -163,11 +167,12 @@ class Embedding(TaskType):
 
     @classmethod
     def undecided(cls, sample: Sample, player: str) -> Sample | None:
-        """At 0, embeddings have no direction."""
+        """None: at 0, embeddings have no direction."""
         return None
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Long embeddings, all in one place, one place an identity, two opposite places, and a single identity."""
         one = sample.prediction[:1].expand_as(sample.prediction)
         by_identity = sample.prediction[: len(IDENTITIES)].repeat(2, 1)
         away = (sample.target[:, None] == torch.tensor(IDENTITIES[:2])).any(1)
@@ -178,10 +183,12 @@ class Embedding(TaskType):
 
     @staticmethod
     def other(target: Tensor) -> Tensor:
+        """The same identities in sorted order, so that other photos belong together."""
         return target.sort().values
 
     @classmethod
     def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """Identities under other numbers, where the loss learns nothing for each of them."""
         if card and {"classes", "generator"} & set(card.needs):
             return "no classes that could change places"
         if card and "multiclass" in card.task_types:
@@ -190,7 +197,7 @@ class Embedding(TaskType):
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
-        """Mean cosine between identities less that within them."""
+        """Mean cosine between identities minus that within them."""
         embeddings, labels = F.normalize(sample.prediction.detach()), sample.target
         near, same = embeddings @ embeddings.T, labels[:, None] == labels
         others = same & ~torch.eye(len(labels), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Pictures of embeddings: who is nearest to whom, where everybody is, and how well two photos are told apart."""
+"""Pictures of embeddings: nearest neighbours, maps, and how well two photos are distinguished."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from lossbench.metrics import retrieval
 from lossbench.tasks.views import Case, View, per_example, steps
 
-ASIDE, OWN = 20.0, 30.0  # degrees from an identity's first photo to its second; from the anchor to its own kind
+ASIDE, OWN = 20.0, 30.0  # degrees between an identity's first and second photo; between the anchor and its own identity
 
 INK, QUIET, RIGHT, WRONG = "#1f4e79", "#9aa5b1", "#2e8540", "#c8553d"
 QUERIES, NEAREST = 8, 5
-MARKERS = "os^DvPX*"  # beside colours, of which many identities have too few
+MARKERS = "os^DvPX*"  # in addition to colours, which are too few for many identities
 
 
 def nearest_neighbours(photos: NDArray[Any], embeddings: NDArray[Any], labels: NDArray[Any]) -> Figure:
@@ -28,8 +28,8 @@ def nearest_neighbours(photos: NDArray[Any], embeddings: NDArray[Any], labels: N
 
     Above each its cosine; a green frame is right, a dashed red one wrong.
     """
-    found = retrieval.neighbours(embeddings, NEAREST)
-    wrong = (labels[found] != labels[:, None]).sum(1)
+    neighbours = retrieval.neighbours(embeddings, NEAREST)
+    wrong = (labels[neighbours] != labels[:, None]).sum(1)
     hardest = [max(np.flatnonzero(labels == name), key=lambda k: wrong[k]) for name in np.unique(labels)[:QUERIES]]
     u = retrieval.unit(embeddings)
     figure = Figure(figsize=(1.05 * (1 + NEAREST), 1.3 * len(hardest) + 0.2), dpi=90)
@@ -37,7 +37,7 @@ def nearest_neighbours(photos: NDArray[Any], embeddings: NDArray[Any], labels: N
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.97, hspace=0.22, wspace=0.08)
     for query, (first, *rest) in zip(hardest, grid, strict=True):
         _photo(first, photos[query], "query", None)
-        near = found[query]
+        near = neighbours[query]
         for axes, k in zip(rest, near, strict=False):
             _photo(axes, photos[k], f"{u[query] @ u[k]:.3f}", bool(labels[k] == labels[query]))
         for axes in rest[len(near) :]:
@@ -54,12 +54,12 @@ def roc(cosines: NDArray[Any], same: NDArray[np.bool_]) -> Figure:
     axes.set(xlabel="false accepts", ylabel="true accepts", xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.spines[["top", "right"]].set_visible(False)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
-    found = retrieval.verification(cosines, same)
+    verified = retrieval.verification(cosines, same)
     if same.any() and not same.all():
         false, true, _ = roc_curve(same, cosines)
-        axes.plot(false, true, color=INK, linewidth=1.4, label=f"area {found.auc:.3f}")
-    axes.plot(found.eer, 1 - found.eer, "o", color=WRONG, label=f"equal error rate {found.eer:.3f}")
-    axes.plot(0.01, found.tar_at_far, "s", color=RIGHT, label=f"at 1 % false accepts {found.tar_at_far:.3f}")
+        axes.plot(false, true, color=INK, linewidth=1.4, label=f"area {verified.auc:.3f}")
+    axes.plot(verified.eer, 1 - verified.eer, "o", color=WRONG, label=f"equal error rate {verified.eer:.3f}")
+    axes.plot(0.01, verified.tar_at_far, "s", color=RIGHT, label=f"at 1 % false accepts {verified.tar_at_far:.3f}")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
@@ -67,14 +67,14 @@ def roc(cosines: NDArray[Any], same: NDArray[np.bool_]) -> Figure:
 def maps(embeddings: NDArray[Any], labels: NDArray[Any]) -> dict[str, Callable[[], Figure]]:
     """Embeddings of length one in two dimensions: by PCA, and by UMAP where it is installed."""
     u = retrieval.unit(embeddings)
-    drawn = {"map": lambda: _scatter(_principal(u), labels, "principal component")}
+    figures = {"map": lambda: _scatter(_principal(u), labels, "principal component")}
     if find_spec("umap") is not None and len(u) > 3:
-        drawn["map_umap"] = lambda: _scatter(_umap(u), labels, "UMAP")
-    return drawn
+        figures["map_umap"] = lambda: _scatter(_umap(u), labels, "UMAP")
+    return figures
 
 
 def _principal(u: NDArray[Any]) -> NDArray[Any]:
-    """Coordinates along the two directions of greatest variance; their signs such that a mirror changes nothing."""
+    """Coordinates along the two directions of greatest variance, with signs that do not depend on the solver."""
     centred = u - u.mean(0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     two = np.zeros((2, u.shape[1]))
@@ -126,25 +126,25 @@ def _photo(axes: Axes, photo: NDArray[Any], title: str, right: bool | None) -> N
 
 
 def _embedded(own: bool) -> Case:
-    """An embedding at an angle to the anchor: of its own kind, or of another.
+    """An embedding at an angle to the anchor: of its own identity, or of another.
 
-    A loss with centres is given that embedding alone, at an angle to its own centre or to another's. Others see a
-    batch of two identities with two photos each; those that are not swept keep away from each other.
+    A loss with centres gets that embedding alone, at an angle to its own centre or to another's. Others see a
+    batch of two identities with two photos each; those that are not swept stay apart.
     """
 
     def case(loss: Any, x: Tensor) -> Tensor:
         angle = torch.deg2rad(x[0])
         if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
-            given = loss(_direction(angle)[None], torch.tensor([0 if own else 1]))
+            output = loss(_direction(angle)[None], torch.tensor([0 if own else 1]))
         else:
-            given = loss(_photos(angle, own), torch.tensor([0, 0, 1, 1]))
-        return per_example(given)
+            output = loss(_photos(angle, own), torch.tensor([0, 0, 1, 1]))
+        return per_example(output)
 
     return case
 
 
 def _photos(angle: Tensor, own: bool) -> Tensor:
-    """Anchor and its like, another and its like: [4, 3] unit vectors, of which one pair's angle is swept."""
+    """An anchor, another photo of it, and two of another identity: unit vectors [4, 3]; one pair's angle is swept."""
     still = torch.zeros_like(angle)
     aside = torch.deg2rad(still + ASIDE)
     if own:
@@ -156,12 +156,12 @@ def _photos(angle: Tensor, own: bool) -> Tensor:
 
 
 def _direction(angle: Tensor, height: Tensor | None = None) -> Tensor:
-    """The unit vector at an angle from the first axis, so high above the plane that it turns in."""
+    """The unit vector at an angle from the first axis, at an angle `height` above the plane."""
     up = torch.zeros_like(angle) if height is None else height
     return torch.stack([angle.cos() * up.cos(), angle.sin() * up.cos(), up.sin()])
 
 
 def views() -> tuple[View, ...]:
-    """Losses of embeddings: one is turned away from the anchor, or from a centre."""
+    """Views of losses of embeddings: one is rotated away from the anchor, or from a centre."""
     cases = {"its own kind": _embedded(True), "another kind": _embedded(False)}
     return (View("angle", "embedding", "angle", "angle to anchor or centre, degrees", steps(3, 177, 30), 60.0, cases),)

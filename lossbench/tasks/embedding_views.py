@@ -1,4 +1,4 @@
-"""Other views of the same photo: what a few photos of a person lack, the same for every loss under a seed."""
+"""Augmentation of photos, the same for every loss under a seed: a person has only a few photos."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TURN = math.radians(10)
-SHIFT, GROW, CONTRAST = 0.08, 0.1, 0.3  # shares: of a side, of the size, of the deviation
+SHIFT, GROW, CONTRAST = 0.08, 0.1, 0.3  # shares of a side, of the size, of the standard deviation
 DRAWS = 6  # uniform numbers a photo
 
 
-def seen_anew(photos: Tensor, draws: Tensor, strength: float) -> Tensor:
-    """Photos mirrored at random, turned, shifted, zoomed, and of another contrast, by `strength`.
+def augmented(photos: Tensor, draws: Tensor, strength: float) -> Tensor:
+    """Photos mirrored, rotated, shifted, zoomed and changed in contrast at random, by `strength`.
 
-    At strength 1: up to 10°, 8 % of a side, 10 % of the size, 30 % of the contrast. Beyond the edge its pixels go on.
+    At strength 1: up to 10°, 8 % of a side, 10 % of the size, 30 % of the contrast. Edge pixels are repeated outwards.
 
     Shapes: photos [..., batch, channels, height, width], standardised; draws [..., batch, DRAWS] from [0, 1).
     """

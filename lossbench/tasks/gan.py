@@ -30,19 +30,19 @@ from lossbench.tasks.lifting import Quiet
 from lossbench.tasks.samples import PIXELS, Sample, normal
 from lossbench.tasks.views import View
 
-FAIR = 0.1  # of its fair share of the samples, from which a mode is covered
-NEAR = 3.0  # deviations of a mode within which a point is of that mode
-COLLAPSED = 0.1  # spread, at which samples are all but one
+FAIR = 0.1  # share of its fair share of the samples from which a mode counts as covered
+NEAR = 3.0  # standard deviations of a mode within which a point belongs to it
+COLLAPSED = 0.1  # spread at which samples are nearly all the same
 KERNEL = 2.0  # deviations: the width of Parzen's windows
 
 
 @dataclass(frozen=True)
 class Gan(TaskType):
-    """As many samples as there are real examples, set beside them; the loss has a method a player.
+    """Compares as many samples with the real examples; the loss has a method for each player.
 
-    Images are seen through the features of a small classifier, whose classes are their modes. Points of the plane are
-    seen as they are, and their modes are known. The critic takes `critic_steps` for one of the generator, on the same
-    real examples and new fakes.
+    Images are compared by the features of a small classifier, whose classes are their modes. Points of the plane are
+    compared as they are, and their modes are known. The critic makes `critic_steps` for one of the generator, on the
+    same real examples and new fakes.
     """
 
     loss: Any
@@ -64,6 +64,7 @@ class Gan(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Parzen's likelihood is primary for points, the Fréchet distance for images."""
         spread = Metric(
             "spread",
             "mean distance between samples, relative to real examples",
@@ -74,7 +75,7 @@ class Gan(TaskType):
         precision = Metric("precision", "share of samples within reach of a real example", True, range=SHARE)
         recall = Metric("recall", "share of real examples within reach of a sample", True, range=SHARE)
         known = self.info.mixture_means
-        mixture_means = Metric(
+        modes = Metric(
             "modes",
             "modes that get at least a tenth of their fair share of samples",
             True,
@@ -89,7 +90,7 @@ class Gan(TaskType):
                     False,
                     range=(least, math.inf),
                 ),
-                mixture_means,
+                modes,
                 Metric("near_modes", "share of samples within three deviations of a mode", True, range=SHARE),
                 spread,
                 precision,
@@ -98,19 +99,20 @@ class Gan(TaskType):
         return (
             Metric("fid_cnn", "Fréchet distance, features of a small network", False, range=POSITIVE),
             Metric("kid_cnn", "kernel distance (cubic, unbiased), features of a small network", False),
-            mixture_means,
+            modes,
             spread,
             precision,
             recall,
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """`critic_steps` times the critic, then the generator, each time on new fakes."""
         real = batch.inputs
         size, latent = real.shape[-len(self.info.inputs) - 1], nets.generator.latent
         own = noise.own()
         project = getattr(self.loss, "project", None)
         for _ in range(self.critic_steps):
-            with torch.no_grad():  # what the critic learns does not move the generator
+            with torch.no_grad():  # the critic's step does not train the generator
                 fake = nets.generator(noise.normal(size, latent).to(real.dtype))
             yield "critic", self.loss.critic(nets.critic, real, fake, own)
             if project is not None:
@@ -123,12 +125,13 @@ class Gan(TaskType):
         return nets.generator(noise.normal(len(batch), nets.generator.latent).to(batch.inputs.dtype))
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The metrics of the samples but for precision and recall, which take long."""
         outputs, targets = outputs.cpu(), targets.cpu()
         if self.info.mixture_means:
-            near, mixture_means = self._near(outputs)
+            near, modes = self._near(outputs)
             return {
                 "parzen_nll": parzen_nll(targets, outputs, width=KERNEL * self.info.scale),
-                "modes": float(_covered(mixture_means[near], len(self.info.mixture_means), len(outputs))),
+                "modes": float(_covered(modes[near], len(self.info.mixture_means), len(outputs))),
                 "near_modes": near.double().mean().item(),
                 "spread": spread(outputs) / spread(targets),
             }
@@ -142,6 +145,7 @@ class Gan(TaskType):
         }
 
     def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Adds precision and recall."""
         points = self.info.mixture_means
         real, fake = (targets, outputs) if points else (self.features.of_real(targets), self.features.of(outputs))
         precision, recall = precision_recall(real, fake)
@@ -153,18 +157,18 @@ class Gan(TaskType):
         outputs: Any = seen.outputs["test"]
         watched: Any = seen.glimpses
         if self.info.mixture_means:
-            drawn = {
+            figures = {
                 "samples": lambda: image_pictures.points(seen.splits.test.targets, {"": outputs}),
                 "samples_over_training": lambda: image_pictures.points(
                     seen.splits.test.targets, {f"step {step}": o for step, o in image_pictures.some(watched).items()}
                 ),
             }
-            return Pictures(drawn)
-        drawn = {
+            return Pictures(figures)
+        figures = {
             "samples": lambda: image_pictures.grid(outputs),
             "samples_over_training": lambda: image_pictures.over_training(watched),
         }
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -174,6 +178,7 @@ class Gan(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
+        """The generator gives examples of the data's shape, the critic one score each."""
         inputs, n = examples.inputs, len(examples)
         fake = nets.generator(torch.zeros(n, nets.generator.latent, device=inputs.device))
         yield "'s generator", tuple(fake.shape), tuple(inputs.shape)
@@ -181,16 +186,19 @@ class Gan(TaskType):
 
     @staticmethod
     def call(loss: Any) -> Any:
+        """A critic's loss that takes no noise is called without."""
         quiet = "noise" not in inspect.signature(getattr(loss, "critic", loss)).parameters
         return Quiet(loss) if quiet else loss
 
     @staticmethod
     def lacks(loss: Any) -> str:
+        """A loss needs a method for each player."""
         both = hasattr(loss, "critic") and hasattr(loss, "generator")
         return "" if both else "the methods critic(D, real, fake) and generator(D, real, fake)"
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Pictures need grey values from 0 to 1 and labels; points of a mixture do not."""
         if not info.mixture_means:
             check_pictures(info, name, split)
 
@@ -201,6 +209,7 @@ class Gan(TaskType):
 
     @staticmethod
     def weights(random: torch.Generator) -> Tensor:
+        """Weights and bias of the linear critic."""
         return torch.randn(PIXELS + 1, generator=random, dtype=torch.float64) / PIXELS**0.5
 
     @classmethod
@@ -212,18 +221,21 @@ class Gan(TaskType):
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Scores of fake and real pictures at every pair of far values."""
         scores = torch.cartesian_prod(far, far).unsqueeze(-1).expand(-1, -1, PIXELS).unflatten(-1, (2, -1))
         weights = torch.cat([torch.full((PIXELS,), 1 / PIXELS), torch.zeros(1)]).double()
         yield Sample(cls.name, scores[:, 0], scores[:, 1], weights=weights)
 
     @classmethod
     def on_sample(cls, loss: Any, sample: Sample, player: str, noise: Any) -> Any:
+        """Calls the player's method with a linear critic."""
         if player == "critic":
             return loss.critic(_linear(sample), sample.target, sample.prediction, noise)
         return loss.generator(_linear(sample), sample.target, sample.prediction)
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """The score that the player wants to lower: of fakes, negated, or of fakes less real pictures."""
         assert sample.weights is not None
         fake, real = (
             pictures.flatten(1) @ sample.weights[:-1] for pictures in (sample.prediction.detach(), sample.target)
@@ -249,5 +261,6 @@ def _linear(sample: Sample) -> Callable[[Tensor], Tensor]:
     return lambda pictures: pictures.flatten(-2) @ weights[:-1] + weights[-1]
 
 
-def _covered(mixture_means: Tensor, there: int, samples: int) -> int:
-    return int((torch.bincount(mixture_means, minlength=there) >= FAIR * samples / there).sum())
+def _covered(modes: Tensor, count: int, samples: int) -> int:
+    """How many of `count` modes get their share of the samples; `modes` are those of single samples."""
+    return int((torch.bincount(modes, minlength=count) >= FAIR * samples / count).sum())

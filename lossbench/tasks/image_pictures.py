@@ -1,4 +1,4 @@
-"""Pictures of pictures: grids of samples, reconstructions beside inputs; codes and points of the plane as scatter."""
+"""Pictures of image models: grids of samples and reconstructions; scatter plots of codes and of points."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from lossbench.core.latent_code import LatentCode
 from lossbench.tasks.pictures import INK, QUIET
 from lossbench.tasks.views import SHARES, Case, Still, View, per_example, steps, whole
 
-CROWD = 32  # codes of a batch, where a loss wants many of them
+CROWD = 32  # codes of a batch, where a loss needs the whole batch
 SCORES = {"critic, real at D": "real", "critic, fake at D": "fake", "generator, fake at D": "generator"}
 
-TIMES = 8  # moments of training that are shown
-ACROSS = 12  # samples at each of them
+TIMES = 8  # steps of training that are drawn
+ACROSS = 12  # samples at each step
 
 
 def grid(images: Tensor, *, columns: int = 12, rows: int = 12) -> Figure:
     """The first images, as many as fit: images [n, channels, height, width] of 0 … 1."""
-    return _shown(_tiles(images[: columns * rows], columns))
+    return _figure(_tiles(images[: columns * rows], columns))
 
 
 def beside(inputs: Tensor, reconstructions: Tensor, *, pairs: int = 12, rows: int = 4) -> Figure:
-    """Rows of inputs, each above a row of what was made of them; as many as fill their rows."""
+    """Rows of inputs, each above the row of their reconstructions; as many as fill whole rows."""
     pairs = min(pairs, len(inputs))
-    shown = min(rows, len(inputs) // pairs) * pairs
-    both = [tensor[:shown].split(pairs) for tensor in (inputs, reconstructions)]
-    return _shown(_tiles(torch.cat([image for pair in zip(*both, strict=True) for image in pair]), pairs))
+    count = min(rows, len(inputs) // pairs) * pairs
+    both = [tensor[:count].split(pairs) for tensor in (inputs, reconstructions)]
+    return _figure(_tiles(torch.cat([image for pair in zip(*both, strict=True) for image in pair]), pairs))
 
 
 def over_training(glimpses: Mapping[int, Tensor]) -> Figure:
-    """A row a moment: what the same latents became."""
+    """A row for each of a few steps: samples from the same latents."""
     chosen = some(glimpses)
-    figure = _shown(_tiles(torch.cat([images[:ACROSS] for images in chosen.values()]), min(ACROSS, _least(chosen))))
+    figure = _figure(_tiles(torch.cat([images[:ACROSS] for images in chosen.values()]), min(ACROSS, _least(chosen))))
     axes = figure.axes[0]
     height = next(iter(chosen.values())).shape[-2] + 1
     axes.set_axis_on()
@@ -50,7 +50,7 @@ def over_training(glimpses: Mapping[int, Tensor]) -> Figure:
 
 
 def scatter(codes: Tensor, labels: Tensor | None, *, most: int = 3000) -> Figure:
-    """The two units that vary most, one dot a picture, coloured by class."""
+    """The two units that vary most, one dot per picture, coloured by class."""
     units = codes.var(0, correction=0).argsort(descending=True)[:2].tolist()
     units = units if len(units) == 2 else units * 2
     figure = Figure(figsize=(5, 4.4), dpi=110, layout="constrained")
@@ -67,7 +67,7 @@ def scatter(codes: Tensor, labels: Tensor | None, *, most: int = 3000) -> Figure
 
 
 def points(real: Tensor, samples: Mapping[str, Tensor]) -> Figure:
-    """Samples over real points of the plane, a panel each; a title says how many samples lie beyond its frame."""
+    """Samples over real points of the plane, one panel each; its title says how many samples lie outside it."""
     columns = min(4, len(samples))
     rows = -(-len(samples) // columns)
     side = 4.2 if columns == 1 else 2.3
@@ -88,7 +88,7 @@ def points(real: Tensor, samples: Mapping[str, Tensor]) -> Figure:
 
 
 def some(glimpses: Mapping[int, Any]) -> dict[int, Any]:
-    """A few moments, spread over training, the first and the last among them."""
+    """The glimpses at a few steps, spread over training, with the first and the last."""
     steps = list(glimpses)
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(TIMES, len(steps))).round().astype(int))
     return {steps[index]: glimpses[steps[index]] for index in chosen}
@@ -108,7 +108,7 @@ def _tiles(images: Tensor, columns: int) -> NDArray[Any]:
     return sheet.reshape(rows, columns, *sheet.shape[1:]).swapaxes(1, 2).reshape(rows * (height + 1), -1, channels)
 
 
-def _shown(sheet: NDArray[Any]) -> Figure:
+def _figure(sheet: NDArray[Any]) -> Figure:
     height, width = sheet.shape[:2]
     figure = Figure(figsize=(5, max(1.0, 5 * height / width)), dpi=110, layout="constrained")
     axes = figure.subplots()
@@ -122,7 +122,7 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _pixel(target: float) -> Case:
-    """One pixel's x̂ is swept; the posterior is the prior."""
+    """Sweeps one pixel's x̂; the posterior is the prior."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         x = x.expand(CROWD) if whole(loss) else x
@@ -139,7 +139,7 @@ def _pixel(target: float) -> Case:
 
 
 def _latent(sigma: float) -> Case:
-    """One unit's μ is swept at a given σ; the decoder does not look at it."""
+    """Sweeps one unit's μ at a given σ; the decoder does not depend on it."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         mean = x[:, None].expand(CROWD, 1) if whole(loss) else x[:, None]
@@ -151,7 +151,7 @@ def _latent(sigma: float) -> Case:
 
 
 def code_views() -> tuple[View, ...]:
-    """Losses of autoencoders: of a decoded pixel, and of a latent unit's mean."""
+    """Views of losses of autoencoders: over a decoded pixel, and over a latent unit's mean."""
     pixels = {"x = 1": _pixel(1.0), "x = 0": _pixel(0.0), "x = .3": _pixel(0.3)}
     units = {f"σ = {sigma:g}": _latent(sigma) for sigma in (1.0, 0.5, 0.1)}
     return (
@@ -161,7 +161,7 @@ def code_views() -> tuple[View, ...]:
 
 
 def _critic(of: str) -> Case:
-    """A score is swept, of a real picture or of a fake one; the other has 0. The critic's own slope is 1 throughout."""
+    """Sweeps the score of a real picture or of a fake one; the other has 0. The critic's slope is 1 throughout."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         real, fake = torch.ones_like(x).detach()[:, None], -torch.ones_like(x).detach()[:, None]
@@ -185,7 +185,7 @@ def _slope(loss: Any, x: Tensor) -> Tensor:
 
 
 def score_views() -> tuple[View, ...]:
-    """Losses of two players: of the critic's scores, and of its slope."""
+    """Views of losses of two players: over the critic's scores, and over its slope."""
     scores = {name: _critic(of) for name, of in SCORES.items()}
     return (
         View("scores", "gan", "scores", "critic's score D", steps(-4, 4, 81), -1.0, scores),

@@ -1,4 +1,4 @@
-"""Losses of an example as losses of a pixel, of a token, of an identity: one equation, wherever it fits."""
+"""Losses of an example applied to pixels, tokens and identities: one equation, wherever it fits."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lossbench.core import Card, Noise, card_of
 
 Loss = Callable[..., Any]
 
-PAD = 0  # what fills a sequence up, and never counts
+PAD = 0  # the padding of a sequence, which never counts
 
 
 def lifted(loss: Any, task_type: str) -> Any:
-    """The loss as a task of this type calls it, by what its card says it fits: see `TaskType.call`.
+    """The loss as a task of this type calls it, depending on what its card says it fits: see `TaskType.call`.
 
-    A loss without a card is its author's word: it is called on what the task has.
+    A loss without a card is called on what the task has, as its author says.
     """
     return load(task_type).call(loss)
 
 
 def of_signs(loss: Loss, scores: Tensor, labels: Tensor) -> Tensor:
-    """A loss that wants −1 and +1, of labels 0 and 1."""
+    """A loss that takes −1 and +1, called on labels 0 and 1."""
     return loss(scores, 2 * labels - 1)
 
 
@@ -48,21 +48,23 @@ def of_tokens(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def of_one_hot(loss: Loss, outputs: Tensor, labels: Tensor) -> Tensor:
-    """A loss of vectors, to the target 1 for the right class and 0 for the others."""
+    """A loss of vectors, called with the one-hot vectors of the labels as targets."""
     return loss(outputs, F.one_hot(labels, outputs.shape[-1]).to(outputs.dtype))
 
 
 @dataclass(frozen=True)
 class Quiet:
-    """A loss of two players whose critic's term needs no noise, called as if it did."""
+    """A loss of two players whose critic's loss takes no noise, called as if it did."""
 
     loss: Any
 
     @property
     def card(self) -> Card | None:
+        """The card of the loss itself."""
         return card_of(self.loss)
 
     def critic(self, critic: Any, real: Tensor, fake: Tensor, noise: Noise) -> Any:
+        """The critic's loss, without the noise."""
         return self.loss.critic(critic, real, fake)
 
     def __getattr__(self, name: str) -> Any:
@@ -88,4 +90,5 @@ class OfIdentities(nn.Module):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor:
+        """Per-example losses [batch] of the learned logits."""
         return self.loss(self.head(embeddings), identities)

@@ -1,4 +1,4 @@
-"""Pictures of masks: what was seen, what was true, what was said, and where the two differ."""
+"""Pictures of masks: input, true mask, prediction, and where the two differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lossbench.tasks.views import NEAR, SHARES, Case, View, per_example
 SURE = 4.0  # the logit of a pixel that is right
 STRIPE = 12  # pixels of the object in a strip of four times that
 
-STEPS = 6  # moments of training at most that are shown
+STEPS = 6  # steps of training that are drawn, at most
 SIDE = 1.25  # inches of one small picture
 ABOVE, BELOW = 0.25, 0.3  # of the titles, of the legend
 
@@ -28,9 +28,9 @@ Masks = NDArray[np.bool_]
 
 
 def masks(inputs: Floats, true: Masks, p: Floats) -> Figure:
-    """A row an image: input [channels, height, width], true mask, probability, and its errors at .5."""
+    """A row for each image: input [channels, height, width], true mask, probability, and its errors at .5."""
     rows = [
-        [_seen(image), mask, probability, _errors(probability > 0.5, mask)]
+        [_displayed(image), mask, probability, _errors(probability > 0.5, mask)]
         for image, mask, probability in zip(inputs, true, p, strict=True)
     ]
     figure = _grid(rows, ["input", "mask", "probability", "errors"])
@@ -41,15 +41,15 @@ def masks(inputs: Floats, true: Masks, p: Floats) -> Figure:
 
 
 def over_training(inputs: Floats, true: Masks, p: Mapping[int, Floats]) -> Figure:
-    """A row an image: input, its probabilities at steps of the training evenly chosen, true mask."""
+    """A row for each image: input, its probabilities at evenly chosen steps of training, true mask."""
     steps = sorted(p)
     steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int))]
-    rows = [[_seen(inputs[i]), *(p[step][i] for step in steps), true[i]] for i in range(len(true))]
+    rows = [[_displayed(inputs[i]), *(p[step][i] for step in steps), true[i]] for i in range(len(true))]
     return _grid(rows, ["input", *(f"step {step:,}" for step in steps), "mask"])
 
 
 def _grid(rows: Sequence[Sequence[NDArray[Any]]], titles: Sequence[str]) -> Figure:
-    """Pictures in 0 … 1, grey or in colour, in rows of equal length: one image, for axes cost more than all pixels."""
+    """Pictures in 0 … 1, grey or in colour, in rows of equal length; one image, since axes are slow to draw."""
     sheet = np.concatenate([np.concatenate([_framed(picture) for picture in row], 1) for row in rows])
     cell = sheet.shape[1] / len(titles)
     width = SIDE * len(titles)
@@ -65,7 +65,7 @@ def _grid(rows: Sequence[Sequence[NDArray[Any]]], titles: Sequence[str]) -> Figu
 
 
 def _framed(picture: NDArray[Any]) -> Floats:
-    """In colour [height, width, 3], with a line to the right and below."""
+    """A picture in colour [height, width, 3], with a line to the right and below."""
     colours = picture if picture.ndim == 3 else np.repeat(picture[..., None].astype(float), 3, 2)
     height, width, _ = colours.shape
     framed = np.full((height + 1, width + 1, 3), to_rgb(QUIET))
@@ -73,15 +73,15 @@ def _framed(picture: NDArray[Any]) -> Floats:
     return framed
 
 
-def _seen(image: Floats) -> Floats:
-    """An input as it can be shown: between its own lowest and highest value; [height, width] or with colours last."""
+def _displayed(image: Floats) -> Floats:
+    """An input scaled to its own range for display: [height, width], or with colours last."""
     low, high = image.min(), image.max()
-    shown = (image - low) / (high - low) if high > low else np.zeros_like(image)
-    return shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1)
+    image = (image - low) / (high - low) if high > low else np.zeros_like(image)
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
 
 
 def _errors(predicted: Masks, true: Masks) -> Floats:
-    """Colours [height, width, 3]: right objects quiet on white, false alarms and misses loud."""
+    """Colours [height, width, 3]: right objects grey on white, false alarms and misses in strong colours."""
     picture = np.ones((*true.shape, 3))
     for where, colour in ((predicted & true, QUIET), (predicted & ~true, WARN), (~predicted & true, INK)):
         picture[where] = to_rgb(colour)
@@ -89,7 +89,7 @@ def _errors(predicted: Masks, true: Masks) -> Floats:
 
 
 def _pixels(inside: bool) -> Case:
-    """The probability on the object, or off it, is swept; the other pixels are right."""
+    """Sweeps the probability on the object, or off it; the other pixels are right."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         mask = torch.zeros(len(x), STRIPE, STRIPE, dtype=torch.bool)
@@ -117,7 +117,7 @@ def _mask(grows: bool) -> Case:
 
 
 def views() -> tuple[View, ...]:
-    """Losses of masks: of a region's probability, and of a stripe that slides or grows."""
+    """Views of losses of masks: over a region's probability, and over a stripe that slides or grows."""
     pixels = {"on the object": _pixels(True), "off the object": _pixels(False)}
     masks = {"slides": _mask(False), "grows": _mask(True)}
     return (

@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn by matplotlib: PNG files of some 20 kB show in any viewer with no network."""
+"""Pictures of a run, drawn by matplotlib: PNG files of some 20 kB, which any viewer shows without a network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prediction_against_truth(
         axes.scatter(truth[~inlier], guess[~inlier], s=14, color=WARN, marker="x", linewidths=0.8, label="outlier")
         axes.legend(frameon=False)
     among = truth[inlier] if inlier.any() else truth
-    axes.locator_params(nbins=5)  # a tick costs two milliseconds
+    axes.locator_params(nbins=5)  # each tick takes two milliseconds
     ends = [min(guess.min(), among.min()), max(guess.max(), among.max())]
     axes.plot(ends, ends, color=QUIET, linewidth=1)
     return figure
@@ -47,9 +47,9 @@ def confusion_matrix(y: NDArray[Any], guess: NDArray[Any], classes: Sequence[str
     for row, column in np.ndindex(n, n) if n <= NAMED else ():
         ink = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink, fontsize=8)
-    shown = range(0, n, -(-n // NAMED))
-    axes.set_xticks(shown, [classes[k] for k in shown])
-    axes.set_yticks(shown, [classes[k] for k in shown])
+    ticks = range(0, n, -(-n // NAMED))
+    axes.set_xticks(ticks, [classes[k] for k in ticks])
+    axes.set_yticks(ticks, [classes[k] for k in ticks])
     return figure
 
 
@@ -103,7 +103,7 @@ def _residual(loss: Any, x: Tensor) -> Tensor:
 
 
 def _residual_beside(second: float) -> Case:
-    """With a second number of the net beside it, which tells its spread."""
+    """A residual with a second output of the net beside it, from which its spread follows."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         return per_example(loss(torch.stack([x, torch.full_like(x, second)], -1), torch.zeros_like(x)[:, None]))
@@ -116,7 +116,7 @@ def _logit(label: int) -> Case:
 
 
 def _class(label: int, others: float = 0.0) -> Case:
-    """The label's logit is swept; one rival has 0 and the other classes `others`."""
+    """Sweeps the label's logit; one rival has 0 and the other classes `others`."""
 
     def case(loss: Any, x: Tensor) -> Tensor:
         rest = x.new_full((len(x), CLASSES), others)
@@ -128,20 +128,20 @@ def _class(label: int, others: float = 0.0) -> Case:
 
 
 def residual_views(two: bool) -> tuple[View, ...]:
-    """Losses of a residual; of those that take two numbers an output, with several second ones."""
+    """Views of losses of a residual; with several second numbers for losses that take two per output."""
     cases = {f"ρ = {second:g}": _residual_beside(second) for second in (0.0, 3.0, -2.0)} if two else {"": _residual}
     return (View("residual", "regression", "residual", "residual r", steps(-8, 8, 97), 1.0, cases),)
 
 
 def binary_views(counted: bool) -> tuple[View, ...]:
-    """Losses of a logit; of those that count classes, with the counts."""
+    """Views of losses of a logit; with the counts for losses that take class counts."""
     more = (" (100 examples)", " (900 examples)") if counted else ("", "")
     cases = {f"y = 1{more[0]}": _logit(1), f"y = 0{more[1]}": _logit(0)}
     return (View("binary", "binary", "binary", "logit z", LOGITS, 0.0, cases),)
 
 
 def multiclass_views(counted: bool) -> tuple[View, ...]:
-    """Losses of a logit a class; of those that count classes, for a common class and a rare one."""
+    """Views of losses of a logit per class; of a common and a rare class for losses that take class counts."""
     if counted:
         cases = {"the commonest class (5,000)": _class(0), "the rarest class (50)": _class(CLASSES - 1)}
     else:

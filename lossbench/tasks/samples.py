@@ -1,4 +1,4 @@
-"""Made-up batches: what a task gives a loss, and the sizes that no two axes share."""
+"""Made-up batches as a task gives them to a loss, with sizes that no two axes share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES, OUTPUTS, LATENT, PIXELS, DIMENSIONS = 5, 3, 3, 6, 5
 class Sample:
     """Predictions and targets of a batch; of a GAN: fake pictures, real ones, and the weights of a linear critic.
 
-    `noise` says which noise each example gets, so that it moves with the example. `counts` are those of the classes.
+    `noise` says which noise each example gets, so that it moves with the example. `counts` are the class counts.
     """
 
     task_type: str
@@ -30,13 +30,14 @@ class Sample:
         return len(self.target)
 
     def leaf(self, player: str) -> Tensor:
-        """What this player's gradient reaches."""
+        """The tensor that this player's gradient is taken with respect to."""
         if player == "critic":
             assert self.weights is not None
             return self.weights
         return self.prediction
 
     def moved(self, player: str, leaf: Tensor) -> Sample:
+        """The same sample with this player's leaf replaced."""
         return replace(self, weights=leaf) if player == "critic" else replace(self, prediction=leaf)
 
     def rows(self, index: list[int]) -> Sample:
@@ -50,16 +51,18 @@ class Sample:
 
     @property
     def ids(self) -> tuple[int, ...]:
+        """Which noise each example gets."""
         return self.noise or tuple(range(len(self)))
 
     def renamed(self, names: tuple[int, ...]) -> Sample:
-        """The classes under these other numbers, their counts with them."""
+        """The same sample with its classes, and their counts, under these other numbers."""
         new = torch.tensor(names)
         back = new.argsort()
-        kept = tuple(self.counts[k] for k in back.tolist())
-        return replace(self, prediction=self.prediction[..., back], target=new[self.target], counts=kept)
+        counts = tuple(self.counts[k] for k in back.tolist())
+        return replace(self, prediction=self.prediction[..., back], target=new[self.target], counts=counts)
 
     def to(self, dtype: torch.dtype) -> Sample:
+        """The same sample in another floating type; integer targets stay as they are."""
         target = self.target.to(dtype) if self.target.is_floating_point() else self.target
         weights = None if self.weights is None else self.weights.to(dtype)
         return replace(self, prediction=self.prediction.to(dtype), target=target, weights=weights)
@@ -71,7 +74,7 @@ def normal(random: torch.Generator, *shape: int) -> Tensor:
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two costs are one."""
+    """Whether two mean losses are equal, up to rounding."""
     return torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Sequences into sequences: trained on the right beginning of the answer, judged on what is written without it."""
+"""Sequence to sequence: trained by teacher forcing, measured on answers that are written without it."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ from lossbench.tasks.calls import ALONE, MULTICLASS, TOKENS, on_each
 from lossbench.tasks.lifting import of_one_hot, of_tokens
 from lossbench.tasks.samples import CLASSES, COUNTS, Sample, margins, normal
 
-PAD, START, END = 0, 1, 3  # symbols of a target; an answer is made of the end and those behind it
-RENAMED = (0, 2, 1, 4, 3)  # symbols, of which the one that fills up keeps its number
+PAD, START, END = 0, 1, 3  # symbols of a target; an answer consists of END and the symbols above it
+RENAMED = (0, 2, 1, 4, 3)  # symbols; padding keeps its number
 
 
 @dataclass(frozen=True)
 class Sequence(TaskType):
     """Logits of each symbol given those before it, and the answer that greedy search writes. Exact match is primary.
 
-    Metrics of symbols (accuracy, likelihood, calibration) are taken behind the right beginning; padding is none.
+    Metrics of symbols (accuracy, likelihood, calibration) are measured given the right symbols before; padding does not
+    count.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor | LossOutput]
@@ -58,6 +59,7 @@ class Sequence(TaskType):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Exact match is primary."""
         return (
             Metric("exact_match", "share of answers without a fault", True, range=SHARE),
             Metric("edit_distance", "Levenshtein distance to the truth, as a share of the longer", False, range=SHARE),
@@ -69,6 +71,7 @@ class Sequence(TaskType):
         )
 
     def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor | LossOutput]]:
+        """The decoder sees the right symbols before each one (teacher forcing)."""
         yield "model", self.loss(nets.model(batch.inputs, shifted(batch.targets)), batch.targets)
 
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> dict[str, Tensor]:
@@ -78,6 +81,7 @@ class Sequence(TaskType):
         return {"prediction": logits, "decoded": greedy(nets.model, memory, batch.inputs, answered(logits))}
 
     def measure(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        """Answers are those that greedy search wrote; symbols are measured behind the right beginning."""
         logits, truth = tokens(outputs["prediction"], targets)
         answers, truths = outputs["decoded"].cpu().numpy(), targets.cpu().numpy()
         distances = edit_distances(answers, truths)
@@ -91,12 +95,14 @@ class Sequence(TaskType):
         }
 
     def calibrate(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, float]:
+        """The temperature."""
         logits, truth = tokens(outputs["prediction"], targets)
         return {"temperature": temperature(logits.numpy(), truth.numpy())}
 
     def report(
         self, outputs: Mapping[str, Tensor], targets: Tensor, calibration: Mapping[str, float]
     ) -> dict[str, float]:
+        """Adds the metrics after temperature."""
         logits, truth = tokens(outputs["prediction"], targets)
         tempered = logits / calibration["temperature"]
         return {
@@ -114,7 +120,7 @@ class Sequence(TaskType):
         sources = [self._read(row) for row in test.inputs]
         truths, answers = self._texts(test.targets), self._texts(outputs["decoded"])
         logits, truth = tokens(outputs["prediction"], test.targets)
-        drawn = {
+        figures = {
             "examples": lambda: pictures.examples(sources, truths, answers),
             "reliability": lambda: reliability(
                 {
@@ -126,15 +132,15 @@ class Sequence(TaskType):
         if test.metadata:
             right = np.array([a == t for a, t in zip(answers, truths, strict=True)])
             forms = {name: mark.cpu().numpy().astype(bool) for name, mark in test.metadata.items()}
-            drawn["forms"] = lambda: pictures.forms(right, forms)
+            figures["forms"] = lambda: pictures.forms(right, forms)
         if seen.glimpses:
             first = seen.splits.validation
-            guesses = {step: self._texts(_decoded(found)) for step, found in seen.glimpses.items()}
-            shown = len(next(iter(guesses.values())))
-            drawn["training"] = lambda: pictures.training(
-                [self._read(row) for row in first.inputs[:shown]], self._texts(first.targets[:shown]), guesses
+            guesses = {step: self._texts(_decoded(outputs)) for step, outputs in seen.glimpses.items()}
+            count = len(next(iter(guesses.values())))
+            figures["training"] = lambda: pictures.training(
+                [self._read(row) for row in first.inputs[:count]], self._texts(first.targets[:count]), guesses
             )
-        return Pictures(drawn)
+        return Pictures(figures)
 
     @staticmethod
     def outputs(info: DatasetInfo) -> int:
@@ -144,12 +150,13 @@ class Sequence(TaskType):
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
-        given = nets.model(examples.inputs, examples.targets)
-        yield "", tuple(given.shape), (len(examples), *info.targets, cls.outputs(info))
+        """Logits [batch, length, classes], given the source and the answer before each symbol."""
+        logits = nets.model(examples.inputs, examples.targets)
+        yield "", tuple(logits.shape), (len(examples), *info.targets, cls.outputs(info))
 
     @staticmethod
     def call(loss: Any) -> Any:
-        """A multi-class loss of every token, or one of vectors of its one-hot target, where it is one."""
+        """A multi-class loss is applied to every token; one of vectors, with one-hot targets."""
         card = card_of(loss)
         if card is not None and "multiclass" in card.task_types:
             return partial(of_tokens, loss)
@@ -159,22 +166,26 @@ class Sequence(TaskType):
 
     @staticmethod
     def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Every symbol has to be one of the classes, where there are classes."""
         check_labels(info, name, split)
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Targets of different lengths, padded at their end."""
         tokens = torch.randint(1, CLASSES, (size, 4), generator=random)
         real = torch.arange(4) <= torch.arange(size)[:, None] % 4
         return 2 * normal(random, size, 4, CLASSES), tokens * real
 
     @classmethod
     def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Targets of different lengths, padded at their end."""
         tokens = torch.randint(1, max(2, outputs), (size, *target), generator=random)
         real = torch.arange(target[0]) <= torch.arange(size)[:, None]
         return torch.randn((size, *target, outputs), generator=random), tokens * real
 
     @classmethod
     def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Two symbols at far logits; the second, or both, may be padding."""
         logits = torch.cartesian_prod(far, far, far)
         for tokens in ((1, 2), (2, PAD), (PAD, PAD)):
             both = torch.stack([logits, logits.flip(0)], 1)
@@ -182,14 +193,17 @@ class Sequence(TaskType):
 
     @classmethod
     def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """Symbols under other numbers, except for the padding."""
         return sample.renamed(RENAMED)
 
     @staticmethod
     def right(prediction: Tensor, target: Tensor) -> Tensor:
+        """One-hot vectors."""
         return F.one_hot(target, prediction.shape[-1]).float()
 
     @classmethod
     def distance(cls, sample: Sample, player: str) -> Tensor:
+        """How far the other symbols' mean logit is above the right one's, summed over an example without padding."""
         return (margins(sample.prediction.detach(), sample.target) * (sample.target != PAD)).sum(1)
 
     @classmethod
@@ -218,16 +232,16 @@ def shifted(targets: Tensor) -> Tensor:
 
 
 def answered(logits: Tensor) -> Tensor:
-    """The likeliest symbol among those that an answer is made of."""
+    """The likeliest symbol among those of an answer."""
     return logits[..., END:].argmax(-1) + END
 
 
 def greedy(model: Any, memory: Tensor, source: Tensor, guess: Tensor) -> Tensor:
-    """What greedy search writes, [n, length]: each symbol the likeliest behind those before it; 0 behind the end.
+    """The answer of greedy search, [n, length]: each symbol the likeliest given those before it; 0 after the end.
 
-    All symbols are written at once behind a guess, then behind what that gave, until nothing changes. Each round makes
-    at least one more symbol final, so the guess saves rounds and does not alter the answer: an answer that is its own
-    continuation is the one that greedy search finds, symbol by symbol.
+    All symbols are predicted at once from a guess, then from the result, until nothing changes. Each round makes at
+    least one more symbol final, so the guess saves rounds and does not change the answer: an answer that predicts
+    itself is the one that greedy search finds symbol by symbol.
     """
     answer, changing = guess.clone(), torch.arange(len(guess), device=guess.device)
     for _ in range(guess.shape[-1]):
@@ -241,7 +255,7 @@ def greedy(model: Any, memory: Tensor, source: Tensor, guess: Tensor) -> Tensor:
 
 
 def _ended(answers: Tensor) -> Tensor:
-    """Padding behind the first end."""
+    """Answers with padding after their first end."""
     over = (answers == END).cumsum(-1) - (answers == END).long()
     return answers.masked_fill(over > 0, PAD)
 
@@ -252,13 +266,13 @@ def written(rows: Tensor) -> list[list[int]]:
 
 
 def tokens(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [n, classes] in double precision and targets [n] of all symbols that are no padding."""
+    """Logits [n, classes] in double precision and targets [n] of all symbols except padding."""
     real = targets != PAD
     return logits[real].double().cpu(), targets[real].cpu()
 
 
 def _confidence(logits: Tensor, truth: Tensor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The probability of each symbol that would be answered, and whether it is right."""
+    """The probability of each likeliest symbol, and whether it is right."""
     answer = answered(logits)
     p = logits.softmax(-1).gather(-1, answer.unsqueeze(-1)).squeeze(-1)
     return p.numpy(), (answer == truth).numpy()

@@ -1,4 +1,4 @@
-"""Pictures of what was written: examples with their faults marked, by form of writing, over training."""
+"""Pictures of answers: examples with their faults marked, by form of writing, over training."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def training(sources: Sequence[str], truths: Sequence[str], answers: Mapping[int
 
 def forms(right: NDArray[np.bool_], members: Mapping[str, NDArray[np.bool_]]) -> Figure:
     """Share of answers without a fault by form of writing, and how many there are of each."""
-    shown = [(name, float(right[which].mean()), int(which.sum())) for name, which in members.items() if which.any()]
-    figure = Figure(figsize=(5.4, 0.8 + 0.26 * len(shown)), dpi=110, layout="constrained")
+    bars = [(name, float(right[which].mean()), int(which.sum())) for name, which in members.items() if which.any()]
+    figure = Figure(figsize=(5.4, 0.8 + 0.26 * len(bars)), dpi=110, layout="constrained")
     axes = figure.subplots()
-    axes.barh(range(len(shown)), [share for _, share, _ in shown], color=INK, height=0.7)
-    for k, (_, share, count) in enumerate(shown):
+    axes.barh(range(len(bars)), [share for _, share, _ in bars], color=INK, height=0.7)
+    for k, (_, share, count) in enumerate(bars):
         axes.text(share + 0.01, k, f"{share:.2f} of {count:,}", va="center", color="black", fontsize=8)
-    axes.set_yticks(range(len(shown)), [name for name, _, _ in shown])
+    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
     axes.set(xlim=(0, 1.25), xticks=np.linspace(0, 1, 6), xlabel="exact match")
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
@@ -58,14 +58,14 @@ def forms(right: NDArray[np.bool_], members: Mapping[str, NDArray[np.bool_]]) ->
 
 
 def _marked(truth: str, answer: str) -> Iterator[Piece]:
-    """The answer in pieces: what it has of the truth, what it has instead, and a mark for each letter that it lacks."""
+    """The answer in pieces: right letters, wrong ones, and a mark for each missing letter."""
     for tag, start, end, low, high in SequenceMatcher(None, truth, answer, autojunk=False).get_opcodes():
         lacking = "_" * ((end - start) - (high - low))
         yield answer[low:high] + lacking, INK if tag == "equal" else WARN
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Sequence[Piece]]]) -> Figure:
-    """Columns as wide as their texts, in letters of one width, so that each piece can be put where it belongs."""
+    """Columns as wide as their texts, in a monospaced font, so that the place of each piece is known."""
     cells = [[[(head, QUIET)] for head in heads], *rows]
     widths = [max(sum(len(text) for text, _ in row[k]) for row in cells) for k in range(len(heads))]
     starts = np.cumsum([1, *(width + 3 for width in widths)])

@@ -1,4 +1,4 @@
-"""What any loss of a task type does, asked of a foreign one on a made-up batch, in a form that it may want."""
+"""Whether a foreign loss, called in some form on a made-up batch, behaves as every loss of its task type does."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from lossbench.core import LossOutput, stream
 from lossbench.tasks.calls import Call
 from lossbench.tasks.samples import same
 
-SIZES = (6, 7, 9, 11, 13)  # of a batch: one that no other axis has, so that a shape says what it is
+SIZES = (6, 7, 9, 11, 13)  # of a batch; the first that no other axis has, so that a shape shows which axis is which
 STEPS, STRIDE = 10, 0.1
-FAR = 1000.0  # logits of which a loss, however sure, must not make a profit without end
+FAR = 1000.0  # logits of which a loss, however sure, must not fall without bound
 PROFIT = -50.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Predictions at random and targets, as a task has them: logits, or numbers."""
+    """Random predictions (logits or numbers) and targets, as a task has them."""
 
     task_type: str
     prediction: Tensor
     target: Tensor
 
 
-def made(task_type: str, target: tuple[int, ...], outputs: int) -> Batch:
-    """A batch of this task type whose targets have this shape each; the same one every time."""
+def batch_of(task_type: str, target: tuple[int, ...], outputs: int) -> Batch:
+    """A batch of this task type whose targets each have this shape; the same one at every call."""
     random = stream(0, f"adapting/{named(task_type)}")
     n = next(size for size in SIZES if size not in (*target, outputs))
     return Batch(task_type, *load(task_type).made_up(n, target, outputs, random))
@@ -50,40 +50,41 @@ class Trial:
         return load(self.batch.task_type)
 
     def runs(self) -> bool:
-        """Whether it gives finite terms, or one number, with a gradient; of an image whichever way it lies."""
+        """Whether it gives finite per-example losses, or one number, with a gradient; for images also on their side."""
         batch = self.batch
         try:
             raw = LossOutput.of(self.call.raw(self.loss, batch.prediction, batch.target)).per_example
-            given, pull = self._pull(batch.prediction, batch.target)
-        except (Exception, SystemExit):  # whatever a foreign loss does
+            per_example, pull = self._pull(batch.prediction, batch.target)
+        except (Exception, SystemExit):  # whatever a foreign loss raises
             return False
         size = int(self.call.counts(batch.target).sum()) if self.call.each else len(batch.target)
         self.shape = () if raw.numel() == 1 else tuple(raw.shape)
-        fits = self.shape[:1] in ((), (size,)) and given.shape in ((), (len(batch.target),))
-        return bool(fits and given.isfinite().all() and pull.isfinite().all() and pull.any() and self._upright())
+        fits = self.shape[:1] in ((), (size,)) and per_example.shape in ((), (len(batch.target),))
+        return bool(fits and per_example.isfinite().all() and pull.isfinite().all() and pull.any() and self._upright())
 
     def mean_loss(self) -> float:
-        """What the batch costs; not a number where the loss fails."""
+        """The mean loss of the batch; NaN where the loss fails."""
         try:
             torch.manual_seed(0)
-            return self._cost(self.batch.prediction, self.batch.target).item()
-        except (Exception, SystemExit):  # whatever a foreign loss does
+            return self._mean_loss(self.batch.prediction, self.batch.target).item()
+        except (Exception, SystemExit):  # whatever a foreign loss raises
             return math.nan
 
     def good(self) -> bool:
+        """Whether it runs and behaves as every loss of its task type does."""
         return self.runs() and self.rank() == 0
 
     def rank(self) -> int:
-        """0 for a loss that does what all of their kind do; higher for one that is taken for want of a better form."""
+        """0 if the loss behaves as all of its task type do; higher for a form to take only if none is better."""
         for rank, does in ((2, self._prefers), (2, self._leads), (1, self._single)):
             try:
                 if not does():
                     return rank
-            except (Exception, SystemExit):  # whatever a foreign loss does
+            except (Exception, SystemExit):  # whatever a foreign loss raises
                 return rank
         return 0
 
-    def _cost(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def _mean_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return LossOutput.of(self.call.of(self.loss, prediction, target)).per_example.mean()
 
     def _pull(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,26 +94,30 @@ class Trial:
         return per_example.detach(), pull
 
     def _upright(self) -> bool:
-        """In another position, such as an image on its side, the batch costs the same."""
-        turned = self._task.turned(self.batch.prediction, self.batch.target)
-        return turned is None or same(self._cost(self.batch.prediction, self.batch.target), self._cost(*turned))
+        """In another position, such as images on their side, the batch has the same mean loss."""
+        transposed = self._task.transposed(self.batch.prediction, self.batch.target)
+        return transposed is None or same(
+            self._mean_loss(self.batch.prediction, self.batch.target), self._mean_loss(*transposed)
+        )
 
     def _prefers(self) -> bool:
-        """What is right costs less than what is not; of logits, being ever surer makes no profit without end."""
+        """Right predictions have the lower mean loss; for logits, it does not fall without bound as they grow."""
         prediction, target = self.batch.prediction, self.batch.target
         right = self._task.right(prediction, target)
         if right is None:
             return True
         if not self._task.logits:
             others = (target + 0.3, target - 0.3, 1.3 * target, 0.7 * target, prediction)
-            least = self._cost(right, target)
-            nearest = not any(bool(least > self._cost(other, target)) for other in others)
-            return nearest and (bool(self.call.prediction) or not self._task.mistaken(self._cost, prediction, target))
-        surer, undecided, far = (self._cost(size * right, target) for size in (1.0, 0.0, FAR))
+            least = self._mean_loss(right, target)
+            nearest = not any(bool(least > self._mean_loss(other, target)) for other in others)
+            return nearest and (
+                bool(self.call.prediction) or not self._task.mistaken(self._mean_loss, prediction, target)
+            )
+        surer, undecided, far = (self._mean_loss(size * right, target) for size in (1.0, 0.0, FAR))
         return bool(surer < undecided - 1e-6 and not far < PROFIT)
 
     def _leads(self) -> bool:
-        """Some steps of descent bring predictions nearer their targets; centres of classes may be anywhere yet."""
+        """Some steps of descent bring predictions nearer their targets; not asked of centres that are still random."""
         learns = isinstance(self.loss, nn.Module) and next(self.loss.parameters(), None) is not None
         if self._task.identities and learns:
             return True
@@ -124,7 +129,7 @@ class Trial:
         return bool((self._task.apart(prediction, target) < self._task.apart(start, target)).all())
 
     def _single(self) -> bool:
-        """An example alone has a pull, whichever class it is of."""
+        """A single example has a gradient, whichever its class."""
         if not self._task.logits or self._task.filler is not None:
             return True
         for row in range(2):

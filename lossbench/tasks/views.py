@@ -1,7 +1,7 @@
-"""What is swept to see a loss: numbers along x, and what the loss is given at each of them.
+"""The views in which a loss is drawn: the numbers along x, and how the loss is called at each of them.
 
-A case takes a loss, as its task calls it, and the swept numbers [n]; it returns terms [n]. A loss whose terms depend on
-the whole batch is given one number at a time. The cases of each task type stand with its pictures.
+A case takes a loss, as its task calls it, and the swept numbers [n]; it returns per-example losses [n]. A loss that
+needs the whole batch gets one number at a time. The cases of each task type stand with its pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Case = Callable[[Any, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class View:
-    """A picture of losses of a kind. In an overlay their slopes are matched at `at`."""
+    """A picture of the losses of a task type. In an overlay, their slopes are matched at `at`."""
 
     name: str
     task_type: str
@@ -34,19 +34,22 @@ class View:
 class Still:
     """Noise that is the same along a curve, so that only what is swept moves it; within a batch it may vary."""
 
-    done = 10**9  # steps behind it: whatever warms up has
+    done = 10**9  # steps, after which any warm-up is over
 
     def __init__(self, varied: bool = False) -> None:
         self._generator = stream(0, "gallery")
         self._varied = varied
 
     def own(self) -> Still:
+        """Itself: noise that only a loss draws is as still."""
         return self
 
     def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers of this shape, the same in every row unless varied."""
         return self._alike(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1) of this shape, the same in every row unless varied."""
         return self._alike(torch.rand, shape)
 
     def _alike(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -55,17 +58,17 @@ class Still:
 
 
 def steps(low: float, high: float, n: int) -> tuple[float, ...]:
-    """So many numbers from low to high, evenly."""
+    """`n` evenly spaced numbers from low to high."""
     return tuple(round(step, 9) for step in torch.linspace(low, high, n, dtype=torch.float64).tolist())
 
 
-def per_example(given: Tensor | LossOutput) -> Tensor:
-    """What a loss returned, without its parts."""
-    return LossOutput.of(given).per_example
+def per_example(output: Tensor | LossOutput) -> Tensor:
+    """The per-example losses of what a loss returned, without its parts."""
+    return LossOutput.of(output).per_example
 
 
 def whole(loss: Any) -> bool:
-    """Whether it looks at the whole batch, and so is called at one number at a time."""
+    """Whether a loss needs the whole batch, so that it gets one number at a time."""
     card = card_of(loss)
     return card is not None and card.batch
 

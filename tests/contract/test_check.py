@@ -56,8 +56,8 @@ def test_a_fault_is_named_by_its_clause(name, clause):
     assert checked(name).broken
     finding = broken(checked(name))[clause]
     assert finding.seen
-    assert finding.mend
-    assert "\n" not in finding.seen + finding.mend
+    assert finding.fix
+    assert "\n" not in finding.seen + finding.fix
     assert finding.seen.startswith("raised") == (name in RAISE)
 
 
@@ -98,11 +98,11 @@ SEEN = {
     ("fails_in_half_precision", "dtype"): "raised RuntimeError",
     ("GeneratorTheOtherWay", "descent"): "for the generator",
 }
-MENDS = {
+FIXES = {
     ("wants_probabilities", "logits"): "seems to want probabilities; take logits",
     ("wants_probabilities_or_fails", "callable"): "seems to want probabilities; take logits",
     ("wants_floats", "callable"): "target.to(prediction.dtype)",
-    ("wants_signs", "callable"): "card(signs=True)",
+    ("wants_signs", "callable"): "card(signed_targets=True)",
     ("by_position", "signature"): "put a * before delta",
     ("silent_mean", "shape"): "card(batch=True)",
 }
@@ -113,9 +113,9 @@ def test_what_was_seen_is_said():
     assert {where: seen for where, seen in found.items() if SEEN[where] not in seen} == {}
 
 
-def test_how_to_mend_it_is_said():
-    found = {where: broken(checked(where[0]))[where[1]].mend for where in MENDS}
-    assert {where: mend for where, mend in found.items() if MENDS[where] not in mend} == {}
+def test_how_to_fix_it_is_said():
+    found = {where: broken(checked(where[0]))[where[1]].fix for where in FIXES}
+    assert {where: fix for where, fix in found.items() if FIXES[where] not in fix} == {}
 
 
 def test_what_is_held_fixed_on_purpose_is_no_fault_and_is_said():
@@ -127,7 +127,7 @@ def test_what_is_held_fixed_on_purpose_is_no_fault_and_is_said():
 def test_clauses_that_hang_on_a_broken_one_are_not_asked():
     findings = {f.clause.name: f for f in checked("foreign_error").findings["regression"]}
     assert findings["slope"].verdict is Verdict.NOT_ASKED
-    assert findings["slope"].seen == "first mend: callable"
+    assert findings["slope"].seen == "fix first: callable"
 
 
 def test_settings_reach_the_loss():
@@ -174,7 +174,7 @@ def test_bad_input_says_what_would_work(words, said):
 def test_a_row_tells_the_worst_of_all_kinds():
     rows = {clause[0]: (verdict, seen) for clause, verdict, seen, _ in table.rows(checking.check(["focal"]))}
     assert rows["classes"] == (Verdict.KEPT, "multiclass: whatever their numbers")
-    assert rows["counts"] == (Verdict.NOT_ASKED, "it does not ask for class counts")
+    assert rows["counts"] == (Verdict.NOT_ASKED, "it does not take class counts")
     assert rows["limits"][0] is Verdict.KEPT
 
 
@@ -212,9 +212,9 @@ def test_a_wrong_loss_by_a_process_of_its_own(process):
     assert ran.returncode == 0, err
     assert "broken" in row(out, "double")
     assert "kept" in row(out, "own") or "not asked" in row(out, "own")
-    assert "to mend\ndouble: do not divide by the size of the batch" in out
+    assert "how to fix it\ndouble: do not divide by the size of the batch" in out
     assert "tried on regression, as asked" in out
-    assert out.splitlines()[-1] == "trains, but terms change with the size of the batch"
+    assert out.splitlines()[-1] == "trains, but per-example losses change with the size of the batch"
     assert err == ""
 
 
@@ -232,7 +232,7 @@ def test_a_right_loss_by_the_command_line(lossbench):
     said = lossbench("check", "my_losses.softmax", "temperature=2.0")
     assert said.code == 0, said.out + said.err
     assert "tried on multiclass: it has no card" in said.out
-    assert said.out.splitlines()[-1] == "keeps the contract"
+    assert said.out.splitlines()[-1] == "passes the contract"
     assert "broken" not in said.out
 
 

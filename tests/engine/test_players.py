@@ -244,7 +244,7 @@ def told(prediction, target):
     return LossOutput(per_example, {"bias": (prediction - target).mean(-1)})
 
 
-@pytest.mark.parametrize("losses", [[told] * 3, [told, torch.nn.functional.mse_loss, told]], ids=["flat", "in turn"])
+@pytest.mark.parametrize("losses", [[told] * 3, [told, torch.nn.functional.mse_loss, told]], ids=["flat", "sequential"])
 def test_parts_of_flat_losses_are_one_a_replica(losses):
     prediction, target = (torch.randn(3, 5, 2, generator=stream(seed, "p")) for seed in range(2))
     per_example, parts = StackedLoss(losses)(prediction, target)

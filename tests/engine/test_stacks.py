@@ -163,10 +163,10 @@ def test_optimizers_of_two_kinds_or_of_several_groups_do_not_stack():
     task_types = [
         Toy(seed=seed, optimizer=task_type) for seed, task_type in enumerate([torch.optim.Adam, torch.optim.AdamW])
     ]
-    with pytest.raises(ValueError, match="cannot move a stack"):
+    with pytest.raises(ValueError, match="cannot train a stack"):
         train(task_types, plan())
     groups = [Toy(seed=seed).made() for seed in range(2)]
     nets = groups[1].nets
     apart = [{"params": nets.model.body.parameters()}, {"params": nets.model.head.parameters(), "lr": 0.1}]
-    with pytest.raises(ValueError, match="cannot move a stack"):
+    with pytest.raises(ValueError, match="cannot train a stack"):
         fit([groups[0], replace(groups[1], optimizers={"model": torch.optim.Adam(apart)})], plan())

@@ -175,7 +175,7 @@ def test_a_state_stays_until_the_next_is_whole(tmp_path, monkeypatch):
 def test_what_was_kept_before_any_step_goes_on_to_the_bit():
     toys = regressions()
     kept = []
-    whole = train(toys, LONG, keep=lambda states: kept.append(states()))
+    whole = train(toys, LONG, checkpoint=lambda states: kept.append(states()))
     assert len(kept) == LONG.steps
     for after in (1, 7, 13, 19):
         states = kept[after]

@@ -30,7 +30,7 @@ def slopes(loss, case, x):
 
 @pytest.mark.parametrize(("entry", "view"), VIEWED, ids=[f"{entry.name}-{view.name}" for entry, view in VIEWED])
 def test_a_gradient_lies_between_the_slopes_on_either_side(entry, view):
-    loss = curves.made(entry, view.task_type, {})
+    loss = curves.built(entry, view.task_type, {})
     off = 0
     for name, case in view.cases.items():
         x = view.x[::7]
@@ -54,17 +54,17 @@ def test_every_loss_is_drawn(entry):
     assert views(entry)
     view = views(entry)[0]
     made = curves.drawing(entry, view)
-    values, gradients = made.usual
+    values, gradients = made.default
     assert values.shape == gradients.shape == (len(view.cases), len(made.x))
     assert made.values.shape == (*(len(knob.values) for knob in made.knobs), len(view.cases), len(made.x))
     assert np.isfinite(values).all()
     assert np.isfinite(made.values).mean() > 0.5
-    assert not made.still or any(not curves.drawing(entry, other).still for other in views(entry)[1:])
+    assert not made.flat or any(not curves.drawing(entry, other).flat for other in views(entry)[1:])
 
 
 def usual(name, view=0):
     made = curves.drawings(BY_NAME[name])[view]
-    return np.array(made.x), *made.usual
+    return np.array(made.x), *made.default
 
 
 def test_known_losses_are_drawn_as_they_are_known():

@@ -10,12 +10,12 @@ from markdown_it import MarkdownIt
 from lossbench.config import catalogue, families
 from lossbench.config.schema import CONFIGS
 from lossbench.gallery import prose, site
-from lossbench.gallery.page import Drawn
+from lossbench.gallery.page import DrawnFamily
 from lossbench.gallery.tree import limits, setting, tree
 
 ENTRIES = catalogue.losses([CONFIGS])
 FAMILIES = families.families(ENTRIES)
-PAGES = {family.name: site.page(Drawn(family, {}, {}), FAMILIES) for family in FAMILIES}
+PAGES = {family.name: site.page(DrawnFamily(family, {}, {}), FAMILIES) for family in FAMILIES}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -10,7 +10,7 @@ from lossbench.config.catalogue import losses, ranges
 from lossbench.config.schema import CONFIGS
 from lossbench.config.task_types import TASK_TYPES
 from lossbench.contract import CLAUSES, Verdict, entries, examine
-from lossbench.contract.calling import found
+from lossbench.contract.calling import loss_at
 
 ENTRIES = losses([CONFIGS])
 BY_NAME = {entry.name: entry for entry in ENTRIES}
@@ -52,7 +52,7 @@ def test_every_file_is_found():
 
 def assert_kept(findings, spared):
     """Says all that is broken; what is not asked is what does not concern the loss, and nothing else."""
-    broken = [f"{f.clause.name}: {f.seen}; to mend: {f.mend}" for f in findings if f.verdict is Verdict.BROKEN]
+    broken = [f"{f.clause.name}: {f.seen}; to fix: {f.fix}" for f in findings if f.verdict is Verdict.BROKEN]
     assert not broken, "\n".join(broken)
     unasked = {f.clause.name: f.seen for f in findings if f.verdict is Verdict.NOT_ASKED}
     assert unasked.keys() == spared, unasked
@@ -68,7 +68,7 @@ def test_keeps(name, task_type):
 
 @EACH
 def test_its_entry_keeps(entry):
-    findings = entries.examine(entry, found(entry.target))
+    findings = entries.examine(entry, loss_at(entry.target))
     assert_kept(findings, {name for name in ("search", "limits") if not getattr(entry.card, name)})
 
 

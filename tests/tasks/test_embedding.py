@@ -14,7 +14,7 @@ from lossbench.losses.embedding import triplet
 from lossbench.metrics import retrieval
 from lossbench.models.embedder import Embedder
 from lossbench.tasks.embedding import COLLAPSED, Embedding
-from lossbench.tasks.embedding_views import DRAWS, seen_anew
+from lossbench.tasks.embedding_views import DRAWS, augmented
 
 FACTS = DatasetInfo("toy", "embedding", (1, 12, 10), (), "", "", "", classes=("a", "b", "c"), class_counts=(4, 4, 4))
 TASK = Embedding(triplet, FACTS)
@@ -85,7 +85,7 @@ def test_a_step_asks_the_model_once_about_views_of_the_batch():
     assert player == "model"
     assert isinstance(given, LossOutput)
     ((e, y),) = seen
-    views = seen_anew(batch.inputs, noise().uniform(12, DRAWS), 1.0)
+    views = augmented(batch.inputs, noise().uniform(12, DRAWS), 1.0)
     torch.testing.assert_close(e, players.model(views))
     assert y is batch.targets
     assert not torch.allclose(e, players.model(batch.inputs))
@@ -104,9 +104,9 @@ def test_predictions_are_of_the_photos_themselves():
 
 
 def test_a_stack_sees_the_views_that_its_replicas_see_alone():
-    alone = [seen_anew(split(seed=s).inputs, noise(s).uniform(12, DRAWS), 1.0) for s in (0, 1)]
+    alone = [augmented(split(seed=s).inputs, noise(s).uniform(12, DRAWS), 1.0) for s in (0, 1)]
     stacked = torch.stack([split(seed=s).inputs for s in (0, 1)])
-    together = seen_anew(stacked, noise(0, 1).uniform(12, DRAWS), 1.0)
+    together = augmented(stacked, noise(0, 1).uniform(12, DRAWS), 1.0)
     torch.testing.assert_close(together, torch.stack(alone))
 
 
@@ -117,8 +117,8 @@ def still(mirror=0.9):
 
 def test_views_that_are_drawn_still_are_the_photo_or_its_mirror():
     photo = split().inputs[:1]
-    torch.testing.assert_close(seen_anew(photo, still(), 1.0), photo)
-    torch.testing.assert_close(seen_anew(photo, still(mirror=0.1), 1.0), photo.flip(-1))
+    torch.testing.assert_close(augmented(photo, still(), 1.0), photo)
+    torch.testing.assert_close(augmented(photo, still(mirror=0.1), 1.0), photo.flip(-1))
 
 
 def test_a_turn_keeps_the_middle_and_the_shape():
@@ -127,15 +127,15 @@ def test_a_turn_keeps_the_middle_and_the_shape():
     disc = torch.exp(-(x.square() + y.square()) / 40)[None, None]
     draws = still()
     draws[0, 1] = 1.0
-    torch.testing.assert_close(seen_anew(disc, draws, 4.0), disc, rtol=0, atol=0.03)
+    torch.testing.assert_close(augmented(disc, draws, 4.0), disc, rtol=0, atol=0.03)
     bar = torch.exp(-x.square() / 8)[None, None]
-    assert (seen_anew(bar, draws, 4.0) - bar).abs().max() > 0.3
+    assert (augmented(bar, draws, 4.0) - bar).abs().max() > 0.3
 
 
 def test_strength_of_views_grows():
     photos, draws = split().inputs, noise().uniform(12, DRAWS)
     draws[:, 0] = 0.9  # no mirror
-    away = [(seen_anew(photos, draws, strength) - photos).abs().mean() for strength in (0.0, 0.2, 1.0)]
+    away = [(augmented(photos, draws, strength) - photos).abs().mean() for strength in (0.0, 0.2, 1.0)]
     assert away[0] < 1e-5 < away[1] < away[2]
 
 

@@ -133,7 +133,7 @@ def test_pictures_where_all_are_outliers():
 OWN = """
 from lossbench.core import card
 
-@card(task_types=("regression", "binary"), heads=3)
+@card(task_types=("regression", "binary"), outputs_per_target=3)
 def three(prediction, target):
     return prediction.square().mean(-1) + target.square().mean(-1)
 
