@@ -230,7 +230,10 @@ def _guess_task_types(loss: Any, trials: Mapping[str, Trial]) -> tuple[tuple[str
 
 
 def _form(trial: Trial) -> str:
-    """Empty for a loss that a run calls as it is; else `adapted` if another form leads to the target, or `astray`."""
+    """Whether another form leads to the target: `adapted` or `astray`.
+
+    Empty for a loss that a run calls as it is, also where no form suits it.
+    """
     try:
         adapted = trial.adapted()
     except Exception:  # whatever a foreign loss does
