@@ -104,7 +104,7 @@ def check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
         )
     if not info.classes or "label" not in split.metadata:
         raise ConfigError(
-            f"dataset={info.name}: {name} has no labels (marks['label'], classes) to tell pictures apart by"
+            f"dataset={info.name}: {name} has no labels (metadata['label'], classes) to tell pictures apart by"
         )
 
 

@@ -71,7 +71,7 @@ def minimisers(
     return torch.stack([net.model.values.detach() for net in nets])  # type: ignore[union-attr, operator]
 
 
-def binarize(etas: Sequence[float], each: int = 100) -> Split:
+def bernoulli(etas: Sequence[float], each: int = 100) -> Split:
     """A bin for every η with `each` examples, of which exactly the share η is of class 1."""
     inputs = torch.eye(len(etas), dtype=torch.float64).repeat_interleave(each, 0)
     labels = [int(row < round(eta * each)) for eta in etas for row in range(each)]

@@ -10,7 +10,7 @@ import torch
 from lossbench.engine import Nets, predict
 from lossbench.runs import builders
 from lossbench.verification.claims import Finding, Losses, near, truth
-from lossbench.verification.fitting import Free, binarize, info, trained
+from lossbench.verification.fitting import Free, bernoulli, info, trained
 
 ETAS = (0.02, 0.06, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.86, 0.9)
 """The probability of class 1 in each of ten groups of a population, all of the same size."""
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any], float]] = {
 def invariance(losses: Losses) -> Iterator[Finding]:
     """Every calibrated pointwise loss ranks a population by η, so that the area under the ROC curve is the same; a
     tuned threshold undoes what the loss changes in F1 at a fixed threshold."""
-    population = binarize(ETAS)
+    population = bernoulli(ETAS)
     about = info("binary", population, 2)
     trained_losses = [losses(loss, "binary", **settings) for loss, settings, _ in CASES.values()]
     start = torch.linspace(1, -1, len(ETAS), dtype=torch.float64)[:, None]  # the reverse of the right ranking

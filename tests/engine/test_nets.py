@@ -185,15 +185,15 @@ def test_what_is_no_chain_of_linear_layers_goes_through_vmap(model):
 
 def test_bfloat16_is_near_float32_and_leaves_weights_and_losses_in_it():
     toys = [Toy(seed=seed, dtype=torch.float32) for seed in range(2)]
-    task_types = []
+    dtypes = []
 
     def watched(prediction, target):
-        task_types.append(prediction.dtype)
+        dtypes.append(prediction.dtype)
         return mse(prediction, target)
 
     exact = train(toys, plan())
     rough = train([replace(toy, loss=watched) for toy in toys], plan(precision="bfloat16"))
-    assert set(task_types) == {torch.float32}
+    assert set(dtypes) == {torch.float32}
     for one, other in zip(rough, exact, strict=True):
         assert all(tensor.dtype == torch.float32 for tensor in one.weights.values())
         for name, tensor in one.weights.items():

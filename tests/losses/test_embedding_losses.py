@@ -244,8 +244,8 @@ def test_n_pairs_is_the_papers_where_photos_of_an_identity_are_alike():
     torch.testing.assert_close(n_pairs(balanced, few, regularisation=0.0), theirs(balanced, few))
 
 
-def learned(task_type, classes=4, dimensions=5, seed=3, **settings):
-    return task_type(classes=classes, dimensions=dimensions, generator=stream(seed, "loss"), **settings).double()
+def learned(loss_class, classes=4, dimensions=5, seed=3, **settings):
+    return loss_class(classes=classes, dimensions=dimensions, generator=stream(seed, "loss"), **settings).double()
 
 
 @pytest.mark.parametrize(("margin", "scale"), [(28.6, 64.0), (10.0, 8.0), (100.0, 4.0)])
@@ -283,7 +283,7 @@ def test_cosface_takes_its_margin_off_the_cosine(margin, scale):
 
 def test_cosface_and_arcface_without_margin_are_one():
     embeddings, labels = batch()
-    one, other = (learned(task_type, margin=0.0, scale=8.0) for task_type in (CosFace, ArcFace))
+    one, other = (learned(loss_class, margin=0.0, scale=8.0) for loss_class in (CosFace, ArcFace))
     assert torch.equal(one.of.W, other.of.W)
     assert_same(one(embeddings, labels), other(embeddings, labels), embeddings, rtol=1e-6)
 
@@ -304,13 +304,13 @@ def test_proxy_anchor_sums_over_the_batch_of_each_proxy(margin, scale):
     assert_same(loss(embeddings, labels), expected, embeddings)
 
 
-LEARNED = pytest.mark.parametrize("task_type", [ArcFace, CosFace, ProxyAnchor])
+LEARNED = pytest.mark.parametrize("loss_class", [ArcFace, CosFace, ProxyAnchor])
 
 
 @LEARNED
-def test_what_a_loss_learns_comes_from_its_generator_alone(task_type):
+def test_what_a_loss_learns_comes_from_its_generator_alone(loss_class):
     before = torch.random.get_rng_state()
-    first, again, other = (dict(learned(task_type, seed=seed).named_parameters()) for seed in (0, 0, 1))
+    first, again, other = (dict(learned(loss_class, seed=seed).named_parameters()) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
     for name, parameter in first.items():
         assert torch.equal(parameter, again[name])
@@ -318,8 +318,8 @@ def test_what_a_loss_learns_comes_from_its_generator_alone(task_type):
 
 
 @LEARNED
-def test_what_a_loss_learns_is_counted_and_has_a_gradient(task_type):
-    loss = learned(task_type, classes=6, dimensions=7)
+def test_what_a_loss_learns_is_counted_and_has_a_gradient(loss_class):
+    loss = learned(loss_class, classes=6, dimensions=7)
     (parameter,) = loss.parameters()
     assert parameter.numel() == 42
     embeddings, labels = batch(dimensions=7)
@@ -329,8 +329,8 @@ def test_what_a_loss_learns_is_counted_and_has_a_gradient(task_type):
 
 @LEARNED
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_what_a_loss_learns_keeps_its_type(task_type, dtype):
-    loss = task_type(classes=4, dimensions=5, generator=stream(0, "loss"))
+def test_what_a_loss_learns_keeps_its_type(loss_class, dtype):
+    loss = loss_class(classes=4, dimensions=5, generator=stream(0, "loss"))
     embeddings, labels = batch(dtype=dtype)
     assert loss(embeddings, labels).dtype == dtype
     assert {parameter.dtype for parameter in loss.parameters()} == {torch.float32}
@@ -410,11 +410,11 @@ def test_finite_where_all_are_at_one_place_and_far_out(name):
 
 @pytest.mark.parametrize("towards", [1, -1])
 @LEARNED
-def test_finite_where_an_embedding_meets_its_centre(task_type, towards):
+def test_finite_where_an_embedding_meets_its_centre(loss_class, towards):
     for seed in range(10):
-        loss = task_type(classes=4, dimensions=64, generator=stream(seed, "loss"))
+        loss = loss_class(classes=4, dimensions=64, generator=stream(seed, "loss"))
         (parameter,) = loss.parameters()
-        centres = parameter if task_type is ProxyAnchor else parameter.T
+        centres = parameter if loss_class is ProxyAnchor else parameter.T
         embeddings = (towards * centres).detach().clone().requires_grad_()
         gradients = torch.autograd.grad(loss(embeddings, torch.arange(4)), [embeddings, parameter])
         assert all(gradient.isfinite().all() for gradient in gradients)

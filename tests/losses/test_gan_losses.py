@@ -68,11 +68,11 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("task_type", CLOSED, ids=lambda task_type: task_type.__name__)
-def test_terms_are_the_closed_form(task_type):
+@pytest.mark.parametrize("loss_class", CLOSED, ids=lambda loss_class: loss_class.__name__)
+def test_terms_are_the_closed_form(loss_class):
     real, fake, score = pictures(0), pictures(1), critic()
-    of_critic, of_generator = CLOSED[task_type]
-    loss = lifted(task_type(), "gan")
+    of_critic, of_generator = CLOSED[loss_class]
+    loss = lifted(loss_class(), "gan")
     per_example, parts = loss.critic(score, real, fake, noise())
     torch.testing.assert_close(per_example, of_critic(score(real), score(fake)))
     torch.testing.assert_close(loss.generator(score, real, fake), of_generator(score(fake)))
@@ -184,12 +184,12 @@ def test_gradient_of_the_penalty_of_a_flat_critic_is_finite(loss):
     assert weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("task_type", [*CLOSED, RelativisticAverage], ids=lambda task_type: task_type.__name__)
-def test_r1_is_half_gamma_times_the_squared_slope_at_real_pictures(task_type):
+@pytest.mark.parametrize("loss_class", [*CLOSED, RelativisticAverage], ids=lambda loss_class: loss_class.__name__)
+def test_r1_is_half_gamma_times_the_squared_slope_at_real_pictures(loss_class):
     def square(x):
         return 0.5 * x.flatten(-2).square().sum(-1)
 
-    with_, without = (lifted(task_type(r1=gamma), "gan") for gamma in (3.0, 0.0))
+    with_, without = (lifted(loss_class(r1=gamma), "gan") for gamma in (3.0, 0.0))
     both = [loss.critic(square, pictures(0), pictures(1), noise()).per_example for loss in (with_, without)]
     torch.testing.assert_close(both[0] - both[1], 1.5 * pictures(0).flatten(-2).square().sum(-1))
 
@@ -269,16 +269,16 @@ def test_a_foreign_loss_of_three_arguments_is_called_with_three():
 
 
 @pytest.mark.parametrize(
-    ("task_type", "settings"),
+    ("loss_class", "settings"),
     [
         (Dragan, {"penalty": -1.0}),
         (Dragan, {"reach": -0.1}),
         (WassersteinPenalty, {"penalty": -1.0}),
         (Wasserstein, {"clip": 0.0}),
-        *((task_type, {"r1": -1.0}) for task_type in (*CLOSED, RelativisticAverage)),
+        *((loss_class, {"r1": -1.0}) for loss_class in (*CLOSED, RelativisticAverage)),
     ],
 )
-def test_settings_that_cannot_be_are_refused(task_type, settings):
+def test_settings_that_cannot_be_are_refused(loss_class, settings):
     (name,) = settings
     with pytest.raises(ConfigError, match=f"loss.{name}"):
-        lifted(task_type(**settings), "gan").critic(critic(), pictures(0), pictures(1), noise())
+        lifted(loss_class(**settings), "gan").critic(critic(), pictures(0), pictures(1), noise())

@@ -85,9 +85,9 @@ def test_precision_and_recall_are_shares_within_reach():
 
 
 def test_precision_and_recall_know_missing_and_made_up_modes():
-    mixture_means = torch.cat([cloud(0, 50, 2, scale=0.01), cloud(1, 50, 2, shift=10, scale=0.01)])
-    assert precision_recall(mixture_means, mixture_means[:50]) == pytest.approx((1.0, 0.5))
-    assert precision_recall(mixture_means[:50], mixture_means) == pytest.approx((0.5, 1.0))
+    clouds = torch.cat([cloud(0, 50, 2, scale=0.01), cloud(1, 50, 2, shift=10, scale=0.01)])
+    assert precision_recall(clouds, clouds[:50]) == pytest.approx((1.0, 0.5))
+    assert precision_recall(clouds[:50], clouds) == pytest.approx((0.5, 1.0))
 
 
 def test_parzen_nll_is_the_kernel_density():
