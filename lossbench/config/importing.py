@@ -1,4 +1,4 @@
-"""Objects at dotted paths, imported so that torchvision loads beside any torch. Nothing here imports torch itself."""
+"""Objects at dotted paths, imported so that torchvision loads with any torch. Nothing here imports torch itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def imported(target: str) -> Any:
-    """The object at a dotted path, in a module or in a class. Raises: whatever importing it raises, also SystemExit."""
+    """The object at a dotted path, in a module or a class. Raises: whatever importing raises, also SystemExit."""
     prepare(target)
     parent, _, name = target.rpartition(".")
     try:
@@ -20,6 +20,6 @@ def imported(target: str) -> Any:
 
 
 def prepare(*targets: str) -> None:
-    """Let foreign modules import torchvision beside any torch: see `vision`. Before the first of them is imported."""
+    """Let foreign modules import torchvision with any torch; call it before importing the first: see `vision`."""
     if any(target.partition(".")[0] not in ("lossbench", "torch") for target in targets) and find_spec("torchvision"):
         import_module("lossbench.core.vision")
