@@ -1,1 +1,1 @@
-"""Settings: what may stand in them, the catalogue, and what is said of a wrong one; nothing here imports torch."""
+"""Settings: their schema, the catalogue of losses, and error messages. Nothing here imports torch."""

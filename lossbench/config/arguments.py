@@ -1,4 +1,4 @@
-"""The words of a command line, told apart: Hydra's options wherever they stand, and settings."""
+"""A command line parsed into Hydra's options, wherever they stand, and settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INFO_KINDS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpa
 
 @dataclass(frozen=True)
 class Arguments:
-    """Options as Hydra spells them in full, settings (`key=value`, `~key`) and words that are neither, in order."""
+    """Options by Hydra's long names, settings (`key=value`, `~key`) and words that are neither, in order."""
 
     options: tuple[tuple[str, str], ...]
     settings: tuple[str, ...]
@@ -31,7 +31,7 @@ class Arguments:
 
     @property
     def folder(self) -> str:
-        """What --config-dir names; empty where it is not there."""
+        """The folder of --config-dir; empty without that option."""
         return dict(self.options).get("--config-dir", "")
 
     @property
@@ -40,7 +40,7 @@ class Arguments:
         return ("--multirun", "") in self.options or "hydra.mode=MULTIRUN" in self.settings
 
     def value(self, key: str) -> str | None:
-        """What the last setting of a key says; None where there is none."""
+        """The value of the last setting of a key; None where there is none."""
         found = [word.partition("=")[2] for word in self.settings if word.partition("=")[0] == key]
         return found[-1] if found else None
 
@@ -49,14 +49,16 @@ class Arguments:
         return [word for word in self.settings if word.partition("=")[0] not in keys]
 
     def words(self) -> list[str]:
-        """All of them as Hydra reads them: it takes no setting after an option that follows a setting."""
+        """All words in an order that Hydra reads: it takes no setting after an option that follows a setting."""
         return [*(word for option in self.options for word in option if word), *self.bare, *self.settings]
 
 
 def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:
-    """`offer` turns the name of an option that is none, and its value, into a setting.
+    """The words of a command line, parsed.
 
-    Raises: ConfigError for options that are none, and for those that lack a value.
+    `offer` suggests a setting for the name and value of an option that does not exist.
+
+    Raises: ConfigError for options that do not exist, and for those that lack a value.
     """
     short = {letter: name for name, letter in {**FLAGS, **VALUED, **BOTH}.items() if letter}
     options: list[tuple[str, str]] = []
@@ -74,11 +76,11 @@ def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:
             options.append((name, value or (left.pop(0) if left and left[0] in INFO_KINDS else INFO_KINDS[0])))
         elif name in VALUED:
             if not equals and (not left or left[0].startswith("-") or "=" in left[0]):
-                raise ConfigError(f"{word}: wants a value after it")
+                raise ConfigError(f"{word}: needs a value after it")
             options.append((name, value if equals else left.pop(0)))
             if name == "--cfg" and options[-1][1] not in CONFIGURATIONS:
                 raise ConfigError(
-                    f"--cfg {options[-1][1]}: shows {', '.join(CONFIGURATIONS)}; --cfg job is that of the run"
+                    f"--cfg {options[-1][1]}: unknown; choose {', '.join(CONFIGURATIONS)}; job is the run's own"
                 )
         else:
             raise ConfigError(_no_option(word, left[0] if left and not left[0].startswith("-") else "", offer))
@@ -98,4 +100,4 @@ def _no_option(word: str, after: str, offer: Callable[[str, str], str]) -> str:
     if not equals and "=" not in after:
         value = after
     option = f"{word} {value}" if value and not equals else word
-    return f"{option}: settings have no dashes; say {offer(name.lstrip('-').replace('-', '_'), value or '…')}"
+    return f"{option}: settings have no dashes; use {offer(name.lstrip('-').replace('-', '_'), value or '…')}"

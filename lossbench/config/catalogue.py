@@ -1,7 +1,7 @@
-"""The catalogue: what losses, datasets, models and tasks say of themselves.
+"""The catalogue: signatures, docstrings and cards of losses, datasets, models and tasks.
 
-Of our own it is read from an index beside this file, without torch; `python scripts/index.py` writes it from the
-imported objects. Whatever else a dotted path names is imported and asked.
+Our own are read from an index beside this file, without torch; `python scripts/index.py` writes it from the imported
+objects. Objects at any other dotted path are imported and inspected.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ SECTIONS = ("Shapes", "Use it when", "Beware", "Raises", "Reference")
 
 @dataclass(frozen=True)
 class Described:
-    """What a function or class says of itself: parameters, docstring, and its card, if it has one.
+    """The parameters, docstring and card of a function or class.
 
-    `takes_any`: whatever else it is given by name, too.
+    `takes_any`: whether it takes other keyword arguments too.
     """
 
     parameters: frozenset[str]
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def card(self) -> Card:
-        """Its card; a loss without one is its author's word for any task type."""
+        """Its card; a loss without one is taken to fit any task type."""
         return self.described.card or Card(TASK_TYPES)
 
     @property
@@ -63,18 +63,18 @@ class Entry:
         return self.card.task_types
 
     def fits(self, task_type: str) -> bool:
-        """Whether it fits a task type, one of ours or another: see `task_types.fits`."""
+        """Whether it fits a task type, built-in or not: see `task_types.fits`."""
         return fits(self.described.card.task_types if self.described.card else None, task_type)
 
 
 def card_at(target: str) -> Card:
-    """The card of the loss at a dotted path; one that fits any task type, where it has none."""
+    """The card of the loss at a dotted path; without one, a card that fits any task type."""
     described = describe(target)
     return described.card if described and described.card else Card(TASK_TYPES)
 
 
 def ranges(card: Card, task_type: str) -> dict[str, tuple[float, float]]:
-    """Over which ranges to search a loss's own parameters on problems of a kind."""
+    """The search ranges (low, high) of a loss's own parameters for a task type."""
     known = accepted(task_type)
     return {
         name: (low, high)
@@ -84,23 +84,23 @@ def ranges(card: Card, task_type: str) -> dict[str, tuple[float, float]]:
 
 
 def losses(folders: Iterable[Path]) -> list[Entry]:
-    """The losses that these configuration folders hold, by family and name."""
+    """The losses of these configuration folders, by family and name."""
     entries = {path.stem: entry(path) for path in files(folders)}
     return sorted(entries.values(), key=lambda entry: (_place(entry.task_types[0]), entry.family, entry.name))
 
 
 def _place(task_type: str) -> int:
-    """Of a task type among ours; others come behind them."""
+    """The position of a task type among ours; others come last."""
     return TASK_TYPES.index(task_type) if task_type in TASK_TYPES else len(TASK_TYPES)
 
 
 def files(folders: Iterable[Path]) -> list[Path]:
-    """The files of losses in these configuration folders."""
+    """The losses' files in these configuration folders."""
     return [path for folder in folders for path in sorted((folder / "loss").glob("*.yaml"))]
 
 
 def entry(path: Path) -> Entry:
-    """What the file of a loss says, and the loss itself."""
+    """The entry of a loss's file: its settings and what its target's docstring and card say."""
     settings = dict(OmegaConf.load(path))
     target = str(settings.pop("_target_", ""))
     family = target.rpartition(".")[0].rpartition(".")[2]
@@ -108,35 +108,35 @@ def entry(path: Path) -> Entry:
 
 
 def describe(target: str) -> Described | None:
-    """What the object at a dotted path says of itself; None where it has no signature, or cannot be imported."""
+    """The description of the object at a dotted path; None where it has no signature or cannot be imported."""
     try:
         return ask(target)
-    except (Exception, SystemExit):  # which is refused where it is to train
+    except (Exception, SystemExit):  # the error is reported where the object is used
         return None
 
 
 def ask(target: str) -> Described | None:
-    """What the object at a dotted path says of itself; None where it has no signature.
+    """The description of the object at a dotted path; None where it has no signature.
 
-    Raises: whatever its module raises when it is imported, SystemExit included.
+    Raises: whatever importing its module raises, including SystemExit.
     """
     if known := _ours(target):
         return known
     thing = imported(target)
     try:
         return described(thing)
-    except (TypeError, ValueError):  # nothing to call, or written in another language
+    except (TypeError, ValueError):  # not callable, or not written in Python
         return None
 
 
 def about(module: str) -> str:
-    """The first sentences of a module's docstring; empty where there is none, or it cannot be imported."""
+    """The first paragraph of a module's docstring; empty where there is none, or it cannot be imported."""
     known = _index()["modules"].get(module)
     return known if known is not None else introduction(_module(module))
 
 
 def public(module: str) -> list[str]:
-    """Functions and classes that a module defines; empty where there is no such module."""
+    """The names of public functions and classes that a module defines; empty where there is no such module."""
     names = vars(_module(module)).items() if find(module) else ()
     return [
         name
@@ -148,9 +148,11 @@ def public(module: str) -> list[str]:
 
 
 def described(thing: Any) -> Described:
-    """What a function or class says of itself. Raises: TypeError or ValueError for one without a signature."""
+    """The description of a function or class. Raises: TypeError or ValueError for one without a signature."""
     every = inspect.signature(thing).parameters.values()
-    documented = inspect.isclass(thing) or inspect.isroutine(thing)  # others have the docstring of their class
+    documented = inspect.isclass(thing) or inspect.isroutine(
+        thing
+    )  # other objects inherit the docstring of their class
     paragraphs = inspect.cleandoc((documented and thing.__doc__) or "").split("\n\n")
     plain = [p for p in paragraphs if not p.startswith(SECTIONS)]
     return Described(
@@ -169,9 +171,9 @@ def introduction(module: Any) -> str:
 
 
 def index(targets: Iterable[str]) -> dict[str, Any]:
-    """What INDEX holds: descriptions of the objects at these paths, other paths of theirs, and what their modules say.
+    """The content of INDEX: descriptions of the objects at these paths, aliases, and their modules' introductions.
 
-    A package that exports an object gives it another path.
+    A package that exports an object gives it an alias.
     """
     found = {target: imported(target) for target in sorted(targets)}
     modules = {target: import_module(target.rpartition(".")[0]) for target in found}
@@ -208,7 +210,7 @@ def _ours(target: str) -> Described | None:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
+    """JSON's lists as tuples, which they were before."""
     if isinstance(value, dict):
         return {name: _tuples(one) for name, one in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
@@ -219,7 +221,7 @@ def _module(name: str) -> Any:
     prepare_torchvision(name)
     try:
         return import_module(name)
-    except (Exception, SystemExit):  # whatever it does when it is imported
+    except (Exception, SystemExit):  # importing a foreign module may raise anything
         return ModuleType(name)
 
 

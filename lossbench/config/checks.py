@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said before anything is imported or recorded."""
+"""Checks of a configuration, made before anything is imported or recorded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lossbench.core.failures import one_line
 OF_ANY_TASK = {"primary", "metrics"}
 """Settings of a task whatever its class: see `tasks.choosing`."""
 
-MOST = 10**12  # steps: more than any machine takes in a life
+MOST = 10**12  # steps: more than any machine ever takes
 
-THREADS = 256  # far more than help one step; a system has an end of them
-EXPERIMENT = 200  # bytes of its name: of a file's 255, less what a comparison's name adds
+THREADS = 256  # far more than one step can use; the system's own limit lies above
+EXPERIMENT = 200  # bytes of its name: the 255 of a file's name, less what a comparison adds
 
 
 def check_job(cfg: DictConfig, hydra: Any) -> Names:
-    """`check` for a configuration that Hydra composed, of which replaced targets keep nothing; the names of the run."""
+    """Check a configuration that Hydra composed, after removing the settings of replaced targets; the run's names."""
     overrides.replace(cfg, hydra.overrides.task)
     varied = "seed" in cfg.dataset.keys() and OmegaConf.is_interpolation(cfg.dataset, "seed")  # noqa: SIM118 resolves
     names = replace(Names.of(hydra), same_data=not varied)
@@ -35,7 +35,7 @@ def check_job(cfg: DictConfig, hydra: Any) -> Names:
 
 
 def check(cfg: DictConfig, names: Names) -> None:
-    """Refuse what cannot train, before anything is recorded or any of our own losses, models and datasets is imported.
+    """Reject what cannot train, before anything is recorded or any of our own losses, models and datasets is imported.
 
     Raises: ConfigError that names the setting, its value, and what would work.
     """
@@ -54,7 +54,9 @@ def check(cfg: DictConfig, names: Names) -> None:
     if train.per_class is not None:
         require("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
         if train.batch_size % train.per_class:
-            raise ConfigError(f"train.batch_size={train.batch_size}: no multiple of train.per_class={train.per_class}")
+            raise ConfigError(
+                f"train.batch_size={train.batch_size}: not a multiple of train.per_class={train.per_class}"
+            )
     if cfg.margin is not None:
         require("margin", cfg.margin, lambda v: v >= 0, "0 or above, in the metric's unit, or null")
     require("train.checkpoint_s", train.checkpoint_s, lambda v: v > 0, "above 0, such as 10")
@@ -94,22 +96,22 @@ def check(cfg: DictConfig, names: Names) -> None:
 
 
 def metrics_of(setting: Any) -> list[str]:
-    """The dotted paths at task.metrics, which may be one alone, or none."""
+    """The dotted paths of task.metrics, which may be a list, a single path or null."""
     return [setting] if isinstance(setting, str) else list(setting or [])
 
 
 def _length(cfg: DictConfig, overrides: list[str]) -> None:
-    """What the command line says of steps or epochs wins over what a file says of the other."""
+    """Steps or epochs on the command line win over the other one in a file."""
     asked = {word.lstrip("+").partition("=")[0]: word for word in overrides}
     if "train.steps" not in asked:
         return
     if "train.epochs" in asked and cfg.train.epochs is not None:
-        raise ConfigError(f"{asked['train.epochs']}: and {asked['train.steps']}; give one of them")
+        raise ConfigError(f"{asked['train.epochs']}: {asked['train.steps']} is set too; set only one of them")
     cfg.train.epochs = None
 
 
 def _fields(group: str, settings: DictConfig, schema: type) -> None:
-    """Refuse what `+` added to a group whose settings are fixed."""
+    """Reject what `+` added to a group whose settings are fixed."""
     known = {field.name for field in fields(schema)} | {"hydra"}
     unknown = sorted(set(map(str, settings)) - known)
     if unknown:
@@ -119,12 +121,12 @@ def _fields(group: str, settings: DictConfig, schema: type) -> None:
 
 
 def _experiment(name: str) -> None:
-    """An experiment is a name in the store, and a folder of artifacts beside it."""
+    """Reject names that do not work for an experiment in the store and for a folder of artifacts beside it."""
     fits = bool(name.strip()) and len(name.encode(errors="replace")) <= EXPERIMENT
     if not fits or not name.isprintable() or name == "." or ".." in name:
         short = name if len(name) <= 40 else f"{name[:40]}…"
         raise ConfigError(
-            f"experiment_name={short}: has to be a printable name of 1 to {EXPERIMENT} bytes without '..', "
+            f"experiment_name={short}: must be a printable name of 1 to {EXPERIMENT} bytes without '..', "
             "such as mnist-3"
         )
 
@@ -135,7 +137,7 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _task(task_type: str, settings: DictConfig) -> None:
-    """Refuse settings that the task does not have."""
+    """Reject settings that the task does not have."""
     if task_type in TASKS:
         _keys("task", OmegaConf.create({**settings, "_target_": TASKS[task_type]}), OF_ANY_TASK)
         return
@@ -146,7 +148,7 @@ def _task(task_type: str, settings: DictConfig) -> None:
 
 
 def _sizes(model: DictConfig) -> None:
-    """Whatever is counted in our own models is counted from 1."""
+    """Reject sizes of our own models that are not whole numbers from 1."""
     if not str(model._target_).startswith("lossbench.models."):
         return
     settings: Any = OmegaConf.to_container(model)
@@ -157,18 +159,18 @@ def _sizes(model: DictConfig) -> None:
 
 
 def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
-    """Refuse a target that cannot be imported, and keys that it does not take, as far as its signature says."""
+    """Reject a target that cannot be imported, and keys that its signature does not take."""
     target = str(settings.get("_target_", ""))
     module = target.rpartition(".")[0]
     if not module or (catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None):
-        raise ConfigError(f"{group}._target_={target}: no such module; a dotted path to something importable works")
+        raise ConfigError(f"{group}._target_={target}: no such module; use the dotted path of something importable")
     try:
         described = catalogue.ask(target)
-    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
+    except (Exception, SystemExit) as error:  # importing a foreign module may raise anything
         raise ConfigError(f"{group}._target_={target}: cannot be imported: {one_line(error)}") from error
     if described is None or described.takes_any:
         return
-    brought = set(described.card.needs if described.card else ())  # by the run, from its data and model
+    brought = set(described.card.needs if described.card else ())  # which the run passes, from its data and model
     unknown = sorted(set(settings) - {"_target_"} - ours - (described.parameters - brought))
     if unknown:
         takes = ", ".join(sorted((set(settings) - set(unknown) - {"_target_"}) | ours)) or "no settings"

@@ -1,4 +1,4 @@
-"""What a command line chooses from: our configurations, those of --config-dir, and what Hydra composes of them."""
+"""The configurations that a command line chooses from, ours and those of --config-dir, and what they compose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN = (*CHOSEN, "seed", "losses", "seeds", "tune")
 
 
 def read(words: list[str]) -> Arguments:
-    """The words of a command line told apart. Raises: ConfigError for options that are none."""
+    """A command line parsed. Raises: ConfigError for options that do not exist."""
 
     def offer(name: str, value: str) -> str:
         if name in KNOWN or "." in name:
@@ -37,13 +37,13 @@ def one_each(asked: Arguments) -> None:
     for word in asked.settings:
         group, _, value = word.partition("=")
         if group in CHOSEN and value.startswith("[") and value.endswith("]"):
-            raise ConfigError(f"{word}: {group} takes one name; several are -m {group}={value.strip('[]')}")
+            raise ConfigError(f"{word}: {group} takes one name; for several use -m {group}={value.strip('[]')}")
 
 
 def folders(asked: Arguments) -> list[Path]:
-    """Where configurations are: ours, then those of --config-dir.
+    """The folders of configurations: ours, then that of --config-dir.
 
-    Raises: ConfigError for a folder that is not there, and for a file in it that Hydra would pass over for one of ours.
+    Raises: ConfigError for a folder that does not exist, and for a file in it that Hydra would ignore for one of ours.
     """
     if not asked.folder:
         return [schema.CONFIGS]
@@ -57,18 +57,18 @@ def folders(asked: Arguments) -> list[Path]:
         if ours.is_file() and ours.read_bytes() != path.read_bytes():
             name = path.relative_to(theirs)
             raise ConfigError(
-                f"--config-dir {asked.folder}: {name} has the name of one of ours, which is read; rename it"
+                f"--config-dir {asked.folder}: {name} has the name of one of ours, which Hydra reads; rename it"
             )
     return [schema.CONFIGS, theirs.resolve()]
 
 
 def names(group: str, places: Sequence[Path]) -> list[str]:
-    """What a group has in these folders."""
+    """The names of a group's files in these folders."""
     return sorted({path.stem for place in places for path in (place / group).glob("*.yaml")})
 
 
 def composed(words: Sequence[str], places: Sequence[Path]) -> DictConfig:
-    """A configuration as Hydra composes it from these folders, what is Hydra's own in it, too."""
+    """A configuration as Hydra composes it from these folders, including Hydra's own part."""
     from hydra import compose, initialize_config_dir
 
     schema.register()
@@ -87,13 +87,13 @@ def keys(asked: Arguments) -> list[str]:
         for words in product(*chosen):
             cfg: Any = OmegaConf.to_container(composed(words, folders(asked)), resolve=False)
             found |= dict.fromkeys(run_key.leaves({key: value for key, value in cfg.items() if key != "hydra"}))
-    except Exception:  # a choice that is itself at fault: offer nothing
+    except Exception:  # a choice is wrong itself: offer nothing
         return []
     return [*found, *CHOSEN]
 
 
 def deletable(asked: Arguments, places: Sequence[Path]) -> Arguments:
-    """The same, with a value given first to each `~key` that is null: to Hydra, that is one that is not there."""
+    """The same, with a value set before each `~key` whose value is null: Hydra cannot delete those."""
     deleted = {word[1:] for word in asked.settings if word.startswith("~") and word.partition(".")[0][1:] in OPEN}
     if not deleted:
         return asked

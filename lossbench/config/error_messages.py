@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in a line or two that name the setting, what it was and what would work."""
+"""Hydra's and OmegaConf's errors in a line or two that name the setting, its value and what would work."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lossbench.core.failures import MACHINE
 
 
 class Carried(BaseException):
-    """Carries an error past Hydra, which would print the overrides before it, or make a warning of it."""
+    """Carries an error past Hydra, which would print overrides before it or turn it into a warning."""
 
 
 def error_message(error: BaseException, arguments: list[str], keys: Callable[[], list[str]]) -> str | None:
-    """What to tell the user, or None where the error is no fault in what was asked for.
+    """The message for the user, or None where the error is not one of configuration.
 
     `arguments` are the command line's; `keys` finds the settings that exist, from which the nearest is offered.
     """
@@ -33,7 +33,7 @@ def error_message(error: BaseException, arguments: list[str], keys: Callable[[],
     if found := re.search(r"Ambiguous value for argument '([^']+)'|Sweep parameters? '([^']+)' require", str(error)):
         return _several(found[1] or found[2])
     if isinstance(error, OverrideParseException):
-        if redaction.redacted(error.override) != error.override:  # why may repeat a part of a password
+        if redaction.redacted(error.override) != error.override:  # the reason may repeat a part of a password
             return (
                 f"{redaction.redacted(error.override)}: not understood\nquote it for the shell, and once more for Hydra"
             )
@@ -63,7 +63,7 @@ def error_message(error: BaseException, arguments: list[str], keys: Callable[[],
 
 
 def missing(group: str, name: str, options: Sequence[str]) -> str:
-    """A choice that a group does not have, with the nearest that it has."""
+    """The message for a choice that a group does not have, with the nearest that it has."""
     part = group.rpartition("/")[2]
     spelt = name.lower().replace("-", "_")
     near = difflib.get_close_matches(spelt, options, n=3)
@@ -76,7 +76,7 @@ def missing(group: str, name: str, options: Sequence[str]) -> str:
 
 
 def stray(words: Sequence[str], groups: Sequence[str], verbs: Sequence[str], chosen_by: Callable[[str], str]) -> str:
-    """What to say of words that are neither settings nor options; `chosen_by` finds the setting that chooses a word."""
+    """The message for words that are neither settings nor options; `chosen_by` finds the setting for a word."""
     first, *others = [word for word in words if word.strip("=")] or ["="]
     group, colon, choice = first.partition(":")
     if colon and group in groups:
@@ -95,7 +95,7 @@ def stray(words: Sequence[str], groups: Sequence[str], verbs: Sequence[str], cho
 
 
 def _file(error: OSError, arguments: list[str]) -> str | None:
-    """The setting that names a file with which something is wrong, if one does."""
+    """The message for a setting that names a file that cannot be used, if one does."""
     if error.errno == errno.ENAMETOOLONG:
         word = max(arguments, key=len, default="")
         return f"{word[:40]}…: too long for the name of a file"

@@ -1,4 +1,4 @@
-"""The families of the catalogue: a module of `losses/` each, in the order in which people read them. No torch."""
+"""The families of the catalogue, one for each module of `losses/`, in reading order. No torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Family:
 
 
 def families(entries: Sequence[Entry], *, guests: bool = True) -> list[Family]:
-    """The families that have a member or a guest, in order; a module that is none of ours comes last, by its name."""
+    """The families that have a member or a guest, in order; foreign modules come last, by name."""
     names = [*TITLES, *sorted({entry.family for entry in entries} - set(TITLES))]
     found = [_family(name, entries, guests) for name in names]
     return [one for one in found if one.members or one.guests]
@@ -43,7 +43,7 @@ def families(entries: Sequence[Entry], *, guests: bool = True) -> list[Family]:
 
 def _family(name: str, entries: Sequence[Entry], welcome: bool) -> Family:
     members = sorted((entry for entry in entries if entry.family == name), key=lambda entry: entry.name)
-    fits = name if welcome and name in TASK_TYPES else ""  # families that are a task type are named for it
+    fits = name if welcome and name in TASK_TYPES else ""  # a family that is a task type has its name
     guests = [entry for entry in entries if fits in entry.task_types and entry.family != name]
     about = catalogue.about(members[0].target.rpartition(".")[0]) if members else ""
     return Family(name, TITLES.get(name, name), about, tuple(members), tuple(guests))

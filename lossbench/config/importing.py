@@ -1,4 +1,4 @@
-"""Objects at dotted paths, imported so that torchvision loads beside any torch. Nothing here imports torch itself."""
+"""Objects at dotted paths, imported so that torchvision loads with any torch. Nothing here imports torch itself."""
 
 from __future__ import annotations
 

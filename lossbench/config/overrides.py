@@ -1,4 +1,4 @@
-"""What a command line changes of its files: a `_target_` of its own stands for another file, with no settings."""
+"""Overrides on a command line: a `_target_` replaces a file of the group, settings included."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from lossbench.config import catalogue
 
 TARGET = "._target_"
 OURS = {"dataset": {"task_type"}, "model": {"prior"}, "task": {"primary", "metrics"}}
-"""Settings that belong to a group whatever its target: they never reach it."""
+"""Settings that belong to a group whatever its target; they are not passed to it."""
 
 OF_TASK = ("task._target_", "task.primary", "task.metrics")
 """Settings that any task takes, though no file has them."""
 
 
 def key(override: str) -> str:
-    """The setting that an override is about."""
+    """The key of an override."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def assigned(overrides: Sequence[str]) -> list[str]:
-    """The settings that overrides give a value, in order."""
+    """The keys that overrides set, in order."""
     return [key(override) for override in overrides if "=" in override and override[0] not in "~-"]
 
 
 def targets(overrides: Sequence[str]) -> list[str]:
-    """The groups, and the nodes inside them, whose `_target_` is given; outer ones first."""
+    """The groups, and the nodes inside them, whose `_target_` is set; outer ones first."""
     found = {name.removesuffix(TARGET) for name in assigned(overrides) if name.endswith(TARGET)}
     return sorted(found, key=lambda path: path.count("."))
 
 
 def free(arguments: Sequence[str]) -> list[str]:
-    """Arguments as Hydra has to be given them, so that it refuses no setting for a file that is not in use.
+    """Arguments in a form in which Hydra accepts settings that no chosen file has.
 
-    Settings beside a `_target_` need no +, since the file that would have to know them is replaced. One value of a
-    loss's setting, in a sweep over several losses, is a sweep too: it is for those that have it.
+    Settings beside a `_target_` need no +, since it replaces the file that would have them. In a sweep over several
+    losses, a single value of a loss's setting becomes a sweep, which applies to the losses that have it.
     """
     inside = tuple(f"{path}." for path in targets(arguments))
     several = any(key(word) in ("loss", f"loss{TARGET}") and re.search(r"[,(]", word) for word in arguments)
@@ -58,10 +58,10 @@ def _freed(word: str, inside: tuple[str, ...], several: bool) -> str:
 
 
 def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Where overrides give a `_target_`, leave of its node what they also give.
+    """Where overrides set a `_target_`, remove the settings of its node that they do not set too.
 
-    The kind of a dataset, unless a task is given, too, and the prior of a model are ours and stay. So does
-    `dataset.seed`, which follows the run's, where the function takes one: else every seed would have the same data.
+    Some settings stay: a dataset's task type, unless a task is set, a model's prior, and `dataset.seed`, which follows
+    the run's, if the function takes one: otherwise every seed would have the same data.
     """
     names = assigned(overrides)
     for path in targets(overrides):
@@ -69,7 +69,7 @@ def replace(cfg: DictConfig, overrides: Sequence[str]) -> None:
         if isinstance(node, DictConfig):
             below = {name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}.")}
             stay = OURS.get(path, set()) | ({"seed"} if path == "dataset" and _seeded(node) else set())
-            if OF_TASK[0] in names:  # which says what task type it is
+            if OF_TASK[0] in names:  # which decides the task type
                 stay = stay - {"task_type"}
             with open_dict(node):
                 _leave(node, below | stay)
@@ -91,10 +91,10 @@ def _leave(node: DictConfig, names: set[str]) -> None:
 
 
 def name(group: str, overrides: Sequence[str], choice: str) -> str:
-    """What a part of a run is called in its record: the chosen file, or the whole path of a `_target_` of its own.
+    """The name of a part of a run in its record: the chosen file, or the whole path of a `_target_` that is set.
 
-    The whole path, whatever else is trained beside it: two classes of one name stay two, in this comparison and in
-    those to come. Reports show as little of it as tells them apart.
+    The whole path, so that two classes of one name stay apart, in this comparison and in later ones. Reports shorten
+    it as far as names stay different.
     """
     own = [override.partition("=")[2] for override in overrides if key(override) == f"{group}{TARGET}"]
     return own[-1].strip("'\"") if own else choice

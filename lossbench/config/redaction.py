@@ -1,4 +1,4 @@
-"""Credentials in addresses: hidden in all that this program says or writes, and given to Hydra by the environment."""
+"""Credentials in addresses: hidden in all output, and passed to Hydra by the environment."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "…"
 HELD = {"tracking.uri": "MLFLOW_TRACKING_URI", "hydra.sweeper.storage": "LOSSBENCH_STORAGE"}
-"""Settings that are addresses, and where in the environment one stands that is not for everybody's eyes."""
+"""Settings that are addresses, and the environment variable that holds one with secrets."""
 
 WHOLE = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")  # secrets as they stand
 SECRET = re.compile(
     r"passw|passphrase|pwd|token|secret|signature|credential|api_?key|^auth|(^|[-_.])(key|sig)$|odbc_connect", re.I
 )
-"""What in the name of a part of an address says that its value is nobody else's business."""
+"""Names of parts of an address whose values are secret."""
 
 SETTING = re.compile(r"password|passwd|secret|(access_|auth_|api_|hf_)?token|(api|access|secret)_key", re.I)
-"""The same, of a setting: those of models, such as `class_token`, are no secrets."""
+"""The same for settings; those of models, such as `class_token`, are not secret."""
 
-SHORT = 3  # characters: anything shorter stands in half of all words
-PART = 4  # the same, of a part of a secret, which a program shows that reads the address wrongly
+SHORT = 3  # characters: anything shorter is part of too many words
+PART = 4  # the same for a part of a secret, which a program may show that parses the address wrongly
 
 
 def redacted(address: str) -> str:
-    """An address, a setting or a text that ends in one, without password and token."""
+    """An address, a setting or a text that ends in one, without passwords and tokens."""
     parts, position = [], 0
     for start, end in _secrets(address):
         if end > position:  # they may overlap
@@ -37,9 +37,9 @@ def redacted(address: str) -> str:
 
 
 def clean(text: str, *addresses: str) -> str:
-    """What others say, such as an error, without the secrets of these addresses and of the environment in any spelling.
+    """A text, such as another library's error, without the secrets of these addresses and of the environment.
 
-    Nor those of whatever else in it looks like an address.
+    Secrets are removed in any spelling, and also from whatever else in the text looks like an address.
     """
     known = (*addresses, *(os.environ.get(name, "") for name in HELD.values()))
     secrets = [address[start:end] for address in known for start, end in _secrets(address)]
@@ -50,7 +50,7 @@ def clean(text: str, *addresses: str) -> str:
 
 
 def hidden(settings: Any, name: str = "") -> Any:
-    """A tree of settings as it may be kept."""
+    """A tree of settings without secrets, as it may be recorded."""
     if isinstance(settings, Mapping):
         return {key: hidden(value, str(key)) for key, value in settings.items()}
     if isinstance(settings, list):
@@ -62,9 +62,9 @@ def hidden(settings: Any, name: str = "") -> Any:
 
 @contextmanager
 def held(words: Sequence[str]) -> Iterator[list[str]]:
-    """The words of a command line, with addresses that have secrets in the environment meanwhile.
+    """A command line whose addresses with secrets are in the environment meanwhile.
 
-    Hydra repeats words in errors, in files of its own and in what it hands to other machines.
+    Hydra repeats words in errors, in its own files and in what it sends to other machines.
     """
     words_by_variable = {HELD[_name(word)]: word for word in words if _secret(word)}
     before = {name: os.environ.get(name) for name in words_by_variable}
@@ -91,16 +91,16 @@ def _replaced(word: str) -> str:
 
 
 def _value(word: str) -> str:
-    """What a word sets, without the quotes that Hydra would take off."""
+    """The value of a word, without the quotes that Hydra would remove."""
     value = word.partition("=")[2]
     quoted = re.fullmatch(r"(['\"])(.*)\1", value, re.S)
     return quoted[2].replace(f"\\{quoted[1]}", quoted[1]) if quoted else value
 
 
 def _secrets(address: str) -> list[tuple[int, int]]:
-    """Where the secrets of an address are, in order.
+    """Start and end of each secret of an address, in order.
 
-    What a password has of `/`, `?` or `@` belongs to it, encoded or not. One without a scheme is user:password@host,
+    A `/`, `?` or `@` in a password belongs to it, encoded or not. An address without a scheme is user:password@host,
     or a driver's own `password=… host=…`.
     """
     scheme, mark, rest = address.partition("://")
@@ -112,7 +112,7 @@ def _secrets(address: str) -> list[tuple[int, int]]:
     if (mark or bare) and "@" in rest and {":", "@"} & set(re.split(r"[/?#]", rest, maxsplit=1)[0]):
         at = begin + rest.rindex("@")
         user = rest[: at - begin].partition(":")[0]
-        token = bare or re.search(r"(^|\W)https?$", scheme)  # a name without a password may be one
+        token = bare or re.search(r"(^|\W)https?$", scheme)  # a user name without a password may be a token
         spans.append((begin if token else begin + len(user) + 1, at))
     names = list(re.finditer(rf"(?:^|[?&;{'' if mark else chr(92) + 's'}])([^=?&;]+)=", rest))
     for place, found in enumerate(names, start=1):
@@ -123,7 +123,7 @@ def _secrets(address: str) -> list[tuple[int, int]]:
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """A secret as it stands, encoded and plain; and parts of it, where programs may differ on where it ends."""
+    """A secret as it is, encoded and decoded, and its parts, since programs may differ on where it ends."""
     for whole in {secret, secret.partition(":")[2]}:
         for plain in {whole, unquote(whole), unquote_plus(whole)}:
             forms = {plain, quote(plain), quote(plain, safe=""), quote(plain, safe=" +"), quote_plus(plain)}

@@ -16,7 +16,7 @@ BESIDE = (
     "tracking.", "train.checkpoint_s", "experiment_name", "question", "margin", "search",
     "tuning.study", "tuning.trial", "tuning.until",
 )  # fmt: skip
-"""Settings that decide none of a run's numbers."""
+"""Settings that do not affect a run's numbers."""
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
@@ -32,13 +32,13 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def key(cfg: DictConfig, loss: str = "") -> str:
-    """A hash of what decides a run's numbers: the configuration without where it is recorded, and the user's own code.
+    """A hash of what decides a run's numbers: the configuration, without where it is recorded, and the user's own code.
 
-    And of what the loss is called: under two names it is compared with itself. Our code is named by its revision
-    beside this; a foreign `_target_` by the bytes of its module.
+    It covers the loss's name too, since a loss under two names is compared with itself. Our own code is recorded by
+    its revision elsewhere; a foreign `_target_` enters by the bytes of its module.
     """
     deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)} | {"loss": loss}
-    if deciding.get("train.epochs") is not None:  # steps follow, once the data are there
+    if deciding.get("train.epochs") is not None:  # steps follow from it once the data are loaded
         del deciding["train.steps"]
     own = {name: path for name, path in deciding.items() if name.endswith("_target_")}
     own |= {f"task.metrics.{path}": path for path in metrics_of(deciding.get("task.metrics"))}

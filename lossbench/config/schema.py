@@ -1,4 +1,4 @@
-"""What may stand in a configuration, where the files lie, and what a run's parts are called."""
+"""The schema of a configuration, the folder of its files, and the names of a run's parts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Tracking:
 
 @dataclass
 class Config:
-    """The settings of a run. Groups whose keys depend on what is chosen are open here and checked by `check`."""
+    """The settings of a run. Groups whose keys depend on the choice are open here; `check` checks them."""
 
     seed: int = MISSING
     device: str = MISSING
@@ -73,20 +73,20 @@ class Config:
 
 
 def register() -> None:
-    """Make the types above known to Hydra, under the name that config.yaml starts from."""
+    """Register the types above with Hydra, under the name that config.yaml starts from."""
     ConfigStore.instance().store(name="schema", node=Config)
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the parts of a run are called in its record: the chosen files, or the path of a foreign `_target_`."""
+    """The names of a run's parts in its record: the chosen files, or the path of a foreign `_target_`."""
 
     dataset: str
     model: str
     loss: str
     optimizer: str
-    folders: tuple[Path, ...] = ()  # where configurations are: ours, and those of --config-dir
-    same_data: bool = False  # every seed has the same, as with dataset.seed=0
+    folders: tuple[Path, ...] = ()  # of configurations: ours, and that of --config-dir
+    same_data: bool = False  # whether all seeds have the same data, as with dataset.seed=0
 
     @staticmethod
     def of(hydra: Any) -> Names:

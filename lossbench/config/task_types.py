@@ -1,4 +1,4 @@
-"""Task types: those of lossbench by name, and what each says of itself. Nothing here imports torch before it has to."""
+"""Task types: those of lossbench by name, and what a task declares. Nothing here imports torch before it has to."""
 
 from __future__ import annotations
 
@@ -27,50 +27,50 @@ TASKS = {
     "segmentation": "lossbench.tasks.segmentation.Segmentation",
     "sequence": "lossbench.tasks.sequence.Sequence",
 }
-"""The class of each task type of lossbench, by its name, in the order in which people read them."""
+"""The class of each task type of lossbench by its name, in reading order."""
 
 TASK_TYPES = tuple(TASKS)
 
 CHOOSE = f"choose {', '.join(TASK_TYPES)}, or give task._target_=my_module.MyTask"
 
 WANTED = ("metrics", "step", "predict", "measure")
-"""What a task has to write itself."""
+"""What a task has to define itself."""
 
 Shape = tuple[int, ...]
 
 
 class TaskType:
-    """What a task says of itself beside `core.Task`; each has a default, so that a task states only what differs.
+    """What a task declares beside `core.Task`; everything has a default, so that a task defines only what differs.
 
-    A type is written as its name where it is one of TASKS, else as the dotted path of its class. A class that does not
-    inherit from this one gets these defaults all the same: see `load`.
+    A type is written as its name if it is one of TASKS, otherwise as the dotted path of its class. A class that does
+    not inherit from this one gets these defaults too: see `load`.
 
-    The first group decides what a run does; the second is read by `check`, by the search for the form in which a
-    foreign loss is called, and by the gallery: without it, a loss of this type is trained as it is.
+    The first group decides what a run does. The second is used by `check`, by the search for the form in which a
+    foreign loss is called, and by the gallery; without it, a loss of this type is trained as it is.
     """
 
     # What a run does
 
     name: ClassVar[str] = ""
-    """Under which losses name it on their cards; by default, the name of the class in lower case."""
+    """The name by which losses' cards refer to it; by default, the name of the class in lower case."""
     losses: ClassVar[tuple[str, ...]] = ()
-    """Other types whose losses fit it too, all of them, in the form that `call` gives them."""
+    """Other types all of whose losses fit it too, in the form that `call` gives them."""
     models: ClassVar[tuple[str, ...]] = ()
-    """Models of the catalogue that fit, for messages; the first is the usual one."""
+    """Models of the catalogue that fit, for messages; the first is the default."""
     players: ClassVar[tuple[str, ...]] = ("model",)
-    """What a loss is called for; a loss of several players has a method for each."""
+    """What optimizers move; a loss of several players has a method for each."""
     layers: ClassVar[tuple[str, ...]] = ("model",)
-    """What a model has to bring, as dotted paths from the nets."""
+    """The modules that a model must have, as dotted paths from the nets."""
     logits: ClassVar[bool] = False
     """Whether losses read outputs as logits, so that a model must not end in a sigmoid or softmax."""
     prior: ClassVar[str] = ""
-    """What model.prior may set: one (a probability, or auto), classes (auto), or nothing."""
+    """What model.prior may set: `one` (a probability, or auto), `classes` (auto), or nothing."""
     several_heads: ClassVar[bool] = False
     """Whether a loss may take several numbers for each output: see `Card.outputs_per_target`."""
     free_outputs: ClassVar[bool] = False
-    """Whether it is the model that decides how many numbers it gives."""
+    """Whether the model decides how many numbers it gives."""
     one_by_one: ClassVar[bool] = True
-    """Whether a loss takes one prediction and one target an example, so that other losses can be measured on them."""
+    """Whether a loss takes one prediction and one target per example, so that other losses can be measured on them."""
     several_targets: ClassVar[bool] = False
     """Whether targets are several tensors by name."""
 
@@ -88,23 +88,23 @@ class TaskType:
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
     ) -> Iterator[tuple[str, Shape, Shape]]:
-        """Each part that was called, the shape that it returned, and the shape that the task needs."""
+        """For each checked part of the nets: its name, the shape of its output, and the shape that the task needs."""
         shape, n, each = tuple(nets.model(examples.inputs).shape), len(examples), outputs_per_target * cls.outputs(info)
         yield "", shape, shape if each == 1 and shape == (n,) else (n, each)
 
     @staticmethod
     def call(loss: Any) -> Any:
-        """A loss that fits as this task calls it, on prediction and target of a batch."""
+        """The loss as this task calls it, on prediction and target of a batch."""
         return loss
 
     @staticmethod
     def completed(loss: Any, brings: Mapping[str, Callable[[], Any]]) -> Any:
-        """A loss with what it has to learn beside it."""
+        """The loss with whatever it has to learn."""
         return loss
 
     @staticmethod
     def lacks(loss: Any) -> str:
-        """What a loss lacks that this task calls; empty where nothing."""
+        """What the task calls and the loss lacks; empty where nothing is missing."""
         return ""
 
     @staticmethod
@@ -113,53 +113,53 @@ class TaskType:
 
     @staticmethod
     def units(split: Split) -> Tensor | None:
-        """What examples belong together, [n], where a number's uncertainty is asked; None where each is on its own."""
+        """The group of each example, [n], for the uncertainty of a metric; None where examples are independent."""
         return split.metadata.get("group")
 
     def calibrate(self, outputs: Any, targets: Any) -> dict[str, float]:
-        """Nothing is fitted on validation."""
+        """What is fitted on validation outputs and targets, by name; by default nothing."""
         return {}
 
     def report(self, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
-        """What is watched is all."""
+        """The metrics that are reported; by default those that `measure` gives."""
         found: dict[str, float] = self.measure(outputs, targets)  # type: ignore[attr-defined]
         return found
 
     def measure_tuned(self, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
-        """What is watched, where something has been fitted on validation already."""
+        """The metrics of `measure`, with the calibration that was fitted on validation."""
         found: dict[str, float] = self.measure(outputs, targets)  # type: ignore[attr-defined]
         return found
 
     def pictures(self, seen: TrainedModel) -> Mapping[str, Any]:
-        """None."""
+        """Pictures of a trained model; by default none."""
         return Pictures({})
 
-    # What `check` and the search for a foreign loss's form are shown
+    # What `check` and the search for a foreign loss's form use
 
     counts: ClassVar[tuple[int, ...]] = ()
     """Examples of each class in a made-up training split."""
     one_logit: ClassVar[bool] = False
     """Whether a prediction is one logit for a label 0 or 1."""
     identities: ClassVar[bool] = False
-    """Whether targets are identities, of which it counts only which are the same."""
+    """Whether targets are identities, of which only equality matters."""
     filler: ClassVar[int | None] = None
-    """The target that fills up and never counts."""
+    """The target value of padding, which never counts."""
     target_unused: ClassVar[str] = ""
-    """Why a loss may do without the target, where it may."""
+    """Why a loss may ignore the target, if it may."""
     one_nearer: ClassVar[bool] = False
-    """Whether it is enough that one of the distances falls."""
+    """Whether it is enough that one of the distances decreases."""
     smallest: ClassVar[int] = 4
-    """Examples of a batch in which all that matters occurs."""
+    """Examples in the smallest batch in which everything that matters occurs."""
     by_chance: ClassVar[tuple[str, ...]] = ()
-    """Types whose batches a loss of this type takes by chance."""
+    """Types whose batches a loss of this type also accepts, by chance."""
     only_with: ClassVar[str] = ""
-    """Type without which a loss that takes this type's batch is rather one of another type."""
+    """The type that a loss must also fit: without it, a loss that accepts this type's batch belongs to another type."""
     forms: ClassVar[tuple[Any, ...]] = ()
-    """In which a foreign loss may be written, as `tasks.calls.Call`, in the order in which they are tried."""
+    """Forms in which a foreign loss may be written, as `tasks.calls.Call`, in the order in which they are tried."""
 
     @classmethod
     def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A prediction and a target at random, in double precision. Raises: ConfigError where a type makes none."""
+        """A random prediction and target, in double precision. Raises: ConfigError for a type without such a batch."""
         raise ConfigError(
             f"check: {cls.name} problems have no made-up batch; give {cls.__name__} a class method "
             "batch(size, outputs_per_target, random) that returns prediction and target"
@@ -167,23 +167,23 @@ class TaskType:
 
     @staticmethod
     def weights(random: torch.Generator) -> Tensor | None:
-        """Of a linear critic, where there is one."""
+        """Random weights of a linear critic; None where there is no critic."""
         return None
 
     @classmethod
     def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A prediction and a target of these shapes, on which forms of a foreign loss are tried."""
+        """A random prediction and target of these shapes, to try forms of a foreign loss on."""
         prediction, truth = cls.batch(size, 1, random)
         return prediction.float(), truth
 
     @classmethod
     def undecided(cls, sample: Any, player: str) -> Any:
-        """The sample with predictions that say nothing; None where there are none."""
+        """The sample with uninformative predictions; None where there are none."""
         return replace(sample, prediction=0 * sample.prediction)
 
     @classmethod
     def extremes(cls, sample: Any, far: Tensor, outputs_per_target: int) -> Iterator[Any]:
-        """Samples that a loss has to stand: predictions all at each of these far values."""
+        """Samples on which a loss must stay finite: all predictions equal to one of these extreme values."""
         for value in far.tolist():
             yield replace(sample, prediction=0 * sample.prediction + value)
 
@@ -194,32 +194,32 @@ class TaskType:
 
     @staticmethod
     def other(target: Tensor) -> Tensor:
-        """Other targets than these."""
+        """Targets that differ from these."""
         return target.roll(1, 0)
 
     @classmethod
     def renumbered(cls, sample: Any, card: Card | None) -> Any:
-        """The sample with its classes under other numbers; why not, where none can change places."""
+        """The sample with its classes renumbered; the reason, as text, where classes cannot change places."""
         return "no classes that could change places"
 
     @staticmethod
     def probabilities(prediction: Tensor) -> Tensor:
-        """Of logits."""
+        """Probabilities of logits [..., classes]."""
         return prediction.softmax(-1)
 
     @staticmethod
     def right(prediction: Tensor, target: Tensor) -> Tensor | None:
-        """What is right: logits of size 1, or numbers; None where no prediction is."""
+        """The right prediction: logits of ±1, or values; None where there is none."""
         return None
 
     @classmethod
     def distance(cls, sample: Any, player: str) -> Tensor | None:
-        """How far predictions are from what they should be, an example each where that can be; None if unknown."""
+        """The distance of predictions from what they should be, per example where possible; None if unknown."""
         return None
 
     @classmethod
     def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
-        """How far the predictions of a batch are from what they should be; no number where that is unknown."""
+        """The mean distance of a batch's predictions from what they should be; NaN where it is unknown."""
         far = cls.distance(SimpleNamespace(prediction=prediction, target=target), "model")
         return 0 * prediction.sum() / 0 if far is None else far.mean()
 
@@ -234,28 +234,31 @@ class TaskType:
         return False
 
     always_drawn: ClassVar[bool] = False
-    """Whether the gallery draws its losses also where they are for another type first."""
+    """Whether the gallery draws its losses even if their first task type is another."""
     drawn_classes: ClassVar[int] = 10
     drawn_counts: ClassVar[tuple[int, ...]] = ()
-    """Classes in a picture of the gallery, and examples of each."""
+    """Examples of each of the `drawn_classes` classes in a picture of the gallery."""
 
     @classmethod
     def views(cls, counted: bool, two: bool) -> tuple[Any, ...]:
-        """Pictures of its losses, as `tasks.views.View`; of those that count classes, or take two numbers an output."""
+        """The gallery's pictures of its losses, as `tasks.views.View`.
+
+        `counted`: of those that need class counts; `two`: of those that take two numbers per output.
+        """
         return ()
 
 
 def load(task_type: str) -> type[Any]:
     """The class of a task type: one of TASKS by name, any other by its dotted path, with all defaults of `TaskType`.
 
-    Raises: ConfigError for a name that is none, and for a path at which there is no task.
+    Raises: ConfigError for an unknown name, and for a path at which there is no task.
     """
     path = TASKS.get(task_type, task_type)
     if "." not in path:
         raise ConfigError(f"dataset.task_type={task_type}: unknown; {CHOOSE}")
     try:
         found = imported(path)
-    except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
+    except (Exception, SystemExit) as error:  # importing a foreign module may raise anything
         raise ConfigError(f"task._target_={path}: cannot be imported: {error or type(error).__name__}") from error
     return _completed(path, found)
 
@@ -266,9 +269,9 @@ def _completed(path: str, found: Any) -> type[Any]:
         raise ConfigError(f"task._target_={path}: a {type(found).__name__}; a task is a class")
     absent = [name for name in WANTED if not hasattr(found, name)]
     if absent:
-        raise ConfigError(f"task._target_={path}: has no {' and no '.join(absent)}, which a task has to say")
+        raise ConfigError(f"task._target_={path}: has no {' and no '.join(absent)}, which a task must define")
     if not is_dataclass(found) or not {"loss", "info"} <= set(inspect.signature(found).parameters):
-        raise ConfigError(f"task._target_={path}: has to be a dataclass with the fields loss and info")
+        raise ConfigError(f"task._target_={path}: must be a dataclass with the fields loss and info")
     if issubclass(found, TaskType):
         return found
     own = {"name": getattr(found, "name", found.__name__.lower()), "__module__": found.__module__}
@@ -276,9 +279,9 @@ def _completed(path: str, found: Any) -> type[Any]:
 
 
 def chosen(cfg: Any) -> str:
-    """The task type of a configuration: the path at task._target_, else what the dataset says.
+    """The task type of a configuration: the path at task._target_, or else the dataset's.
 
-    Raises: ConfigError where neither is there.
+    Raises: ConfigError where neither is set.
     """
     task_type = (cfg.get("task") or {}).get("_target_") or cfg.dataset.get("task_type")
     if not task_type:
@@ -287,15 +290,15 @@ def chosen(cfg: Any) -> str:
 
 
 def named(task_type: str) -> str:
-    """The name of a type, as people and losses' cards call it."""
+    """The name of a type, as on losses' cards."""
     return task_type if task_type in TASKS else str(load(task_type).name)
 
 
 def accepted(task_type: str) -> tuple[str, ...]:
-    """The types by whose name a loss's card says that it fits this one; its own first."""
+    """The types whose losses fit this one; its own first."""
     return (task_type,) if task_type in TASKS else tuple(dict.fromkeys((named(task_type), *load(task_type).losses)))
 
 
 def fits(task_types: tuple[str, ...] | None, task_type: str) -> bool:
-    """Whether a loss whose card names these types fits one; without a card it is its author's word for any."""
+    """Whether a loss whose card names these types fits one; without a card it is taken to fit any."""
     return task_types is None or not set(accepted(task_type)).isdisjoint(task_types)

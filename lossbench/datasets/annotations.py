@@ -1,4 +1,4 @@
-"""The entries of a COCO annotation file, each checked by itself and named where it is wrong."""
+"""The entries of a COCO annotation file, each checked by itself and named in the error if it is wrong."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CROWD = {"": False, "0": False, "none": False, "false": False, "1": True, "true"
 
 
 class Faulty(Exception):
-    """What is wrong with an entry, in a few words without its name."""
+    """The fault of an entry, in a few words without its name."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of the file; `size` is its width and height where the file says so."""
+    """An image of the file; `size` is its width and height, if the file has them."""
 
     number: int | str
     file_name: str
@@ -53,7 +53,7 @@ def parse(path: Path) -> Annotations:
     Numbers may be text, as some exporters write them. Crowd regions and boxes without area are left out and counted.
 
     Raises: ConfigError that names all entries that are wrong: without a file name or four finite numbers, of negative
-        size, of an image that is not there, with an id that is taken.
+        size, of an image that does not exist, with an id that is taken.
     """
     images, objects = _lists(path)
     entries: dict[int | str, Entry] = {}
@@ -76,7 +76,7 @@ def parse(path: Path) -> Annotations:
 
 
 def _read(part: str, items: list[Any], read: Callable[[Mapping[str, Any]], T], faults: list[str]) -> Iterator[T]:
-    """What is read of each item; what is wrong with others joins the faults."""
+    """The result of `read` for each item; those that fail are added to `faults`."""
     for k, item in enumerate(items):
         try:
             if not isinstance(item, dict):
@@ -104,7 +104,7 @@ def _lists(path: Path) -> tuple[list[Any], list[Any]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises: ValueError where two values have one name, of which JSON says nothing."""
+    """Raises: ValueError where two values have one name, which JSON allows."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -41,7 +41,7 @@ def boxes(
     Scenes are made as for `imbalanced`, or are the images of a COCO folder. An anchor counts from an IoU of `overlap`;
     a crop shows 2½ of its sides. A share `label_noise` of the boxes of train and validation is annotated carelessly:
     each edge is shifted by up to `jitter` of the box's side. No digit, photograph region or image is in two splits.
-    Crops are kept in the cache under a hash of all settings and of the code that makes them.
+    Crops are cached under a hash of all settings and of the code that makes them.
 
     Raises: ConfigError for impossible settings, a COCO folder without enough objects.
     Reference: Girshick et al., Rich feature hierarchies, 2014, https://arxiv.org/abs/1311.2524, whose last step it is

@@ -1,4 +1,4 @@
-"""Generated data, kept between runs."""
+"""A cache on disk for generated data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lossbench.datasets.splits import fingerprint
 
 
 def remembered(name: str, key: dict[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` returns, made once for each name and key; the file's name is a hash of both.
+    """What `make` returns, computed once for each name and key; the file's name is a hash of both.
 
     Written beside its place and moved there whole, so that a killed or concurrent run leaves no half file, and read
     against its checksum. A cache that cannot be read or written costs time, not the run.

@@ -61,7 +61,7 @@ class Look:
 
     @property
     def frame(self) -> Frame | None:
-        """What its boxes were drawn on, where its entry tells."""
+        """What its boxes were drawn on, if its entry determines it; None otherwise."""
         if self.orientation == 1 or self.entry.size is not None:
             return pictures.drawn_on(self.size, self.orientation, self.entry.size or self.size)
         return None
@@ -71,11 +71,11 @@ def folder(root: str | None) -> Folder:
     """A folder with a COCO annotation file (there, in annotations/, or in a sub-folder) and its images, or with three.
 
     Three are of train, validation and test, by their names or their folders' names. Crowd regions and boxes
-    without area are left out, boxes are brought to the image's size and cut at its edge; what was done is counted in
-    `remarks`.
+    without area are left out, boxes are brought to the image's size and cut at its edge; `remarks` counts what was
+    changed.
 
     Raises: ConfigError where there are no such files, where entries are wrong (see `parse`, `placed`), and where
-        images are missing, unreadable, there twice or not to be told from others (all of them named at once).
+        images are missing, unreadable, listed twice or ambiguous (all of them are named at once).
     """
     if root is None:
         raise ConfigError("dataset.source=coco: needs dataset.root=, a folder with images and a COCO annotation file")
@@ -145,7 +145,7 @@ def _placed(root: str, looks: Sequence[Look]) -> list[Placed]:
 
 
 def _remarks(root: str, parts: Sequence[Annotations], boxes: Sequence[Placed]) -> str:
-    """What was left out or changed, with its count: for the record, and said unless it is crowds alone."""
+    """What was left out or changed, with counts: for the record, and printed unless it is crowds alone."""
     counts = {
         "crowd regions left out": sum(part.crowds for part in parts),
         "boxes without area left out": sum(part.flat for part in parts),

@@ -125,7 +125,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _whole(folder: Path) -> bool:
-    """Whether MNIST lies there as it was published; what is there otherwise is said."""
+    """Whether MNIST lies there as it was published; anything else is reported."""
     try:
         for name, digest in zip(FILES, PUBLISHED, strict=True):
             if hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest() != digest:

@@ -1,4 +1,4 @@
-"""Which pixels of a mask's file are object and which are void: each file tells it by itself, or is refused."""
+"""Which pixels of a mask's file are object and which are void: decided for each file, or rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Drawn:
 
 
 def drawn(picture: Picture) -> Drawn:
-    """What a mask shows, read as its file's kind wants it.
+    """The regions of a mask, read by the conventions of its file format.
 
     Where some of it is transparent, all that is visible is object. In a palette, all but index 0 is, if that is black.
     Of up to eight colours, all but black are. Of 0 and one grey, that is; of greys up to 127 (labels), all but
@@ -54,7 +54,7 @@ def drawn(picture: Picture) -> Drawn:
 
 
 def _visible(image: Image.Image) -> Mask | None:
-    """What is not transparent; None where transparency says nothing."""
+    """What is not transparent; None where transparency carries no information."""
     if not image.has_transparency_data:
         return None
     pixels = np.asarray(image.convert("RGBA"))

@@ -89,7 +89,7 @@ def gan(
 def _digits(
     seed: int, source: str, root: str | None, validation: float, folds: int | None, stage: Stage | None
 ) -> tuple[list[Split], dict[str, Any]]:
-    """Train, validation and test, and the facts on them; a source without a test split gives a fifth or a fold to it.
+    """Train, validation and test, and information on them; a source without a test split gives a fifth or a fold to it.
 
     Raises: ConfigError for a share outside (0, 1), and for folds of what has a test split.
     """

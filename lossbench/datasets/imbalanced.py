@@ -41,7 +41,7 @@ def imbalanced(
 
     Scenes are real digits pasted at varied size, contrast and place into real photographs; with `source=coco` they
     are the images of a COCO folder. `ratio` negatives to a positive, 3 % of them near misses (.2 ≤ IoU < .5).
-    No digit, photograph region or image is in two splits. Crops are kept in the cache under a hash of all settings
+    No digit, photograph region or image is in two splits. Crops are cached under a hash of all settings
     and of the code that makes them.
 
     Raises: ConfigError for a ratio below 1, splits too small for the ratio, a COCO folder without enough objects.

@@ -98,7 +98,7 @@ def read(root: str, files: Sequence[tuple[Path, Path]], side: int) -> tuple[Tens
 
 
 def _pair(image: Path, mask: Path, side: int, frame: Frame | None = None) -> Pair | str | None:
-    """A pair, or what is wrong with it; None where the mask fits its image both upright and as stored."""
+    """A pair, or its fault; None where the mask fits its image both upright and as stored."""
     try:
         with pictures.named(image):
             picture = pictures.read(image)
@@ -130,7 +130,7 @@ def _pair(image: Path, mask: Path, side: int, frame: Frame | None = None) -> Pai
 
 
 def _frame(picture: Picture, mask: Picture) -> Frame | None:
-    """What a mask was drawn on, None where its size does not tell; one with EXIF data of its own is upright.
+    """What a mask was drawn on, None where its size does not determine it; one with EXIF data of its own is upright.
 
     Raises: Unreadable where it is of another size.
     """
@@ -147,7 +147,7 @@ def _ambiguous(image: Path, mask: Path) -> str:
 
 
 def _whites(pairs: Sequence[Pair]) -> list[str]:
-    """Masks of 255 alone, in a folder where 255 is void: whether it is object there, nobody can tell."""
+    """Masks of 255 alone, in a folder where 255 is void: it cannot be known whether it is object there."""
     void = next((pair.mask_name for pair in pairs if (pair.mask == VOID).any()), None)
     fault = f"holds 0 and 255 alone, and beside the labels of masks/{void} 255 is void: write 0 for void"
     return [f"masks/{pair.mask_name} ({fault})" for pair in pairs if pair.white] if void else []

@@ -30,7 +30,7 @@ Album = Mapping[str, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Look:
-    """What a file turned out to be: its size and mode, or why it cannot be read."""
+    """A file's size and mode, or why it cannot be read."""
 
     size: str = ""
     fault: str = ""
@@ -70,7 +70,7 @@ def parted(root: Path) -> dict[str, Album] | None:
 
 
 def read(name: str, files: Sequence[Path], height: int, width: int, *, mixed: bool) -> Tensor:
-    """Grey photos [n, height, width] uint8, kept in the cache until a file changes.
+    """Grey photos [n, height, width] uint8, cached until a file changes.
 
     Raises: ConfigError that names all files that cannot be read, and, unless `mixed`, those of another size or mode.
     """

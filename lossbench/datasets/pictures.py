@@ -32,7 +32,7 @@ LONGEST = 500  # characters of one of them
 NAMED = 20  # of many that are wrong, so many are named
 
 Frame = Literal["upright", "stored"]
-"""What was drawn on a picture that its EXIF data turn: the picture as a viewer shows it, or as the file has it."""
+"""What annotations were drawn on, for a picture that EXIF data rotate: the picture as viewers show it, or as stored."""
 
 
 class Unreadable(Exception):
@@ -77,7 +77,7 @@ def read(path: Path) -> Picture:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Faults that are found inside have the file's name and folder."""
+    """Adds the file's name and folder to faults raised inside."""
     try:
         yield
     except Unreadable as fault:
@@ -89,7 +89,7 @@ def plain(image: Image.Image) -> Image.Image:
 
     16 bits reach from 0 to 65535, floats from 0 to 1 or, in whole numbers, to 255.
 
-    Raises: Unreadable for other modes, and for deep pictures whose white cannot be told.
+    Raises: Unreadable for other modes, and for deep pictures whose white is unknown.
     """
     if image.mode not in GREY + COLOUR:
         raise Unreadable(f"mode {image.mode}: save it as RGB or grey")
@@ -117,7 +117,7 @@ def stored(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def drawn_on(size: tuple[int, int], orientation: int, drawn: tuple[float, float]) -> Frame | None:
-    """What something of a width and height was drawn on, if the picture has this size upright; None if that is open.
+    """What something of this width and height was drawn on, for a picture of this upright size; None if unknown.
 
     It may be of another scale: where the size is neither's, proportions decide, to a pixel of the larger.
     """
@@ -133,18 +133,18 @@ def drawn_on(size: tuple[int, int], orientation: int, drawn: tuple[float, float]
 
 
 def proportional(size: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether two widths and heights are of one picture, at any scale, but for rounding."""
+    """Whether two sizes have the same proportions, up to rounding."""
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(sum(size), sum(other))
 
 
 def agreed(frames: Iterable[Frame | None]) -> Frame | None:
-    """What the pictures of a folder that can be decided agree on: one tool made them. None where they do not."""
+    """The frame that all decidable pictures of a folder share, since one tool wrote them; None if they differ."""
     known = set(frames) - {None}
     return known.pop() if len(known) == 1 else None
 
 
 def visible(path: Path) -> bool:
-    """Whether a file or folder is there and is somebody's, not an archive's, a system's or an editor's leftover."""
+    """Whether a file or folder exists and is not a leftover of an archive, a system or an editor."""
     return not path.name.startswith(".") and path.name not in LEFTOVERS and path.exists()
 
 

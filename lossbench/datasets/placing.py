@@ -1,4 +1,4 @@
-"""Where boxes lie on an image that is turned, shrunk or smaller than its annotator saw it."""
+"""Positions of boxes on an image that is rotated, or of another size than its annotator saw."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Placed:
-    """Boxes in pixels of the upright image, how many were cut at its edge, and whether all were scaled or turned."""
+    """Boxes in pixels of the upright image, how many were cut at its edge, and whether all were scaled or rotated."""
 
     boxes: list[Box]
     cut: int
@@ -37,8 +37,8 @@ class Placed:
 def placed(entry: Entry, size: Size, orientation: int, frame: Frame | None) -> Placed:
     """The boxes of an entry on an image of this upright size, drawn on it upright or as it is stored.
 
-    Raises: Faulty where the image has other proportions than its entry says, a box lies outside of it, or nothing
-        tells what boxes were drawn on.
+    Raises: Faulty where the image has other proportions than its entry says, a box lies outside of it, or it
+        is unknown what boxes were drawn on.
     """
     if frame is None:
         raise Faulty(

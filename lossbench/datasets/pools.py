@@ -85,7 +85,7 @@ def _rest(rest: NDArray[np.int64], sizes: Mapping[str, int]) -> Positions:
 
 
 def _reserved(sizes: Mapping[str, int]) -> NDArray[np.bool_]:
-    """Which examples of the pool are kept for test splits."""
+    """Which examples of the pool are reserved for test splits."""
     size = sizes["test"] + min(sizes["test"], sizes["train"] // 3)
     return np.random.default_rng(0).permutation(sum(sizes.values())) < size
 

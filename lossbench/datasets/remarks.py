@@ -1,4 +1,4 @@
-"""What a dataset says aloud of the data that it was given."""
+"""Remarks of datasets on the data that they read, for the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from functools import cache
 
 
-@cache  # within one process, so that the runs of a sweep say it once
+@cache  # so that the runs of a sweep in one process print it once
 def say(line: str) -> None:
     """Print a line to standard error, once in a process."""
     print(line, file=sys.stderr)

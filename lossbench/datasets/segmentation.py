@@ -51,8 +51,8 @@ def segmentation(
     Scenes are made as for `imbalanced` and reduced to `side` pixels: real digits pasted into real photographs. No digit
     and no photograph region is in two splits. With `root` (and `source` auto or folder) they are the pairs of a folder
     with images/ and masks/, three fifths to train on, a fifth to select on, a fifth to test; see `masks.read`. Void
-    pixels count as background there, and their masks are counted in the source that is recorded. What is made or read
-    is kept in the cache under a hash of all settings, of the files and of the code that makes them. Under a `stage` no
+    pixels count as background there, and their masks are counted in the source that is recorded. Data are
+    cached under a hash of all settings, of the files and of the code that makes them. Under a `stage` no
     search sees a digit or a pair of the folder that a later run tests on.
 
     Raises: ConfigError for impossible settings and for a folder that cannot be used.
@@ -95,7 +95,7 @@ def segmentation(
 def _pasted(
     found: Digits, seed: int, side: int, empty: float, sizes: dict[str, int], stage: Stage | None
 ) -> tuple[dict[str, Tensor], str, str, Sampling]:
-    """Images and masks of made scenes by split, where they are from, their licence, and what seeds change of them."""
+    """Images and masks of generated scenes by split, their source, licence, and sampling."""
     pool = fingerprint(*found.train)
     key = {
         "seed": seed,
@@ -142,7 +142,7 @@ def _reduced(
 def _folder(
     root: str | None, seed: int, side: int, folds: int | None, stage: Stage | None
 ) -> tuple[dict[str, Tensor], str, str, Sampling]:
-    """Images and masks of a folder by split, where they are from, their licence, and what seeds change of them."""
+    """Images and masks of a folder by split, their source, licence, and sampling."""
     if root is None:
         raise ConfigError("dataset.source=folder: needs dataset.root=, a folder with images/ and masks/")
     files = masks.paths(root)

@@ -1,4 +1,4 @@
-"""From tensors to Splits: what is counted, fingerprinted and checked the same way for every dataset."""
+"""From tensors to Splits: counts, fingerprints and checks that are the same for every dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lossbench.core import ConfigError, DatasetInfo, Sampling, Split, Splits, te
 def assemble(
     train: Split, validation: Split, test: Split, *, extra_tests: dict[str, Split] | None = None, **info: Any
 ) -> Splits:
-    """Splits with the facts that follow from the tensors: shapes, sizes, class counts for training, fingerprint."""
+    """Splits with what follows from the tensors: shapes, sizes, class counts for training, fingerprint."""
     classes = info.get("classes", ())
     several = isinstance(train.targets, Mapping)
     labels = train.metadata["label"] if classes and (train.targets is train.inputs or several) else train.targets
@@ -63,9 +63,9 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def check(splits: Splits) -> None:
-    """Refuse data that nothing can be trained on; what a task wants beside that is its own: see `TaskType.check`.
+    """Reject data that cannot be trained on; what a task needs beside that it checks itself: see `TaskType.check`.
 
-    Raises: ConfigError for an empty split, and numbers that are not finite (which rows).
+    Raises: ConfigError for an empty split, and for values that are not finite, with their rows.
     """
     info = splits.info
     for name, split in splits:
@@ -94,7 +94,7 @@ def check_labels(info: DatasetInfo, name: str, split: Split) -> None:
 
 
 def check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
-    """Raises: ConfigError for grey values that are no probabilities, and for pictures without labels."""
+    """Raises: ConfigError for grey values outside 0 … 1, and for pictures without labels."""
     outside = (split.inputs < 0) | (split.inputs > 1)
     if outside.any():
         low, high = split.inputs.min().item(), split.inputs.max().item()
@@ -104,7 +104,7 @@ def check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
         )
     if not info.classes or "label" not in split.metadata:
         raise ConfigError(
-            f"dataset={info.name}: {name} has no labels (metadata['label'], classes) to tell pictures apart by"
+            f"dataset={info.name}: {name} has no labels to tell pictures apart by; set metadata['label'] and classes"
         )
 
 

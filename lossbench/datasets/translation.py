@@ -40,8 +40,8 @@ def translation(
     Half are days from 1930 to 2029 as Babel or a hand writes them, half are numbers in the words of num2words; no
     day and no number is in two splits. With `root`, the pairs of a file of two columns, split in three fifths, a
     fifth and a fifth, or a fold to test on; no source is in two splits. Under a `stage` no search sees a day, a
-    number or a source that a later run tests on. Symbols are the characters of the training split. Marks tell each
-    form of writing.
+    number or a source that a later run tests on. Symbols are the characters of the training split. The metadata
+    hold each form of writing.
 
     Shapes: inputs [n, longest source, rounded up], targets [n, longest target + 1] with `<end>`; filled up with 0.
     Raises: ConfigError for unknown languages, fewer numbers or days than are asked for, and files that do not fit.
@@ -113,7 +113,7 @@ def _written(
         return pairs, draw([seed, 1], sizes)
     days, whole = (
         np.random.default_rng(0).permutation(n) < n // 2 for n in (len(EVERY), highest + 1)
-    )  # kept for tests
+    )  # reserved for tests
     others = {name: size for name, size in sizes.items() if name != "test"}
     count = sum(others.values())
     pairs = _pairs(count, np.flatnonzero(~days), np.flatnonzero(~whole), languages, random)
@@ -122,7 +122,7 @@ def _written(
 
 
 def _enough(highest: int, sizes: Mapping[str, int], stage: Stage | None) -> None:
-    """Half the pairs are days, half are numbers; with a stage, half of either is kept for tests."""
+    """Half the pairs are days, half are numbers; with a stage, half of either is reserved for tests."""
     tests, whole = sizes["test"], sum(sizes.values())
     count, share = (whole, 1) if stage is None else (max(tests, whole - tests), 2)
     days, numbered = len(EVERY) // share, (highest + 1) // share

@@ -22,7 +22,7 @@ COMMON = 1000  # number k is as likely as 1 / (k + COMMON): short ones are met m
 
 
 class Pair(NamedTuple):
-    """What stands there, what it means, and which kind of writing it is."""
+    """A text, its meaning in ISO form, and its form of writing."""
 
     source: str
     target: str

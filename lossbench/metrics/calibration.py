@@ -1,4 +1,4 @@
-"""Calibration: how far confidence is from accuracy, and the one number that mends most of it."""
+"""Calibration: how far confidence is from accuracy, and the temperature that corrects most of it."""
 
 from __future__ import annotations
 

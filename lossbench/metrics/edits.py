@@ -1,4 +1,4 @@
-"""Metrics of written answers: how many symbols have to be changed until they are right."""
+"""Metrics of sequences: how many symbols have to be edited until an answer is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples beside real examples, as clouds of points: how far apart they lie, which of each are among the other."""
+"""Metrics of generated samples: distances between them and real examples as point clouds, and their overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of boxes, each with its own: torchvision has the overlap of all pairs only."""
+"""Metrics of boxes in pairs; torchvision only has the overlap of all combinations."""
 
 from __future__ import annotations
 

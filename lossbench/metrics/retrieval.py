@@ -38,7 +38,7 @@ class Verification(NamedTuple):
 def unit(embeddings: Floats) -> NDArray[np.float64]:
     """Embeddings of length one. Those of length zero have no direction; they all get the same one.
 
-    So a model that answers zero to everything counts as what it is: the same place for everybody.
+    So a model that returns zero for everything counts as one that puts everybody at the same place.
     """
     exact = embeddings.astype(np.float64)
     norms = np.linalg.norm(exact, axis=1, keepdims=True)
@@ -48,7 +48,7 @@ def unit(embeddings: Floats) -> NDArray[np.float64]:
 
 
 def _products(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rounded to what is not noise, so that equal places are equal whatever order a thread sums in."""
+    """Dot products without rounding noise, so that equal places stay equal in whatever order threads sum."""
     return np.round(u @ v, 12)
 
 
@@ -112,8 +112,8 @@ def verification(cosines: Floats, same: NDArray[np.bool_], *, far: float = 0.01)
     """Do two photos show one person? From the ROC curve over a threshold on the cosine.
 
     eer: the rate at which false accepts equal false rejects; tar_at_far: the share of true pairs accepted where `far`
-    of the others are; between two points of the curve both are interpolated linearly. With pairs of one kind only,
-    what a ranking at random gets.
+    of the others are; between two points of the curve both are interpolated linearly. If all pairs
+    are of one identity, or none is, the values of a random ranking.
     """
     from sklearn.metrics import auc, roc_curve
 

@@ -1,4 +1,4 @@
-"""Thresholds: where to cut scores so that a decision serves its measure."""
+"""Thresholds on scores that are best for a metric."""
 
 from __future__ import annotations
 

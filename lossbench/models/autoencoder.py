@@ -39,7 +39,7 @@ class MLPAutoencoder(nn.Module):
         initialise(self, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The picture that a decoder makes of the mean."""
+        """The logits of the picture decoded from the posterior's mean."""
         return self.decoder(self.encoder(inputs)[..., : self.latent])
 
 
@@ -73,7 +73,7 @@ class ConvAutoencoder(nn.Module):
         initialise(self, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The picture that a decoder makes of the mean."""
+        """The logits of the picture decoded from the posterior's mean."""
         return self.decoder(self.encoder(inputs)[..., : self.latent])
 
 

@@ -12,9 +12,9 @@ from lossbench.models.cnn import CNN
 
 
 class Embedder(CNN):
-    """The layers of the CNN, with an embedding for an answer: as long as it likes, losses decide what length means.
+    """The layers of the CNN with an embedding as output. It is not normalised: losses decide what its length means.
 
-    What a dataset wants to know has no say here: people that training never saw are no outputs.
+    Its size does not depend on the dataset, since identities outside of training are not outputs.
 
     Shapes: inputs [batch, channels, height, width]; result [batch, dimensions].
     """

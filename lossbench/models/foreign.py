@@ -1,4 +1,4 @@
-"""Networks that others wrote: what their constructor is told of the data, and grey pictures where they want colour."""
+"""Foreign networks: constructor arguments from the data, and grey pictures for nets that need colour."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch.nn.parameter import is_lazy
 from lossbench.core import DatasetInfo
 
 OFFERED_TO_ANY = ("num_classes", "in_chans")
-"""What a constructor may be told that takes whatever it is given (`**kwargs`) and names nothing."""
+"""Arguments to try on a constructor that takes `**kwargs` and does not name them."""
 
 
 def offers(
     constructor: Callable[..., Any], info: DatasetInfo, outputs: int, generator: torch.Generator
 ) -> tuple[dict[str, Any], set[str]]:
-    """What the data know, under the names that a constructor has for it; and which of it is but an attempt.
+    """Arguments for a constructor from the data, by its own names for them; and which of these are only tried.
 
     `inputs` is the shape of one example, `in_features` how many numbers that is, `in_channels` (timm: `in_chans`) how
     many come first in it. `outputs` (`out_features`, `out_channels`, `num_classes`, smp: `classes`) is how many numbers
-    the task wants an example, pixel or token. `generator` is the stream of the seed's initial weights.
+    the task needs per example, pixel or token. `generator` is the stream of the seed's initial weights.
     """
     known: dict[str, Any] = {
         "inputs": info.inputs,
@@ -37,11 +37,11 @@ def offers(
     }
     if info.inputs:
         known |= dict.fromkeys(("in_channels", "in_chans"), info.inputs[0])
-    if outputs:  # of people who are unknown in training there is no number
+    if outputs:  # identities have none
         known |= dict.fromkeys(("out_features", "out_channels", "num_classes", "classes"), outputs)
     try:
         parameters = inspect.signature(constructor).parameters
-    except (TypeError, ValueError):  # some of C's have none
+    except (TypeError, ValueError):  # some constructors written in C have no signature
         return {}, set()
     named = {name for name, one in parameters.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
     tried = set()
@@ -66,7 +66,7 @@ class Coloured(nn.Module):
 
 
 def fitted(net: nn.Module, info: DatasetInfo) -> nn.Module:
-    """The net with its lazy parameters made, and for grey pictures behind `Coloured` where it takes only colour."""
+    """The net with lazy parameters initialised, wrapped in `Coloured` if pictures are grey and it only takes colour."""
     if any(is_lazy(parameter) for parameter in net.parameters()):
         with torch.no_grad():
             net.eval()(torch.zeros(2, *info.inputs))
@@ -81,6 +81,6 @@ def fitted(net: nn.Module, info: DatasetInfo) -> nn.Module:
 def _takes(net: nn.Module, shape: tuple[int, ...]) -> bool:
     try:
         copy.deepcopy(net).eval()(torch.zeros(2, *shape))
-    except Exception:  # whatever it raises of a shape that it does not take
+    except Exception:  # nets raise anything for a shape that they do not take
         return False
     return True

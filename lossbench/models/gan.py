@@ -58,7 +58,7 @@ class ImageCritic(nn.Module):
 
 
 class ImageGenerator(nn.Module):
-    """The critic turned round: from noise to an image in 0 … 1, with group normalisation.
+    """The critic reversed: from noise to an image in 0 … 1, with group normalisation.
 
     Shapes: noise [batch, latent]; result [batch, channels, height, width].
     """

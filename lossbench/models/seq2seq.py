@@ -13,7 +13,7 @@ from torch.nn.utils import skip_init
 from lossbench.core import ConfigError
 from lossbench.models.initial import initialise
 
-PAD = 0  # the index that fills a sequence up
+PAD = 0  # the index of padding
 SPREAD = 0.5  # of what a symbol and a place start as; at .1 a run learns half as fast
 
 
@@ -22,10 +22,10 @@ class Seq2Seq(nn.Module):
 
     The source is read `stride` symbols at a time, each such block with its neighbours: half the places to attend to,
     and letters are part of a word before attention has to find that out. Attention is written out, since torch's
-    fused one does not stack. Padding of the source is looked at by nobody.
+    fused one does not stack. Padding of the source is masked.
 
-    Shapes: source [batch, source length], shifted [batch, target length], the target one place later: what stands at
-    a place has been seen when the next is predicted; result [batch, target length, outputs].
+    Shapes: source [batch, source length], shifted [batch, target length], the target shifted by one place, so that
+    each symbol is known when the next is predicted; result [batch, target length, outputs].
     """
 
     def __init__(

@@ -17,9 +17,9 @@ from lossbench.models.initial import initialise
 
 
 class UNet(nn.Module):
-    """Convolutions of stride 2 on the way down; on the way up, nearest pixels beside those of the same size before.
+    """Convolutions of stride 2 down; up, nearest-neighbour upsampling concatenated with the features of the same size.
 
-    One 3×3 convolution a level and way. Group normalisation, without which Dice hardly starts, or none;
+    One 3×3 convolution per level and direction. Group normalisation, without which Dice hardly starts, or none;
     never batch normalisation: its running statistics would tie a stack's replicas.
 
     Shapes: inputs [batch, channels, height, width]; result [batch, height, width] for one output, else
