@@ -1,6 +1,7 @@
 """Two players: modes by hand, clipping and critic steps, collapse and divergence as recorded, pictures, it learns."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -374,6 +375,7 @@ class Collapse:
 
 def test_samples_all_alike_are_recorded_as_collapsed(lossbench, store, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "collapsing", raising=False)  # another test's
     (tmp_path / "collapsing.py").write_text(COLLAPSING)
     words = ["loss._target_=collapsing.Collapse", "optimizer.lr=0.02", "train.steps=150", "train.eval_every=150"]
     said = lossbench(*SMALL, *words)

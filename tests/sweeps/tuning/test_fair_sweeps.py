@@ -170,7 +170,7 @@ def test_a_loss_that_needs_its_own_rate_wins_once_it_is_tuned(theirs, lossbench,
         "train.eval_every=50",
     )
     assert said.code == 0, said.err
-    assert "default, squared is best; tuned, faint is best" in " ".join(said.out.split())
+    assert "at default settings, squared is best; after tuning, faint is best" in " ".join(said.out.split())
     outcomes = Counter(record.data.tags["lossbench.outcome"] for record in runs(store, "trial"))
     assert outcomes["diverged"]  # counted, and never chosen
     assert sum(outcomes.values()) == 20

@@ -11,7 +11,7 @@ from scipy import stats
 
 from lossbench.core import ConfigError
 from lossbench.sweeps.tuning import space as spaces
-from lossbench.sweeps.tuning.space import Choices, Range, choices, interval, searchable, told
+from lossbench.sweeps.tuning.space import Choices, Range, as_record, choices, interval, searchable
 
 ENDS = {
     "by value": (0.5, 4.0),
@@ -231,5 +231,5 @@ def test_choices_that_a_number_does_not_take(given, configured):
 
 
 def test_a_record_tells_of_each_kind():
-    assert told(interval("x", 1, 2)) == {"low": 1.0, "high": 2.0, "log": False}
-    assert told(choices("x", ["a", 1])) == {"choices": ["a", 1]}
+    assert as_record(interval("x", 1, 2)) == {"low": 1.0, "high": 2.0, "log": False}
+    assert as_record(choices("x", ["a", 1])) == {"choices": ["a", 1]}
