@@ -129,7 +129,7 @@ def test_a_stopped_run_goes_on_to_the_bit(number, process, lossbench, store, und
     assert resumed.info.status == "FINISHED"
     assert resumed.data.tags["lossbench.outcome"] == "finished"
     assert numbers(store, resumed) == undisturbed
-    assert 100 < before < 600
+    assert 0 < before < 600  # a kill may lose what the writer had not sent yet
     assert not runs(store, "superseded")
 
 
