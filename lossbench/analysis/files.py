@@ -9,13 +9,13 @@ import pandas as pd
 
 from lossbench.analysis import document, tables
 from lossbench.analysis.page import page
+from lossbench.analysis.report import Report
 from lossbench.analysis.tuning import recipes
 from lossbench.core import atomic_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-from lossbench.analysis.report import Report
 
 PAGE = "report.html"
 

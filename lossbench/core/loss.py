@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+from lossbench.core.errors import ConfigError
+from lossbench.core.names import record_name
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-from lossbench.core.errors import ConfigError
-from lossbench.core.names import record_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch import Tensor, nn
-
 from lossbench.core.dataset import Split, Splits, Targets
 from lossbench.core.loss import LossOutput
 from lossbench.core.metric import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
 
 
 class Noise(Protocol):

@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lossbench.core import Metric, Result
+from lossbench.terminal.console import out
 
 if TYPE_CHECKING:
     from lossbench.analysis.report import Report
     from lossbench.analysis.tuning.gains import Tuning
     from lossbench.analysis.verdict import Verdict
 
-from lossbench.terminal.console import out
 
 OPTIONAL_COLUMNS = ("gradient-matched", "rank", "p")  # of tuned against default settings, the first to go first
 MAX_METRICS = 5  # in the table of a comparison; its report has all

@@ -11,12 +11,12 @@ import pandas as pd
 
 from lossbench.analysis import records as reading
 from lossbench.analysis.records import Records
+from lossbench.analysis.searches import BLAMED, Search
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-from lossbench.analysis.searches import BLAMED, Search
 
 SCORED = ("pruned", "cut", "finished")
 WORST = (
