@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 TASKS = {
     "regression": "lossbench.tasks.regression.Regression",
-    "binary": "lossbench.tasks.classification.Binary",
-    "multiclass": "lossbench.tasks.classification.Multiclass",
+    "binary": "lossbench.tasks.binary.Binary",
+    "multiclass": "lossbench.tasks.multiclass.Multiclass",
     "boxes": "lossbench.tasks.boxes.Boxes",
     "autoencoder": "lossbench.tasks.autoencoder.Autoencoder",
     "gan": "lossbench.tasks.gan.Gan",

@@ -1,26 +1,14 @@
-"""Classification: binary with one logit, multi-class with one a class. Outputs are read as logits for every loss."""
+"""What classification tasks share: metrics of decisions and of probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from lossbench.config.task_types import Shape, TaskType
-from lossbench.core import POSITIVE, SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, card_of
-from lossbench.datasets.splits import check_labels
-from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
-from lossbench.tasks.calls import BINARY, MULTICLASS
-from lossbench.tasks.lifting import of_signs
-from lossbench.tasks.samples import CLASSES, COUNTS, Sample, margins, normal
-from lossbench.tasks.views import View
+from lossbench.core import POSITIVE, SHARE, Metric
 
 NLL = Metric("nll", "negative log-likelihood, nats", False, range=POSITIVE)
 BRIER = Metric("brier", "Brier score", False, range=SHARE)
@@ -31,357 +19,27 @@ TEMPERED = (
 )
 ACCURACY = Metric("accuracy", "share of right answers", True, range=SHARE)
 MACRO_F1 = Metric("macro_f1", "mean F1 of the classes", True, range=SHARE)
-RENAMED = (1, 0, 2, 4, 3)  # classes; not a rotation, which would not reveal weights that are one class off
 BALANCED = Metric("balanced_accuracy", "mean recall of the classes", True, range=SHARE)
 
 
-@dataclass(frozen=True)
-class Binary(TaskType):
-    """One logit an example, targets 0 and 1. Area under precision–recall is primary: it ignores the threshold."""
-
-    loss: Callable[[Tensor, Tensor], Tensor]
-    info: DatasetInfo
-
-    models = ("mlp", "cnn")
-    logits = True
-    one_logit = True
-    prior = "one"
-    counts = COUNTS[:2]
-    forms = BINARY
-    always_drawn = True
-    drawn_counts = (900, 100)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (
-            Metric("auprc", "area under precision–recall (average precision)", True, range=SHARE),
-            Metric("auroc", "area under the ROC curve", True, range=SHARE),
-            Metric("f1", "F1 at probability .5", True, range=SHARE),
-            Metric("f1_tuned", "F1 at the threshold tuned on validation", True, range=SHARE),
-            ACCURACY,
-            MACRO_F1,
-            BALANCED,
-            Metric("balanced_accuracy_tuned", "at the threshold tuned on validation", True, range=SHARE),
-            NLL,
-            BRIER,
-            ECE,
-            *TEMPERED,
-        )
-
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
-        yield "model", self.loss(nets.model(batch.inputs).squeeze(-1), batch.targets)
-
-    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
-        """One logit an example, [..., batch]."""
-        return nets.model(batch.inputs).squeeze(-1)
-
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The cheap metrics; where one class is absent, the areas are what every ranking gets."""
-        from sklearn import metrics
-
-        p, y = _array(torch.sigmoid(outputs.double())), _array(targets)
-        scores = _array(outputs)  # ranks beyond where probabilities round to 0 and 1
-        both = 0 < y.sum() < len(y)
-        return {
-            "auprc": metrics.average_precision_score(y, scores) if both else float(y.mean()),
-            "auroc": metrics.roc_auc_score(y, scores) if both else 0.5,
-            "f1": metrics.f1_score(y, p > 0.5, zero_division=0),
-            **_decisions(y, (p > 0.5).astype(int)),
-            "nll": _binary_nll(outputs, targets),
-            "brier": metrics.brier_score_loss(y, p, scale_by_half=True, labels=[0, 1]),
-            "ece": expected_calibration_error(*_confidence(p, y)),
-        }
-
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The threshold with the best F1, and the temperature."""
-        scores, y = _array(outputs), _array(targets)
-        return {"threshold": best_f1_threshold(scores, y), "temperature": temperature(scores, y)}
-
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
-        """Adds the metrics at the tuned threshold and after temperature."""
-        from sklearn import metrics
-
-        y, positive = _array(targets), _array(outputs) >= calibration["threshold"]
-        p = _array(torch.sigmoid(outputs.double() / calibration["temperature"]))
-        return {
-            **self.measure(outputs, targets),
-            "f1_tuned": metrics.f1_score(y, positive, zero_division=0),
-            "balanced_accuracy_tuned": _balanced_accuracy(y, positive.astype(int)),
-            "nll_tempered": _binary_nll(outputs / calibration["temperature"], targets),
-            "ece_tempered": expected_calibration_error(*_confidence(p, y)),
-        }
-
-    def pictures(self, seen: TrainedModel) -> Pictures:
-        from lossbench.tasks import pictures
-
-        outputs: Any = seen.outputs["test"]
-        y, scores = _array(seen.splits.test.targets), _array(outputs)
-        p, tempered = (_array(torch.sigmoid(outputs.double() / t)) for t in (1.0, seen.calibration["temperature"]))
-        figures = {
-            "confusion_matrix": lambda: pictures.confusion_matrix(y, (p > 0.5).astype(int), self.info.classes),
-            "precision_recall": lambda: pictures.precision_recall(
-                {self.info.classes[1]: (y, scores)}, seen.calibration["threshold"]
-            ),
-            "reliability": lambda: pictures.reliability(
-                {"as trained": _confidence(p, y), "after temperature": _confidence(tempered, y)}
-            ),
-        }
-        return Pictures(figures)
-
-    @staticmethod
-    def outputs(info: DatasetInfo) -> int:
-        return 1
-
-    @classmethod
-    def shapes(
-        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
-    ) -> Iterator[tuple[str, Shape, Shape]]:
-        """A last axis of one is accepted."""
-        shape, n = tuple(nets.model(examples.inputs).shape), len(examples)
-        yield "", (n,) if shape == (n, 1) else shape, (n, *info.targets)
-
-    @staticmethod
-    def call(loss: Any) -> Any:
-        """A loss with signed targets gets −1 and +1."""
-        card = card_of(loss)
-        return partial(of_signs, loss) if card is not None and card.signed_targets else loss
-
-    @staticmethod
-    def check(info: DatasetInfo, name: str, split: Split) -> None:
-        """Targets have to be labels of the classes, where there are classes."""
-        check_labels(info, name, split)
-
-    @classmethod
-    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        return 2 * normal(random, size), torch.arange(size) % 2
-
-    @classmethod
-    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        return torch.randn(size, generator=random), torch.arange(size) % 2
-
-    @classmethod
-    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
-        """Each far logit with both labels."""
-        yield Sample(cls.name, far.repeat_interleave(2), torch.arange(2).repeat(len(far)), COUNTS[:2])
-
-    @classmethod
-    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
-        """The two classes swapped, for losses that take class counts."""
-        if card is None or "class_counts" not in card.needs:
-            return "no classes that could change places"
-        return replace(sample, prediction=-sample.prediction, target=1 - sample.target, counts=sample.counts[::-1])
-
-    @staticmethod
-    def probabilities(prediction: Tensor) -> Tensor:
-        return prediction.sigmoid()
-
-    @staticmethod
-    def right(prediction: Tensor, target: Tensor) -> Tensor:
-        """Logits of −1 and +1."""
-        return 2.0 * target - 1
-
-    @classmethod
-    def distance(cls, sample: Sample, player: str) -> Tensor:
-        """The logit towards the wrong class."""
-        return (1 - 2 * sample.target) * sample.prediction.detach()
-
-    @classmethod
-    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
-        """The mean logit towards the wrong class, for each class."""
-        return torch.stack([-prediction[target == 1].mean(), prediction[target == 0].mean()])
-
-    @classmethod
-    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
-        from lossbench.tasks.pictures import binary_views
-
-        return binary_views(counted)
-
-
-@dataclass(frozen=True)
-class Multiclass(TaskType):
-    """One logit a class. Accuracy is primary."""
-
-    loss: Callable[[Tensor, Tensor], Tensor]
-    info: DatasetInfo
-
-    models = ("mlp", "cnn")
-    logits = True
-    prior = "classes"
-    counts = COUNTS
-    by_chance = ("regression", "boxes")
-    forms = MULTICLASS
-    always_drawn = True
-    drawn_counts = (5000, 3000, 1800, 1100, 650, 400, 230, 140, 80, 50)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (
-            ACCURACY,
-            MACRO_F1,
-            BALANCED,
-            Metric("auprc", "area under precision–recall, mean of one against the rest", True, range=SHARE),
-            Metric("auroc", "area under the ROC curve, mean of one against the rest", True, range=SHARE),
-            NLL,
-            replace(BRIER, range=(0.0, 2.0)),  # a sum over the classes
-            ECE,
-            *TEMPERED,
-        )
-
-    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
-        yield "model", self.loss(nets.model(batch.inputs), batch.targets)
-
-    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
-        return nets.model(batch.inputs)
-
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The cheap metrics; areas take one pass a class and are left to `report`."""
-        from sklearn import metrics
-
-        p, y = _array(outputs.double().softmax(-1)), _array(targets)
-        classes = list(range(p.shape[1]))
-        guess = p.argmax(1)
-        return {
-            **_decisions(y, guess),
-            "nll": F.cross_entropy(outputs.double(), targets).item(),
-            "brier": metrics.brier_score_loss(y, p, scale_by_half=False, labels=classes),
-            "ece": expected_calibration_error(p.max(1), guess == y),
-        }
-
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The temperature."""
-        return {"temperature": temperature(_array(outputs), _array(targets))}
-
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
-        """Adds the areas, one class against the rest, and the metrics after temperature."""
-        from sklearn import metrics
-
-        p, y = _array((outputs.double() / calibration["temperature"]).softmax(-1)), _array(targets)
-        classes = list(range(p.shape[1]))
-        logits = _array(outputs)
-        seen = [k for k in classes if 0 < (y == k).sum() < len(y)]  # one against the rest needs both
-        return {
-            **self.measure(outputs, targets),
-            "auprc": _mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen], 1.0),
-            "auroc": _mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen], 0.5),
-            "nll_tempered": F.cross_entropy(outputs.double() / calibration["temperature"], targets).item(),
-            "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
-        }
-
-    def pictures(self, seen: TrainedModel) -> Pictures:
-        from lossbench.tasks import pictures
-
-        outputs: Any = seen.outputs["test"]
-        y, logits = _array(seen.splits.test.targets), _array(outputs)
-        p, tempered = (_array((outputs.double() / t).softmax(-1)) for t in (1.0, seen.calibration["temperature"]))
-        one_against_rest = {
-            name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.info.classes)
-        }
-        figures = {
-            "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.info.classes),
-            "precision_recall": lambda: pictures.precision_recall(one_against_rest, None),
-            "reliability": lambda: pictures.reliability(
-                {
-                    "as trained": (p.max(1), p.argmax(1) == y),
-                    "after temperature": (tempered.max(1), tempered.argmax(1) == y),
-                }
-            ),
-        }
-        return Pictures(figures)
-
-    @staticmethod
-    def outputs(info: DatasetInfo) -> int:
-        return len(info.classes)
-
-    @classmethod
-    def shapes(
-        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
-    ) -> Iterator[tuple[str, Shape, Shape]]:
-        yield "", tuple(nets.model(examples.inputs).shape), (len(examples), cls.outputs(info))
-
-    @staticmethod
-    def check(info: DatasetInfo, name: str, split: Split) -> None:
-        """Targets have to be labels of the classes, where there are classes."""
-        check_labels(info, name, split)
-
-    @classmethod
-    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        return 2 * normal(random, size, CLASSES), torch.arange(size) % CLASSES
-
-    @classmethod
-    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        return torch.randn(size, outputs, generator=random), torch.arange(size) % outputs
-
-    @classmethod
-    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
-        """Every triple of far logits with each of three labels."""
-        logits = torch.cartesian_prod(far, far, far)
-        labels = torch.arange(3).repeat(len(logits))
-        yield Sample(cls.name, logits.repeat_interleave(3, 0), labels, COUNTS[:3])
-
-    @classmethod
-    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
-        """The classes in another order, which is no rotation."""
-        return sample.renamed(RENAMED)
-
-    @staticmethod
-    def right(prediction: Tensor, target: Tensor) -> Tensor:
-        """One-hot vectors."""
-        return F.one_hot(target, prediction.shape[-1]).float()
-
-    @classmethod
-    def distance(cls, sample: Sample, player: str) -> Tensor:
-        """How far the mean logit of the other classes is above the right one's."""
-        return margins(sample.prediction.detach(), sample.target)
-
-    @classmethod
-    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
-        return margins(prediction, target).mean()
-
-    @classmethod
-    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
-        from lossbench.tasks.pictures import multiclass_views
-
-        return multiclass_views(counted)
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
+def array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor on any device as numpy's."""
     return tensor.cpu().numpy()
 
 
-def _decisions(y: NDArray[Any], guess: NDArray[Any]) -> dict[str, float]:
+def decisions(y: NDArray[Any], guess: NDArray[Any]) -> dict[str, float]:
+    """Accuracy, macro F1 and balanced accuracy of guessed classes; y and guess are integers [n]."""
     from sklearn import metrics
 
     return {
         "accuracy": metrics.accuracy_score(y, guess),
         "macro_f1": metrics.f1_score(y, guess, average="macro", zero_division=0),
-        "balanced_accuracy": _balanced_accuracy(y, guess),
+        "balanced_accuracy": balanced_accuracy(y, guess),
     }
 
 
-def _balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
+def balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
     """Mean recall of the classes that occur; scikit-learn's own function warns where others are guessed."""
     from sklearn import metrics
 
     return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
-
-
-def _binary_nll(logits: Tensor, targets: Tensor) -> float:
-    """Mean NLL in nats, from logits: scikit-learn's log_loss clips probabilities, so that no value exceeds 36."""
-    return F.binary_cross_entropy_with_logits(logits.double(), targets.double()).item()
-
-
-def _mean(areas: list[float], where_none: float) -> float:
-    """Mean over the classes; `where_none`, the area of any ranking, where targets are of one class only."""
-    return float(np.mean(areas)) if areas else where_none
-
-
-def _confidence(p: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """From probabilities of the positive class: the confidence in each answer, and whether it is right."""
-    return np.maximum(p, 1 - p), (p > 0.5) == (y == 1)
-
-
-def _log_odds(logits: NDArray[Any], k: int) -> NDArray[Any]:
-    """log p_k − log(1 − p_k): ranks like p_k, and still ranks where p_k rounds to 0 or 1."""
-    others = np.delete(logits.astype(np.float64), k, axis=1)
-    most = others.max(1, keepdims=True)
-    return logits[:, k] - (most[:, 0] + np.log(np.exp(others - most).sum(1)))

@@ -1,0 +1,183 @@
+"""Multi-class classification: one logit a class, read as logits whatever the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from lossbench.config.task_types import Shape, TaskType
+from lossbench.core import SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.datasets.splits import check_labels
+from lossbench.metrics import expected_calibration_error, temperature
+from lossbench.tasks.calls import MULTICLASS
+from lossbench.tasks.classification import ACCURACY, BALANCED, BRIER, ECE, MACRO_F1, NLL, TEMPERED, array, decisions
+from lossbench.tasks.samples import CLASSES, COUNTS, Sample, margins, normal
+from lossbench.tasks.views import View
+
+RENAMED = (1, 0, 2, 4, 3)  # classes; not a rotation, which would not reveal weights that are one class off
+
+
+@dataclass(frozen=True)
+class Multiclass(TaskType):
+    """One logit a class. Accuracy is primary."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    info: DatasetInfo
+
+    models = ("mlp", "cnn")
+    logits = True
+    prior = "classes"
+    counts = COUNTS
+    by_chance = ("regression", "boxes")
+    forms = MULTICLASS
+    always_drawn = True
+    drawn_counts = (5000, 3000, 1800, 1100, 650, 400, 230, 140, 80, 50)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            ACCURACY,
+            MACRO_F1,
+            BALANCED,
+            Metric("auprc", "area under precision–recall, mean of one against the rest", True, range=SHARE),
+            Metric("auroc", "area under the ROC curve, mean of one against the rest", True, range=SHARE),
+            NLL,
+            replace(BRIER, range=(0.0, 2.0)),  # a sum over the classes
+            ECE,
+            *TEMPERED,
+        )
+
+    def step(self, nets: Any, batch: Split, noise: Noise) -> Iterator[tuple[str, Tensor]]:
+        yield "model", self.loss(nets.model(batch.inputs), batch.targets)
+
+    def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
+        return nets.model(batch.inputs)
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The cheap metrics; areas take one pass a class and are left to `report`."""
+        from sklearn import metrics
+
+        p, y = array(outputs.double().softmax(-1)), array(targets)
+        classes = list(range(p.shape[1]))
+        guess = p.argmax(1)
+        return {
+            **decisions(y, guess),
+            "nll": F.cross_entropy(outputs.double(), targets).item(),
+            "brier": metrics.brier_score_loss(y, p, scale_by_half=False, labels=classes),
+            "ece": expected_calibration_error(p.max(1), guess == y),
+        }
+
+    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The temperature."""
+        return {"temperature": temperature(array(outputs), array(targets))}
+
+    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+        """Adds the areas, one class against the rest, and the metrics after temperature."""
+        from sklearn import metrics
+
+        p, y = array((outputs.double() / calibration["temperature"]).softmax(-1)), array(targets)
+        classes = list(range(p.shape[1]))
+        logits = array(outputs)
+        seen = [k for k in classes if 0 < (y == k).sum() < len(y)]  # one against the rest needs both
+        return {
+            **self.measure(outputs, targets),
+            "auprc": _mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen], 1.0),
+            "auroc": _mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen], 0.5),
+            "nll_tempered": F.cross_entropy(outputs.double() / calibration["temperature"], targets).item(),
+            "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
+        }
+
+    def pictures(self, seen: TrainedModel) -> Pictures:
+        from lossbench.tasks import pictures
+
+        outputs: Any = seen.outputs["test"]
+        y, logits = array(seen.splits.test.targets), array(outputs)
+        p, tempered = (array((outputs.double() / t).softmax(-1)) for t in (1.0, seen.calibration["temperature"]))
+        one_against_rest = {
+            name: ((y == k).astype(int), _log_odds(logits, k)) for k, name in enumerate(self.info.classes)
+        }
+        figures = {
+            "confusion_matrix": lambda: pictures.confusion_matrix(y, p.argmax(1), self.info.classes),
+            "precision_recall": lambda: pictures.precision_recall(one_against_rest, None),
+            "reliability": lambda: pictures.reliability(
+                {
+                    "as trained": (p.max(1), p.argmax(1) == y),
+                    "after temperature": (tempered.max(1), tempered.argmax(1) == y),
+                }
+            ),
+        }
+        return Pictures(figures)
+
+    @staticmethod
+    def outputs(info: DatasetInfo) -> int:
+        return len(info.classes)
+
+    @classmethod
+    def shapes(
+        cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int
+    ) -> Iterator[tuple[str, Shape, Shape]]:
+        yield "", tuple(nets.model(examples.inputs).shape), (len(examples), cls.outputs(info))
+
+    @staticmethod
+    def check(info: DatasetInfo, name: str, split: Split) -> None:
+        """Targets have to be labels of the classes, where there are classes."""
+        check_labels(info, name, split)
+
+    @classmethod
+    def batch(cls, size: int, outputs_per_target: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return 2 * normal(random, size, CLASSES), torch.arange(size) % CLASSES
+
+    @classmethod
+    def made_up(cls, size: int, target: Shape, outputs: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(size, outputs, generator=random), torch.arange(size) % outputs
+
+    @classmethod
+    def extremes(cls, sample: Sample, far: Tensor, outputs_per_target: int) -> Iterator[Sample]:
+        """Every triple of far logits with each of three labels."""
+        logits = torch.cartesian_prod(far, far, far)
+        labels = torch.arange(3).repeat(len(logits))
+        yield Sample(cls.name, logits.repeat_interleave(3, 0), labels, COUNTS[:3])
+
+    @classmethod
+    def renumbered(cls, sample: Sample, card: Card | None) -> Sample | str:
+        """The classes in another order, which is no rotation."""
+        return sample.renamed(RENAMED)
+
+    @staticmethod
+    def right(prediction: Tensor, target: Tensor) -> Tensor:
+        """One-hot vectors."""
+        return F.one_hot(target, prediction.shape[-1]).float()
+
+    @classmethod
+    def distance(cls, sample: Sample, player: str) -> Tensor:
+        """How far the mean logit of the other classes is above the right one's."""
+        return margins(sample.prediction.detach(), sample.target)
+
+    @classmethod
+    def apart(cls, prediction: Tensor, target: Tensor) -> Tensor:
+        return margins(prediction, target).mean()
+
+    @classmethod
+    def views(cls, counted: bool, two: bool) -> tuple[View, ...]:
+        from lossbench.tasks.pictures import multiclass_views
+
+        return multiclass_views(counted)
+
+
+def _mean(areas: list[float], where_none: float) -> float:
+    """Mean over the classes; `where_none`, the area of any ranking, where targets are of one class only."""
+    return float(np.mean(areas)) if areas else where_none
+
+
+def _log_odds(logits: NDArray[Any], k: int) -> NDArray[Any]:
+    """log p_k − log(1 − p_k): ranks like p_k, and still ranks where p_k rounds to 0 or 1."""
+    others = np.delete(logits.astype(np.float64), k, axis=1)
+    most = others.max(1, keepdims=True)
+    return logits[:, k] - (most[:, 0] + np.log(np.exp(others - most).sum(1)))
