@@ -12,7 +12,7 @@ import torch
 
 from lossbench.core import Outputs
 from lossbench.engine.checkpoints import Interrupted, Paused
-from lossbench.engine.predict import each, finite, predict
+from lossbench.engine.predict import PURPOSE, each, finite, outputs_of
 from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import FitResult, Plan, Replica, Stack, State
 
@@ -131,8 +131,9 @@ def _train(
 def _evaluate(replica: Replica, fitted: FitResult) -> None:
     """Record the metrics on validation and keep the best step; a number that is not finite ends the training."""
     primary = replica.task.metrics[0]
-    outputs = predict(replica.task, replica.nets, replica.validation, replica.seed)
-    values = _metrics(replica, outputs)
+    with seeded(replica.seed, PURPOSE):  # a metric of somebody's own may draw from the global streams
+        outputs = outputs_of(replica.task, replica.nets, replica.validation, replica.seed)
+        values = _metrics(replica, outputs)
     if values is None:
         fitted.diverged = fitted.steps
         return

@@ -13,15 +13,22 @@ from lossbench.engine.batches import Noise
 from lossbench.engine.nets import Nets
 from lossbench.engine.randomness import seeded
 
+PURPOSE = "evaluation"  # of the random streams in which nets are evaluated and measured
 CHUNK = 1024  # examples per forward pass at evaluation: a convolution's activations take a hundred times their size
 
 
-@torch.inference_mode()
 def predict(task: Task, nets: Nets, split: Split, seed: int, *, closely: bool = False) -> Outputs:
     """The task's outputs on a split in evaluation mode, on the nets' device; one seed always gives the same noise."""
+    with seeded(seed, PURPOSE):
+        return outputs_of(task, nets, split, seed, closely=closely)
+
+
+@torch.inference_mode()
+def outputs_of(task: Task, nets: Nets, split: Split, seed: int, *, closely: bool = False) -> Outputs:
+    """As `predict`, where the global streams are `seeded` already."""
     device = next(nets.parameters()).device
-    noise = Noise([seed], device, "evaluation")
-    with nets.evaluating(), seeded(seed, "evaluation"):
+    noise = Noise([seed], device, PURPOSE)
+    with nets.evaluating():
         chunks: list[Any] = [
             task.predict(nets, chunk.to(device), noise, closely=closely) for chunk in split.chunks(CHUNK)
         ]

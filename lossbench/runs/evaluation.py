@@ -113,16 +113,20 @@ class Evaluation:
         self, splits: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, float]]:
         """Outputs and metrics of these splits, and the calibration on validation, with the current weights."""
-        from lossbench.engine.predict import each, predict
+        from lossbench.engine.predict import PURPOSE, each, predict
+        from lossbench.engine.randomness import seeded
+
+        seed = self.experiment.cfg.seed
 
         def outputs(split: Split, *, closely: bool) -> Outputs:
-            on_device = predict(self.task, self.nets, split, self.experiment.cfg.seed, closely=closely)
+            on_device = predict(self.task, self.nets, split, seed, closely=closely)
             return each(on_device, lambda tensor: tensor.cpu())
 
         validation = outputs(self.splits.validation, closely=False)
-        calibration = self.task.calibrate(validation, self.splits.validation.targets)
         found = {n: validation if n == "val" else outputs(split, closely=n != LAST) for n, split in splits.items()}
-        values = {name: self.task.report(found[name], split.targets, calibration) for name, split in splits.items()}
+        with seeded(seed, PURPOSE):  # a metric of somebody's own may draw from the global streams
+            calibration = self.task.calibrate(validation, self.splits.validation.targets)
+            values = {name: self.task.report(found[name], split.targets, calibration) for name, split in splits.items()}
         return found, values, calibration
 
     def _weights(self, best: Mapping[str, Any]) -> None:

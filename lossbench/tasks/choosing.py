@@ -9,8 +9,12 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from torch import Tensor
+
 from lossbench.core import ConfigError, Metric, each_tensor
 from lossbench.datasets import remarks
+
+ROUNDING = 1e-6  # by which a metric in single precision may leave its range
 
 MetricFunction = Callable[[Any, Any], float]
 """A function of outputs, as the task's `predict` gives them, and targets, with `core.metric` above it."""
@@ -20,7 +24,7 @@ def with_metrics(task: type[Any], primary: str | None, own: Sequence[MetricFunct
     """The task with these metrics beside its own, and this one first: selection, tuning, verdict and report follow.
 
     A primary metric that the task only reports, such as one at a threshold tuned on validation, is also measured during
-    training. A metric of the user's own that fails, or gives no finite number, is left out there.
+    training. A metric of the user's own that fails, or gives no finite number in its range, is left out there.
 
     Raises: ConfigError for a function that declares no direction.
     """
@@ -91,16 +95,25 @@ def _ordered(task: str, metrics: tuple[Metric, ...], primary: str | None) -> tup
 
 def _number(function: MetricFunction, outputs: Any, targets: Any) -> float | None:
     """The value of a metric of the user's own, computed on the CPU; None, and a remark, if it is no finite number."""
-    on_cpu = [each_tensor(values, lambda tensor: tensor.detach().cpu()) for values in (outputs, targets)]
+    copies = [each_tensor(values, _copy) for values in (outputs, targets)]
     try:
-        value = float(function(*on_cpu))
+        value = float(function(*copies))
     except Exception as error:  # whatever a function of the user's raises
         _remark(function.__name__, f"{type(error).__name__}: {error}")
         return None
+    low, high = function.metric.range  # type: ignore[attr-defined]
     if not math.isfinite(value):
         _remark(function.__name__, f"gives {value}")
-        return None
-    return value
+    elif not low - ROUNDING <= value <= high + ROUNDING:  # intervals and tests rely on the range
+        _remark(function.__name__, f"gives {value:g}, outside the range from {low:g} to {high:g} that it declares")
+    else:
+        return min(max(value, low), high)
+    return None
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """A function of the user's may change what it is given, and the split has to stay as it is."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _remark(name: str, why: str) -> None:

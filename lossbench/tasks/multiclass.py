@@ -115,10 +115,6 @@ class Multiclass(TaskType):
         }
         return Pictures(figures)
 
-    @staticmethod
-    def outputs(info: DatasetInfo) -> int:
-        return len(info.classes)
-
     @classmethod
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int

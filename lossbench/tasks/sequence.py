@@ -142,10 +142,6 @@ class Sequence(TaskType):
             )
         return Pictures(figures)
 
-    @staticmethod
-    def outputs(info: DatasetInfo) -> int:
-        return len(info.classes)
-
     @classmethod
     def shapes(
         cls, nets: Any, info: DatasetInfo, examples: Split, outputs_per_target: int

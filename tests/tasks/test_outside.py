@@ -53,6 +53,19 @@ def nothing(outputs, targets):
     return float("nan")
 
 
+@metric("beyond its range", higher_is_better=True, range=(0.0, 1.0))
+def beyond(outputs, targets):
+    return 1.5
+
+
+@metric("share of right answers of a random half; changes what it is given", higher_is_better=True)
+def careless(outputs, targets):
+    half = torch.rand(len(targets)) < 0.5
+    right = ((outputs > 0).sum(-1) == targets)[half].double().mean().item()
+    outputs.zero_(), targets.zero_()
+    return right
+
+
 class Checked(Ordinal):
     name = "ordinal"
     forms = (ALONE, Call(target="float", note="gets floats"))
@@ -279,14 +292,24 @@ def test_a_run_is_another_once_the_code_of_its_task_or_metric_changes(mine, conf
 @pytest.mark.parametrize("primary", [[], ["task.primary=nothing"]])
 def test_a_metric_that_gives_no_number_is_missing_and_costs_no_run(primary, mine, lossbench, store):
     remarks.say.cache_clear()  # said once a process
-    said = lossbench(*STARS, "loss=bce", "task.metrics=[mine.word,mine.nothing]", *primary)
+    said = lossbench(*STARS, "loss=bce", "task.metrics=[mine.word,mine.nothing,mine.beyond]", *primary)
     assert said.code == 0, said
     assert "task.metrics: word gives no number" in said.err
+    assert "beyond gives no number, and is left out there: gives 1.5, outside the range from 0 to 1" in said.err
     (run,) = runs(store)
     assert run.data.tags["lossbench.outcome"] == "finished"
     assert set(measured(run, "test")) == {"off", "accuracy"}
     left = json.loads(run.data.tags["lossbench.remarks"])
-    assert {f"{name} gives no number on the test split" for name in ("word", "nothing")} <= set(left)
+    assert {f"{name} gives no number on the test split" for name in ("word", "nothing", "beyond")} <= set(left)
+
+
+def test_a_metric_changes_nothing_but_its_own_number_which_a_seed_decides(mine, lossbench, store):
+    for words in ([], ["task.metrics=[mine.careless]"], ["task.metrics=[mine.careless]"]):
+        assert lossbench(*STARS, "loss=bce", *words).code == 0
+    plain, once, again = ({n: p for n, p in numbers(store, r).items() if "time/" not in n} for r in runs(store)[::-1])
+    assert once == again
+    assert once.keys() - plain.keys() == {f"{split}/careless" for split in ("val", "test", "test_last")}
+    assert {name: once[name] for name in plain} == plain
 
 
 def test_several_targets_train_in_a_stack_as_they_do_alone(mine, lossbench, store):
