@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import looks, stats
+from lossbench.analysis import level, looks, stats
 from lossbench.analysis.population import Population, folded
 
 Floats = np.ndarray[Any, Any]
@@ -146,9 +146,9 @@ def rates(draw: Callable[..., Any], rows: int, share: float, losses: int, args: 
         values, fits = draw(rng, rows, share, losses)
         table = tabled(values)
         found = stats.differences(table, rng, higher_is_better=False, **fits)
-        false += bool((found["p_all"] <= stats.ALPHA).any())
+        false += bool((found["p_all"] <= level.ALPHA).any())
         held += list((found["low"] <= 0) & (found["high"] >= 0))
-        plain += bool((stats.differences(table, rng, higher_is_better=False)["p_all"] <= stats.ALPHA).any())
+        plain += bool((stats.differences(table, rng, higher_is_better=False)["p_all"] <= level.ALPHA).any())
     n = args.repetitions
     return {
         "rows": rows, "share": share, "losses": losses, "false claims": false / n, "coverage": float(np.mean(held)),
@@ -218,7 +218,7 @@ def _stopped(values: pd.DataFrame, plan: list[looks.Look]) -> tuple[int, bool, l
             break
         going = [loss for loss in values.columns if loss in {best, *left}]
     left = [x for x in values.columns if x == best or not stats.worse(table, x, best, higher_is_better=False)]
-    return spent, bool((table["p_all"] <= stats.ALPHA).any()), left
+    return spent, bool((table["p_all"] <= level.ALPHA).any()), left
 
 
 def equal(args: argparse.Namespace, rows: int = 500) -> Iterator[dict[str, Any]]:
@@ -232,7 +232,7 @@ def equal(args: argparse.Namespace, rows: int = 500) -> Iterator[dict[str, Any]]
                 values, fits = draw(rng, rows, 0.2, 2)
                 values[:, 1] += shift
                 found = stats.differences(tabled(values), rng, higher_is_better=False, margin=0.05, **fits)
-                claims_equal += bool((found["p_equal"] <= stats.ALPHA).any())
+                claims_equal += bool((found["p_equal"] <= level.ALPHA).any())
             row[f"difference {shift:g}"] = claims_equal / args.repetitions
         yield row
 

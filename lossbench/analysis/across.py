@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import confidence, level, stats
 from lossbench.analysis.pooling import Effects, effects
 from lossbench.analysis.verdict import STREAM, Verdict
 
 FRIEDMAN = 3  # the fewest datasets, and losses, that Friedman's test needs
-PAIRWISE = stats.PAIRS  # the fewest datasets for which a sign-flip test can fall below 5 %
+PAIRWISE = level.PAIRS  # the fewest datasets for which a sign-flip test can fall below 5 %
 
 
 class Table(NamedTuple):
@@ -56,7 +56,7 @@ class Ranking:
         found: list[list[str]] = []
         for start in range(len(order)):
             end = start + 1
-            while end < len(order) and (self.pairwise.loc[order[end], order[start:end]] > stats.ALPHA).all():
+            while end < len(order) and (self.pairwise.loc[order[end], order[start:end]] > level.ALPHA).all():
                 end += 1
             if end - start > 1 and not (found and set(order[start:end]) <= set(found[-1])):
                 found.append(order[start:end])
@@ -155,11 +155,11 @@ def _interval(scores: list[np.ndarray[Any, Any]], rng: np.random.Generator) -> t
     """The middle 95 % of each loss's average rank, over resampled datasets and, within each, resampled seeds."""
     drawn = []
     for score in scores:
-        weights = rng.multinomial(len(score), np.full(len(score), 1 / len(score)), stats.RESAMPLES)
+        weights = rng.multinomial(len(score), np.full(len(score), 1 / len(score)), confidence.RESAMPLES)
         drawn.append(places(score, weights))
-    chosen = rng.integers(0, len(drawn), (stats.RESAMPLES, len(drawn)))
-    averages = np.stack(drawn)[chosen, np.arange(stats.RESAMPLES)[:, None]].mean(1)  # [resample, loss]
-    return tuple(np.quantile(averages, [stats.ALPHA / 2, 1 - stats.ALPHA / 2], axis=0))
+    chosen = rng.integers(0, len(drawn), (confidence.RESAMPLES, len(drawn)))
+    averages = np.stack(drawn)[chosen, np.arange(confidence.RESAMPLES)[:, None]].mean(1)  # [resample, loss]
+    return tuple(np.quantile(averages, [level.ALPHA / 2, 1 - level.ALPHA / 2], axis=0))
 
 
 def _friedman(places: np.ndarray[Any, Any]) -> float:

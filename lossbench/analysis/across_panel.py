@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from lossbench.analysis import across_figures, stats
+from lossbench.analysis import across_figures, level
 from lossbench.analysis.across import PAIRWISE, Across, Ranking
 from lossbench.analysis.answer import NAMED, listed, p_value
 from lossbench.analysis.figures import colours
@@ -76,13 +76,13 @@ def _few(names: Sequence[str]) -> str:
 
 def _behind(ranking: Ranking, loss: str) -> list[str]:
     order = list(ranking.ranks.index)
-    return [other for other in order[order.index(loss) + 1 :] if ranking.pairwise.loc[loss, other] <= stats.ALPHA]
+    return [other for other in order[order.index(loss) + 1 :] if ranking.pairwise.loc[loss, other] <= level.ALPHA]
 
 
 def _improved(effects: Effects | None) -> str:
     if effects is None:
         return ""
-    significant = effects.pooled[effects.pooled["p_holm"] <= stats.ALPHA].sort_values("effect", ascending=False)
+    significant = effects.pooled[effects.pooled["p_holm"] <= level.ALPHA].sort_values("effect", ascending=False)
     better, worse = significant[significant["effect"] > 0], significant[significant["effect"] < 0]
     claims = [
         f"{row.loss} is significantly better than {effects.baseline} by {row.effect:.3g} % "
@@ -115,7 +115,7 @@ def pairs(ranking: Ranking) -> Iterator[dict[str, Any]]:
         return
     for a, b in combinations(ranking.ranks.index, 2):
         apart, p = ranking.ranks.loc[b, "rank"] - ranking.ranks.loc[a, "rank"], ranking.pairwise.loc[a, b]
-        yield {"a": a, "b": b, "apart": f"{apart:.2f}", "p": f"{p:.3g}", "significant": p <= stats.ALPHA}
+        yield {"a": a, "b": b, "apart": f"{apart:.2f}", "p": f"{p:.3g}", "significant": p <= level.ALPHA}
 
 
 def pooled(effects: Effects) -> Iterator[dict[str, Any]]:
@@ -133,7 +133,7 @@ def pooled(effects: Effects) -> Iterator[dict[str, Any]]:
             "i2": f"{100 * row.i2:.0f}" if known else "–",
             "new": _limits(row.new_low, row.new_high) if known else "–",
             "failed": int(failed[row.loss]),
-            "significant": row.p_holm <= stats.ALPHA,
+            "significant": row.p_holm <= level.ALPHA,
         }
 
 

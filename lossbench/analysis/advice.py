@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, power
 from lossbench.analysis.errors import Error
 from lossbench.analysis.population import Population
 
@@ -21,16 +21,16 @@ def advice(values: pd.DataFrame, population: Population, a: str, b: str, tests: 
     """
     d = (values[a] - values[b]).dropna()
     if len(d) < 2:
-        return f"Run at least {stats.PAIRS} seeds, as in 'seed=range(10)'."
+        return f"Run at least {level.PAIRS} seeds, as in 'seed=range(10)'."
     if not population.limited:
-        needed = stats.seeds_needed(d, tests)
+        needed = power.seeds_needed(d, tests)
         if needed > MOST:
             return "Differences as small as these would need more than a thousand seeds."
         return f"About {needed:.0f} seeds would distinguish {a} from {b}, if they differ as they seem to."
     error = population.error(values, a, b)
     if error.none or not error.mean:
         return f"However many seeds, nothing distinguishes {a} from {b} on these examples."
-    reach = error.reach(stats.ALPHA / tests, stats.POWER)
+    reach = error.reach(level.ALPHA / tests, power.POWER)
     seeds = _seeds(error, abs(error.mean) / reach)
     if seeds <= MOST:
         return f"About {seeds:.0f} seeds would distinguish {a} from {b}, if they differ as they seem to."
@@ -49,7 +49,7 @@ def _seeds(error: Error, wanted: float) -> float:
     """How many seeds bring the error down to `wanted`; infinite where its floor is above that."""
     left = wanted**2 - error.floor**2
     own = error.pairs * (error.error**2 - error.floor**2)  # of one seed
-    return max(stats.PAIRS, float(np.ceil(own / left))) if left > 0 else math.inf
+    return max(level.PAIRS, float(np.ceil(own / left))) if left > 0 else math.inf
 
 
 def _rounded(number: float) -> int:

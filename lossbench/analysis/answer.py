@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.analysis.advice import advice
 from lossbench.analysis.hidden import hidden
 from lossbench.analysis.records import FAILED
@@ -25,7 +25,7 @@ def sentence(verdict: Verdict) -> str:
     if (finished > 0).sum() == 1:
         return f"Only {finished.idxmax()} has a result by {verdict.measure}. {_failures(verdict)}".strip()
     pairs = int(verdict.differences["n"].max())
-    if pairs < stats.PAIRS:
+    if pairs < level.PAIRS:
         return _too_few(verdict, pairs)
     parts = (_ranking(verdict, pairs), _equal(verdict), _hidden(verdict), _untested(verdict), _failures(verdict))
     return " ".join(filter(None, parts))
@@ -74,7 +74,7 @@ def _nothing(verdict: Verdict) -> str:
 def _too_few(verdict: Verdict, pairs: int) -> str:
     finished = [loss for loss in by_mean(verdict) if verdict.values[loss].notna().any()]
     text = f"{_count(verdict, pairs)} say{'s' if pairs == 1 else ''} nothing certain: "
-    text += f"a paired test needs at least {stats.PAIRS}."
+    text += f"a paired test needs at least {level.PAIRS}."
     if len(finished) > 1:
         first, second = finished[:2]
         means = verdict.values[[first, second]].mean()
@@ -113,7 +113,7 @@ def _ranking(verdict: Verdict, pairs: int) -> str:
     seeds = counted(verdict, pairs)
     if not worse:
         if not verdict.decided:
-            return f"{best} has the best mean {name}, and no other loss shares {stats.PAIRS} seeds with it."
+            return f"{best} has the best mean {name}, and no other loss shares {level.PAIRS} seeds with it."
         detectable = tested["detectable"].max()
         apart = f"a difference of {amount(detectable)} would have been found with 80 % probability"
         return f"{_alike(verdict, verdict.best)} by {name}{_population(verdict)} ({seeds}; {apart}). {_advice(verdict)}"
@@ -177,17 +177,17 @@ def _alike(verdict: Verdict, losses: Sequence[str]) -> str:
     """These losses as indistinguishable, where no pair of them is; else the best mean, and those not worse than it."""
     table = verdict.differences
     among = table[table["a"].isin(losses) & table["b"].isin(losses)]
-    if (among["p_all"] > stats.ALPHA).all():
+    if (among["p_all"] > level.ALPHA).all():
         return f"{listed(losses)} are indistinguishable"
     return f"{losses[0]} has the best mean, and {listed(losses[1:])} cannot be distinguished from it"
 
 
 def _untested(verdict: Verdict) -> str:
     counts = verdict.values.notna().sum()
-    few = [f"{loss} ({counts[loss]})" for loss in by_mean(verdict) if counts[loss] < stats.PAIRS]
+    few = [f"{loss} ({counts[loss]})" for loss in by_mean(verdict) if counts[loss] < level.PAIRS]
     text = f"Too few finished runs to compare: {listed(few)}." if few else ""
     best = verdict.best[0]
-    others = [loss for loss in by_mean(verdict) if counts[loss] >= stats.PAIRS and loss != best]
+    others = [loss for loss in by_mean(verdict) if counts[loss] >= level.PAIRS and loss != best]
     apart = [loss for loss in others if math.isnan(verdict.difference(loss, best)["p_all"])]
     return text + (f" Too few seeds in common with {best}: {listed(apart)}." if apart else "")
 

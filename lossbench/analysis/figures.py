@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.colors import qualitative
 
-from lossbench.analysis import stats
+from lossbench.analysis import level
 from lossbench.analysis.answer import by_mean
 from lossbench.analysis.axes import Axis, axis
 from lossbench.analysis.verdict import Verdict
@@ -111,7 +111,7 @@ def baseline(verdict: Verdict) -> go.Figure | None:
     figure = go.Figure()
     for place, loss in enumerate(order):
         row = table.loc[loss]
-        significant = row["p_all"] <= stats.ALPHA
+        significant = row["p_all"] <= level.ALPHA
         hover = (
             f"{escape(loss)} − {escape(verdict.baseline)}: {row['difference']:.4g} "
             f"[{row['low']:.4g}, {row['high']:.4g}], p {row['p']:.3g}, corrected {row['p_all']:.3g}"

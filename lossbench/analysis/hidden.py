@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.analysis.population import population
 from lossbench.analysis.verdict import STREAM, Verdict, by_seed
 
@@ -51,7 +51,7 @@ def hidden(verdict: Verdict) -> Hidden | None:
     found = [
         Hidden(metric, losses, means, float(p), len(looked))
         for (metric, losses, means, _), p in zip(looked, _corrected(verdict, looked), strict=True)
-        if p <= stats.ALPHA
+        if p <= level.ALPHA
     ]
     return max((one for one in found if one.size >= LARGE), key=lambda one: one.size, default=None)
 
@@ -82,7 +82,7 @@ def _looked(verdict: Verdict) -> Iterator[Looked]:
         values = by_seed(verdict.runs, f"test/{metric[0]}", verdict.starred)
         for pair in combinations(verdict.starred, 2):
             common = values[list(pair)].dropna()
-            if len(common) < stats.PAIRS:
+            if len(common) < level.PAIRS:
                 continue
             a, b = sorted(pair, key=lambda loss: common[loss].mean(), reverse=metric[1] == "↑")
             yield metric, (a, b), (common[a].mean(), common[b].mean()), (values[a] - values[b]).to_numpy(float)

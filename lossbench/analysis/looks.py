@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.analysis.population import Population
 
 AT = (6, 10, 16, 25, 40)  # numbers of seeds at which to look
@@ -40,7 +40,7 @@ def looks(most: int, population: Population) -> list[Look]:
     at = [n for n in AT if n < most] + [most]
     found, spent = [], 0.0
     for n in at:
-        total = stats.ALPHA * math.log1p((math.e - 1) * n / most)
+        total = level.ALPHA * math.log1p((math.e - 1) * n / most)
         too_few = not population.limited and 2.0 ** (1 - n) > total - spent
         found.append(Look(n, 0.0 if too_few else total - spent))
         spent = spent if too_few else total
@@ -64,11 +64,11 @@ def differences(
         if not look.level or not (numbers < look.seeds).any():
             continue
         found = compare(values[numbers < look.seeds], look.level)
-        seen.append(found.assign(**(found[P] * (stats.ALPHA / look.level)).clip(upper=1)))
+        seen.append(found.assign(**(found[P] * (level.ALPHA / look.level)).clip(upper=1)))
         if look.seeds >= numbers.max() + 1:
             break
     if not seen:
-        return compare(values, stats.ALPHA).assign(**dict.fromkeys(P, np.nan))
+        return compare(values, level.ALPHA).assign(**dict.fromkeys(P, np.nan))
     last = seen[-1]
     side = np.sign(last["difference"])
     consistent = [one[[*P[:3]]].where(np.sign(one["difference"]) == side) for one in seen]
@@ -84,7 +84,7 @@ def open_pairs(table: pd.DataFrame, best: str, losses: Sequence[str], *, higher_
         if loss == best:
             continue
         pair = table[((table["a"] == loss) & (table["b"] == best)) | ((table["a"] == best) & (table["b"] == loss))]
-        equal = bool((pair["p_equal"] <= stats.ALPHA).any())
+        equal = bool((pair["p_equal"] <= level.ALPHA).any())
         if not equal and not stats.worse(table, loss, best, higher_is_better=higher_is_better):
             found.append(loss)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lossbench.analysis import stats
+from lossbench.analysis import level
 from lossbench.analysis.answer import amount, by_mean
 from lossbench.analysis.figures import escape, longest, plain, row_height, wrapped
 from lossbench.analysis.verdict import Verdict
@@ -47,14 +47,14 @@ def _shade(row: pd.Series | None, scale: float) -> float | None:
     if row is None or np.isnan(row["p_all"]):
         return None
     size = scale * row["difference"]
-    return 0.0 if row["p_all"] > stats.ALPHA else float(np.sign(size) * (FAINTEST + (1 - FAINTEST) * abs(size)))
+    return 0.0 if row["p_all"] > level.ALPHA else float(np.sign(size) * (FAINTEST + (1 - FAINTEST) * abs(size)))
 
 
 def _cell(row: pd.Series | None) -> str:
     if row is None or np.isnan(row["p_all"]):
         return ""
     difference = amount(row["difference"], row["high"] - row["low"])
-    return difference if row["p_all"] <= stats.ALPHA else f"({difference})"
+    return difference if row["p_all"] <= level.ALPHA else f"({difference})"
 
 
 def _hover(row: pd.Series | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import answer, stats
+from lossbench.analysis import answer, level
 from lossbench.analysis.records import FAILED
 from lossbench.analysis.verdict import COSTS, Verdict
 
@@ -53,7 +53,7 @@ def pairs(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "improvement": "–" if row["improvement"] != row["improvement"] else f"{100 * row['improvement']:.0f} %",
             "better": row["improvement"],
             "detectable": answer.amount(row["detectable"]),
-            "significant": row["p_all"] <= stats.ALPHA,
+            "significant": row["p_all"] <= level.ALPHA,
             "answer": _answer(row),
             "sort": row["difference"],
         }
@@ -63,7 +63,7 @@ def _answer(row: pd.Series) -> str:
     """Whether the two differ, are equal within the margin, both (a small difference), or neither is shown."""
     if row["p_all"] != row["p_all"]:
         return "–"
-    different, equal = row["p_all"] <= stats.ALPHA, row["p_equal"] <= stats.ALPHA
+    different, equal = row["p_all"] <= level.ALPHA, row["p_equal"] <= level.ALPHA
     if different and equal:
         return "different, by less than the margin"
     return "different" if different else "equal" if equal else "not decided"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.analysis.verdict import Verdict
 
 LEAST = 3  # datasets with an effect, below which effects are not pooled
@@ -77,7 +77,7 @@ def effect(verdict: Verdict, loss: str, baseline: str) -> dict[str, Any]:
         return {**found, "skipped": f"the mean of {baseline} is not above zero"}
     scale = (100 if verdict.higher_is_better else -100) / mean
     low, high = sorted((scale * row["low"], scale * row["high"]))
-    error = (high - low) / (2 * float(stdtrit(row["n"] - 1, 1 - stats.ALPHA / 2)))
+    error = (high - low) / (2 * float(stdtrit(row["n"] - 1, 1 - level.ALPHA / 2)))
     return {**found, "effect": scale * row["difference"], "low": low, "high": high, "error": error, "skipped": ""}
 
 
@@ -106,7 +106,7 @@ def pool(effects: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]) -> dict[st
     mean, variance = float(effects.mean()), float(effects.var(ddof=1))
     between = max(0.0, variance - float(np.square(errors).mean()))
     error = np.sqrt(variance / k)
-    reach = float(stdtrit(k - 1, 1 - stats.ALPHA / 2))
+    reach = float(stdtrit(k - 1, 1 - level.ALPHA / 2))
     return {
         "effect": mean,
         "low": mean - reach * error,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import confidence
 from lossbench.analysis.fairness import OURS
 from lossbench.analysis.labels import SEED_LIKE
 from lossbench.analysis.records import Records
@@ -41,7 +41,7 @@ def over(records: Records, verdict: Verdict, parameter: str) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame(columns=["loss", "value", "mean", "low", "high"])
     ranges = dict.fromkeys(known, verdict.range)
-    limits = stats.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges)
+    limits = confidence.intervals(pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges)
     return pd.DataFrame(rows).merge(limits, left_on=["loss", "value"], right_index=True)
 
 

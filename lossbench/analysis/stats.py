@@ -1,14 +1,11 @@
 """Statistics on labelled tables with a row per seed and a column per loss; randomness is an argument.
 
 The index of every table of values is called `seed` and its columns `loss`; anything else is refused, since a transposed
-table would give plausible but wrong numbers. A missing value means a run without a result.
-"""
+table would give plausible but wrong numbers. A missing value means a run without a result."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -16,17 +13,13 @@ import numpy as np
 import pandas as pd
 
 from lossbench.analysis import errors
-from lossbench.analysis.scales import Floats, Scale
-from lossbench.core import ANY, Range
+from lossbench.analysis.level import ALPHA, PAIRS
+from lossbench.analysis.power import POWER, detectable
+from lossbench.core import Range
 
-ALPHA = 0.05
-PAIRS = 6  # fewer cannot reach ALPHA, whatever the data: with five, the smallest p of a sign-flip test is 2/2⁵ = .0625
-POWER = 0.8
-MOST_PAIRS = 10**8  # more than the smallest difference needs for which `seeds_needed` counts seeds
 EXACT = 14  # seeds up to which all 2^n sign flips are used; beyond, 2^14 are drawn
-RESAMPLES = 9999
-DEGENERATE = 0.01  # share of the resamples that may have no spread
-FARTHEST = 1.5  # times Student's interval: how far resamples may widen one
+
+
 ROUNDING = 1e-9  # relative: differences this small are ties that float sums break
 COLUMNS = [
     *("a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal"),
@@ -35,10 +28,11 @@ COLUMNS = [
 
 def check(values: pd.DataFrame) -> pd.DataFrame:
     """The table itself. Raises: ValueError unless its rows are unique seeds and its columns unique losses."""
-    return _check((values.index.name, values.columns.name) == ("seed", "loss"), values)
+    return check_values((values.index.name, values.columns.name) == ("seed", "loss"), values)
 
 
-def _check(right: bool, values: pd.DataFrame) -> pd.DataFrame:
+def check_values(right: bool, values: pd.DataFrame) -> pd.DataFrame:
+    """The table itself, whose axes are named right or not. Raises: ValueError as `check`."""
     if not right:
         raise ValueError(
             f"rows are {values.index.name!r} and columns {values.columns.name!r}; a row is a seed, a column a loss"
@@ -46,73 +40,6 @@ def _check(right: bool, values: pd.DataFrame) -> pd.DataFrame:
     if not (values.index.is_unique and values.columns.is_unique):
         raise ValueError("a seed or a loss occurs twice")
     return values
-
-
-def intervals(
-    values: pd.DataFrame,
-    rng: np.random.Generator,
-    ranges: Mapping[Any, Range] | None = None,
-    *,
-    widen: Mapping[Any, float] | None = None,
-) -> pd.DataFrame:
-    """The 95 % interval of each column's mean over its rows, within the column's range: `low` and `high`, by column.
-
-    g⁻¹(g(m) ∓ t·g′(m)·e),  e = s/√n,  t Student's quantile; where these lie farther out, but not beyond m ∓ 1.5·t·e,
-    g⁻¹(g(m) − t*·g′(m)·e),  t* quantiles of (g(m*) − g(m))/(g′(m*)·e*) over resamples: the studentised bootstrap
-
-    g is the logit between the ends of a range, the logarithm of the distance to its only end, the value itself where
-    there is none (see Scale). `ranges` has the range of a column, unbounded where it has none; a value outside widens
-    it. `widen` is a factor on e, by column, for seeds that share their data. Missing for fewer than six values; of zero
-    width where all values are equal.
-
-    Measured coverage for 5 to 20 values: 95 to 97 % for normal and mid-range Beta values, 94 to 96 % for Beta(38, 2)
-    and exponential values above 0, 92 to 95 % for Beta(9, .5) and exponential values far from any end (92.4 % with
-    five), only 88 to 92 % for log-normal values (σ = 1). Student's interval on the values' own scale covers 84 % for
-    five values of Beta(9, .5). Without its bound, the bootstrap is thrown off by one outlier among six; the percentile
-    bootstrap is too narrow even for ten. No interval can include a failure too rare to occur among the seeds.
-    Reference: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 12.5 and 12.6.
-    """
-    _check(values.index.name == "seed", values)
-    found = pd.DataFrame(np.nan, index=values.columns, columns=["low", "high"])
-    counts = values.notna().sum()
-    for n in sorted(n for n in set(counts) if n >= PAIRS):
-        columns = counts.index[counts == n]
-        known = np.stack([values[column].dropna().to_numpy(float) for column in columns], axis=1)  # [seed, column]
-        low, high = np.array([(ranges or {}).get(column, ANY) for column in columns]).T
-        scale = Scale(np.minimum(low, known.min(0)), np.maximum(high, known.max(0)))
-        factors = np.array([(widen or {}).get(column, 1.0) for column in columns])
-        found.loc[columns] = _ends(known, scale, factors, rng).T
-    return found
-
-
-def _ends(known: Floats, scale: Scale, widen: Floats, rng: np.random.Generator) -> Floats:
-    """The ends [2, column] of the intervals of the means of values [seed, column]."""
-    from scipy.special import stdtrit
-
-    n, mean, spread = len(known), known.mean(0).clip(scale.low, scale.high), known.std(0, ddof=1)
-    spread = np.where(spread > ROUNDING * np.abs(mean), spread, 0)
-    error, student = widen * spread / np.sqrt(n), stdtrit(n - 1, 1 - ALPHA / 2)
-    with np.errstate(all="ignore"):  # a mean at the end of its range has no slope
-        middle, steep = scale(mean), scale.slope(mean) * error
-        at_high, at_low = (scale.back(middle - t * steep) for t in _studentised(known, mean, spread, scale, rng))
-        low = np.fmin(scale.back(middle - student * steep), np.maximum(at_low, mean - FARTHEST * student * error))
-        high = np.fmax(scale.back(middle + student * steep), np.minimum(at_high, mean + FARTHEST * student * error))
-    return np.where(spread > 0, [low, high], mean)
-
-
-def _studentised(known: Floats, mean: Floats, spread: Floats, scale: Scale, rng: np.random.Generator) -> Floats:
-    """The quantiles [2, column] of t* in `intervals`; missing where too many resamples consist of one value."""
-    n = len(known)
-    z = (known - mean) / np.where(spread > 0, spread, 1)
-    weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-    drawn = weights @ z
-    variance = (weights @ np.square(z) - np.square(drawn)) * n / (n - 1)
-    means = mean + spread * drawn
-    t = (scale(means) - scale(mean)) / (scale.slope(means) * spread * np.sqrt(variance / n))
-    t = np.where((variance > ROUNDING) & np.isfinite(t), t, np.nan)  # nan: one value, drawn n times
-    t[:, spread == 0] = 0
-    few = np.isnan(t).mean(0) > DEGENERATE
-    return np.where(few, np.nan, np.nanquantile(np.where(few, 0, t), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
 
 
 def flips(seeds: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -309,60 +236,13 @@ def holm(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return corrected
 
 
-def detectable(d: np.ndarray[Any, Any], tests: int = 1) -> float:
-    """The smallest mean difference that a paired t test on these seeds detects, with 80 % power at 5 % over `tests`."""
-    return np.nan if len(d) < 2 else float(_effect(len(d), tests) * d.std(ddof=1))
-
-
-@cache
-def _effect(n: int, tests: int) -> float:
-    """The same in units of the standard deviation of the differences."""
-    from scipy.optimize import brentq
-
-    alpha, most = ALPHA / tests, 1.0
-    while power(most, n, alpha) < POWER:
-        most *= 2
-    if np.isnan(power(most, n, alpha)):  # beyond scipy's reach: of two seeds, and thousands of tests
-        return np.inf
-    return float(brentq(lambda effect: power(effect, n, alpha) - POWER, 0, most, xtol=1e-12))
-
-
-def power(effect: float, pairs: int, alpha: float) -> float:
-    """How often a two-sided paired t test finds a mean difference of so many standard deviations of the difference.
-
-    P(F > t²_{α/2}),  F noncentral of 1 and n − 1 degrees of freedom, with n · effect² for its noncentrality
-    """
-    from scipy.special import ncfdtr, stdtrit
-
-    return float(1 - ncfdtr(1, pairs - 1, pairs * effect**2, stdtrit(pairs - 1, alpha / 2) ** 2))
-
-
-def seeds_needed(d: pd.Series[float], tests: int = 1) -> float:
-    """How many seeds would detect a difference as large as the mean of these, with 80 % power at 5 % over `tests`.
-
-    Infinite for differences that are all zero; never fewer than `PAIRS`.
-    """
-    known = d.dropna().to_numpy(float)
-    if len(known) < 2 or known.mean() == 0:
-        return np.inf
-    spread = known.std(ddof=1)
-    if spread == 0:
-        return PAIRS
-    effect = abs(known.mean()) / spread
-    if effect > 5:
-        return PAIRS
-    if effect < 0.005:
-        return np.inf
-    return float(bisect_left(range(MOST_PAIRS), POWER, lo=PAIRS, key=lambda n: power(effect, n, ALPHA / tests)))
-
-
 def ranks(values: pd.DataFrame, failed: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
     """Each loss's place on each seed, 1 for the best; losses that failed on a seed share its last places.
 
     Values that are missing for another reason (never run, killed by the user, ended by the machine) stay missing.
     """
     check(values)
-    _check(values.index.equals(check(failed).index) and values.columns.equals(failed.columns), failed)
+    check_values(values.index.equals(check(failed).index) and values.columns.equals(failed.columns), failed)
     score = values if higher_is_better else -values
     return score.mask(failed, -np.inf).rank(axis=1, ascending=False, method="average")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import fairness, looks, stats
+from lossbench.analysis import confidence, fairness, level, looks, stats
 from lossbench.analysis.looks import Look
 from lossbench.analysis.population import Population, population
 from lossbench.analysis.records import FAILED, Metrics, Ranges, Records
@@ -75,7 +75,7 @@ class Verdict:
 
     def equal(self, a: str, b: str) -> bool:
         """Whether the two are shown to differ by less than the margin."""
-        return bool(self.difference(a, b)["p_equal"] <= stats.ALPHA)
+        return bool(self.difference(a, b)["p_equal"] <= level.ALPHA)
 
     @property
     def starred(self) -> list[str]:
@@ -147,7 +147,7 @@ def judge(
     asked = _asked_margin(records) if margin is None else margin
     margin = SLIGHT * abs(float(values[baseline].mean())) if asked is None else asked
 
-    def compare(part: pd.DataFrame, alpha: float = stats.ALPHA) -> pd.DataFrame:
+    def compare(part: pd.DataFrame, alpha: float = level.ALPHA) -> pd.DataFrame:
         return stats.differences(
             part,
             np.random.default_rng(STREAM),
@@ -195,7 +195,7 @@ def _best(values: pd.DataFrame, differences: pd.DataFrame, higher: bool, looked:
     best = stats.not_distinguishable(values[lasting], differences, higher_is_better=higher)
     if not best:
         return best
-    left = [loss for loss in values.columns if loss not in lasting and values[loss].notna().sum() >= stats.PAIRS]
+    left = [loss for loss in values.columns if loss not in lasting and values[loss].notna().sum() >= level.PAIRS]
     return best + [loss for loss in left if not stats.worse(differences, loss, best[0], higher_is_better=higher)]
 
 
@@ -297,7 +297,7 @@ def _board(
             row[title] = done[key].median() if key in done else np.nan
         rows.append({**row, "own parameters": group["parameters"].max()})
     ranges = {(loss, name): records.ranges.get(name, ANY) for loss, name in known}
-    limits = stats.intervals(
+    limits = confidence.intervals(
         pd.DataFrame(known).rename_axis("seed"), np.random.default_rng(STREAM), ranges, widen=widen
     )
     for row in rows:

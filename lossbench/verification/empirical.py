@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import confidence, stats
 from lossbench.core import ConfigError
 from lossbench.verification.studies import ALPHA, Evidence, Gate, Study, rng, study
 
@@ -117,7 +117,7 @@ def collapse(seen: Evidence) -> Iterator[Gate]:
     runs, margin = seen.verdict.runs, 0.05
     for label, rows in runs.groupby("label", sort=False):
         loss = rows["train/loss"].dropna()
-        low, high = stats.intervals(pd.DataFrame({label: loss.to_numpy()}).rename_axis("seed"), rng()).loc[label]
+        low, high = confidence.intervals(pd.DataFrame({label: loss.to_numpy()}).rename_axis("seed"), rng()).loc[label]
         required = f"within a tenth of {margin}"
         holds = abs(loss.mean() - margin) <= 0.1 * margin
         yield Gate(f"loss at the end: {label}", required, float(loss.mean()), (float(low), float(high)), bool(holds))

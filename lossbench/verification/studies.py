@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from rich.table import Table
 
 from lossbench import tracking
-from lossbench.analysis import records, stats, verdict
+from lossbench.analysis import confidence, records, stats, verdict
 from lossbench.analysis.records import Records
 from lossbench.analysis.verdict import Verdict
 from lossbench.core import ANY, ConfigError, Range, cache_folder
@@ -69,7 +69,7 @@ class Evidence:
 
     def interval(self, metric: str, loss: str) -> tuple[float, float]:
         """The 95 % interval of the mean of a metric over the seeds of a loss."""
-        low, high = stats.intervals(self.values(metric)[[loss]], rng(), {loss: self._range(metric)}).loc[loss]
+        low, high = confidence.intervals(self.values(metric)[[loss]], rng(), {loss: self._range(metric)}).loc[loss]
         return float(low), float(high)
 
     def differences(self, metric: str, losses: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.core import stream
 from lossbench.verification.claims import Finding, Losses, above, below, truth
 
@@ -27,9 +27,9 @@ def same(losses: Losses) -> Iterator[Finding]:
     twenty such sets; a test that treats the seeds as independent does so several times as often."""
     scores = _scores()
     overlap = TEST / (ROWS - TEST)
-    error = 1.96 * (stats.ALPHA * (1 - stats.ALPHA) / SETS) ** 0.5
-    yield below("called different by the test for re-splits", stats.ALPHA + error, _claims(scores, overlap))
-    yield above("by the sign-flip test, for contrast", 2 * stats.ALPHA, _claims(scores, None))
+    error = 1.96 * (level.ALPHA * (1 - level.ALPHA) / SETS) ** 0.5
+    yield below("called different by the test for re-splits", level.ALPHA + error, _claims(scores, overlap))
+    yield above("by the sign-flip test, for contrast", 2 * level.ALPHA, _claims(scores, None))
 
 
 def _claims(scores: np.ndarray, overlap: float | None) -> float:
@@ -38,7 +38,7 @@ def _claims(scores: np.ndarray, overlap: float | None) -> float:
     for values in scores:
         table = pd.DataFrame(values, pd.Index(map(str, range(SEEDS)), name="seed"), pd.Index(NAMES, name="loss"))
         found = stats.differences(table, rng, higher_is_better=False, overlap=overlap)
-        claims += bool((found["p_all"] <= stats.ALPHA).any())
+        claims += bool((found["p_all"] <= level.ALPHA).any())
     return claims / len(scores)
 
 

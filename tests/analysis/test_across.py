@@ -10,7 +10,7 @@ import pytest
 from analysis.made import Made, records, table
 from scipy.stats import binomtest, chi2
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.analysis.across import PAIRWISE, Table, across, places, ranking
 from lossbench.analysis.verdict import judge
 
@@ -186,7 +186,7 @@ def test_tests_need_datasets_enough(count, losses, friedman, pairs):
     assert len(found.ranks) == losses
     assert np.isfinite(found.friedman) == friedman
     assert len(found.pairwise) == (losses if pairs else 0)
-    assert bool(pairs and found.pairwise.loc["a", "b"] <= stats.ALPHA) == pairs
+    assert bool(pairs and found.pairwise.loc["a", "b"] <= level.ALPHA) == pairs
 
 
 def test_intervals_of_ranks_know_what_seeds_and_datasets_leave_open():

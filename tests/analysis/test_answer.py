@@ -11,7 +11,7 @@ from analysis.made import Made, compared, records
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, power
 from lossbench.analysis.answer import amount, listed, p_value, sentence
 from lossbench.analysis.verdict import judge
 
@@ -56,14 +56,14 @@ def test_one_seed_tells_nothing_certain():
     assert told.startswith("One seed says nothing certain")
     assert "at least 6" in told
     assert "So far b has the best mean test error (1.0 mm against 2.0 of a)" in told
-    assert told.endswith(f"Run at least {stats.PAIRS} seeds, as in 'seed=range(10)'.")
+    assert told.endswith(f"Run at least {level.PAIRS} seeds, as in 'seed=range(10)'.")
 
 
 def test_three_seeds_tell_how_many_might():
     told, found = said(a=[1.0, 2.0, 3.0], b=[1.5, 2.1, 3.6], c=[9.0, 8.0, 9.5])
     assert told.startswith("3 paired seeds say nothing certain")
     assert "a has the best mean test error (2.00 mm against 2.40 of b)" in told
-    needed = stats.seeds_needed(found.values["a"] - found.values["b"], 3)
+    needed = power.seeds_needed(found.values["a"] - found.values["b"], 3)
     assert 6 < needed < 1000
     assert f"About {needed:.0f} seeds would distinguish a from b" in told
 
@@ -159,7 +159,7 @@ def test_the_p_that_is_told_is_the_corrected_one():
     for loss, p in re.findall(r"(\w) is significantly worse by .*?, (p [<=] 0\.\d+)", told):
         row = found.difference(loss, found.leaderboard["loss"].iloc[0])
         assert p == p_value(row["p_all"]) != p_value(row["p"])
-        assert row["p_all"] <= stats.ALPHA
+        assert row["p_all"] <= level.ALPHA
     assert "corrected for all 15 pairs" in told
 
 
@@ -180,7 +180,7 @@ def test_not_being_told_from_the_best_is_no_equality():
     flat = [0.001 * k for k in range(N)]
     told, found = said(a=noisy, b=[1.0 + x for x in flat], c=[1.2 - x for x in flat])
     assert found.best == ["a", "b", "c"]
-    assert found.difference("b", "c")["p_all"] <= stats.ALPHA
+    assert found.difference("b", "c")["p_all"] <= level.ALPHA
     assert told.startswith(
         "a has the best mean, and b and c cannot be distinguished from it by test error on new data like these"
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 from statsmodels.stats.multitest import multipletests
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 
 RANDOM = np.random.default_rng
 LINE = ["a", "b", "n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal"]
@@ -119,7 +119,7 @@ def test_an_interval_is_what_the_test_would_not_reject(n, seed, draw):
     tried = [low - near, low + near, high - near, high + near, *np.linspace(low - 1, high + 1, 5)]
     shifted = compare(table(np.column_stack([*(x - d0 for d0 in tried), y]), [*map(str, range(len(tried))), "y"]))
     for place, d0 in enumerate(tried):
-        assert (shifted.loc[(str(place), "y"), "p"] > stats.ALPHA) == (low <= d0 <= high)
+        assert (shifted.loc[(str(place), "y"), "p"] > level.ALPHA) == (low <= d0 <= high)
 
 
 def test_the_interval_of_twenty_seeds_is_that_of_the_test_but_for_what_is_drawn():
@@ -137,7 +137,7 @@ def step_down(values):
     """Westfall and Young's p by loops: for each pair, the share of flips whose largest of it and all weaker ones
     reaches it; never less than that of a stronger one."""
     d = {pair: (values[pair[0]] - values[pair[1]]).fillna(0).to_numpy() for pair in combinations(values, 2)}
-    d = {pair: each for pair, each in d.items() if (values[pair[0]] - values[pair[1]]).count() >= stats.PAIRS}
+    d = {pair: each for pair, each in d.items() if (values[pair[0]] - values[pair[1]]).count() >= level.PAIRS}
 
     def size(each, signs):
         return abs(sum(s * x for s, x in zip(signs, each, strict=True))) / max(sum(x * x for x in each) ** 0.5, 1e-300)
@@ -195,8 +195,8 @@ def test_of_eight_losses_the_step_down_correction_finds_what_holms_cannot():
     found = compare(table(values))
     first = found.loc["a"]
     assert (first["p"] == 2 / 2**10).all()
-    assert (first["p_all"] <= stats.ALPHA).all()
-    assert (first["p_holm"] > stats.ALPHA).all()
+    assert (first["p_all"] <= level.ALPHA).all()
+    assert (first["p_holm"] > level.ALPHA).all()
 
 
 def test_the_order_of_losses_and_of_seeds_decides_nothing():
@@ -263,7 +263,7 @@ def test_fewer_than_six_pairs_have_a_difference_and_no_test(common):
 
 def test_six_pairs_have_the_first_test_that_can_reject():
     row = compare(table(drawn(6, 2) + np.array([9, 0]))).iloc[0]
-    assert row["p"] == row["p_all"] == 2 / 2**6 < stats.ALPHA < 2 / 2**5
+    assert row["p"] == row["p_all"] == 2 / 2**6 < level.ALPHA < 2 / 2**5
     d = drawn(6, 2) + np.array([9, 0])
     assert (row["low"], row["high"]) == pytest.approx((np.ptp(d, axis=1).min(), np.ptp(d, axis=1).max()))
 

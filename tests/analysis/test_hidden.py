@@ -9,7 +9,7 @@ import pytest
 from analysis.made import Made, records
 from scipy.stats import permutation_test
 
-from lossbench.analysis import stats
+from lossbench.analysis import level
 from lossbench.analysis.answer import sentence
 from lossbench.analysis.hidden import LARGE, hidden
 from lossbench.analysis.verdict import judge
@@ -63,7 +63,7 @@ def test_p_of_one_pair_and_one_metric_is_that_of_scipy():
         (known["b"], known["a"]), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples", n_resamples=np.inf
     )
     assert hidden(verdict).p == pytest.approx(told.pvalue)
-    assert 2 / 2**12 < told.pvalue < stats.ALPHA
+    assert 2 / 2**12 < told.pvalue < level.ALPHA
 
 
 def test_of_all_flips_of_equal_losses_one_in_32_is_said_to_differ():

@@ -7,7 +7,7 @@ import pytest
 from analysis.made import table
 from scipy.stats import t as student
 
-from lossbench.analysis import stats
+from lossbench.analysis import confidence
 
 RANDOM = np.random.default_rng
 
@@ -28,11 +28,11 @@ def bootstrap_t(known, draws, rng):
 @pytest.mark.parametrize("n", [6, 15])
 @pytest.mark.parametrize("draw", ["standard_normal", "standard_exponential"])
 def test_intervals_are_students_or_where_it_reaches_farther_the_studentised_bootstrap(draw, n, monkeypatch):
-    monkeypatch.setattr(stats, "RESAMPLES", 100_000)  # so that little is left to chance
+    monkeypatch.setattr(confidence, "RESAMPLES", 100_000)  # so that little is left to chance
     known = getattr(RANDOM(n), draw)(n)
     mean, half = known.mean(), students(known)[1] - known.mean()
     left, right = np.clip(np.abs(bootstrap_t(known, 100_000, RANDOM(2)) - mean), half, 1.5 * half)
-    found = stats.intervals(table(known[:, None]), RANDOM(3)).loc["a"]
+    found = confidence.intervals(table(known[:, None]), RANDOM(3)).loc["a"]
     assert found["low"] == pytest.approx(mean - left, abs=0.015 * (left + right))
     assert found["high"] == pytest.approx(mean + right, abs=0.015 * (left + right))
     if draw == "standard_exponential":
@@ -45,7 +45,7 @@ def students(known, factor=1.0):
 
 def test_many_seeds_have_the_interval_of_the_normal_distribution():
     known = RANDOM(0).normal(5, 2, 400)
-    found = stats.intervals(table(known[:, None]), RANDOM(1)).loc["a"]
+    found = confidence.intervals(table(known[:, None]), RANDOM(1)).loc["a"]
     half = 1.96 * known.std(ddof=1) / 20
     assert found["high"] - found["low"] == pytest.approx(2 * half, rel=0.05)
     assert (found["low"] + found["high"]) / 2 == pytest.approx(known.mean(), abs=0.1 * half)
@@ -53,16 +53,16 @@ def test_many_seeds_have_the_interval_of_the_normal_distribution():
 
 def test_columns_together_have_the_intervals_they_have_alone():
     values = table(drawn(9, 4) * [1, 10, 0.1, 1] + [0, 5, -3, 1e3])
-    together = stats.intervals(values, RANDOM(7))
+    together = confidence.intervals(values, RANDOM(7))
     for loss in values:
-        alone = stats.intervals(values[[loss]], RANDOM(7))
+        alone = confidence.intervals(values[[loss]], RANDOM(7))
         assert together.loc[loss].to_numpy() == pytest.approx(alone.loc[loss].to_numpy(), rel=1e-9)
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(3.0, 2.0), (1e-4, 0.0), (-2.0, 1.0)])
 def test_intervals_move_and_scale_with_the_values(factor, shift):
     values = RANDOM(0).standard_exponential((8, 3))
-    before, after = (stats.intervals(table(v), RANDOM(1)) for v in (values, factor * values + shift))
+    before, after = (confidence.intervals(table(v), RANDOM(1)) for v in (values, factor * values + shift))
     expected = np.sort(factor * before.to_numpy() + shift, axis=1)
     np.testing.assert_allclose(after, expected, rtol=1e-6)
 
@@ -72,7 +72,7 @@ def test_intervals_move_and_scale_with_the_values(factor, shift):
 )
 def test_a_constant_column_has_an_interval_without_width(n, constant):
     values = table(np.column_stack([np.full(n, constant), drawn(n, 1)[:, 0]]))
-    found = stats.intervals(values, RANDOM(0))
+    found = confidence.intervals(values, RANDOM(0))
     assert tuple(found.loc["a"]) == pytest.approx((constant, constant), rel=1e-12)
     assert found.loc["b", "low"] < found.loc["b", "high"]
 
@@ -80,17 +80,17 @@ def test_a_constant_column_has_an_interval_without_width(n, constant):
 @pytest.mark.parametrize("apart", [1, -1])
 def test_few_values_apart_leave_room_on_both_sides_of_the_mean(apart):
     values = np.where(np.arange(10) < abs(apart), 0.9 - 0.01 * np.sign(apart), 0.9)
-    found = stats.intervals(table(values[:, None]), RANDOM(0)).loc["a"]
+    found = confidence.intervals(table(values[:, None]), RANDOM(0)).loc["a"]
     assert found["low"] < values.mean() - 1e-4
     assert found["high"] > values.mean() + 1e-4
 
 
 def test_where_many_resamples_are_of_one_value_the_interval_is_students():
     values = np.array([0.9] * 9 + [0.8])
-    found = stats.intervals(table(np.column_stack([values, drawn(10, 1)[:, 0]])), RANDOM(0))
+    found = confidence.intervals(table(np.column_stack([values, drawn(10, 1)[:, 0]])), RANDOM(0))
     expected = student.interval(0.95, 9, values.mean(), values.std(ddof=1) / np.sqrt(10))
     assert found.loc["a"].to_numpy() == pytest.approx(expected)
-    alone = stats.intervals(table(drawn(10, 1)), RANDOM(0))
+    alone = confidence.intervals(table(drawn(10, 1)), RANDOM(0))
     assert found.loc["b"].to_numpy() == pytest.approx(alone.loc["a"].to_numpy()), "a column changed another"
 
 
@@ -99,14 +99,14 @@ def test_missing_values_are_left_out():
     holes = values.copy()
     holes[[1, 4, 11]] = np.nan
     kept = np.delete(values, [1, 4, 11], axis=0)
-    left, right = (stats.intervals(table(v), RANDOM(5)) for v in (holes, kept))
+    left, right = (confidence.intervals(table(v), RANDOM(5)) for v in (holes, kept))
     np.testing.assert_array_equal(left, right)
 
 
 def test_fewer_than_six_values_have_no_interval():
     values = drawn(7, 3)
     values[5:, 0], values[6:, 1] = np.nan, np.nan
-    found = stats.intervals(table(values), RANDOM(0))
+    found = confidence.intervals(table(values), RANDOM(0))
     assert list(found["low"].isna()) == list(found["high"].isna()) == [True, False, False]
 
 
@@ -119,7 +119,7 @@ SHARE, POSITIVE, BELOW_ONE = (0.0, 1.0), (0.0, np.inf), (-np.inf, 1.0)
 def within(values, ends, **more):
     values = np.reshape(np.asarray(values, float).T, (-1, np.shape(values)[0])).T
     columns = table(values, list(range(values.shape[1])))
-    return stats.intervals(columns, RANDOM(0), dict.fromkeys(columns, ends), **more).to_numpy()
+    return confidence.intervals(columns, RANDOM(0), dict.fromkeys(columns, ends), **more).to_numpy()
 
 
 @pytest.mark.parametrize(("values", "ends", "last"), [(IOU, SHARE, (0.55, 0.99)), (FEW_FAR, (0.0, 90.5), (1.0, 50.0))])

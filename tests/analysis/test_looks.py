@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from analysis.made import table
 
-from lossbench.analysis import looks, stats
+from lossbench.analysis import level, looks, stats
 from lossbench.analysis.looks import Look
 from lossbench.analysis.population import Population
 
@@ -20,7 +20,7 @@ FRESH, SPLIT = Population("fresh"), Population("resplit", overlap=0.25, examples
 def test_levels_add_up_to_5_per_cent_and_the_last_look_is_at_the_most(most, population):
     plan = looks.looks(most, population)
     assert plan[-1].seeds == most
-    assert sum(look.level for look in plan) == pytest.approx(stats.ALPHA)
+    assert sum(look.level for look in plan) == pytest.approx(level.ALPHA)
     assert [look.seeds for look in plan] == sorted({look.seeds for look in plan})
 
 
@@ -64,7 +64,7 @@ def until_decided(values, plan, compare=compare):
     """Whether a claim is ever made, by somebody who looks at every look and stops at the first claim."""
     for number, look in enumerate(plan, 1):
         found = looks.differences(values[: look.seeds], plan[:number], compare)
-        if (found["p_all"] <= stats.ALPHA).any():
+        if (found["p_all"] <= level.ALPHA).any():
             return True
     return False
 
@@ -76,7 +76,7 @@ def test_equal_losses_are_told_apart_on_at_most_5_of_100_with_optional_stopping(
     false = tempted = 0
     for _ in range(n):
         values = table(rng.standard_normal((16, losses)))
-        once = cache(lambda seeds, values=values: compare(values[:seeds], stats.ALPHA))
+        once = cache(lambda seeds, values=values: compare(values[:seeds], level.ALPHA))
         seen = [until_decided(values, one, lambda part, alpha, once=once: once(len(part))) for one in (plan, naive)]
         false, tempted = false + seen[0], tempted + seen[1]  # of p, which no level changes
     assert false / n <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / n)

@@ -14,7 +14,7 @@ import pytest
 from analysis.made import Made, record
 
 from lossbench import terminal, tracking
-from lossbench.analysis import figures, report, stats, tables
+from lossbench.analysis import figures, level, report, tables
 from lossbench.analysis.page import page
 
 NOTHING = (
@@ -103,7 +103,7 @@ def test_marks_are_filled_for_what_a_test_found(case, spoken):
     verdict = spoken[case]["verdict"]
     drawn = figures.baseline(verdict)
     filled = [trace for trace in (drawn.data if drawn else []) if "circle" in np.atleast_1d(trace.marker.symbol)]
-    assert len(filled) == (verdict.against(verdict.baseline).get("p_all", np.array([])) <= stats.ALPHA).sum()
+    assert len(filled) == (verdict.against(verdict.baseline).get("p_all", np.array([])) <= level.ALPHA).sum()
     if not verdict.differences["p_all"].notna().any():
         assert filled == []
         assert "font-weight:600" not in spoken[case]["section"]

@@ -10,7 +10,7 @@ import pytest
 from analysis.made import Made, records
 from scipy.stats import ttest_1samp
 
-from lossbench.analysis import advice, errors, fairness, stats
+from lossbench.analysis import advice, errors, fairness, level, stats
 from lossbench.analysis.population import Population, folded
 from lossbench.analysis.verdict import judge
 
@@ -140,7 +140,7 @@ def test_a_difference_at_the_margin_is_called_equal_on_at_most_5_of_100(overlap,
         d = edge * 1.0 + 0.3 * (np.sqrt(1 - shared**2) * rng.standard_normal(n) + shared * rng.standard_normal())
         values = pd.DataFrame({"a": d, "b": np.zeros(n)}).rename_axis(index="seed", columns="loss")
         found = stats.differences(values, rng, higher_is_better=True, overlap=overlap, margin=1.0)
-        said += bool((found["p_equal"] <= stats.ALPHA).any())
+        said += bool((found["p_equal"] <= level.ALPHA).any())
     assert said / 800 <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 800)
     assert said / 800 > 0.01, "it never says so at all"
 

@@ -14,7 +14,7 @@ from scipy.stats import bootstrap, rankdata
 from scipy.stats import t as student
 from statsmodels.stats.power import TTestPower
 
-from lossbench.analysis import stats
+from lossbench.analysis import confidence, level, stats
 from lossbench.analysis.across import pairwise
 
 COLUMNS, COMPARISONS = 1200, 500
@@ -27,7 +27,7 @@ def errors_of(rate, n):
 
 def covered(values, mean, rng, ends=(-np.inf, np.inf)):
     columns = table(values, losses=list(range(values.shape[1])))
-    found = stats.intervals(columns, rng, dict.fromkeys(columns, ends))
+    found = confidence.intervals(columns, rng, dict.fromkeys(columns, ends))
     return (found["low"] <= mean) & (mean <= found["high"])
 
 
@@ -70,7 +70,7 @@ def claimed(draw, rng, within, losses=LOSSES, n=10):
     false = 0
     for _ in range(COMPARISONS):
         found = stats.differences(table(draw(rng, n, losses), names), rng, higher_is_better=True)
-        called = found[found["p_all"] <= stats.ALPHA]
+        called = found[found["p_all"] <= level.ALPHA]
         false += any(a in within and b in within for a, b in zip(called["a"], called["b"], strict=True))
     return false / COMPARISONS
 
@@ -93,7 +93,7 @@ def related(rng, n, losses):
 @pytest.mark.parametrize("draw", [normal, skewed, related])
 def test_equal_losses_bring_one_false_claim_in_twenty_comparisons(draw):
     rate = claimed(draw, np.random.default_rng(1), "abcdef")
-    assert rate <= stats.ALPHA + errors_of(stats.ALPHA, COMPARISONS)
+    assert rate <= level.ALPHA + errors_of(level.ALPHA, COMPARISONS)
     assert rate >= 0.01, "no claim at all would be no test"
 
 
@@ -103,7 +103,7 @@ def test_losses_that_differ_bring_no_more_false_claims_about_those_that_do_not(s
         return rng.standard_normal((n, losses)) + np.array([0, 0, 0, *shift])
 
     rate = claimed(draw, np.random.default_rng(2), "abc")
-    assert rate <= stats.ALPHA + errors_of(stats.ALPHA, COMPARISONS)
+    assert rate <= level.ALPHA + errors_of(level.ALPHA, COMPARISONS)
 
 
 def test_one_loss_under_two_names_is_seldom_called_different():
@@ -111,7 +111,7 @@ def test_one_loss_under_two_names_is_seldom_called_different():
         return rng.standard_normal((n, 1)) + 0.3 * rng.standard_normal((n, losses))
 
     rate = claimed(noisy, np.random.default_rng(3), "ab", losses=2)
-    exact = int(stats.ALPHA * 2**9) / 2**9  # the p-values of ten seeds are multiples of 1/512
+    exact = int(level.ALPHA * 2**9) / 2**9  # the p-values of ten seeds are multiples of 1/512
     assert rate == pytest.approx(exact, abs=errors_of(exact, COMPARISONS))
 
 
@@ -124,7 +124,7 @@ def found_at(effect, losses, n=10):
         values[:, 0] += effect
         row = stats.differences(table(values), rng, higher_is_better=True).iloc[0]
         assert (row["a"], row["b"]) == ("a", "b")
-        found += row["p_all"] <= stats.ALPHA
+        found += row["p_all"] <= level.ALPHA
     return found / COMPARISONS
 
 
@@ -185,7 +185,7 @@ def over_datasets(rng, count, losses, equal, tests):
     false = 0
     for _ in range(COMPARISONS):
         places = pd.DataFrame(rankdata(rng.standard_normal((count, losses)) + apart, axis=1), columns=names)
-        false += (tests(places).loc[names[:equal], names[:equal]] <= stats.ALPHA).any(axis=None)
+        false += (tests(places).loc[names[:equal], names[:equal]] <= level.ALPHA).any(axis=None)
     return false / COMPARISONS
 
 
@@ -194,7 +194,7 @@ def over_datasets(rng, count, losses, equal, tests):
 def test_equal_losses_are_seldom_called_different_over_datasets(losses, equal, count):
     rng = np.random.default_rng(losses * count)
     false = over_datasets(rng, count, losses, equal, lambda places: pairwise(places, rng))
-    assert false <= stats.ALPHA + errors_of(stats.ALPHA, COMPARISONS)
+    assert false <= level.ALPHA + errors_of(level.ALPHA, COMPARISONS)
 
 
 def test_conovers_test_calls_equal_losses_different_among_others():

@@ -9,7 +9,7 @@ import pytest
 from analysis.made import table
 from scipy.stats import ttest_1samp
 
-from lossbench.analysis import errors, stats
+from lossbench.analysis import errors, level, stats
 
 SEEDS, SHARE = 10, 0.2
 OVERLAP = SHARE / (1 - SHARE)
@@ -38,7 +38,7 @@ def test_equal_losses_on_one_data_set_bring_one_false_claim_in_twenty_comparison
         values = resplit(rng, losses)
         for overlap in false:
             found = stats.differences(values, rng, higher_is_better=False, overlap=overlap)
-            false[overlap] += (found["p_all"] <= stats.ALPHA).any()
+            false[overlap] += (found["p_all"] <= level.ALPHA).any()
     bound = 0.05 + 4 * np.sqrt(0.05 * 0.95 / COMPARISONS)
     assert false[OVERLAP] / COMPARISONS <= bound
     assert false[None] / COMPARISONS > 2 * bound, "the sign-flip test takes them for independent"

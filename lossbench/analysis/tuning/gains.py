@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import stats
+from lossbench.analysis import level, stats
 from lossbench.analysis.records import Metrics, Records
 from lossbench.analysis.searches import Search
 from lossbench.analysis.tuning import survival, trial_table
@@ -158,7 +158,7 @@ def _after_tuning(verdicts: dict[str, Verdict]) -> dict[tuple[str, str], str]:
 
 def _sign(row: pd.Series) -> int:
     """The sign of a difference; 0 where it is not significant after correction."""
-    return int(np.sign(row["difference"])) if row["p_all"] <= stats.ALPHA else 0
+    return int(np.sign(row["difference"])) if row["p_all"] <= level.ALPHA else 0
 
 
 def _budget(found: Sequence[Search], trials: pd.DataFrame, tuned: Verdict | None, higher: bool) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lossbench.analysis import answer, stats
+from lossbench.analysis import answer, level
 from lossbench.analysis.tuning import charts, recipes
 from lossbench.analysis.tuning.gains import NEAR, Tuning
 from lossbench.analysis.tuning.importances import FEWEST, importances
@@ -52,7 +52,7 @@ def arms(tuning: Tuning) -> Iterator[dict[str, Any]]:
             **{arm: _mean(row, arm) for arm in ("default", "tuned", "matched")},
             "difference": _cell(row["difference"], answer.amount(row["difference"], width), _limits(row, "")),
             "p": _cell(row["p_holm"], "–" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.3g}"),
-            "significant": row["p_holm"] <= stats.ALPHA and not row["alike"],
+            "significant": row["p_holm"] <= level.ALPHA and not row["alike"],
             "ranks": " → ".join(ranks),
             "rank": row["tuned rank"],
             "note": "all its trials scored alike: no gain" if row["alike"] else "",
