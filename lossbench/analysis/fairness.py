@@ -40,19 +40,31 @@ class Remark:
 
 
 def refuse_mixed(records: Records) -> None:
-    """Raises: ConfigError for runs of several revisions, or whose data or initial weights differ under one seed."""
-    for mixed in (_revisions(records), *_data(records), *_weights(records)):
-        if mixed:
-            raise ConfigError(
-                f"report {records.name}: {mixed}; such runs are not comparable\n"
-                "report one comparison, or use --allow-mixed to see them side by side with a warning"
-            )
+    """Raises: ConfigError for several revisions or primary metrics, and for other data or weights under one seed."""
+    for mixed in _mixed(records):
+        raise ConfigError(
+            f"report {records.name}: {mixed}; such runs are not comparable\n"
+            "report one comparison, or use --allow-mixed to see them side by side with a warning"
+        )
+
+
+def _mixed(records: Records) -> Iterator[str]:
+    """Why runs are not comparable."""
+    yield from filter(None, [_revisions(records), *_primaries(records), *_data(records), *_weights(records)])
+
+
+def _primaries(records: Records) -> Iterator[str]:
+    """Runs whose steps and settings were selected by another metric."""
+    for dataset, runs in records.runs[records.runs["metrics"].astype(bool)].groupby("dataset", sort=False):
+        names = sorted({str(metrics[0][0]) for metrics in runs["metrics"]})
+        if len(names) > 1:
+            yield f"on {dataset}, the primary metric of some runs is {', of others '.join(names)}"
 
 
 def remarks(records: Records) -> list[Remark]:
     """Everything that a reader should know before trusting a difference, concerns first."""
     found = [
-        *(Remark("mixed", text, True) for text in (_revisions(records), *_data(records), *_weights(records)) if text),
+        *(Remark("mixed", text, True) for text in _mixed(records)),
         *_missing(records),
         *_settings(records),
         *_budgets(records),

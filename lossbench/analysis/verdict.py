@@ -235,7 +235,9 @@ def _chosen(runs: pd.DataFrame, metrics: Metrics) -> dict[str, str]:
     for loss, group in runs.groupby("loss", sort=False):
         by_label = group.groupby("label", sort=False)
         blame = by_label["outcome"].agg(lambda outcome: outcome.isin(FAILED).mean())
-        score = group[group["outcome"] == FINISHED].groupby("label")["objective"].mean().reindex(blame.index)
+        same = group["metrics"].map(lambda known: known[:1] == [metrics[0]])  # other objectives are other numbers
+        finished = group[(group["outcome"] == FINISHED) & same]
+        score = finished.groupby("label")["objective"].mean().reindex(blame.index)
         order = pd.DataFrame({"blame": blame, "score": -sign * score}).sort_values(["blame", "score"], kind="stable")
         chosen[str(loss)] = str(order.index[0])
     return chosen

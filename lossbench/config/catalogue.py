@@ -6,6 +6,7 @@ objects. Objects at any other dotted path are imported and inspected.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping
@@ -132,7 +133,7 @@ def ask(target: str) -> Described | None:
 def about(module: str) -> str:
     """The first paragraph of a module's docstring; empty where there is none, or it cannot be imported."""
     known = _index()["modules"].get(module)
-    return known if known is not None else introduction(_module(module))
+    return known if known is not None and _current(module) else introduction(_module(module))
 
 
 def public(module: str) -> list[str]:
@@ -181,6 +182,7 @@ def index(targets: Iterable[str]) -> dict[str, Any]:
     names = {target: target.rpartition(".")[2] for target in found}
     return {
         "modules": {module.__name__: introduction(module) for module in modules.values()},
+        "sources": {module.__name__: _digest(str(module.__file__)) for module in modules.values()},
         "aliases": {
             f"{packages[target]}.{names[target]}": target
             for target, thing in found.items()
@@ -202,11 +204,23 @@ def _index() -> dict[str, Any]:
 
 @cache
 def _ours(target: str) -> Described | None:
-    known = _index()["targets"].get(_index()["aliases"].get(target, target))
-    if known is None:
+    path = _index()["aliases"].get(target, target)
+    known = _index()["targets"].get(path)
+    if known is None or not _current(path.rpartition(".")[0]):
         return None
     card = Card(**{name: _tuples(value) for name, value in known["card"].items()}) if known["card"] else None
     return Described(**{**known, "parameters": frozenset(known["parameters"]), "card": card})
+
+
+@cache
+def _current(module: str) -> bool:
+    """Whether the index was written from the source of this module as it is now."""
+    spec = find(module)
+    return bool(spec and spec.origin) and _digest(str(spec.origin)) == _index()["sources"].get(module)
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def _tuples(value: Any) -> Any:

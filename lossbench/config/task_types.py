@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -255,7 +255,7 @@ def load(task_type: str) -> type[Any]:
     """
     path = TASKS.get(task_type, task_type)
     if "." not in path:
-        raise ConfigError(f"dataset.task_type={task_type}: unknown; {CHOOSE}")
+        raise ConfigError(f"{task_type}: no task type; {CHOOSE}")
     try:
         found = imported(path)
     except (Exception, SystemExit) as error:  # importing a foreign module may raise anything
@@ -272,6 +272,13 @@ def _completed(path: str, found: Any) -> type[Any]:
         raise ConfigError(f"task._target_={path}: has no {' and no '.join(absent)}, which a task must define")
     if not is_dataclass(found) or not {"loss", "info"} <= set(inspect.signature(found).parameters):
         raise ConfigError(f"task._target_={path}: must be a dataclass with the fields loss and info")
+    for field in fields(found):
+        if field.name == "metrics":
+            raise ConfigError(f"task._target_={path}: metrics is a field; a class attribute without a type works")
+        if not field.init:  # runs of a stack share one task, and metrics of the user's own are measured on another
+            raise ConfigError(f"task._target_={path}: keeps {field.name} from call to call; a task has no state")
+    if isinstance(losses := getattr(found, "losses", ()), str):
+        raise ConfigError(f"task._target_={path}: losses={losses!r} is a text; a tuple works: ({losses!r},)")
     if issubclass(found, TaskType):
         return found
     own = {"name": getattr(found, "name", found.__name__.lower()), "__module__": found.__module__}

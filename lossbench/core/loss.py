@@ -90,6 +90,9 @@ def card(
 ) -> Callable[[F], F]:
     """Decorator that attaches a Card to a loss as `loss.card`; Card describes the arguments."""
 
+    if isinstance(task_types, str):  # whose letters would be taken for types
+        raise TypeError(f"card(task_types={task_types!r}): a text; a tuple works: ({task_types!r},)")
+
     def attach(loss: F) -> F:
         loss.card = Card(  # type: ignore[attr-defined]
             task_types, signed_targets, batch, replica_batched, needs, search or {}, outputs_per_target, limits or {}

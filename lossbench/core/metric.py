@@ -54,7 +54,8 @@ def metric(meaning: str, *, higher_is_better: bool, unit: str = "", range: Range
     """
 
     def attach(function: F) -> F:
-        function.metric = Metric(function.__name__, meaning, higher_is_better, unit, range=range)  # type: ignore[attr-defined]
+        name = getattr(function, "__name__", type(function).__name__)
+        function.metric = Metric(name, meaning, higher_is_better, unit, range=range)  # type: ignore[attr-defined]
         return function
 
     return attach

@@ -16,12 +16,18 @@ from lossbench.core import ConfigError, DatasetInfo, Sampling, Split, Splits, te
 def assemble(
     train: Split, validation: Split, test: Split, *, extra_tests: dict[str, Split] | None = None, **info: Any
 ) -> Splits:
-    """Splits with what follows from the tensors: shapes, sizes, class counts for training, fingerprint."""
+    """Splits with what follows from the tensors: shapes, sizes, class counts for training, fingerprint.
+
+    Raises: ConfigError for splits of something else.
+    """
+    splits = (train, validation, test, *(extra_tests or {}).values())
+    for tensor in (tensor for split in splits for tensor in _distinct(split)):
+        if not isinstance(tensor, Tensor):
+            raise ConfigError(f"dataset={info.get('name')}: a split holds a {type(tensor).__name__}; tensors work")
     classes = info.get("classes", ())
     several = isinstance(train.targets, Mapping)
     labels = train.metadata["label"] if classes and (train.targets is train.inputs or several) else train.targets
     counts = tuple(torch.bincount(labels.flatten().long(), minlength=len(classes)).tolist()) if classes else ()
-    splits = (train, validation, test, *(extra_tests or {}).values())
     sampling = info.pop("sampling", Sampling())
     if not sampling.train:
         sampling = replace(sampling, train=len(train), validation=len(validation), test=len(test))

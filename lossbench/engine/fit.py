@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 
-from lossbench.core import Outputs
+from lossbench.core import Outputs, each_tensor
 from lossbench.engine.checkpoints import Interrupted, Paused
-from lossbench.engine.predict import PURPOSE, each, finite, outputs_of
+from lossbench.engine.predict import PURPOSE, finite, outputs_of
 from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import FitResult, Plan, Replica, Stack, State
 
@@ -139,7 +139,7 @@ def _evaluate(replica: Replica, fitted: FitResult) -> None:
         return
     recorded = {f"val/{name}": value for name, value in values.items()}
     fitted.last |= recorded
-    fitted.glimpses[fitted.steps] = each(outputs, lambda tensor: tensor[:GLIMPSE].cpu().clone())
+    fitted.glimpses[fitted.steps] = each_tensor(outputs, lambda tensor: tensor[:GLIMPSE].cpu().clone())
     replica.record(fitted.steps, recorded)
     value = values.get(primary.name, math.nan)  # a task of the user's own may leave it out
     if fitted.best is None or math.isnan(fitted.best_value) or primary.better(value, fitted.best_value):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossbench.core import Outputs, Split, Task
+from lossbench.core import ConfigError, Outputs, Split, Task
 from lossbench.engine.batches import Noise
 from lossbench.engine.nets import Nets
 from lossbench.engine.randomness import seeded
@@ -29,19 +29,21 @@ def outputs_of(task: Task, nets: Nets, split: Split, seed: int, *, closely: bool
     device = next(nets.parameters()).device
     noise = Noise([seed], device, PURPOSE)
     with nets.evaluating():
-        chunks: list[Any] = [
-            task.predict(nets, chunk.to(device), noise, closely=closely) for chunk in split.chunks(CHUNK)
-        ]
+        # copies, since a network may begin with an operation in place, and the split is looked at again
+        copies = (chunk.each(lambda tensor: tensor.to(device, copy=True)) for chunk in split.chunks(CHUNK))
+        chunks: list[Any] = [task.predict(nets, chunk, noise, closely=closely) for chunk in copies]
     if isinstance(chunks[0], Tensor):
-        return torch.cat(chunks)
-    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
-def each(outputs: Outputs, change: Callable[[Tensor], Any]) -> Any:
-    """The outputs with `change` applied to every tensor."""
-    if isinstance(outputs, Tensor):
-        return change(outputs)
-    return {name: change(tensor) for name, tensor in outputs.items()}
+        outputs: Outputs = torch.cat(chunks)
+    elif isinstance(chunks[0], Mapping) and all(isinstance(value, Tensor) for value in chunks[0].values()):
+        outputs = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    else:
+        raise ConfigError(
+            f"task: predict gives a {type(chunks[0]).__name__}; a tensor [n, …] works, or several by name"
+        )
+    rows = {len(tensor) for tensor in ([outputs] if isinstance(outputs, Tensor) else outputs.values())}
+    if rows != {len(split)}:
+        raise ConfigError(f"task: predict gives {', '.join(map(str, rows))} rows for {len(split)} examples")
+    return outputs
 
 
 def finite(outputs: Outputs) -> bool:

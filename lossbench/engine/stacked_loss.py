@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.core import LossOutput, card_of
+from lossbench.core import LossOutput, card_of, each_tensor
 from lossbench.engine.batches import Noise
 from lossbench.engine.nets import FunctionalModule, PrecisionWrapper, Stacked
-from lossbench.engine.predict import each
 
 Loss = Callable[..., Any]
 
@@ -77,7 +76,7 @@ def _called(call: Loss, mode: str, part: slice, arguments: Sequence[Any]) -> Ten
         shape = next(argument.shape[:2] for argument in cut if isinstance(argument, Tensor))
         result = call(*map(_flat, cut))
         if isinstance(result, LossOutput):
-            return _of_replicas(LossOutput(*(each(what, lambda t: t.unflatten(0, shape)) for what in result)))
+            return _of_replicas(LossOutput(*(each_tensor(what, lambda t: t.unflatten(0, shape)) for what in result)))
         return result.unflatten(0, shape)
     singly = [call(*(_cut(argument, replica) for argument in arguments)) for replica in range(part.start, part.stop)]
     if singly[0] is None:

@@ -54,7 +54,8 @@ def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, 
             with contextlib.suppress(Exception):
                 outputs_of_net = task.outputs(info)
                 bound = adapted(_with_class_counts(loss, info), info.task_type, info.targets, outputs_of_net).loss
-                returned = builders.task(info.task_type, bound, info).loss(predicted, targets)
+                copies = (each_tensor(one, torch.clone) for one in (predicted, targets))  # some losses write into them
+                returned = builders.task(info.task_type, bound, info).loss(*copies)
                 values[name] = LossOutput.of(returned).per_example.mean().item()
     return values
 

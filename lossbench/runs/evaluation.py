@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench import tracking
-from lossbench.core import Outputs, Result, Split, TrainedModel
+from lossbench.core import Outputs, Result, Split, TrainedModel, each_tensor
 from lossbench.core.failures import one_line
 from lossbench.runs import memory
 from lossbench.runs.experiment import Experiment
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lossbench.engine import FitResult
 
 MODEL_FILE = "model.safetensors"
+ROUNDING = 1e-6  # by which a metric may leave its range
 REMARK = 500  # characters of a remark, at most
 LAST = "test_last"  # the test split at the last step; `test` is at the selected one
 
@@ -52,7 +54,7 @@ class Evaluation:
             return Result("finished", *end, {"val": {self.task.metrics[0].name: fitted.best_value}}, fitted.train_s)
         values = self._report(fitted, folders)
         tests = values["test"]
-        collapsed = any(y.collapse is not None and tests[y.name] <= y.collapse for y in self.task.metrics)
+        collapsed = any(y.collapse is not None and tests.get(y.name, math.inf) <= y.collapse for y in self.task.metrics)
         return Result("collapsed" if collapsed else "finished", *end, values, fitted.train_s)
 
     def _report(self, fitted: FitResult, folders: tuple[Path, ...]) -> dict[str, dict[str, float]]:
@@ -81,11 +83,22 @@ class Evaluation:
         if self.experiment.sampling.variation == "fixed":
             self._examples(outputs["test"], calibration)
         self._pictures(TrainedModel(self.nets, outputs, self.splits, calibration, fitted.glimpses))
-        missing = [metric.name for metric in self.task.metrics if metric.name not in values["test"]]
-        self._remarks += [f"{name} gives no number on the test split" for name in missing]
+        self._remarks += self._unsound(values["test"], fitted)
         if self._remarks:
             self.recorder.tags({"lossbench.remarks": json.dumps(self._remarks)})
         return {**values, **last}
+
+    def _unsound(self, values: Mapping[str, float], fitted: FitResult) -> Iterator[str]:
+        """What is wrong with metrics that somebody else wrote."""
+        primary = self.task.metrics[0].name
+        if math.isnan(fitted.best_value):
+            yield f"no step was selected, and the last one taken: {primary} gives no number on validation"
+        for metric in self.task.metrics:
+            low, high = metric.range
+            if metric.name not in values:
+                yield f"{metric.name} gives no number on the test split"
+            elif not low - ROUNDING <= values[metric.name] <= high + ROUNDING:
+                yield f"{metric.name} is {values[metric.name]:g} on the test split, beyond its range {low:g} … {high:g}"
 
     def _examples(self, outputs: Outputs, calibration: Mapping[str, float]) -> None:
         """Record how the metrics vary with the test examples, and the predictions, unless that is switched off."""
@@ -113,14 +126,14 @@ class Evaluation:
         self, splits: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, float]]:
         """Outputs and metrics of these splits, and the calibration on validation, with the current weights."""
-        from lossbench.engine.predict import PURPOSE, each, predict
+        from lossbench.engine.predict import PURPOSE, predict
         from lossbench.engine.randomness import seeded
 
         seed = self.experiment.cfg.seed
 
         def outputs(split: Split, *, closely: bool) -> Outputs:
             on_device = predict(self.task, self.nets, split, seed, closely=closely)
-            return each(on_device, lambda tensor: tensor.cpu())
+            return each_tensor(on_device, lambda tensor: tensor.cpu())
 
         validation = outputs(self.splits.validation, closely=False)
         found = {n: validation if n == "val" else outputs(split, closely=n != LAST) for n, split in splits.items()}

@@ -63,9 +63,10 @@ def packed(outputs: Outputs, split: Split) -> bytes:
     Numbers are in half precision where single precision would be too large.
     """
     by_name = dict(outputs) if isinstance(outputs, Mapping) else {"outputs": outputs}
-    arrays = {name: _array(values) for name, values in by_name.items()} | _targets(split.targets)
+    arrays = _targets(split.targets)
     if "group" in split.metadata:
         arrays["group"] = _array(split.metadata["group"])
+    arrays |= {f"outputs.{name}" if name in arrays else name: _array(values) for name, values in by_name.items()}
     for dtype in (np.float32, np.float16):
         reduced = {name: a.astype(dtype) if a.dtype.kind == "f" else a for name, a in arrays.items()}
         file = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -88,8 +89,14 @@ def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size:
     if per_class is not None:
         chosen = next(grouped(train.targets, batch_size, per_class, stream(0, "probe")))
     batch = train[chosen].to(device)
+    players = [name for name, _ in nets.named_children() if name != "loss"]
+    steps = task.step(nets, batch, Noise([0], device))
+    if not isinstance(steps, Iterator):
+        raise ConfigError(f"task: step returns a {type(steps).__name__}; it yields a player and its losses")
     try:
-        for player, output in task.step(nets, batch, Noise([0], device)):
+        for player, output in steps:
+            if player not in players:
+                raise ConfigError(f"task: step yields losses for {player!r}; there is {' and '.join(players)}")
             _check_per_example(LossOutput.of(output).per_example, player, batch_size)
     except ConfigError:
         raise

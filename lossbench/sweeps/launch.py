@@ -18,6 +18,7 @@ from lossbench.config import checks
 from lossbench.config.overrides import key
 from lossbench.config.redaction import HELD, clean, redacted
 from lossbench.config.schema import Names
+from lossbench.config.task_types import chosen, named
 from lossbench.core import ConfigError
 from lossbench.runs.earlier import PAUSED
 from lossbench.runs.experiment import Experiment
@@ -64,6 +65,7 @@ def launch(
         with faults.of(overrides):
             ready.append(composed(context, config, overrides, number))
     ready = faults.without(ready)
+    _check_primary(ready)
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
         opening = beside.submit(comparison.open_store, ready[0].cfg)
         for position in planning.distinct([job.cfg for job in ready]):
@@ -86,6 +88,17 @@ def launch(
     ):  # the sweeper raises, and Hydra's callback does not run
         comparison.conclude("FAILED")
     return returns
+
+
+def _check_primary(jobs: Sequence[Job]) -> None:
+    """Raises: ConfigError for runs on one dataset that are judged by different metrics."""
+    by_dataset: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        task = f"task.primary={job.cfg.task.get('primary')} of {named(chosen(job.cfg))}"
+        by_dataset.setdefault(job.names.dataset, {})[task] = None
+    for dataset, tasks in by_dataset.items():
+        if len(tasks) > 1:
+            raise ConfigError(f"{', '.join(tasks)}: runs on {dataset} are compared by one metric; choose one")
 
 
 def batch(

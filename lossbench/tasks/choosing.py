@@ -9,8 +9,6 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from torch import Tensor
-
 from lossbench.core import ConfigError, Metric, each_tensor
 from lossbench.datasets import remarks
 
@@ -26,28 +24,68 @@ def with_metrics(task: type[Any], primary: str | None, own: Sequence[MetricFunct
     A primary metric that the task only reports, such as one at a threshold tuned on validation, is also measured during
     training. A metric of the user's own that fails, or gives no finite number in its range, is left out there.
 
-    Raises: ConfigError for a function that declares no direction.
+    Raises: ConfigError for a function that declares no direction, and for two of one name.
     """
     for function in own:
         if not isinstance(getattr(function, "metric", None), Metric):
-            name = f"{function.__module__}.{getattr(function, '__name__', type(function).__name__)}"
+            module, name = getattr(function, "__module__", ""), getattr(function, "__name__", type(function).__name__)
             raise ConfigError(
-                f"task.metrics={name}: declares no direction; put "
+                f"task.metrics={module}.{name}: declares no direction; put "
                 "@lossbench.core.metric('what it is', higher_is_better=True) above it"
             )
+    names = [_declared(function).name for function in own]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"task.metrics: {name} is there twice; give one of them another name")
     chosen: type[Any] = _with(task, primary, tuple(own)) if primary or own else task  # type: ignore[arg-type]
     return chosen
 
 
+@cache
+def guarded(task: type[Any]) -> type[Any]:
+    """A task that somebody else wrote, which measures copies, so that outputs and splits stay as they are.
+
+    A metric that is NaN, such as a correlation of equal numbers, is left out; of our own tasks one is NaN only where a
+    training has diverged.
+    """
+
+    def defined(values: Mapping[str, float]) -> dict[str, float]:
+        for name in (name for name, value in values.items() if math.isnan(value)):
+            remarks.say(f"task: {name} is NaN, and is left out there")
+        return {name: value for name, value in values.items() if not math.isnan(value)}
+
+    def measure(self: Any, outputs: Any, targets: Any) -> dict[str, float]:
+        return defined(task.measure(self, *_copies(outputs, targets)))
+
+    def measure_tuned(self: Any, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
+        return defined(task.measure_tuned(self, *_copies(outputs, targets), calibration))
+
+    def report(self: Any, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
+        return defined(task.report(self, *_copies(outputs, targets), calibration))
+
+    def calibrate(self: Any, outputs: Any, targets: Any) -> dict[str, float]:
+        found: dict[str, float] = task.calibrate(self, *_copies(outputs, targets))
+        return found
+
+    methods = {"calibrate": calibrate, "measure": measure, "measure_tuned": measure_tuned, "report": report}
+    named = {"name": task.name, "__module__": task.__module__, "__qualname__": task.__qualname__}
+    return type(task.__name__, (task,), {**named, **methods})
+
+
+def _declared(function: MetricFunction) -> Metric:
+    found: Metric = function.metric  # type: ignore[attr-defined]
+    return found
+
+
 @cache  # so that the runs of a stack have one class
 def _with(task: type[Any], primary: str | None, own: tuple[MetricFunction, ...]) -> type[Any]:
-    declared = tuple(function.metric for function in own)  # type: ignore[attr-defined]
+    declared = tuple(map(_declared, own))
 
     def plain(self: Any) -> Any:
         return task(**{field.name: getattr(self, field.name) for field in fields(self) if field.init})
 
     def more(values: Mapping[str, float], outputs: Any, targets: Any) -> dict[str, float]:
-        numbers = {function.__name__: _number(function, outputs, targets) for function in own}
+        numbers = {_declared(function).name: _number(function, outputs, targets) for function in own}
         return {**values, **{name: value for name, value in numbers.items() if value is not None}}
 
     def metrics(self: Any) -> tuple[Metric, ...]:
@@ -94,26 +132,27 @@ def _ordered(task: str, metrics: tuple[Metric, ...], primary: str | None) -> tup
 
 
 def _number(function: MetricFunction, outputs: Any, targets: Any) -> float | None:
-    """The value of a metric of the user's own, computed on the CPU; None, and a remark, if it is no finite number."""
-    copies = [each_tensor(values, _copy) for values in (outputs, targets)]
+    """The value of a metric of the user's own, on the CPU; None, and a remark, if it is no number of its range."""
+    on_cpu = [each_tensor(values, lambda tensor: tensor.to("cpu")) for values in _copies(outputs, targets)]
+    metric = _declared(function)
+    low, high = metric.range
     try:
-        value = float(function(*copies))
-    except Exception as error:  # whatever a function of the user's raises
-        _remark(function.__name__, f"{type(error).__name__}: {error}")
+        value = float(function(*on_cpu))
+    except (Exception, SystemExit) as error:  # whatever a function of the user's raises
+        _remark(metric.name, f"{type(error).__name__}: {error}")
         return None
-    low, high = function.metric.range  # type: ignore[attr-defined]
     if not math.isfinite(value):
-        _remark(function.__name__, f"gives {value}")
+        _remark(metric.name, f"gives {value}")
     elif not low - ROUNDING <= value <= high + ROUNDING:  # intervals and tests rely on the range
-        _remark(function.__name__, f"gives {value:g}, outside the range from {low:g} to {high:g} that it declares")
+        _remark(metric.name, f"gives {value:g}, outside the range from {low:g} to {high:g} that it declares")
     else:
         return min(max(value, low), high)
     return None
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    """A function of the user's may change what it is given, and the split has to stay as it is."""
-    return tensor.detach().to("cpu", copy=True)
+def _copies(*values: Any) -> list[Any]:
+    """What code of the user's may change, while the split has to stay as it is."""
+    return [each_tensor(one, lambda tensor: tensor.detach().clone()) for one in values]
 
 
 def _remark(name: str, why: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import math
 import runpy
 import subprocess
@@ -159,6 +160,25 @@ def curved(prediction, target, *, generator, scale=1.0):
     \"\"\"Curved.\"\"\"
     return scale * (prediction - target).square().mean(-1)
 """
+
+
+def test_what_a_module_says_now_counts_not_what_an_older_index_says(tmp_path, monkeypatch):
+    older = json.loads(catalogue.INDEX.read_text(encoding="utf-8"))
+    huber = older["targets"]["lossbench.losses.regression.huber"]
+    huber |= {"meaning": "Old.", "parameters": ["old"], "card": huber["card"] | {"search": {"old": [1, 2]}}}
+    older["sources"]["lossbench.losses.regression"] = "of an older file"
+    (tmp_path / "catalogue.json").write_text(json.dumps(older), encoding="utf-8")
+    now = catalogue.describe("lossbench.losses.huber")
+    for clear in (catalogue._index, catalogue._ours, catalogue._current):
+        clear.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue, "INDEX", tmp_path / "catalogue.json")
+        found, other = (catalogue.describe(f"lossbench.losses.{name}") for name in ("huber", "focal"))
+    for clear in (catalogue._index, catalogue._ours, catalogue._current):
+        clear.cache_clear()
+    assert found == now
+    assert found.card == lossbench.losses.huber.card
+    assert other.card == lossbench.losses.focal.card
 
 
 def test_a_card_may_be_computed(theirs, lossbench, store):

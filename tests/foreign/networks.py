@@ -22,6 +22,18 @@ class Normalised(nn.Module):
         return self.layers(inputs)
 
 
+class Centred(nn.Module):
+    """Begins with an operation in place, as many scripts do, or with the same out of place."""
+
+    def __init__(self, in_features: int = INPUTS, out_features: int = OUTPUTS, in_place: bool = True) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.layers = nn.Linear(in_features, out_features)
+
+    def forward(self, inputs):
+        return self.layers(inputs.sub_(0.5) if self.in_place else inputs - 0.5)
+
+
 class Averaging(nn.Module):
     """Keeps a mean of what it has seen in a buffer that it assigns anew, and subtracts it."""
 

@@ -197,6 +197,15 @@ def test_stacks_and_turns_of_it_record_the_same(lossbench, here, store):
     assert seeds["0"] != seeds["1"]
 
 
+def test_a_net_that_works_in_place_leaves_the_splits_as_they_are(lossbench, here, store):
+    for in_place in ("false", "true"):
+        words = ["model._target_=foreign.networks.Centred", f"model.in_place={in_place}"]
+        assert lossbench("dataset=regression", "loss=mse", *SMALL["regression"], *words, *SHORT).code == 0
+    in_place, plain = (numbers(store, run) for run in runs(store))
+    for name in ("val/mae", "test/mae", "test_last/mae", "test_loss/huber", "train/loss"):
+        assert in_place[name] == plain[name], name
+
+
 def test_a_sweep_says_why_a_net_trains_one_run_at_a_time(lossbench, here):
     said = lossbench(
         "-m", "dataset=regression", "loss=mse", "seed=0,1", "model._target_=foreign.networks.Numbered", "~model.hidden",

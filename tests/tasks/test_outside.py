@@ -31,6 +31,8 @@ COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in 
 STARS = ["--config-dir", "conf", "dataset=stars", "train.steps=10", "train.eval_every=2"]
 PATIENTS = ["dataset._target_=survival.patients", "task._target_=survival.Survival", "model=mlp", "train.steps=10"]
 MORE = """
+from dataclasses import field
+from lossbench.core import Metric
 from lossbench.tasks import Multiclass
 from lossbench.tasks.calls import ALONE, Call
 
@@ -97,6 +99,61 @@ class Ranked(Multiclass):
 
 class Incomplete:
     metrics = ()
+
+
+@dataclass(frozen=True)
+class Spelt(Ordinal):
+    losses = "binary"
+
+
+@dataclass(frozen=True)
+class Counting(Ordinal):
+    calls: list = field(default_factory=list, init=False)
+
+
+@dataclass(frozen=True)
+class Annotated(Ordinal):
+    metrics: tuple = ()
+
+
+@dataclass(frozen=True)
+class Bracketed(Ordinal):
+    metrics = (Metric("F1 (a)", "", True), Metric("F1 [a]", "", True))
+
+
+@dataclass(frozen=True)
+class OtherPlayer(Ordinal):
+    def step(self, nets, batch, noise):
+        yield "net", self.loss(nets.model(batch.inputs), batch.targets)
+
+
+@dataclass(frozen=True)
+class Returning(Ordinal):
+    def step(self, nets, batch, noise):
+        return self.loss(nets.model(batch.inputs), batch.targets)
+
+
+@dataclass(frozen=True)
+class Paired(Ordinal):
+    def predict(self, nets, batch, noise, *, closely=False):
+        return nets.model(batch.inputs), batch.inputs
+
+
+@dataclass(frozen=True)
+class Mean(Ordinal):
+    def predict(self, nets, batch, noise, *, closely=False):
+        return nets.model(batch.inputs).mean(0, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Careless(Ordinal):
+    # changes what it measures, and gives a number that is none
+    name = "ordinal"
+
+    def measure(self, outputs, targets):
+        values = super().measure(outputs, targets)
+        outputs.zero_(), targets.zero_()
+        return {**values, "other": float("nan")}
 """
 
 
@@ -230,7 +287,14 @@ REFUSED = {
     "a setting that is misspelt": (["task.primry=accuracy"], "task.primry=accuracy: no such setting"),
     "a metric that is not there": (["task.metrics=[mine.kendall]"], "task.metrics=mine.kendall: cannot be imported"),
     "a metric without a direction": (["task.metrics=[mine.directionless]"], "directionless: declares no direction"),
-    "a metric twice": (["task.metrics=[mine.spearman,mine.spearman]"], "spearman is also one of"),
+    "a metric twice": (["task.metrics=[mine.spearman,mine.spearman]"], "spearman is there twice"),
+    "losses in a text": (["task._target_=mine.Spelt"], "losses='binary' is a text; a tuple works: ('binary',)"),
+    "a task with a state": (["task._target_=mine.Counting"], "keeps calls from call to call; a task has no state"),
+    "metrics as a field": (["task._target_=mine.Annotated"], "metrics is a field"),
+    "names that no store takes": (["task._target_=mine.Bracketed"], "a metric is called 'F1 (a)'"),
+    "another player": (["task._target_=mine.OtherPlayer"], "step yields losses for 'net'; there is model"),
+    "a step that returns": (["task._target_=mine.Returning"], "step returns a Tensor; it yields"),
+    "no path": (["task._target_=ordinal"], "ordinal: no task type"),
 }  # fmt: skip
 
 
@@ -310,6 +374,37 @@ def test_a_metric_changes_nothing_but_its_own_number_which_a_seed_decides(mine, 
     assert once == again
     assert once.keys() - plain.keys() == {f"{split}/careless" for split in ("val", "test", "test_last")}
     assert {name: once[name] for name in plain} == plain
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("Paired", "predict gives a tuple; a tensor"), ("Mean", "predict gives 1 rows for 200 examples")],
+)
+def test_predictions_of_another_form_end_the_run_with_a_line(task, message, mine, lossbench, store):
+    said = lossbench(*STARS, "loss=bce", f"task._target_=mine.{task}")
+    assert said.code == 2, said
+    assert message in said.err
+
+
+def test_a_task_that_changes_what_it_measures_changes_nothing_else(mine, lossbench, store):
+    for words in ([], ["task._target_=mine.Careless"]):
+        assert lossbench(*STARS, "loss=bce", "dataset.seed=0", *words).code == 0
+    careless, plain = runs(store)
+    found, expected = ({n: p for n, p in numbers(store, run).items() if "time/" not in n} for run in (careless, plain))
+    assert found == expected
+    assert careless.data.tags["lossbench.left_out"] == plain.data.tags["lossbench.left_out"]
+
+
+def test_runs_of_a_comparison_are_judged_by_one_metric(mine, lossbench, store):
+    said = lossbench("-m", *STARS, "loss=bce,earth_mover", "task.primary=off,accuracy")
+    assert said.code == 2
+    assert "task.primary=off of ordinal, task.primary=accuracy of ordinal: runs on stars are compared" in said.err
+    assert not runs(store)
+    for primary in ("off", "accuracy"):
+        assert lossbench("-m", *STARS, "loss=bce,earth_mover", "seed=0,1", f"task.primary={primary}").code == 0
+    mixed = lossbench("report", "stars")
+    assert mixed.code == 2
+    assert "on stars, the primary metric of some runs is accuracy, of others off" in mixed.err
 
 
 def test_several_targets_train_in_a_stack_as_they_do_alone(mine, lossbench, store):

@@ -14,12 +14,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lossbench.config.checks import metrics_of
-from lossbench.config.task_types import load, named
-from lossbench.core import ConfigError, DatasetInfo, Splits, Task
+from lossbench.config.task_types import TASKS, load, named
+from lossbench.core import ConfigError, DatasetInfo, Splits, Task, record_name
 from lossbench.engine import Nets, Plan
 from lossbench.runs.builders.losses import Loss
 from lossbench.runs.builders.targets import call, import_target, plain
-from lossbench.tasks.choosing import with_metrics
+from lossbench.tasks.choosing import guarded, with_metrics
 from lossbench.tasks.lifting import lifted
 
 EVALUATIONS = 20  # per run, where train.eval_every is null
@@ -61,11 +61,15 @@ def task(
     primary, metrics = arguments.pop("primary", None), metrics_of(arguments.pop("metrics", None))
     arguments.pop("_target_", None)
     own = [import_target(path, "task.metrics=") for path in metrics]
-    cls = with_metrics(load(task_type), primary, own)
+    found = load(task_type) if task_type in TASKS else guarded(load(task_type))  # type: ignore[arg-type]
+    cls = with_metrics(found, None if primary is None else str(primary), own)
     extra = {"features": features} if "features" in {field.name for field in fields(cls)} else {}
     task: Task = cls(lifted(loss, task_type), info, **arguments, **extra)
     if not task.metrics:
         raise ConfigError(f"task: {named(task_type)} has no metric to select a step by")
+    for metric in task.metrics:
+        if metric.name != record_name(metric.name) or "/" in metric.name:  # two might be recorded under one name
+            raise ConfigError(f"task: a metric is called {metric.name!r}; letters, digits, _ . : - and spaces work")
     return task
 
 
