@@ -255,7 +255,7 @@ def load(task_type: str) -> type[Any]:
     """
     path = TASKS.get(task_type, task_type)
     if "." not in path:
-        raise ConfigError(f"{task_type}: no task type; {CHOOSE}")
+        raise ConfigError(f"task_type={task_type}: unknown; {CHOOSE}")
     try:
         found = imported(path)
     except (Exception, SystemExit) as error:  # importing a foreign module may raise anything

@@ -294,7 +294,7 @@ REFUSED = {
     "names that no store takes": (["task._target_=mine.Bracketed"], "a metric is called 'F1 (a)'"),
     "another player": (["task._target_=mine.OtherPlayer"], "step yields losses for 'net'; there is model"),
     "a step that returns": (["task._target_=mine.Returning"], "step returns a Tensor; it yields"),
-    "no path": (["task._target_=ordinal"], "ordinal: no task type"),
+    "no path": (["task._target_=ordinal"], "task_type=ordinal: unknown; choose regression"),
 }  # fmt: skip
 
 
