@@ -216,7 +216,9 @@ def _ours(target: str) -> Described | None:
 def _current(module: str) -> bool:
     """Whether the index was written from the source of this module as it is now."""
     spec = find(module)
-    return bool(spec and spec.origin) and _digest(str(spec.origin)) == _index()["sources"].get(module)
+    if spec is None or spec.origin is None:
+        return False
+    return bool(_digest(spec.origin) == _index()["sources"].get(module))
 
 
 def _digest(path: str) -> str:

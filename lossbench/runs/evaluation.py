@@ -14,6 +14,7 @@ from lossbench.core import Outputs, Result, Split, TrainedModel, each_tensor
 from lossbench.core.failures import one_line
 from lossbench.runs import memory
 from lossbench.runs.experiment import Experiment
+from lossbench.runs.signals import interruptible
 
 if TYPE_CHECKING:
     from lossbench.engine import FitResult
@@ -165,7 +166,8 @@ class Evaluation:
     def _try(self, what: str, call: Callable[[], Any]) -> Any:
         """The result of a call; None, and a remark, where it fails."""
         try:
-            return call()
+            with interruptible():
+                return call()
         except Exception as error:  # a foreign figure or metric may raise anything
             self._remarks.append(f"{what}: {one_line(error)}"[:REMARK])
             return None

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -14,6 +15,7 @@ STOPPED = 130  # the exit code after an interrupt
 PATIENCE_S = 60  # before a forced exit: an interrupt within an import can leave a lock held for ever
 
 _recording = False
+_interrupts = 0  # KeyboardInterrupts raised here
 _forced_exit: threading.Timer | None = None
 
 
@@ -45,7 +47,7 @@ def cancel_forced_exit() -> None:
 
 
 def _ask(number: int, frame: FrameType | None) -> None:
-    global _forced_exit
+    global _forced_exit, _interrupts
     _hang_up(number)
     if not _recording:
         _exit("stopped before anything was recorded")
@@ -55,7 +57,23 @@ def _ask(number: int, frame: FrameType | None) -> None:
         )
         _forced_exit.daemon = True
         _forced_exit.start()
+    _interrupts += 1
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, an interrupt that a library turns into another error, as imports and fonts do, is an interrupt again.
+
+    Else a picture would be missing, or a loss blamed, for a Ctrl-C. Raises: KeyboardInterrupt.
+    """
+    before = _interrupts
+    try:
+        yield
+    except Exception as error:
+        if _interrupts > before:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _exit(message: str) -> None:
@@ -107,7 +125,9 @@ class Stop:
             raise KeyboardInterrupt
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        global _interrupts
         _hang_up(number)
         if self._requested:
+            _interrupts += 1
             raise KeyboardInterrupt
         self._requested = True

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from lossbench.config.schema import Names
 from lossbench.core import ConfigError, Metric, Result, machine
 from lossbench.runs.run import Run
-from lossbench.runs.signals import Stop
+from lossbench.runs.signals import Stop, interruptible
 
 if TYPE_CHECKING:
     from lossbench.engine import FitResult
@@ -138,7 +138,7 @@ def _train(runs: Sequence[Run], watch: Watch, news: News) -> None:
         runs[0].store().flush([one.recorder for one in runs])
 
     try:
-        with Stop() as stop, Keeper(runs) as keep:
+        with Stop() as stop, Keeper(runs) as keep, interruptible():
             fitted = fit(runs, stop, advance, news, keep)
     except Interrupted as interrupted:
         for one, state in zip(runs, interrupted.states, strict=True):
@@ -168,13 +168,15 @@ def _finish(runs: Sequence[Run], fitted: Sequence[FitResult], states: Sequence[M
     for one, result_of_fit, state in zip_longest(runs, fitted, states):
         try:
             pauses = state and result_of_fit.diverged is None
-            measured.append((one, one.pause(result_of_fit, state) if pauses else one.finish(result_of_fit)))
+            with interruptible():
+                measured.append((one, one.pause(result_of_fit, state) if pauses else one.finish(result_of_fit)))
         except Exception as error:
             one.end_early(error)
     for one, result in measured:
         try:
-            one.recorder.wait()
-            one.ended(result)
+            with interruptible():
+                one.recorder.wait()
+                one.ended(result)
         except Exception as error:
             one.end_early(error)
 

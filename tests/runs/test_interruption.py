@@ -16,7 +16,7 @@ from small import SMALL
 
 from lossbench import tracking
 from lossbench.config import run_key
-from lossbench.runs.signals import Stop
+from lossbench.runs.signals import Stop, interruptible
 
 SHORT = ["train.steps=40", "train.eval_every=20"]
 
@@ -209,6 +209,29 @@ def test_an_interrupted_comparison_goes_on_with_the_same_records(process, store,
         (loss, seed, steps) for loss in ("held", "mae") for seed in "01" for steps in ("30", "600")
     }
     assert {r.info.run_id for r in found} == begun
+
+
+def turned_into_another_error():
+    """As Python does with an interrupt while a class is made, and a font that is being read."""
+    with Stop(), interruptible():
+        signal.raise_signal(signal.SIGINT)  # the first asks
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+
+def wrong_by_itself():
+    with interruptible():
+        raise RuntimeError("nobody asked")
+
+
+def test_an_interrupt_that_a_library_turns_into_another_error_stays_one():
+    with pytest.raises(KeyboardInterrupt) as met:
+        turned_into_another_error()
+    assert isinstance(met.value.__cause__, RuntimeError)
+    with pytest.raises(RuntimeError):
+        wrong_by_itself()
 
 
 def test_a_comparison_that_is_stopped_at_its_report_has_only_that_left_to_do(lossbench, store, monkeypatch):
