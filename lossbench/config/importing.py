@@ -6,9 +6,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from lossbench.core import given, is_given
+
 
 def imported(target: str) -> Any:
-    """The object at a dotted path, in a module or in a class. Raises: whatever importing it raises, also SystemExit."""
+    """The object at a dotted path: in a module, in a class, or passed from Python; raises whatever importing raises."""
+    if is_given(target):
+        return given(target)
     prepare_torchvision(target)
     parent, _, name = target.rpartition(".")
     try:

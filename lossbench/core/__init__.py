@@ -1,8 +1,9 @@
 """The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
 from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
-from lossbench.core.dataset import DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
+from lossbench.core.dataset import Column, DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
 from lossbench.core.errors import ConfigError, require
+from lossbench.core.given import give, given, is_given
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
 from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
 from lossbench.core.names import NAME_LENGTH, record_name
@@ -17,6 +18,7 @@ __all__ = [
     "SHARE",
     "TEMPORARY_CACHE",
     "Card",
+    "Column",
     "ConfigError",
     "DatasetInfo",
     "LossOutput",
@@ -41,6 +43,9 @@ __all__ = [
     "card_of",
     "each_tensor",
     "finite",
+    "give",
+    "given",
+    "is_given",
     "metric",
     "record_name",
     "require",

@@ -32,6 +32,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of encoded inputs [n, columns]: a number, or the code of a category.
+
+    `levels` is how many codes a category has, 0 … levels − 1; 0 for a number. `edges` are increasing quantiles of a
+    number over the training split, as it is encoded, for piecewise-linear embeddings; none for a flag 0 or 1.
+    """
+
+    name: str
+    levels: int = 0
+    edges: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """What is known of a dataset before training.
 
@@ -41,6 +54,9 @@ class DatasetInfo:
     `fingerprint` is the SHA-256 of the bytes of all splits. `vocabulary` holds the symbols of an input sequence,
     `classes` those of its target. `binarize`: an input is the probability of a one, and every use draws from it anew.
     `mixture_means` are the centres of a mixture, each of deviation `scale`. `sampling` says what differs between seeds.
+    `columns` are those of a table; numbers come before categories, whose codes only a model that takes `columns` reads:
+    any other gets them one-hot. `target_scales` has the name, centre and scale of each of several regression targets;
+    `center` and `scale` are then 0 and 1, and errors are in units of each target's scale.
     """
 
     name: str
@@ -59,6 +75,8 @@ class DatasetInfo:
     binarize: bool = False
     mixture_means: tuple[tuple[float, ...], ...] = ()
     sampling: Sampling = Sampling()
+    columns: tuple[Column, ...] = ()
+    target_scales: tuple[tuple[str, float, float], ...] = ()
 
 
 Targets: TypeAlias = Any
@@ -69,12 +87,14 @@ Targets: TypeAlias = Any
 class Split:
     """Examples in memory: inputs [n, …], targets [n, …], and metadata [n] that no loss sees (outliers, true labels).
 
-    Targets are one tensor, or several by name for a task that says so (`TaskType.several_targets`).
+    Targets are one tensor, or several by name for a task that says so (`TaskType.several_targets`). `weights` [n], with
+    mean 1 over the training split, say how much each example counts, in training and in metrics; None: all alike.
     """
 
     inputs: Tensor
     targets: Targets
     metadata: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -95,7 +115,8 @@ class Split:
     def each(self, change: Callable[[Tensor], Tensor]) -> Split:
         """Apply a function to inputs and targets; where both are the same tensor, they stay the same."""
         inputs = change(self.inputs)
-        return Split(inputs, inputs if self.targets is self.inputs else each_tensor(self.targets, change))
+        targets = inputs if self.targets is self.inputs else each_tensor(self.targets, change)
+        return Split(inputs, targets, weights=None if self.weights is None else change(self.weights))
 
 
 def each_tensor(tensors: Any, change: Callable[[Tensor], Any]) -> Any:
