@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from lossbench.config import overrides
+from lossbench.core import stem
 
 HERE = Path(__file__).resolve().parent.parent  # the package
 CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"  # in a wheel, in a checkout
@@ -73,7 +74,8 @@ class Config:
 
 
 def register() -> None:
-    """Register the types above with Hydra, under the name that config.yaml starts from."""
+    """Register the types above with Hydra, under the name that config.yaml starts from, and a resolver: `stem`."""
+    OmegaConf.register_new_resolver("stem", stem, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
 
 

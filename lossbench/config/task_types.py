@@ -9,6 +9,8 @@ from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from omegaconf import OmegaConf
+
 from lossbench.config.importing import imported
 from lossbench.core import Card, ConfigError, DatasetInfo, Pictures, Split, TrainedModel
 
@@ -73,6 +75,8 @@ class TaskType:
     """Whether a loss takes one prediction and one target per example, so that other losses can be measured on them."""
     several_targets: ClassVar[bool] = False
     """Whether targets are several tensors by name."""
+    default_loss: ClassVar[str] = ""
+    """The loss of the catalogue for data that decide their own type; empty where there is none."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -285,15 +289,30 @@ def _completed(path: str, found: Any) -> type[Any]:
     return type(found.__name__, (found, TaskType), own)
 
 
+AUTO = "auto"
+"""The task type of a dataset that its data decide."""
+
+
 def chosen(cfg: Any) -> str:
-    """The task type of a configuration: the path at task._target_, or else the dataset's.
+    """The task type of a configuration: the path at task._target_, or else the dataset's, which its data may decide.
 
     Raises: ConfigError where neither is set.
     """
     task_type = (cfg.get("task") or {}).get("_target_") or cfg.dataset.get("task_type")
     if not task_type:
         raise ConfigError(f"dataset.task_type: missing; {CHOOSE}")
-    return str(task_type)
+    return _of_data(cfg.dataset) if task_type == AUTO else str(task_type)
+
+
+def _of_data(dataset: Any) -> str:
+    """The task type that a dataset finds in its data: its function has a function `task_type_of` of its settings."""
+    settings: Any = OmegaConf.to_container(dataset, resolve=True)
+    absent = [name for name in settings if OmegaConf.is_missing(dataset, name)]
+    if absent:
+        raise ConfigError(f"dataset.{absent[0]}: missing; dataset.{absent[0]}=… is needed")
+    target = imported(settings.pop("_target_"))
+    del settings["task_type"]
+    return str(target.task_type_of(**settings))
 
 
 def named(task_type: str) -> str:

@@ -1,12 +1,22 @@
 """The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
 from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
-from lossbench.core.dataset import Column, DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
+from lossbench.core.dataset import (
+    Column,
+    DatasetInfo,
+    Encoding,
+    Sampling,
+    Split,
+    Splits,
+    Targets,
+    each_tensor,
+    tensors_of,
+)
 from lossbench.core.errors import ConfigError, require
 from lossbench.core.given import give, given, is_given
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
 from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
-from lossbench.core.names import NAME_LENGTH, record_name
+from lossbench.core.names import NAME_LENGTH, record_name, stem
 from lossbench.core.random import stream
 from lossbench.core.task import Net, Noise, Outputs, Pictures, Result, Task, TrainedModel
 
@@ -21,6 +31,7 @@ __all__ = [
     "Column",
     "ConfigError",
     "DatasetInfo",
+    "Encoding",
     "LossOutput",
     "Metric",
     "Net",
@@ -49,6 +60,7 @@ __all__ = [
     "metric",
     "record_name",
     "require",
+    "stem",
     "stream",
     "tensors_of",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -135,15 +136,25 @@ def _rows(tensor: Tensor, *, start: int, stop: int) -> Tensor:
     return tensor[start:stop]
 
 
+class Encoding(Protocol):
+    """How raw rows become inputs, fitted on the training split; `save` writes it to a folder, without pickles."""
+
+    def save(self, folder: Path) -> None: ...
+
+
 @dataclass(frozen=True)
 class Splits:
-    """A dataset: splits to train on, to select on and to report on; `extra_tests` holds further test splits by name."""
+    """A dataset: splits to train on, to select on and to report on; `extra_tests` holds further test splits by name.
+
+    `encoding` is recorded with each run, so that its model can be applied to new rows.
+    """
 
     info: DatasetInfo
     train: Split
     validation: Split
     test: Split
     extra_tests: Mapping[str, Split] = field(default_factory=dict)
+    encoding: Encoding | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Split]]:
         yield "train", self.train

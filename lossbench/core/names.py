@@ -1,9 +1,12 @@
-"""Names that a store accepts."""
+"""Names of files, and names that a store accepts."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import PurePath
+
+from lossbench.core.given import is_given
 
 NAME_LENGTH = 250  # characters that every store accepts
 
@@ -16,3 +19,11 @@ def record_name(name: str) -> str:
     """
     parts = (re.sub(r"[^\w.: -]", "_", part).strip() for part in name.split("/"))
     return "/".join("_" * max(1, len(part)) if not part.strip(".") else part for part in parts)[:NAME_LENGTH]
+
+
+def stem(path: str) -> str:
+    """The name of a file or an address without its folder and endings; of what was passed from Python, its own."""
+    name = path.rpartition(".")[2] if is_given(path) else PurePath(path.partition("?")[0].rstrip("/")).name
+    while name and re.fullmatch(r"\.[a-z]\w{0,7}", ending := PurePath(name).suffix.lower()):
+        name = name[: -len(ending)]
+    return name or "table"

@@ -10,11 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import ConfigError, DatasetInfo, Sampling, Split, Splits, tensors_of
+from lossbench.core import ConfigError, DatasetInfo, Encoding, Sampling, Split, Splits, tensors_of
 
 
 def assemble(
-    train: Split, validation: Split, test: Split, *, extra_tests: dict[str, Split] | None = None, **info: Any
+    train: Split,
+    validation: Split,
+    test: Split,
+    *,
+    extra_tests: dict[str, Split] | None = None,
+    encoding: Encoding | None = None,
+    **info: Any,
 ) -> Splits:
     """Splits with what follows from the tensors: shapes, sizes, class counts for training, fingerprint.
 
@@ -44,6 +50,7 @@ def assemble(
         validation,
         test,
         extra_tests or {},
+        encoding,
     )
 
 

@@ -43,6 +43,7 @@ class Binary(TaskType):
     info: DatasetInfo
 
     models = ("mlp", "cnn")
+    default_loss = "bce"
     logits = True
     one_logit = True
     prior = "one"

@@ -32,6 +32,7 @@ class Multiclass(TaskType):
     info: DatasetInfo
 
     models = ("mlp", "cnn")
+    default_loss = "cross_entropy"
     logits = True
     prior = "classes"
     counts = COUNTS

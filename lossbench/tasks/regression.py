@@ -32,6 +32,7 @@ class Regression(TaskType):
     info: DatasetInfo
 
     models = ("mlp",)
+    default_loss = "mse"
     several_heads = True
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 

@@ -1,0 +1,253 @@
+"""The encoding of a table's rows as numbers and codes: fitted on the training split, kept with the run."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lossbench.core import Column, ConfigError
+from lossbench.datasets.tables import columns
+from lossbench.datasets.tables.columns import Used
+
+Scaling = Literal["standard", "quantile"]
+
+EXACT = 250  # levels of a category that have a code of their own; where there are more, all are hashed
+ROWS = 1 << 18  # in a block that is encoded at once
+SAMPLE = 500_000  # rows of the training split, at most, that an encoding is fitted on
+EDGES = 17  # of the bins of a number, at most
+QUANTILES = 1000
+LEAST, MOST = 1e-7, 1 - 1e-7  # quantiles that are mapped to the ends of the scale
+PARTS = {"month": 12, "weekday": 7, "hour": 24}  # of a date, with how many values each has
+DAY_US = 86_400_000_000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number: the training split's median where it is missing, then scaled.
+
+    standard: (x − centre) / scale; quantile: the normal quantile of its rank among `quantiles` of the training split.
+    """
+
+    source: str
+    part: str = ""
+    fill: float = 0.0
+    center: float = 0.0
+    scale: float = 1.0
+    flagged: bool = False
+    form: str = ""
+    quantiles: Floats = field(default_factory=lambda: np.empty(0))
+    edges: Floats = field(default_factory=lambda: np.empty(0))
+
+    def scaled(self, values: Floats) -> Floats:
+        """Scaled values [n], where NaN is missing."""
+        filled = np.where(np.isnan(values), self.fill, values)
+        if not len(self.quantiles):
+            return (filled - self.center) / self.scale
+        from scipy.special import ndtri
+
+        ranks = np.linspace(0, 1, len(self.quantiles))
+        up = np.interp(filled, self.quantiles, ranks)
+        down = np.interp(-filled, -self.quantiles[::-1], -ranks[::-1])  # of equal quantiles, the middle rank
+        return ndtri(np.clip((up - down) / 2, LEAST, MOST))
+
+
+@dataclass(frozen=True)
+class Category:
+    """A category: code 1 + i is `levels[i]`, or a hash of the level where there are many; 0 is missing or unseen."""
+
+    source: str
+    part: str = ""
+    levels: tuple[str, ...] = ()
+    form: str = ""
+
+    @property
+    def codes(self) -> int:
+        """How many codes there are."""
+        return 1 + (len(self.levels) or EXACT)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Numbers, flags of missing numbers, then categories."""
+
+    numbers: tuple[Number, ...]
+    categories: tuple[Category, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What a model is told of the encoded columns."""
+        return (
+            *(Column(_name(one), edges=tuple(one.edges.tolist())) for one in self.numbers),
+            *(Column(f"{_name(one)} is missing") for one in self.numbers if one.flagged),
+            *(Column(_name(one), levels=one.codes) for one in self.categories),
+        )
+
+    def encode(self, table: pa.Table, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Rows as float32 [n, columns], in `out` where it is given.
+
+        Raises: ConfigError for a column that is missing or of another kind.
+        """
+        if out is None:
+            out = np.empty((len(table), len(self.columns)), dtype=np.float32)
+        flag = len(self.numbers)
+        for place, number in enumerate(self.numbers):
+            values = _numbers(table, number)
+            out[:, place] = number.scaled(values)
+            if number.flagged:
+                out[:, flag] = np.isnan(values)
+                flag += 1
+        for place, category in enumerate(self.categories, flag):
+            out[:, place] = _codes(category, _texts(table, category))
+        return out
+
+    @staticmethod
+    def fit(table: pa.Table, used: Used, scaling: Scaling, undated: Sequence[str] = ()) -> Encoding:
+        """The encoding of these columns, from training rows; of a column in `undated`, the day itself is left out."""
+        if len(table) > SAMPLE:
+            chosen = np.sort(np.random.default_rng(0).choice(len(table), SAMPLE, replace=False))
+            table = table.take(pa.array(chosen))
+        numbers: list[Number] = []
+        categories: list[Category] = []
+        for name, kind in used.kinds.items():
+            if kind == "number":
+                numbers.append(_number(table, Number(name), scaling))
+            elif kind == "category":
+                categories.append(_category(table, Category(name)))
+            else:
+                form = used.forms.get(name, "")
+                if name not in undated:
+                    numbers.append(_number(table, Number(name, "day", form=form), scaling))
+                parts = (_category(table, Category(name, part, form=form)) for part in PARTS)
+                categories += [one for one in parts if len(one.levels) > 1]
+        return Encoding(tuple(numbers), tuple(categories))
+
+    def save(self, folder: Path) -> None:
+        """Write encoding.json, and the arrays beside it as encoding.safetensors."""
+        from safetensors.numpy import save_file
+
+        arrays = {
+            f"{place}.{what}": getattr(one, what)
+            for place, one in enumerate(self.numbers)
+            for what in ("quantiles", "edges")
+        }
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "encoding.safetensors"
+        )
+        numbers = [
+            {name: getattr(one, name) for name in ("source", "part", "fill", "center", "scale", "flagged", "form")}
+            for one in self.numbers
+        ]
+        categories = [
+            {"source": one.source, "part": one.part, "levels": one.levels, "form": one.form} for one in self.categories
+        ]
+        content = json.dumps({"numbers": numbers, "categories": categories}, ensure_ascii=False, indent=1)
+        (folder / "encoding.json").write_text(content, encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> Encoding:
+        """The encoding that `save` wrote."""
+        from safetensors.numpy import load_file
+
+        content = json.loads((folder / "encoding.json").read_text(encoding="utf-8"))
+        arrays = load_file(folder / "encoding.safetensors")
+        return Encoding(
+            tuple(
+                Number(**one, quantiles=arrays[f"{place}.quantiles"], edges=arrays[f"{place}.edges"])
+                for place, one in enumerate(content["numbers"])
+            ),
+            tuple(
+                Category(one["source"], one["part"], tuple(one["levels"]), one["form"]) for one in content["categories"]
+            ),
+        )
+
+
+def _name(one: Number | Category) -> str:
+    return f"{one.source} {one.part}".strip()
+
+
+def _number(table: pa.Table, column: Number, scaling: Scaling) -> Number:
+    values = _numbers(table, column)
+    known = values[~np.isnan(values)]
+    if not len(known):  # in the training split
+        return column
+    quantiles = np.empty(0)
+    if scaling == "quantile":
+        quantiles = np.quantile(known, np.linspace(0, 1, min(QUANTILES, len(known))))
+    spread = float(known.std())
+    fitted = replace(
+        column,
+        fill=float(np.median(known)),
+        center=float(known.mean()),
+        scale=spread if spread > 0 and np.isfinite(spread) else 1.0,
+        flagged=len(known) < len(values),
+        quantiles=quantiles,
+    )
+    scaled = fitted.scaled(known).astype(np.float32).astype(float)
+    return replace(fitted, edges=np.unique(np.quantile(scaled, np.linspace(0, 1, EDGES))))
+
+
+def _category(table: pa.Table, column: Category) -> Category:
+    levels = sorted(pc.unique(_texts(table, column)).drop_null().to_pylist())
+    if column.part:
+        levels = [level for level in map(str, range(PARTS[column.part] + 1)) if level in levels]  # in their own order
+    return replace(column, levels=tuple(levels) if len(levels) <= EXACT else ())
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise ConfigError(f"column {name}: is not there, and the model was trained with it")
+    return table.column(name)
+
+
+def _numbers(table: pa.Table, column: Number) -> Floats:
+    values = _column(table, column.source)
+    try:
+        if column.part:
+            days = columns.moments(values, column.form).cast(pa.int64()).cast(pa.float64())
+            found = pc.divide(days, float(DAY_US))
+        else:
+            found = columns.numbers(values)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        what = "dates" if column.part else "numbers"
+        raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with {what}") from error
+    return found.to_numpy().astype(float)
+
+
+def _texts(table: pa.Table, column: Category) -> pa.ChunkedArray:
+    values = _column(table, column.source)
+    try:
+        if not column.part:
+            return columns.texts(values)
+        function = {"month": pc.month, "weekday": pc.day_of_week, "hour": pc.hour}[column.part]
+        return function(columns.moments(values, column.form)).cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with dates") from error
+
+
+def _holds(values: pa.ChunkedArray) -> str:
+    """What a column holds, with its first value."""
+    return f"holds {values.type}, such as {next((v for v in values[:100].to_pylist() if v is not None), None)!r}"
+
+
+def _codes(category: Category, texts: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Codes [n] of texts."""
+    if category.levels:
+        places = pc.index_in(texts, pa.array(category.levels, pa.string()))
+        return pc.add(pc.fill_null(places, -1), 1).to_numpy().astype(np.int64)
+    found = texts.combine_chunks().dictionary_encode()
+    hashed = np.array(
+        [1 + zlib.crc32(level.encode()) % EXACT for level in found.dictionary.to_pylist()], dtype=np.int64
+    )
+    indices = found.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return np.append(hashed, 0)[indices]

@@ -1,0 +1,208 @@
+"""What is the same of a table for every seed: its target, the kinds of its columns, its groups and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import types
+
+from lossbench.core import ConfigError
+from lossbench.datasets.tables import columns, targets
+from lossbench.datasets.tables.columns import Used
+from lossbench.datasets.tables.reading import digest
+from lossbench.datasets.tables.targets import Target
+
+LEAST = 3  # rows of a class: one for each split
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns mean what; the names are those of settings."""
+
+    target: tuple[str, ...]
+    task_type: str | None = None
+    positive: str | None = None
+    group_on: str | None = None
+    time_on: str | None = None
+    stratify_on: str | None = None
+    split: str | None = None
+    weight: str | None = None
+    drop: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows that have a target, and what is known of them before any split; arrays are [rows]."""
+
+    table: pa.Table
+    target: Target
+    used: Used
+    pool: str
+    remarks: tuple[str, ...]
+    groups: NDArray[np.int64] | None = None
+    strata: NDArray[np.int64] | None = None
+    times: NDArray[np.int64] | None = None
+    given: tuple[str | None, ...] | None = None
+    weights: NDArray[np.float64] | None = None
+    held: NDArray[np.bool_] | None = None
+
+
+def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = None) -> Prepared:
+    """What is known of a table, followed by the rows of a test table where there is one.
+
+    Raises: ConfigError for settings and columns that do not fit.
+    """
+    _known(table, roles, path)
+    held = None
+    if test is not None:
+        held = np.arange(len(table) + len(test)) >= len(table)
+        table = _joined(table, test, roles)
+    target = targets.understood(table, roles.target, roles.task_type, roles.positive, path)
+    remarks = [target.remark]
+    rows = target.rows
+    if target.classes:
+        target, kept, remark = _enough(target)
+        rows = rows[kept]
+        remarks += [remark] if remark else []
+    if len(rows) < len(table):
+        if without := len(table) - len(target.rows):
+            remarks.append(f"{without:,} rows without a target are left out")
+        table = table.take(pa.array(rows))
+        held = None if held is None else held[rows]
+    leave = {*roles.target, *roles.drop, *filter(None, (roles.group_on, roles.split, roles.weight))}
+    if roles.time_on and not types.is_temporal(table.column(roles.time_on).type):  # of a date, the season stays
+        leave.add(roles.time_on)
+    used = columns.understood(table, leave, roles.numbers, roles.categories, path)
+    if not used.kinds:
+        raise ConfigError(f"dataset.path={path}: no column is left to learn from{_why(used)}")
+    strata = _codes(table, roles.stratify_on)
+    if strata is None and target.classes:
+        strata = np.asarray(target.values, dtype=np.int64)
+    return Prepared(
+        table,
+        target,
+        used,
+        digest(table),
+        (*remarks, *used.remarks),
+        _codes(table, roles.group_on),
+        strata,
+        _times(table, roles.time_on),
+        None if roles.split is None else tuple(columns.texts(table.column(roles.split)).to_pylist()),
+        _weights(table, roles.weight),
+        held,
+    )
+
+
+def _why(used: Used) -> str:
+    return f" ({'; '.join(used.remarks)})" if used.remarks else ""
+
+
+def _known(table: pa.Table, roles: Roles, path: str) -> None:
+    """Raises: ConfigError for a setting that names no column, and for settings that exclude each other."""
+    single = {name: getattr(roles, name) for name in ("group_on", "time_on", "stratify_on", "split", "weight")}
+    asked = [(name, column) for name, column in single.items() if column is not None]
+    asked += [(name, one) for name in ("drop", "numbers", "categories") for one in getattr(roles, name)]
+    for setting, column in asked:
+        if column not in table.column_names:
+            near = get_close_matches(column, table.column_names, n=1, cutoff=0)
+            raise ConfigError(f"dataset.{setting}={column}: no such column in {path}; nearest: {near[0]}")
+    if roles.time_on and roles.group_on:
+        raise ConfigError("dataset.time_on, dataset.group_on: a split in time may cut groups; set one of them")
+    if roles.split and (roles.time_on or roles.stratify_on):
+        raise ConfigError("dataset.split: names the splits, so that neither time_on nor stratify_on applies")
+
+
+def _joined(table: pa.Table, test: pa.Table, roles: Roles) -> pa.Table:
+    absent = [name for name in table.column_names if name not in test.column_names and name not in roles.drop]
+    absent = [name for name in absent if name not in (roles.split, roles.weight, roles.group_on)]
+    if absent:
+        raise ConfigError(f"dataset.test_path: has no column {absent[0]}, which dataset.path has")
+    return pa.concat_tables(
+        [table, test.select([n for n in table.column_names if n in test.column_names])], promote_options="permissive"
+    )
+
+
+def _enough(target: Target) -> tuple[Target, NDArray[np.bool_], str]:
+    """The target without classes of fewer rows than splits, the rows that stay, and a remark."""
+    counts = np.bincount(target.values.astype(np.int64), minlength=len(target.classes))
+    rare = counts < LEAST
+    if not rare.any():
+        return target, np.ones(len(target.values), dtype=bool), ""
+    if (~rare).sum() < 2:
+        raise ConfigError(
+            f"dataset.target={target.names[0]}: fewer than two of its values have {LEAST} rows, one for each split"
+        )
+    kept = ~rare[target.values.astype(np.int64)]
+    codes = np.cumsum(~rare) - 1
+    names = ", ".join(target.classes[place] for place in rare.nonzero()[0][:6])
+    classes = tuple(name for name, out in zip(target.classes, rare, strict=True) if not out)
+    task_type = "binary" if len(classes) == 2 and target.task_type == "binary" else target.task_type
+    stays = Target(target.names, task_type, codes[target.values[kept].astype(np.int64)], target.rows, classes)
+    return stays, kept, f"classes with fewer than {LEAST} rows are left out: {names} ({(~kept).sum():,} rows)"
+
+
+def _codes(table: pa.Table, name: str | None) -> NDArray[np.int64] | None:
+    """Codes of a column's values [n]; a missing one is a value of its own."""
+    if name is None:
+        return None
+    found = columns.texts(table.column(name)).combine_chunks().dictionary_encode()
+    return found.indices.fill_null(len(found.dictionary)).to_numpy().astype(np.int64)
+
+
+def _times(table: pa.Table, name: str | None) -> NDArray[np.int64] | None:
+    """Ranks of the times in a column [n]."""
+    if name is None:
+        return None
+    values = table.column(name)
+    if values.null_count:
+        raise ConfigError(f"dataset.time_on={name}: {values.null_count:,} rows have none")
+    if not (types.is_temporal(values.type) or types.is_integer(values.type) or types.is_floating(values.type)):
+        raise ConfigError(f"dataset.time_on={name}: holds {values.type}; dates as 2024-01-31, times or numbers work")
+    ranks = np.unique(values.to_numpy(), return_inverse=True)[1]
+    return ranks.astype(np.int64)
+
+
+def _weights(table: pa.Table, name: str | None) -> NDArray[np.float64] | None:
+    if name is None:
+        return None
+    try:
+        weights = columns.numbers(table.column(name)).to_numpy().astype(float)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"dataset.weight={name}: holds texts; numbers from 0 work") from error
+    bad = ~(weights >= 0)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ConfigError(f"dataset.weight={name}: row {row + 1} has {weights[row]:g}; numbers from 0 work")
+    return weights
+
+
+def leaks(inputs: NDArray[np.float32], names: Sequence[str], target: Target, sample: int = 2000) -> list[str]:
+    """The columns that tell the target alone: a small tree on such a column is right on rows that it did not see."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    values = target.values if target.classes else target.values[:, 0]
+    half = len(inputs) // 2
+    if half < 2 * LEAST:
+        return []
+    found = []
+    best = 0.999
+    if target.classes and np.bincount(values[half:].astype(np.int64)).max() / (len(values) - half) > best:
+        return []  # one class is nearly all, and every column would seem to tell
+    for place, name in enumerate(names):
+        tree = (
+            DecisionTreeClassifier(max_leaf_nodes=2 * len(target.classes), random_state=0)
+            if target.classes
+            else DecisionTreeRegressor(max_leaf_nodes=128, random_state=0)
+        )
+        column = inputs[:, place : place + 1]
+        tree.fit(column[:half], values[:half])
+        if tree.score(column[half:], values[half:]) > best:
+            found.append(name)
+    return found

@@ -1,0 +1,304 @@
+"""Tables from text: separator, encoding, header and decimal point are found from the beginning of the file."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import pyarrow as pa
+from pyarrow import csv as arrow
+
+from lossbench.core import ConfigError
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
+MISSING = (
+    "", "?", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+"""Texts that mean a missing value: those of pandas, and the question mark of many collections."""
+
+HEAD = 1 << 20  # bytes from which a file is understood
+LINES = 200  # of these
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+BLOCK = 1 << 23  # bytes that are parsed at once
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read a text where it is not to be found out: separator, encoding, header, further texts for missing."""
+
+    separator: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    missing: tuple[str, ...] = ()
+
+
+FOUND = Options()
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a text is written. `names` are those of its columns."""
+
+    separator: str
+    encoding: str
+    names: tuple[str, ...]
+    header: bool
+    comma: bool
+    multiline: bool
+    missing: tuple[str, ...]
+
+
+def read(here: str, path: str, compression: str | None, options: Options) -> tuple[pa.Table, tuple[str, ...]]:
+    """The table of a text file, and remarks on how it was understood; `path` is how messages call it.
+
+    Raises: ConfigError for rows of other lengths. ValueError or OSError for anything else that cannot be read.
+    """
+    form, remarks = understood(here, path, compression, options)
+    if form.separator == " ":
+        return _of_spaces(here, form, compression), remarks
+    types: dict[str, pa.DataType] = {}
+    while True:
+        try:
+            with pa.input_stream(here, compression=compression) as stream:
+                return arrow.read_csv(stream, *_settings(form, types, threads=True)), remarks
+        except pa.ArrowInvalid as error:
+            form, remarks = _mended(error, form, remarks, types, here, path, compression)
+
+
+def batches(
+    here: str, path: str, compression: str | None, options: Options
+) -> tuple[pa.Schema, Iterable[pa.RecordBatch], tuple[str, ...]]:
+    """As `read`, for a file that is larger than memory: its schema, its batches, and remarks."""
+    form, remarks = understood(here, path, compression, options)
+    if form.separator == " ":
+        raise ConfigError(f"dataset.path={path}: larger than memory, and separated by spaces; save it as CSV")
+    types: dict[str, pa.DataType] = {}
+    while True:  # a first pass finds the types, a second returns the rows
+        try:
+            schema = None
+            for batch in _streamed(here, form, types, compression):
+                schema = batch.schema
+            if schema is None:
+                raise ConfigError(f"dataset.path={path}: has no rows")
+            return schema, _streamed(here, form, types, compression), remarks
+        except pa.ArrowInvalid as error:
+            form, remarks = _mended(error, form, remarks, types, here, path, compression)
+
+
+def _streamed(
+    here: str, form: Form, types: dict[str, pa.DataType], compression: str | None
+) -> Iterable[pa.RecordBatch]:
+    with pa.input_stream(here, compression=compression) as stream:
+        yield from arrow.open_csv(stream, *_settings(form, types, threads=True))
+
+
+def understood(here: str, path: str, compression: str | None, options: Options) -> tuple[Form, tuple[str, ...]]:
+    """The form of a text, and remarks on what was found out. Raises: ConfigError for what is no table."""
+    with pa.input_stream(here, compression=compression) as stream:
+        head = stream.read(HEAD + 1)
+    encoding, remark = _encoding(head[:HEAD], options.encoding, whole=len(head) <= HEAD)
+    remarks = [remark] if remark else []
+    content = head[:HEAD].decode(encoding, errors="replace")
+    if "\x00" in content[:LINES]:
+        raise ConfigError(f"dataset.path={path}: not a text; CSV, Parquet, Feather or JSON lines work")
+    if len(head) > HEAD:
+        content = content[: content.rfind("\n") + 1]
+    separator = options.separator or _separator(content, path)
+    rows = _rows(content, separator)
+    if not rows:
+        raise ConfigError(f"dataset.path={path}: holds no rows")
+    comma = separator != "," and _comma(rows[1:])
+    header = _header(rows, comma=comma) if options.header is None else options.header
+    names, renamed = _names(rows[0], header=header)
+    if separator != ",":
+        remarks.append(f"is separated by {SEPARATORS.get(separator, 'spaces' if separator == ' ' else separator)}")
+    if comma:
+        remarks.append("has decimal commas")
+    if not header:
+        remarks.append(f"has no line of names: its columns are called 1 to {len(names)}")
+    remarks += renamed
+    multiline = any("\n" in cell for row in rows for cell in row)
+    form = Form(separator, encoding, tuple(names), header, comma, multiline, (*MISSING, *options.missing))
+    return form, tuple(remarks)
+
+
+def _encoding(head: bytes, asked: str | None, *, whole: bool) -> tuple[str, str]:
+    """The encoding of a text, and a remark where it is not UTF-8."""
+    if asked is not None:
+        try:
+            return codecs.lookup(asked).name, ""
+        except LookupError:
+            raise ConfigError(f"dataset.encoding={asked}: unknown; utf-8, cp1252 or utf-16 work") from None
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", "is read as UTF-16"
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig", ""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, whole)
+        return "utf-8", ""
+    except UnicodeDecodeError:
+        pass
+    return _western(head)
+
+
+def _western(head: bytes) -> tuple[str, str]:
+    try:
+        head.decode("cp1252")
+        name = "cp1252"
+    except UnicodeDecodeError:
+        name = "latin-1"
+    return name, f"is not UTF-8: it is read as {name}; dataset.encoding= sets another"
+
+
+def _separator(content: str, path: str) -> str:
+    """The separator with which the most lines have the same number of fields; a space stands for any number of them."""
+    if not content.strip():
+        raise ConfigError(f"dataset.path={path}: is empty")
+    scores = {}
+    for separator in SEPARATORS:
+        counts = Counter(len(row) for row in _rows(content, separator))
+        fields, times = max(counts.items(), key=lambda pair: (pair[1], pair[0]), default=(1, 0))
+        if fields > 1:
+            scores[separator] = (times / counts.total(), fields)
+    if scores:
+        return max(scores, key=lambda separator: scores[separator])
+    lines = [len(line.split()) for line in islice(content.splitlines(), LINES) if line.strip()]
+    return " " if len(set(lines)) == 1 and lines[0] > 1 else ","
+
+
+def _rows(content: str, separator: str) -> list[list[str]]:
+    if separator == " ":
+        return [line.split() for line in islice(content.splitlines(), LINES) if line.strip()]
+    lines = csv.reader(io.StringIO(content), delimiter=separator)
+    try:
+        return [row for row in islice(lines, LINES) if row]
+    except csv.Error:  # such as a field of more than a hundred thousand characters
+        return []
+
+
+def _comma(rows: list[list[str]]) -> bool:
+    """Whether numbers are written with a decimal comma."""
+    cells = [cell for row in rows for cell in row]
+    return any(map(COMMA.fullmatch, cells)) and not any("." in cell and NUMBER.fullmatch(cell) for cell in cells)
+
+
+def _header(rows: list[list[str]], *, comma: bool) -> bool:
+    """Whether the first line holds names: not where each column of numbers has a number there, too."""
+
+    def number(cell: str) -> bool:
+        return bool(NUMBER.fullmatch(cell) or (comma and COMMA.fullmatch(cell)))
+
+    first, rest = rows[0], rows[1:]
+    if not rest:
+        return not any(map(number, first))
+    columns = [[row[place] for row in rest if place < len(row)] for place in range(len(first))]
+    known = [[cell for cell in cells if cell.strip() not in MISSING] for cells in columns]
+    numeric = [place for place, cells in enumerate(known) if cells and all(map(number, cells))]
+    if numeric:
+        return not all(number(first[place]) or first[place].strip() in MISSING[1:] for place in numeric)
+    return not any(first[place] in known[place] for place in range(len(first)))
+
+
+def _names(first: list[str], *, header: bool) -> tuple[list[str], list[str]]:
+    """The names of the columns, each once, and remarks on those that were made."""
+    if not header:
+        return [str(place + 1) for place in range(len(first))], []
+    names: list[str] = []
+    remarks = []
+    for place, cell in enumerate(first, 1):
+        name = " ".join(cell.lstrip("\ufeff").split()) or f"column {place}"
+        if name in names:
+            other = next(f"{name} {n}" for n in range(2, len(first) + 2) if f"{name} {n}" not in names)
+            remarks.append(f"has two columns called {name}: column {place} is called {other}")
+            name = other
+        names.append(name)
+    return names, remarks
+
+
+def _settings(
+    form: Form, types: dict[str, pa.DataType], *, threads: bool
+) -> tuple[arrow.ReadOptions, arrow.ParseOptions, arrow.ConvertOptions]:
+    return (
+        arrow.ReadOptions(
+            column_names=list(form.names),
+            skip_rows_after_names=int(form.header),
+            encoding="utf8" if form.encoding in ("utf-8", "utf-8-sig") else form.encoding,
+            block_size=BLOCK,
+            use_threads=threads,
+        ),
+        arrow.ParseOptions(delimiter=form.separator, newlines_in_values=form.multiline),
+        arrow.ConvertOptions(
+            null_values=list(form.missing),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+            column_types=types,
+            decimal_point="," if form.comma else ".",
+        ),
+    )
+
+
+def _mended(
+    error: pa.ArrowInvalid,
+    form: Form,
+    remarks: tuple[str, ...],
+    types: dict[str, pa.DataType],
+    here: str,
+    path: str,
+    compression: str | None,
+) -> tuple[Form, tuple[str, ...]]:
+    """A form with which another attempt may succeed; `types` is changed. Raises: ConfigError where there is none.
+
+    The types of columns are guessed from the first block, and a later one may hold other values.
+    """
+    message = str(error)
+    if found := re.search(r"In CSV column #(\d+):.*conversion error to (\w+)", message, re.DOTALL):
+        name = form.names[int(found[1])]
+        if name not in types:
+            types[name] = pa.float64() if found[2] in ("int64", "null") else pa.string()
+            return form, remarks
+        if types[name] == pa.float64():
+            types[name] = pa.string()
+            return form, remarks
+    if "invalid UTF8" in message and form.encoding == "utf-8":
+        return replace(form, encoding="cp1252"), (*remarks, _western(b"")[1])
+    if not form.multiline and "Expected" in message:
+        return replace(form, multiline=True), remarks
+    raise ConfigError(f"dataset.path={path}: {_at_fault(here, form, compression) or message}") from error
+
+
+def _at_fault(here: str, form: Form, compression: str | None) -> str:
+    """The first row with another number of fields, and both numbers; empty where there is none."""
+    with pa.input_stream(here, compression=compression) as stream:
+        lines = csv.reader(io.TextIOWrapper(stream, form.encoding, newline=""), delimiter=form.separator)
+        for row in lines:
+            if row and len(row) != len(form.names):
+                return (
+                    f"line {lines.line_num} has {len(row)} fields, and the table has {len(form.names)} columns; quote "
+                    "fields that hold the separator, or set dataset.separator="
+                )
+    return ""
+
+
+def _of_spaces(here: str, form: Form, compression: str | None) -> pa.Table:
+    import pandas as pd
+
+    with pa.input_stream(here, compression=compression) as stream:
+        frame = pd.read_csv(
+            stream,
+            sep=r"\s+",
+            names=list(form.names),
+            skiprows=int(form.header),
+            encoding=form.encoding,
+            na_values=list(form.missing),
+            decimal="," if form.comma else ".",
+        )
+    return pa.Table.from_pandas(frame, preserve_index=False)
