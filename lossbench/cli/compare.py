@@ -77,7 +77,8 @@ def _fitting(parsed: Arguments, words: list[str]) -> list[str]:
     datasets = parsed.value("dataset")
     settings = [[f"dataset={name}"] for name in datasets.split(",")] if datasets is not None else [[]]
     data = [choices.composed([*study, *words], folders) for words in settings]
-    default = str(data[0].hydra.runtime.choices.loss)
+    found = choices.of_data(parsed, folders) if datasets is not None and "," not in datasets else None
+    default = found[1] if found else str(data[0].hydra.runtime.choices.loss)
     given = parsed.value("task._target_") or parsed.value("dataset.task_type")
     task_types = {given or chosen(cfg) for cfg in data}
     fitting = [entry.name for entry in catalogue.losses(folders) if all(map(entry.fits, task_types))]

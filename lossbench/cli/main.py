@@ -130,7 +130,8 @@ def train(arguments: list[str]) -> None:
     sweep_folder = cache_folder() / "sweeps" / f"{machine.name()}-{os.getpid()}"
     os.environ["LOSSBENCH_SWEEP"] = str(sweep_folder)  # workers read it, too
     schema.register()
-    sys.argv[1:] = overrides.free(choices.deletable(parsed, folders).words())
+    parsed = choices.with_loss(choices.deletable(parsed, folders), folders)
+    sys.argv[1:] = overrides.free(parsed.words())
     job = hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(_job)
     with _redacted_output() if DISPLAY_OPTIONS & {name for name, _ in parsed.options} else contextlib.nullcontext():
         job()
