@@ -68,7 +68,7 @@ def compare(arguments: list[str]) -> list[str] | None:
 
 def _fitting(parsed: Arguments, words: list[str]) -> list[str]:
     """Every loss that fits the data; the dataset's default loss comes first, as the baseline."""
-    from lossbench.config import catalogue, choices
+    from lossbench.config import catalogue, choices, own_data
     from lossbench.config.task_types import chosen
     from lossbench.config.task_types import named as named_type
 
@@ -77,9 +77,9 @@ def _fitting(parsed: Arguments, words: list[str]) -> list[str]:
     datasets = parsed.value("dataset")
     settings = [[f"dataset={name}"] for name in datasets.split(",")] if datasets is not None else [[]]
     data = [choices.composed([*study, *words], folders) for words in settings]
-    found = choices.of_data(parsed, folders) if datasets is not None and "," not in datasets else None
-    default = found[1] if found else str(data[0].hydra.runtime.choices.loss)
-    given = parsed.value("task._target_") or parsed.value("dataset.task_type")
+    decided = choices.of_data(parsed, folders)
+    default = own_data.default_loss(decided) if decided else str(data[0].hydra.runtime.choices.loss)
+    given = parsed.value("task._target_") or parsed.value("dataset.task_type") or decided
     task_types = {given or chosen(cfg) for cfg in data}
     fitting = [entry.name for entry in catalogue.losses(folders) if all(map(entry.fits, task_types))]
     if not fitting:

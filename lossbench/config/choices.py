@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lossbench.config import arguments, overrides, run_key, schema
+from lossbench.config import arguments, own_data, run_key, schema
 from lossbench.config.arguments import Arguments
-from lossbench.config.task_types import AUTO, chosen, load
+from lossbench.config.task_types import chosen
 from lossbench.core import ConfigError
 
 OPEN = ("dataset", "model", "loss", "optimizer", "task")  # groups whose keys depend on what is chosen
@@ -30,44 +30,26 @@ def read(words: list[str]) -> Arguments:
         near = [key for key in keys(Arguments((), (), ())) if key.endswith(f".{name}")]
         return f"{near[0] if near else name}={value}"
 
-    found = arguments.read(words, offer)
-    return replace(found, settings=tuple(_renamed(word) for word in found.settings))
+    return own_data.rewritten(arguments.read(words, offer))
 
 
-def _renamed(word: str) -> str:
-    """`dataset.type`, as people write it, is the setting `dataset.task_type`."""
-    return f"dataset.task_type={word.partition('=')[2]}" if word.startswith("dataset.type=") else word
-
-
-def of_data(asked: Arguments, places: Sequence[Path]) -> tuple[str, str] | None:
-    """The task type that the data of a command line decide, and the catalogue's loss for it.
-
-    None where the dataset's file decides the type. Of a sweep over data, the first decides.
+def of_data(asked: Arguments, places: Sequence[Path]) -> str:
+    """The task type that the data of a command line decide; empty where the dataset's file decides it.
 
     Raises: ConfigError for data that cannot be read.
     """
-    dataset = asked.value("dataset")
-    files = [path for place in places if (path := place / "dataset" / f"{dataset}.yaml").is_file()]
-    if not files or (OmegaConf.load(files[0]).get("dataset") or {}).get("task_type") != AUTO:
-        return None
-    words = [_first(word) for word in asked.settings if word.partition(".")[0] in ("dataset", f"dataset={dataset}")]
-    words += [word for word in asked.settings if word.startswith("task.")]
-    task_type = chosen(composed([f"dataset={dataset}", *overrides.free(words)], places))
-    return task_type, str(load(task_type).default_loss)
-
-
-def _first(word: str) -> str:
-    """A setting with the first of the values that it sweeps over."""
-    name, _, value = word.partition("=")
-    return word if value[:1] in "[{'\"" else f"{name}={value.partition(',')[0]}"
+    if not own_data.decided(asked, places):
+        return ""
+    return chosen(composed(own_data.words(asked), places))
 
 
 def with_loss(asked: Arguments, places: Sequence[Path]) -> Arguments:
-    """The same; where the data decide the task type and no loss is chosen, with the loss of that type."""
+    """The same; where the data decide the task type and no loss is chosen, with the first loss of that type."""
     losses = ("loss", "losses", "loss._target_", "experiment")
-    if any(asked.value(name) is not None for name in losses) or (found := of_data(asked, places)) is None:
+    if any(asked.value(name) is not None for name in losses) or not (task_type := of_data(asked, places)):
         return asked
-    return replace(asked, settings=(*asked.settings, f"loss={found[1]}")) if found[1] else asked
+    loss = own_data.default_loss(task_type)
+    return replace(asked, settings=(*asked.settings, f"loss={loss}")) if loss else asked
 
 
 def one_each(asked: Arguments) -> None:

@@ -72,6 +72,8 @@ def missing(group: str, name: str, options: Sequence[str]) -> str:
         return f"{group}={name}: no such {part}; what is importable is {group}._target_={name}"
     everything = "--help" if "/" in group or group in ("train", "tracking") else "list"
     hint = f"nearest: {', '.join(near)}; " if near else ""
+    if group == "dataset" and not near:
+        hint = "a file of your own: dataset=table dataset.path=FILE dataset.target=COLUMN; "
     return f"{group}={name}: no such {part}\n{hint}python -m lossbench {everything} shows all"
 
 

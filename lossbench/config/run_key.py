@@ -40,7 +40,7 @@ def key(cfg: DictConfig, loss: str = "") -> str:
     deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)} | {"loss": loss}
     if deciding.get("train.epochs") is not None:  # steps follow from it once the data are loaded
         del deciding["train.steps"]
-    own = {name: path for name, path in deciding.items() if name.endswith("_target_")}
+    own = {name: path for name, path in deciding.items() if name.endswith("_target_") or name == "dataset.load"}
     own |= {f"task.metrics.{path}": path for path in metrics_of(deciding.get("task.metrics"))}
     for name, path in own.items():
         spec = catalogue.find(str(path).rpartition(".")[0])

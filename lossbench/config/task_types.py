@@ -305,14 +305,14 @@ def chosen(cfg: Any) -> str:
 
 
 def _of_data(dataset: Any) -> str:
-    """The task type that a dataset finds in its data: its function has a function `task_type_of` of its settings."""
-    settings: Any = OmegaConf.to_container(dataset, resolve=True)
-    absent = [name for name in settings if OmegaConf.is_missing(dataset, name)]
-    if absent:
-        raise ConfigError(f"dataset.{absent[0]}: missing; dataset.{absent[0]}=… is needed")
-    target = imported(settings.pop("_target_"))
-    del settings["task_type"]
-    return str(target.task_type_of(**settings))
+    """The task type that a dataset finds in its data: its function has a function `task_type_of` of its settings.
+
+    A setting that is missing is None there.
+    """
+    names = [str(name) for name in dataset if name not in ("_target_", "task_type", "name")]
+    settings = {name: None if OmegaConf.is_missing(dataset, name) else dataset[name] for name in names}
+    plain: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
+    return str(imported(str(dataset["_target_"])).task_type_of(**plain))
 
 
 def named(task_type: str) -> str:

@@ -16,7 +16,7 @@ from lossbench.core.errors import ConfigError, require
 from lossbench.core.given import give, given, is_given
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
 from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
-from lossbench.core.names import NAME_LENGTH, record_name, stem
+from lossbench.core.names import NAME_LENGTH, is_table, record_name, stem
 from lossbench.core.random import stream
 from lossbench.core.task import Net, Noise, Outputs, Pictures, Result, Task, TrainedModel
 
@@ -57,6 +57,7 @@ __all__ = [
     "give",
     "given",
     "is_given",
+    "is_table",
     "metric",
     "record_name",
     "require",

@@ -10,6 +10,35 @@ from lossbench.core.given import is_given
 
 NAME_LENGTH = 250  # characters that every store accepts
 
+TABLES = (
+    ".csv",
+    ".tsv",
+    ".tab",
+    ".txt",
+    ".dat",
+    ".data",
+    ".parquet",
+    ".pq",
+    ".feather",
+    ".arrow",
+    ".ipc",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".xlsx",
+    ".xls",
+)
+"""Endings of tables' files; Excel's among them, which are refused where they are read."""
+
+COMPRESSED = (".gz", ".zst", ".bz2", ".lz4", ".br")
+
+
+def is_table(name: str) -> bool:
+    """Whether a word is the name of a table's file, by its ending."""
+    path = PurePath(name.partition("?")[0].lower())
+    ending = path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
+    return "=" not in name and "," not in name and ending in TABLES
+
 
 @cache
 def record_name(name: str) -> str:

@@ -23,6 +23,7 @@ from lossbench.datasets.tables.splitting import Plan
 from lossbench.datasets.tables.text import Options
 
 LARGE = 0.25  # of the free memory: larger inputs lie in files that are mapped
+LISTED = 12  # columns that a message names
 PROBED = 2000  # rows in which a leak is looked for
 SCALINGS = ("standard", "quantile")
 
@@ -68,7 +69,7 @@ def table(
     if scaling not in SCALINGS:
         raise ConfigError(f"dataset.scaling={scaling}: unknown; choose {' or '.join(SCALINGS)}")
     roles = Roles(
-        _names(target),
+        names_of(target),
         task_type,
         None if positive is None else str(positive),
         group_on,
@@ -76,11 +77,11 @@ def table(
         stratify_on,
         split,
         weight,
-        _names(drop),
-        _names(numbers),
-        _names(categories),
+        names_of(drop),
+        names_of(numbers),
+        names_of(categories),
     )
-    options = Options(separator, encoding, header, _names(missing))
+    options = Options(separator, encoding, header, names_of(missing))
     known = _prepared(path, test_path, options, roles)
     called = name or stem(path)
     for remark in known.remarks:
@@ -89,12 +90,21 @@ def table(
 
 
 def task_type_of(
-    *, path: str, target: str | int | Sequence[str], positive: str | int | None = None, **settings: Any
+    *,
+    path: str | None,
+    target: str | int | Sequence[str] | None,
+    positive: str | int | None = None,
+    **settings: Any,
 ) -> str:
-    """The task type that the target makes. Raises: ConfigError as `table` does."""
+    """The task type that the target makes. Raises: ConfigError as `table` does, and for settings that are missing."""
+    if path is None:
+        raise ConfigError("dataset.path: missing; dataset.path=FILE is a CSV, Parquet, Feather or JSON lines file")
     known = {key: settings.get(key) for key in ("separator", "encoding", "header")}
-    read, _ = reading.read(path, Options(**known, missing=_names(settings.get("missing"))))
-    names = _names(target, read)
+    read, _ = reading.read(path, Options(**known, missing=names_of(settings.get("missing"))))
+    if target is None:
+        listed = ", ".join(read.column_names[:LISTED]) + " …" * (len(read.column_names) > LISTED)
+        raise ConfigError(f"dataset.target: missing; which column is to be predicted? {path} has {listed}")
+    names = names_of(target, read)
     return targets.understood(read, names, None, None if positive is None else str(positive), path).task_type
 
 
@@ -205,13 +215,13 @@ def _leaks(name: str, fitted: Encoding, known: Prepared, train: Split, rows: NDA
 @lru_cache(maxsize=2)
 def _prepared(path: str, test_path: str | None, options: Options, roles: Roles) -> Prepared:
     read, remarks = reading.read(path, options)
-    roles = Roles(**{**vars(roles), "target": _names(roles.target, read)})
+    roles = Roles(**{**vars(roles), "target": names_of(roles.target, read)})
     tested = None if test_path is None else reading.read(test_path, options)[0]
     found = preparing.prepared(read, roles, path, tested)
     return Prepared(**{**vars(found), "remarks": (*remarks, *found.remarks)})
 
 
-def _names(given: Any, read: pa.Table | None = None) -> tuple[str, ...]:
+def names_of(given: Any, read: pa.Table | None = None) -> tuple[str, ...]:
     """Names as a tuple; a whole number counts columns from the end, or names one of a table without names."""
     if given is None:
         return ()
