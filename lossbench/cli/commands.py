@@ -7,6 +7,7 @@ from typing import Any
 from lossbench.cli.check import check
 from lossbench.cli.compare import compare
 from lossbench.cli.listing import list_losses
+from lossbench.cli.predict import predict
 from lossbench.cli.report import report
 from lossbench.cli.ui import ui
 from lossbench.cli.verify import verify
@@ -15,6 +16,7 @@ COMMANDS: dict[str, Any] = {
     "check": check,
     "compare": compare,
     "list": list_losses,
+    "predict": predict,
     "report": report,
     "ui": ui,
     "verify": verify,

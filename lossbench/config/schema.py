@@ -46,11 +46,12 @@ class Tuning:
 
 @dataclass
 class Tracking:
-    """Settings of MLflow: where runs and their artifacts are recorded, and whether predictions are among these."""
+    """Settings of MLflow: where runs and their artifacts are recorded, and what is among these."""
 
     uri: str = MISSING
     artifacts: str | None = None
     predictions: bool = True
+    model: bool = False
 
 
 @dataclass

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
 
 from lossbench import tracking
 from lossbench.core import Outputs, Result, Split, TrainedModel, each_tensor
@@ -19,7 +22,6 @@ from lossbench.runs.signals import interruptible
 if TYPE_CHECKING:
     from lossbench.engine import FitResult
 
-MODEL_FILE = "model.safetensors"
 ROUNDING = 1e-6  # by which a metric may leave its range
 REMARK = 500  # characters of a remark, at most
 LAST = "test_last"  # the test split at the last step; `test` is at the selected one
@@ -63,11 +65,12 @@ class Evaluation:
 
         In this order, so that a failure costs nothing that came before it.
         """
-        from lossbench.runs import cross_loss
+        from lossbench.runs import cross_loss, saved_model
 
         assert fitted.best is not None
         assert fitted.best_step is not None
-        self._weights(fitted.best)
+        with self.recorder.files() as folder:
+            saved_model.save_weights(fitted.best, self.splits.encoding, folder)
         _, last, _ = self._measure({LAST: self.splits.test})
         self.nets.restore(fitted.best)
         tests = {"val": self.splits.validation, "test": self.splits.test, **self.splits.extra_tests}
@@ -77,6 +80,10 @@ class Evaluation:
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         self.recorder.metrics(fitted.steps, at_end)
         mean_losses = cross_loss.mean_losses(folders, self.splits.info, outputs["test"], self.splits.test.targets)
+        with self.recorder.files() as folder:
+            saved_model.save_structure(self.splits.info, calibration, folder)
+        if self.experiment.cfg.tracking.model:
+            self._pyfunc(fitted.best, calibration)
         under = {f"test_loss/{name}": value for name, value in mean_losses.items()}
         self.recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
         features = {"lossbench.features": self.experiment.features.hash} if self.experiment.features.used else {}
@@ -143,11 +150,16 @@ class Evaluation:
             values = {name: self.task.report(found[name], split.targets, calibration) for name, split in splits.items()}
         return found, values, calibration
 
-    def _weights(self, best: Mapping[str, Any]) -> None:
-        from safetensors.torch import save_file
+    def _pyfunc(self, best: Mapping[str, Any], calibration: Mapping[str, float]) -> None:
+        """Record the model for MLflow; one that MLflow does not take leaves a remark."""
+        from lossbench.runs import pyfunc, saved_model
 
-        with self.recorder.files() as folder:
-            save_file({name: tensor.cpu().clone() for name, tensor in best.items()}, folder / MODEL_FILE)
+        with tempfile.TemporaryDirectory() as name, self.recorder.files() as folder:
+            files = Path(name)
+            saved_model.save_weights(best, self.splits.encoding, files)
+            saved_model.save_structure(self.splits.info, calibration, files)
+            OmegaConf.save(self.experiment.cfg, files / saved_model.CONFIGURATION)
+            self._try("the model could not be saved for MLflow", lambda: pyfunc.save(files, folder / pyfunc.FOLDER))
 
     def _pictures(self, trained: TrainedModel) -> None:
         """Draw and record each picture on its own; one that fails leaves a remark."""

@@ -112,6 +112,13 @@ class Binary(TaskType):
             "ece_tempered": expected_calibration_error(*_confidence(p, y)),
         }
 
+    def answers(self, outputs: Tensor, calibration: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+        """The class at the tuned threshold, and the probability of the positive class after temperature."""
+        p = torch.sigmoid(outputs.double() / calibration["temperature"])
+        positive = array(outputs) >= calibration["threshold"]
+        names = np.array(self.info.classes or ("0", "1"), dtype=object)
+        return {"prediction": names[positive.astype(int)], f"probability {names[1]}": array(p)}
+
     def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import pictures
 

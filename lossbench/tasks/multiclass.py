@@ -95,6 +95,15 @@ class Multiclass(TaskType):
             "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
         }
 
+    def answers(self, outputs: Tensor, calibration: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+        """The most probable class, and the probability of each after temperature."""
+        p = array((outputs.double() / calibration["temperature"]).softmax(-1))
+        names = np.array(self.info.classes or tuple(map(str, range(p.shape[-1]))), dtype=object)
+        return {
+            "prediction": names[p.argmax(-1)],
+            **{f"probability {name}": p[:, place] for place, name in enumerate(names)},
+        }
+
     def pictures(self, seen: TrainedModel) -> Pictures:
         from lossbench.tasks import pictures
 

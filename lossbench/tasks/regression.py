@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lossbench.config.task_types import Shape, TaskType
@@ -67,6 +68,18 @@ class Regression(TaskType):
             "rmse": np.sqrt(np.square(error).mean(0)).mean().item(),
             "median_ae": np.median(error, 0).mean().item(),
             "r2": np.where(total > 0, explained, residual == 0).mean().item(),
+        }
+
+    def answers(self, outputs: Tensor, calibration: Mapping[str, float]) -> dict[str, NDArray[Any]]:
+        """Each target in its own unit."""
+        if not self.info.target_scales:
+            values = self._in_units(outputs)
+            names = ["prediction"] if values.shape[1] == 1 else [f"prediction {n + 1}" for n in range(values.shape[1])]
+            return dict(zip(names, values.T, strict=True))
+        values = outputs.double().cpu().numpy()
+        return {
+            f"prediction {name}": values[:, place] * scale + center
+            for place, (name, center, scale) in enumerate(self.info.target_scales)
         }
 
     def pictures(self, seen: TrainedModel) -> Pictures:

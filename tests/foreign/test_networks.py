@@ -19,7 +19,7 @@ from lossbench.core import ConfigError, DatasetInfo, Split
 from lossbench.engine.stack import Stack
 from lossbench.models import foreign
 from lossbench.runs import builders
-from lossbench.runs.evaluation import MODEL_FILE
+from lossbench.runs.saved_model import WEIGHTS as MODEL_FILE
 from lossbench.runs.experiment import Experiment, on_device
 
 PICTURES = DatasetInfo("pictures", "multiclass", (1, 28, 28), (), "", "", "", classes=tuple("0123456789"))

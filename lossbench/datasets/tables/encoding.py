@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow import types
 
 from lossbench.core import Column, ConfigError
 from lossbench.datasets.tables import columns
 from lossbench.datasets.tables.columns import Used
 
 Scaling = Literal["standard", "quantile"]
+Raw = Literal["number", "text", "date", "boolean"]
 
 EXACT = 250  # levels of a category that have a code of their own; where there are more, all are hashed
 ROWS = 1 << 18  # in a block that is encoded at once
@@ -79,10 +81,11 @@ class Category:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Numbers, flags of missing numbers, then categories."""
+    """Numbers, flags of missing numbers, then categories; `sources` are the columns of raw rows, with their kinds."""
 
     numbers: tuple[Number, ...]
     categories: tuple[Category, ...]
+    sources: Mapping[str, Raw]
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -130,7 +133,8 @@ class Encoding:
                     numbers.append(_number(table, Number(name, "day", form=form), scaling))
                 parts = (_category(table, Category(name, part, form=form)) for part in PARTS)
                 categories += [one for one in parts if len(one.levels) > 1]
-        return Encoding(tuple(numbers), tuple(categories))
+        sources = {name: _raw(table.column(name).type) for name in used.kinds}
+        return Encoding(tuple(numbers), tuple(categories), sources)
 
     def save(self, folder: Path) -> None:
         """Write encoding.json, and the arrays beside it as encoding.safetensors."""
@@ -151,7 +155,8 @@ class Encoding:
         categories = [
             {"source": one.source, "part": one.part, "levels": one.levels, "form": one.form} for one in self.categories
         ]
-        content = json.dumps({"numbers": numbers, "categories": categories}, ensure_ascii=False, indent=1)
+        parts = {"numbers": numbers, "categories": categories, "sources": self.sources}
+        content = json.dumps(parts, ensure_ascii=False, indent=1)
         (folder / "encoding.json").write_text(content, encoding="utf-8")
 
     @staticmethod
@@ -169,7 +174,18 @@ class Encoding:
             tuple(
                 Category(one["source"], one["part"], tuple(one["levels"]), one["form"]) for one in content["categories"]
             ),
+            content["sources"],
         )
+
+
+def _raw(dtype: pa.DataType) -> Raw:
+    """The kind of raw values."""
+    dtype = dtype.value_type if types.is_dictionary(dtype) else dtype
+    if types.is_boolean(dtype):
+        return "boolean"
+    if types.is_temporal(dtype):
+        return "date"
+    return "number" if types.is_floating(dtype) or types.is_integer(dtype) or types.is_decimal(dtype) else "text"
 
 
 def _name(one: Number | Category) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -173,3 +174,15 @@ def digest(table: pa.Table) -> str:
         for batch in table.slice(start, ROWS).combine_chunks().to_batches():
             total.update(memoryview(batch.serialize()))
     return total.hexdigest()
+
+
+def as_table(rows: Any, settings: Mapping[str, Any]) -> pa.Table:
+    """New rows as a table: a file, a data frame, or columns by name.
+
+    `settings` are those of `dataset=table` that say how a text is read; other files ignore them.
+    """
+    if not isinstance(rows, str | Path):
+        return in_memory(rows)
+    missing = settings.get("missing") or ()
+    how = {name: settings.get(name) for name in ("separator", "encoding", "header")}
+    return read(str(rows), text.Options(**how, missing=(missing,) if isinstance(missing, str) else tuple(missing)))[0]
