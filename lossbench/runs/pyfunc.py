@@ -1,4 +1,4 @@
-"""A trained model as MLflow's pyfunc: files and the name of this module, no pickle; `load_model` and `serve` take it."""
+"""A trained model as MLflow's pyfunc: files and the name of this module, no pickle; `load_model` takes it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def save(files: Path, target: Path) -> None:
             path=str(target),
             loader_module=__name__,
             data_path=str(files),
-            signature=ModelSignature(Schema(inputs), Schema(outputs)),
+            signature=ModelSignature(Schema([*inputs]), Schema([*outputs])),
             pip_requirements=[f"{name}=={version(name)}" for name in ("lossbench", "torch")],
         )
