@@ -30,7 +30,7 @@ TABLES = (
 )
 """Endings of tables' files; Excel's among them, which are refused where they are read."""
 
-COMPRESSED = (".gz", ".zst", ".bz2", ".lz4", ".br")
+COMPRESSED = (".gz", ".zst", ".bz2", ".lz4", ".br", ".zip")
 
 
 def is_table(name: str) -> bool:

@@ -145,7 +145,7 @@ def splits_of(
 
     def made(part: str) -> Split:
         places = rows[part]
-        metadata = {"row": torch.from_numpy(known.target.rows[places] if len(known.target.rows) else places)}
+        metadata = {"row": torch.from_numpy(known.target.rows[places])}
         if known.groups is not None:
             metadata["group"] = torch.from_numpy(known.groups[places])
         weights = None if known.weights is None else torch.from_numpy(known.weights[places] / mean_weight).float()

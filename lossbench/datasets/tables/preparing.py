@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -66,16 +66,14 @@ def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = N
         table = _joined(table, test, roles)
     target = targets.understood(table, roles.target, roles.task_type, roles.positive, path)
     remarks = [target.remark]
-    rows = target.rows
+    if without := len(table) - len(target.rows):
+        remarks.append(f"rows without a target are left out: {without:,}")
     if target.classes:
-        target, kept, remark = _enough(target)
-        rows = rows[kept]
+        target, remark = _enough(target)
         remarks += [remark] if remark else []
-    if len(rows) < len(table):
-        if without := len(table) - len(target.rows):
-            remarks.append(f"{without:,} rows without a target are left out")
-        table = table.take(pa.array(rows))
-        held = None if held is None else held[rows]
+    if len(target.rows) < len(table):
+        table = table.take(pa.array(target.rows))
+        held = None if held is None else held[target.rows]
     leave = {*roles.target, *roles.drop, *filter(None, (roles.group_on, roles.split, roles.weight))}
     if roles.time_on and not types.is_temporal(table.column(roles.time_on).type):  # of a date, the season stays
         leave.add(roles.time_on)
@@ -129,23 +127,26 @@ def _joined(table: pa.Table, test: pa.Table, roles: Roles) -> pa.Table:
     )
 
 
-def _enough(target: Target) -> tuple[Target, NDArray[np.bool_], str]:
-    """The target without classes of fewer rows than splits, the rows that stay, and a remark."""
+def _enough(target: Target) -> tuple[Target, str]:
+    """The target without classes of fewer rows than splits, and a remark on these."""
     counts = np.bincount(target.values.astype(np.int64), minlength=len(target.classes))
     rare = counts < LEAST
     if not rare.any():
-        return target, np.ones(len(target.values), dtype=bool), ""
+        return target, ""
     if (~rare).sum() < 2:
         raise ConfigError(
             f"dataset.target={target.names[0]}: fewer than two of its values have {LEAST} rows, one for each split"
         )
     kept = ~rare[target.values.astype(np.int64)]
     codes = np.cumsum(~rare) - 1
-    names = ", ".join(target.classes[place] for place in rare.nonzero()[0][:6])
+    names = [f"{target.classes[place]} ({counts[place]})" for place in rare.nonzero()[0]]
     classes = tuple(name for name, out in zip(target.classes, rare, strict=True) if not out)
-    task_type = "binary" if len(classes) == 2 and target.task_type == "binary" else target.task_type
-    stays = Target(target.names, task_type, codes[target.values[kept].astype(np.int64)], target.rows, classes)
-    return stays, kept, f"classes with fewer than {LEAST} rows are left out: {names} ({(~kept).sum():,} rows)"
+    values = codes[target.values[kept].astype(np.int64)]
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return (
+        replace(target, values=values, rows=target.rows[kept], classes=classes),
+        f"classes with fewer than {LEAST} rows are left out: {', '.join(names[:6])}{more}",
+    )
 
 
 def _codes(table: pa.Table, name: str | None) -> NDArray[np.int64] | None:

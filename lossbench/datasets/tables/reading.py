@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lossbench.core import ConfigError, atomic_path, cache_folder, given, is_given, machine
+from lossbench.core import ConfigError, atomic_path, cache_folder, given, is_given, is_table, machine
 from lossbench.core.failures import one_line
 from lossbench.datasets.tables import text
 from lossbench.datasets.tables.memory import in_memory
@@ -37,7 +37,7 @@ def read(path: str, options: text.Options = text.FOUND) -> tuple[pa.Table, tuple
             return in_memory(given(path)), ()
         except ImportError as error:
             raise ConfigError(f"dataset.path: {error}") from error
-    here = _local(path)
+    here = _unzipped(_local(path), path)
     status = here.stat()
     return _read(str(here), path, options, status.st_mtime_ns, status.st_size)
 
@@ -81,6 +81,34 @@ def _local(path: str) -> Path:
     return here
 
 
+def _unzipped(here: Path, path: str) -> Path:
+    """The one file in a zip archive, copied to the cache; any other file itself."""
+    if here.suffix.lower() != ".zip":
+        return here
+    import shutil
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(here) as archive:
+            tables = [name for name in archive.namelist() if is_table(name) and not name.startswith("__MACOSX")]
+            if len(tables) != 1:
+                raise ConfigError(f"dataset.path={path}: holds {len(tables)} tables; unpack it and choose one")
+            key = f"{here.resolve()} {here.stat().st_mtime_ns} {tables[0]}"
+            copy = _folder("unpacked") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{Path(tables[0]).name}"
+            if not copy.exists():
+                with archive.open(tables[0]) as source, atomic_path(copy) as part, part.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    except BadZipFile as error:
+        raise ConfigError(f"dataset.path={path}: no zip archive: {error}") from error
+    return copy
+
+
+def _folder(name: str) -> Path:
+    folder = cache_folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _near(here: Path) -> str:
     from difflib import get_close_matches
 
@@ -92,8 +120,7 @@ def _near(here: Path) -> str:
 
 def _copied(address: str) -> Path:
     """A copy in the cache of a file elsewhere, fetched anew by each process that reads it."""
-    folder = cache_folder() / "remote"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder("remote")
     name = Path(address.partition("?")[0]).name or "table"
     copy = folder / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name}"
     return _fetched(address, copy)
@@ -152,9 +179,10 @@ def _json(here: str, compression: str | None, *, whole: bool) -> pa.Table:
 
 def _mapped(here: str, modified: int, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
     """The table written to the cache batch by batch, and mapped from there; an earlier copy is used again."""
-    folder = cache_folder() / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(f'{Path(here).resolve()} {modified} {schema}'.encode()).hexdigest()[:20]}.arrow"
+    path = (
+        _folder("tables")
+        / f"{hashlib.sha256(f'{Path(here).resolve()} {modified} {schema}'.encode()).hexdigest()[:20]}.arrow"
+    )
     if not path.exists():
         with atomic_path(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in batches:
