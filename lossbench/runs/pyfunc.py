@@ -9,12 +9,20 @@ from lossbench.core import ConfigError
 from lossbench.runs.saved_model import SavedModel
 
 FOLDER = "mlflow_model"  # among the artifacts of a run
-TYPES = {"number": "double", "text": "string", "date": "datetime", "boolean": "boolean"}
+TYPES = {"integer": "long", "number": "double", "text": "string", "date": "datetime", "boolean": "boolean"}
 
 
-def _load_pyfunc(path: str) -> SavedModel:
+class _Model:
+    def __init__(self, path: str) -> None:
+        self.model = SavedModel(Path(path))
+
+    def predict(self, rows):  # type: ignore[no-untyped-def] # a hint would be taken for a schema
+        return self.model.predict(rows)
+
+
+def _load_pyfunc(path: str) -> _Model:
     """What MLflow calls with the folder of a run's files."""
-    return SavedModel(Path(path))
+    return _Model(path)
 
 
 def save(files: Path, target: Path) -> None:
@@ -24,7 +32,6 @@ def save(files: Path, target: Path) -> None:
     """
     from importlib.metadata import version
 
-    import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -40,7 +47,9 @@ def save(files: Path, target: Path) -> None:
         for name, values in answered.items()
     ]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no example beside the signature
+        warnings.simplefilter("ignore")  # of its own classes, and that there is no example beside the signature
+        import mlflow.pyfunc
+
         mlflow.pyfunc.save_model(
             path=str(target),
             loader_module=__name__,

@@ -106,12 +106,15 @@ class SavedModel:
 
     def _encoded(self, rows: Any) -> tuple[Tensor, Any]:
         """Encoded rows, and the index of a data frame of pandas."""
+        import pandas as pd
+
         if self.encoding is None:
             return torch.as_tensor(rows, dtype=torch.float32), None
         try:
-            return torch.from_numpy(self.encoding.encode(self.table(rows))), getattr(rows, "index", None)
+            inputs = torch.from_numpy(self.encoding.encode(self.table(rows)))
         except ConfigError as error:
             raise ConfigError(f"predict: {error}") from error
+        return inputs, rows.index if isinstance(rows, pd.DataFrame) else None
 
 
 def _info(content: Mapping[str, Any]) -> DatasetInfo:

@@ -19,8 +19,8 @@ from lossbench.core import ConfigError, DatasetInfo, Split
 from lossbench.engine.stack import Stack
 from lossbench.models import foreign
 from lossbench.runs import builders
-from lossbench.runs.saved_model import WEIGHTS as MODEL_FILE
 from lossbench.runs.experiment import Experiment, on_device
+from lossbench.runs.saved_model import WEIGHTS as MODEL_FILE
 
 PICTURES = DatasetInfo("pictures", "multiclass", (1, 28, 28), (), "", "", "", classes=tuple("0123456789"))
 NUMBERS = DatasetInfo("numbers", "regression", (6,), (2,), "", "", "")

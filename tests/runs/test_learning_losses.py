@@ -15,8 +15,8 @@ from lossbench.core import stream
 from lossbench.engine import Interrupted, Stack, fit
 from lossbench.losses import GaussianElbo, mse
 from lossbench.runs import builders
-from lossbench.runs.saved_model import WEIGHTS as MODEL_FILE
 from lossbench.runs.experiment import Experiment
+from lossbench.runs.saved_model import WEIGHTS as MODEL_FILE
 from lossbench.tasks.lifting import OfIdentities, of_pixels, of_signs
 
 ORL = 24  # identities of the training split: 60 % of 40 people

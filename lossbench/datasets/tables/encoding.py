@@ -20,7 +20,7 @@ from lossbench.datasets.tables import columns
 from lossbench.datasets.tables.columns import Used
 
 Scaling = Literal["standard", "quantile"]
-Raw = Literal["number", "text", "date", "boolean"]
+Raw = Literal["integer", "number", "text", "date", "boolean"]
 
 EXACT = 250  # levels of a category that have a code of their own; where there are more, all are hashed
 ROWS = 1 << 18  # in a block that is encoded at once
@@ -133,7 +133,7 @@ class Encoding:
                     numbers.append(_number(table, Number(name, "day", form=form), scaling))
                 parts = (_category(table, Category(name, part, form=form)) for part in PARTS)
                 categories += [one for one in parts if len(one.levels) > 1]
-        sources = {name: _raw(table.column(name).type) for name in used.kinds}
+        sources = {name: _raw(table.column(name)) for name in used.kinds}
         return Encoding(tuple(numbers), tuple(categories), sources)
 
     def save(self, folder: Path) -> None:
@@ -178,9 +178,11 @@ class Encoding:
         )
 
 
-def _raw(dtype: pa.DataType) -> Raw:
-    """The kind of raw values."""
-    dtype = dtype.value_type if types.is_dictionary(dtype) else dtype
+def _raw(values: pa.ChunkedArray) -> Raw:
+    """The kind of raw values; with missing ones, integers are numbers."""
+    dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
+    if types.is_integer(dtype) and not values.null_count:
+        return "integer"
     if types.is_boolean(dtype):
         return "boolean"
     if types.is_temporal(dtype):
