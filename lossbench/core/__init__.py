@@ -1,7 +1,17 @@
 """The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
 from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
-from lossbench.core.dataset import Column, DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
+from lossbench.core.dataset import (
+    Column,
+    DatasetInfo,
+    Sampling,
+    Split,
+    Splits,
+    Targets,
+    each_tensor,
+    tensors_of,
+    weight_argument,
+)
 from lossbench.core.errors import ConfigError, require
 from lossbench.core.given import give, given, is_given
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
@@ -51,4 +61,5 @@ __all__ = [
     "require",
     "stream",
     "tensors_of",
+    "weight_argument",
 ]

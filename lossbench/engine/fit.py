@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from lossbench.core import Outputs, each_tensor
+from lossbench.core import Outputs, each_tensor, weight_argument
 from lossbench.engine.checkpoints import Interrupted, Paused
 from lossbench.engine.predict import PURPOSE, finite, outputs_of
 from lossbench.engine.randomness import seeded
@@ -150,5 +150,6 @@ def _metrics(replica: Replica, outputs: Outputs) -> dict[str, float] | None:
     """The metrics on validation, or None where an output or a metric is not finite."""
     if not finite(outputs):
         return None
-    values = replica.task.measure(outputs, replica.validation.targets)
+    split = replica.validation
+    values = replica.task.measure(outputs, split.targets, **weight_argument(split.weights))
     return values if all(map(math.isfinite, values.values())) else None

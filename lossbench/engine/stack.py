@@ -147,7 +147,7 @@ class Stack:
         part_means: dict[str, list[Tensor]] = {}
         for player, loss in self.task.step(self.nets, batch, self._noise.at(self.done)):
             per_example, parts = LossOutput.of(loss)
-            mean_losses = per_example.reshape(len(self.replicas), -1).mean(-1)
+            mean_losses = _weighted(per_example, batch.weights).reshape(len(self.replicas), -1).mean(-1)
             norms = self.optimizer_steps[player].move(mean_losses, self.done)
             prefix = "train" if alone else f"train/{player}"
             numbers.setdefault(f"{prefix}/loss", []).append(mean_losses.detach())
@@ -205,6 +205,18 @@ class Stack:
             for name, values in by_name.items():  # a loss may have had no such part
                 absent = torch.full_like(values, math.nan)
                 window[name] = list(torch.stack([state[what].get(name, absent) for state in states], 1).unbind())
+
+
+def _weighted(per_example: Tensor, weights: Tensor | None) -> Tensor:
+    """Per-example losses times the weights of their examples, both [..., batch].
+
+    Raises: ValueError for a loss that does not give one number per example.
+    """
+    if weights is None:
+        return per_example
+    if per_example.shape != weights.shape:
+        raise ValueError(f"losses {list(per_example.shape)} of a batch of {list(weights.shape)} cannot be weighted")
+    return per_example * weights.to(per_example.dtype)
 
 
 def _copied(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
