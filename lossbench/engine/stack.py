@@ -29,7 +29,8 @@ State = Mapping[str, Any]
 class Plan:
     """How long to train, and how often to record and evaluate. Steps are optimizer steps.
 
-    `per_class` is how many examples of one target come together in a batch; None draws from all examples alike.
+    `per_class` is how many examples of one target come together in a batch; None draws from all examples alike. After
+    `patience` evaluations in a row without a better primary metric a replica stops; None: it makes all steps.
     """
 
     steps: int
@@ -41,13 +42,16 @@ class Plan:
     precision: str = "float32"
     compile: str | None = None
     per_class: int | None = None
+    patience: int | None = None
 
 
 @dataclass
 class FitResult:
     """The result of training: the nets hold the last step's weights, `best` those of the selected step.
 
-    `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out;
+    `diverged` is the step at which a number was not finite, None if none was. `waited` is how many evaluations in a row
+    were no better than the best; `stopped`: there were as many as the plan's patience, and `steps` is the last of them.
+    `train_s` leaves evaluation out;
     in a stack it is the replica's share. `glimpses` are the outputs on the first few examples of validation, by step.
     """
 
@@ -56,9 +60,16 @@ class FitResult:
     best: dict[str, Tensor] | None = None
     best_step: int | None = None
     best_value: float = math.nan
+    waited: int = 0
+    stopped: bool = False
     last: dict[str, float] = field(default_factory=dict)
     glimpses: dict[int, Outputs] = field(default_factory=dict)
     train_s: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether training ended before its last step."""
+        return self.stopped or self.diverged is not None
 
     @staticmethod
     def of(state: State) -> FitResult:
