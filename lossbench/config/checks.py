@@ -52,7 +52,7 @@ def check(cfg: DictConfig, names: Names) -> None:
         require(f"train.{key}", train[key], lambda v: 1 <= v <= MOST, f"at least 1, and at most {MOST:,}")
     if train.epochs is not None:
         require("train.epochs", train.epochs, lambda v: 0 < v <= MOST, f"above 0, and at most {MOST:,}, or null")
-    for key in ("eval_every", "record_every"):
+    for key in ("eval_every", "record_every", "patience"):
         if train[key] is not None:
             require(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
     if train.per_class is not None:

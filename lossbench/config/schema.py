@@ -24,6 +24,7 @@ class Train:
     epochs: float | None = None
     batch_size: int = MISSING
     eval_every: int | None = None
+    patience: int | None = None
     record_every: int | None = None
     schedule: str = MISSING
     clip_norm: float | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import OmegaConf
 
 from lossbench.config.importing import imported
-from lossbench.core import Card, ConfigError, DatasetInfo, Pictures, Split, TrainedModel
+from lossbench.core import Card, ConfigError, DatasetInfo, Pictures, Split, TrainedModel, weight_argument
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,12 @@ WANTED = ("metrics", "step", "predict", "measure")
 """What a task has to define itself."""
 
 Shape = tuple[int, ...]
+Numbers = dict[str, float]
+
+
+def _replaceable(method: Callable[..., Numbers]) -> Callable[..., Numbers]:
+    """The method itself; for type checkers, a class that defines it anew may leave out `weights`."""
+    return method
 
 
 class TaskType:
@@ -77,6 +83,8 @@ class TaskType:
     """Whether targets are several tensors by name."""
     default_loss: ClassVar[str] = ""
     """The loss of the catalogue for data that decide their own type; empty where there is none."""
+    weighted: ClassVar[bool] = False
+    """Whether its metrics take weights of examples, as the keyword argument `weights`: see `takes_weights`."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -120,18 +128,25 @@ class TaskType:
         """The group of each example, [n], for the uncertainty of a metric; None where examples are independent."""
         return split.metadata.get("group")
 
-    def calibrate(self, outputs: Any, targets: Any) -> dict[str, float]:
+    @_replaceable
+    def calibrate(self, outputs: Any, targets: Any, *, weights: Tensor | None = None) -> dict[str, float]:
         """What is fitted on validation outputs and targets, by name; by default nothing."""
         return {}
 
-    def report(self, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
+    @_replaceable
+    def report(
+        self, outputs: Any, targets: Any, calibration: Mapping[str, float], *, weights: Tensor | None = None
+    ) -> dict[str, float]:
         """The metrics that are reported; by default those that `measure` gives."""
-        found: dict[str, float] = self.measure(outputs, targets)  # type: ignore[attr-defined]
+        found: dict[str, float] = self.measure(outputs, targets, **weight_argument(weights))  # type: ignore[attr-defined]
         return found
 
-    def measure_tuned(self, outputs: Any, targets: Any, calibration: Mapping[str, float]) -> dict[str, float]:
+    @_replaceable
+    def measure_tuned(
+        self, outputs: Any, targets: Any, calibration: Mapping[str, float], *, weights: Tensor | None = None
+    ) -> dict[str, float]:
         """The metrics of `measure`, with the calibration that was fitted on validation."""
-        found: dict[str, float] = self.measure(outputs, targets)  # type: ignore[attr-defined]
+        found: dict[str, float] = self.measure(outputs, targets, **weight_argument(weights))  # type: ignore[attr-defined]
         return found
 
     def pictures(self, seen: TrainedModel) -> Mapping[str, Any]:
@@ -291,6 +306,12 @@ def _completed(path: str, found: Any) -> type[Any]:
 
 AUTO = "auto"
 """The task type of a dataset that its data decide."""
+
+
+def takes_weights(task: type[Any]) -> bool:
+    """Whether a task's metrics take weights: it says so, and no method that it defines anew leaves them out."""
+    methods = (getattr(task, name) for name in ("measure", "calibrate", "report", "measure_tuned"))
+    return bool(task.weighted) and all("weights" in inspect.signature(method).parameters for method in methods)
 
 
 def chosen(cfg: Any) -> str:

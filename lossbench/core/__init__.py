@@ -11,6 +11,7 @@ from lossbench.core.dataset import (
     Targets,
     each_tensor,
     tensors_of,
+    weight_argument,
 )
 from lossbench.core.errors import ConfigError, require
 from lossbench.core.given import give, given, is_given
@@ -64,4 +65,5 @@ __all__ = [
     "stem",
     "stream",
     "tensors_of",
+    "weight_argument",
 ]

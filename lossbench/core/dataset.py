@@ -114,10 +114,15 @@ class Split:
             yield self.each(partial(_rows, start=start, stop=start + size))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Split:
-        """Apply a function to inputs and targets; where both are the same tensor, they stay the same."""
+        """Apply a function to inputs, targets and weights; where the first two are one tensor, they stay one."""
         inputs = change(self.inputs)
         targets = inputs if self.targets is self.inputs else each_tensor(self.targets, change)
         return Split(inputs, targets, weights=None if self.weights is None else change(self.weights))
+
+
+def weight_argument(weights: Tensor | None) -> dict[str, Tensor]:
+    """The keyword argument `weights` of a metric, where there are weights; so that others need not take it."""
+    return {} if weights is None else {"weights": weights}
 
 
 def each_tensor(tensors: Any, change: Callable[[Tensor], Any]) -> Any:

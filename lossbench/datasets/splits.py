@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,7 +56,8 @@ def assemble(
 
 
 def _distinct(split: Split) -> tuple[Tensor, ...]:
-    return (split.inputs,) if split.targets is split.inputs else (split.inputs, *tensors_of(split.targets))
+    tensors = (split.inputs,) if split.targets is split.inputs else (split.inputs, *tensors_of(split.targets))
+    return tensors if split.weights is None else (*tensors, split.weights)
 
 
 def moments(pixels: Tensor) -> tuple[float, float]:
@@ -78,7 +80,8 @@ def fingerprint(*tensors: Tensor) -> str:
 def check(splits: Splits) -> None:
     """Reject data that cannot be trained on; what a task needs beside that it checks itself: see `TaskType.check`.
 
-    Raises: ConfigError for an empty split, and for values that are not finite, with their rows.
+    Raises: ConfigError for an empty split, for values that are not finite, with their rows, and for weights that are
+    not in all splits, or do not say how much each example counts.
     """
     info = splits.info
     for name, split in splits:
@@ -91,6 +94,39 @@ def check(splits: Splits) -> None:
             finite = values.isfinite()
             if not finite.all():
                 raise ConfigError(f"dataset={info.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
+        _check_weights(info, name, split, given=splits.train.weights is not None)
+    _check_mean(info, splits.train)
+
+
+def _check_weights(info: DatasetInfo, name: str, split: Split, *, given: bool) -> None:
+    """`given`: the training split has weights. Raises: ConfigError."""
+    weights = split.weights
+    if (weights is not None) != given:
+        has, lacks = ("train", name) if given else (name, "train")
+        raise ConfigError(
+            f"dataset={info.name}: {has} has weights of examples and {lacks} has none; all splits or none"
+        )
+    if weights is None:
+        return
+    if weights.shape != (len(split),) or not weights.is_floating_point():
+        raise ConfigError(
+            f"dataset={info.name}: weights of {name} are {list(weights.shape)} of {weights.dtype}; "
+            f"[{len(split)}] of floats works"
+        )
+    bad = ~(weights.isfinite() & (weights >= 0))
+    if bad.any():
+        raise ConfigError(f"dataset={info.name}: weights of {name} are not finite, or below 0, in rows {_rows(bad)}")
+    if not weights.any():
+        raise ConfigError(f"dataset={info.name}: weights of {name} are all 0, so that no example counts")
+
+
+def _check_mean(info: DatasetInfo, train: Split) -> None:
+    """Raises: ConfigError for weights that would change the size of every step."""
+    if train.weights is not None and not math.isclose(mean := train.weights.double().mean().item(), 1, rel_tol=1e-3):
+        raise ConfigError(
+            f"dataset={info.name}: weights of train have the mean {mean:.4g}, by which steps would grow; "
+            "divide those of all splits by it"
+        )
 
 
 def check_labels(info: DatasetInfo, name: str, split: Split) -> None:

@@ -48,6 +48,8 @@ class Batches:
     """The batches of a run [batch, …] or of a stack [replica, batch, …], from a step on.
 
     Replicas that share data and seed share their draws. With `per_class`, that many examples of a target come together.
+
+    Raises: ValueError where some of the splits have weights and others have none.
     """
 
     def __init__(
@@ -59,7 +61,8 @@ class Batches:
         starts = dict(zip(distinct, accumulate(lengths, initial=0), strict=False))
         inputs = _joined([split.inputs for split in distinct.values()])
         same = all(split.targets is split.inputs for split in distinct.values())
-        self._pool = Split(inputs, inputs if same else _joined_targets(list(distinct.values())))
+        targets = inputs if same else _joined_targets(list(distinct.values()))
+        self._pool = Split(inputs, targets, weights=_joined_weights(list(distinct.values())))
         keys = [(id(split), seed) for split, seed in zip(splits, seeds, strict=True)]
         drawn = {key: distinct[key[0]] for key in keys}
         device = self._pool.inputs.device
@@ -156,6 +159,13 @@ def _joined_targets(splits: Sequence[Split]) -> Targets:
     if isinstance(first, Mapping):
         return {name: _joined([split.targets[name] for split in splits]) for name in first}
     return _joined([split.targets for split in splits])
+
+
+def _joined_weights(splits: Sequence[Split]) -> Tensor | None:
+    weights = [split.weights for split in splits if split.weights is not None]
+    if len(weights) not in (0, len(splits)):
+        raise ValueError("the splits of a stack have to have weights, all of them or none")
+    return _joined(weights) if weights else None
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 class Paused(Exception):
     """Training reached the step at which it was to pause; `fit` resumes from `states`.
 
-    `fitted` are the results so far, which are final for replicas that diverged.
+    `fitted` are the results so far, which are final for replicas whose training has ended.
     """
 
     def __init__(self, states: Sequence[Mapping[str, Any]], fitted: Sequence[FitResult]) -> None:

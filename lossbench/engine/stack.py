@@ -29,7 +29,8 @@ State = Mapping[str, Any]
 class Plan:
     """How long to train, and how often to record and evaluate. Steps are optimizer steps.
 
-    `per_class` is how many examples of one target come together in a batch; None draws from all examples alike.
+    `per_class` is how many examples of one target come together in a batch; None draws from all examples alike. After
+    `patience` evaluations in a row without a better primary metric a replica stops; None: it makes all steps.
     """
 
     steps: int
@@ -41,13 +42,16 @@ class Plan:
     precision: str = "float32"
     compile: str | None = None
     per_class: int | None = None
+    patience: int | None = None
 
 
 @dataclass
 class FitResult:
     """The result of training: the nets hold the last step's weights, `best` those of the selected step.
 
-    `diverged` is the step at which a number was not finite, None if none was. `train_s` leaves evaluation out;
+    `diverged` is the step at which a number was not finite, None if none was. `waited` is how many evaluations in a row
+    were no better than the best; `stopped`: there were as many as the plan's patience, and `steps` is the last of them.
+    `train_s` leaves evaluation out;
     in a stack it is the replica's share. `glimpses` are the outputs on the first few examples of validation, by step.
     """
 
@@ -56,9 +60,16 @@ class FitResult:
     best: dict[str, Tensor] | None = None
     best_step: int | None = None
     best_value: float = math.nan
+    waited: int = 0
+    stopped: bool = False
     last: dict[str, float] = field(default_factory=dict)
     glimpses: dict[int, Outputs] = field(default_factory=dict)
     train_s: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether training ended before its last step."""
+        return self.stopped or self.diverged is not None
 
     @staticmethod
     def of(state: State) -> FitResult:
@@ -147,7 +158,7 @@ class Stack:
         part_means: dict[str, list[Tensor]] = {}
         for player, loss in self.task.step(self.nets, batch, self._noise.at(self.done)):
             per_example, parts = LossOutput.of(loss)
-            mean_losses = per_example.reshape(len(self.replicas), -1).mean(-1)
+            mean_losses = _weighted(per_example, batch.weights).reshape(len(self.replicas), -1).mean(-1)
             norms = self.optimizer_steps[player].move(mean_losses, self.done)
             prefix = "train" if alone else f"train/{player}"
             numbers.setdefault(f"{prefix}/loss", []).append(mean_losses.detach())
@@ -205,6 +216,18 @@ class Stack:
             for name, values in by_name.items():  # a loss may have had no such part
                 absent = torch.full_like(values, math.nan)
                 window[name] = list(torch.stack([state[what].get(name, absent) for state in states], 1).unbind())
+
+
+def _weighted(per_example: Tensor, weights: Tensor | None) -> Tensor:
+    """Per-example losses times the weights of their examples, both [..., batch].
+
+    Raises: ValueError for a loss that does not give one number per example.
+    """
+    if weights is None:
+        return per_example
+    if per_example.shape != weights.shape:
+        raise ValueError(f"losses {list(per_example.shape)} of a batch of {list(weights.shape)} cannot be weighted")
+    return per_example * weights.to(per_example.dtype)
 
 
 def _copied(state: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

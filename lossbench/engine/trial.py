@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.core import Outputs, tensors_of
+from lossbench.core import Outputs, Split, tensors_of
 from lossbench.engine.predict import predict
 from lossbench.engine.randomness import seeded
 from lossbench.engine.stack import Plan, Replica, Stack
@@ -117,10 +117,15 @@ def nbytes(replica: Replica, plan: Plan) -> int:
         if isinstance(value, Tensor)
     )
     splits = (replica.train, replica.train, replica.validation)  # train once more, in the stack's pool
-    data = sum(tensor.nbytes for split in splits for tensor in (split.inputs, *tensors_of(split.targets)))
+    data = sum(tensor.nbytes for split in splits for tensor in _tensors_of(split))
     own = {tensor.untyped_storage().data_ptr() for tensor in (*alone.nets.parameters(), replica.train.inputs)}
     activations = sum(size for pointer, size in saved.items() if pointer not in own)
     return data + 3 * weights + state + 2 * activations  # weights: themselves, their gradients, the best step's
+
+
+def _tensors_of(split: Split) -> list[Tensor]:
+    weights = [] if split.weights is None else [split.weights]
+    return [split.inputs, *tensors_of(split.targets), *weights]
 
 
 def _few_steps(stack: Stack) -> None:

@@ -8,23 +8,26 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], *, bins: int = 15) -> float:
+def expected_calibration_error(
+    confidence: Floats, correct: NDArray[np.bool_], *, bins: int = 15, weights: Floats | None = None
+) -> float:
     """Mean distance between confidence and accuracy over bins of equal width, weighted by their counts.
 
     Σ_b (n_b / n)·|accuracy_b − confidence_b|
 
-    Shapes: confidence [n] in [0, 1], correct [n]; result in [0, 1].
+    Shapes: confidence [n] in [0, 1], correct [n], weights of examples [n]; result in [0, 1].
     Reference: Guo et al., On calibration of modern neural networks, 2017, https://arxiv.org/abs/1706.04599
     """
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(index, correct.astype(float) - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    gap = correct.astype(float) - confidence
+    gaps = np.bincount(index, gap if weights is None else weights * gap, minlength=bins)
+    return float(np.abs(gaps).sum() / (len(confidence) if weights is None else weights.sum()))
 
 
-def temperature(logits: Floats, targets: NDArray[np.integer]) -> float:
+def temperature(logits: Floats, targets: NDArray[np.integer], *, weights: Floats | None = None) -> float:
     """The T that minimises the negative log-likelihood of logits / T.
 
-    Shapes: logits [n] with targets 0 or 1, or logits [n, classes] with class indices.
+    Shapes: logits [n] with targets 0 or 1, or logits [n, classes] with class indices; weights of examples [n].
     T is searched in 0.02 … 50; log-likelihood is concave in 1/T, so the minimum is the only one.
     Reference: Guo et al., On calibration of modern neural networks, 2017, https://arxiv.org/abs/1706.04599
     """
@@ -37,7 +40,8 @@ def temperature(logits: Floats, targets: NDArray[np.integer]) -> float:
 
     def nll(log_t: float) -> float:
         inverse = np.exp(-log_t)
-        return float((logsumexp(pair * inverse, axis=1) - true * inverse).mean())
+        each = logsumexp(pair * inverse, axis=1) - true * inverse
+        return float(each.mean() if weights is None else np.average(each, weights=weights))
 
     found = minimize_scalar(nll, bounds=(np.log(0.02), np.log(50)), method="bounded")
     return float(np.exp(found.x))

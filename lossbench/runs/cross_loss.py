@@ -38,11 +38,14 @@ def prediction(outputs: Outputs) -> Tensor | None:
     return outputs if isinstance(outputs, Tensor) else outputs.get("prediction")
 
 
-def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, targets: Targets) -> dict[str, float]:
+def mean_losses(
+    folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, targets: Targets, weights: Tensor | None = None
+) -> dict[str, float]:
     """The mean loss of these outputs under every loss of these folders that fits, each at the settings of its file.
 
     Left out are losses that fail, and losses without a meaningful value here: one that learns and was not trained, one
-    of whole batches, one that needs the nets, and one that takes several numbers per output.
+    of whole batches, one that needs the nets, and one that takes several numbers per output. With
+    weights of examples the mean is weighted, and losses that cannot be weighted are left out.
     """
     values: dict[str, float] = {}
     predicted = prediction(outputs)
@@ -56,8 +59,17 @@ def mean_losses(folders: tuple[Path, ...], info: DatasetInfo, outputs: Outputs, 
                 bound = adapted(_with_class_counts(loss, info), info.task_type, info.targets, outputs_of_net).loss
                 copies = (each_tensor(one, torch.clone) for one in (predicted, targets))  # some losses write into them
                 returned = builders.task(info.task_type, bound, info).loss(*copies)
-                values[name] = LossOutput.of(returned).per_example.mean().item()
+                values[name] = _mean(LossOutput.of(returned).per_example, loss, weights)
     return values
+
+
+def _mean(per_example: Tensor, loss: Callable[..., Tensor], weights: Tensor | None) -> float:
+    if weights is None:
+        return per_example.mean().item()
+    card = card_of(loss)
+    if per_example.shape != weights.shape or (card is not None and card.batch):
+        raise ValueError("examples cannot be weighted")
+    return ((per_example.double() * weights).sum() / weights.double().sum()).item()
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from lossbench import tracking
-from lossbench.core import Outputs, Result, Split, TrainedModel, each_tensor
+from lossbench.core import Outputs, Result, Split, TrainedModel, each_tensor, weight_argument
 from lossbench.core.failures import one_line
 from lossbench.runs import memory
 from lossbench.runs.experiment import Experiment
@@ -79,11 +79,12 @@ class Evaluation:
         fitted_on_val = {f"val/{name}": value for name, value in calibration.items()}
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         self.recorder.metrics(fitted.steps, at_end)
-        mean_losses = cross_loss.mean_losses(folders, self.splits.info, outputs["test"], self.splits.test.targets)
         with self.recorder.files() as folder:
             saved_model.save_structure(self.splits.info, calibration, folder)
         if self.experiment.cfg.tracking.model:
             self._pyfunc(fitted.best, calibration)
+        test = self.splits.test
+        mean_losses = cross_loss.mean_losses(folders, self.splits.info, outputs["test"], test.targets, test.weights)
         under = {f"test_loss/{name}": value for name, value in mean_losses.items()}
         self.recorder.metrics(fitted.best_step, {**selected, **fitted_on_val, **under})
         features = {"lossbench.features": self.experiment.features.hash} if self.experiment.features.used else {}
@@ -115,9 +116,7 @@ class Evaluation:
         test, task_type = self.splits.test, self.splits.info.task_type
         values = self._try(
             "how the metrics vary with the test examples could not be measured",
-            lambda: predictions.left_out(
-                self.task, outputs, test.targets, predictions.parts(test, task_type), calibration
-            ),
+            lambda: predictions.left_out(self.task, outputs, test, predictions.parts(test, task_type), calibration),
         )
         if values:
             self.recorder.tags({"lossbench.left_out": values})
@@ -146,8 +145,12 @@ class Evaluation:
         validation = outputs(self.splits.validation, closely=False)
         found = {n: validation if n == "val" else outputs(split, closely=n != LAST) for n, split in splits.items()}
         with seeded(seed, PURPOSE):  # a metric of somebody's own may draw from the global streams
-            calibration = self.task.calibrate(validation, self.splits.validation.targets)
-            values = {name: self.task.report(found[name], split.targets, calibration) for name, split in splits.items()}
+            held = self.splits.validation
+            calibration = self.task.calibrate(validation, held.targets, **weight_argument(held.weights))
+            values = {
+                name: self.task.report(found[name], split.targets, calibration, **weight_argument(split.weights))
+                for name, split in splits.items()
+            }
         return found, values, calibration
 
     def _pyfunc(self, best: Mapping[str, Any], calibration: Mapping[str, float]) -> None:

@@ -77,7 +77,9 @@ class Experiment:
         ):  # saved, selected and resumed with the players, though it has no optimizer of its own
             self.nets.add_module("loss", self.learning)
         self.plan = builders.plan(cfg.train)
-        sanity_checks.loss(self.task, self.nets, self.splits.train, self.device, size, per_class)
+        sanity_checks.loss(
+            self.task, self.nets, self.splits.train, self.device, size, per_class, str(cfg.loss._target_)
+        )
 
     @property
     def stackable(self) -> bool:

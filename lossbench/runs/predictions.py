@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossbench.config.task_types import load
-from lossbench.core import Outputs, Split, Targets, each_tensor
+from lossbench.core import Outputs, Split, Targets, each_tensor, weight_argument
 
 FILE = "predictions.npz"
 LARGEST = 5_000_000  # bytes of the file
@@ -35,7 +35,7 @@ def parts(split: Split, task_type: str) -> Tensor:
     return torch.from_numpy(part)[group]
 
 
-def left_out(task: Any, outputs: Outputs, targets: Targets, part: Tensor, calibration: Mapping[str, float]) -> str:
+def left_out(task: Any, outputs: Outputs, split: Split, part: Tensor, calibration: Mapping[str, float]) -> str:
     """The metrics of `measure_tuned` with each part of the examples left out in turn, as JSON {metric: [values]}.
 
     They give the variance of a metric over the choice of test examples by the delete-a-group jackknife, also of metrics
@@ -46,8 +46,10 @@ def left_out(task: Any, outputs: Outputs, targets: Targets, part: Tensor, calibr
     if len(numbers) < FEWEST:
         return ""
     measured = [
-        task.measure_tuned(_at(outputs, part != number), _at(targets, part != number), calibration)
-        for number in numbers
+        task.measure_tuned(
+            _at(outputs, rows), _at(split.targets, rows), calibration, **_at(weight_argument(split.weights), rows)
+        )
+        for rows in (part != number for number in numbers)
     ]
     values_of: dict[str, list[float]] = {}
     for name in [task.metrics[0].name, *measured[0]]:  # the primary one first, so that it fits in any case
@@ -58,7 +60,7 @@ def left_out(task: Any, outputs: Outputs, targets: Targets, part: Tensor, calibr
 
 
 def packed(outputs: Outputs, split: Split) -> bytes:
-    """The content of the file: outputs, targets and groups, one row per example; empty where it would be too large.
+    """The content of the file: outputs, targets, groups and weights, a row per example; empty if it were too large.
 
     Numbers are in half precision where single precision would be too large.
     """
@@ -66,6 +68,7 @@ def packed(outputs: Outputs, split: Split) -> bytes:
     arrays = _targets(split.targets)
     if "group" in split.metadata:
         arrays["group"] = _array(split.metadata["group"])
+    arrays |= {name: _array(values) for name, values in weight_argument(split.weights).items()}
     arrays |= {f"outputs.{name}" if name in arrays else name: _array(values) for name, values in by_name.items()}
     for dtype in (np.float32, np.float16):
         reduced = {name: a.astype(dtype) if a.dtype.kind == "f" else a for name, a in arrays.items()}

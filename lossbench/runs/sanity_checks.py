@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossbench.config.task_types import load, named
-from lossbench.core import ConfigError, DatasetInfo, LossOutput, Split, Task, stream
+from lossbench.core import ConfigError, DatasetInfo, LossOutput, Split, Task, card_of, stream
 from lossbench.core.failures import one_line
 from lossbench.engine import Nets, Noise
 from lossbench.engine.batches import grouped
@@ -79,11 +79,24 @@ def _squashed(nets: Any, examples: Split) -> bool:
     return bool(((outputs >= 0) & (outputs <= 1)).all() and outputs.any())
 
 
-def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size: int, per_class: int | None) -> None:
-    """Compute the loss of each player on one batch.
+def loss(
+    task: Task,
+    nets: Nets,
+    train: Split,
+    device: torch.device,
+    batch_size: int,
+    per_class: int | None,
+    target: str = "",
+) -> None:
+    """Compute the loss of each player on one batch; `target` is the path of the loss, for messages.
 
-    Raises: ConfigError where the loss fails, or returns neither one number per example nor a single number.
+    Raises: ConfigError where the loss fails, or returns neither one number per example nor a single number, and where
+    examples have weights and it is no sum over examples.
     """
+    unweightable = "so that examples cannot be weighted; leave out dataset.weight"
+    card = card_of(task.loss)
+    if train.weights is not None and card is not None and card.batch:
+        raise ConfigError(f"loss._target_={target}: takes a batch as a whole, {unweightable}")
     nets = copy.deepcopy(nets)  # a step may change their state
     chosen = torch.arange(batch_size)
     if per_class is not None:
@@ -97,7 +110,10 @@ def loss(task: Task, nets: Nets, train: Split, device: torch.device, batch_size:
         for player, output in steps:
             if player not in players:
                 raise ConfigError(f"task: step yields losses for {player!r}; there is {' and '.join(players)}")
-            _check_per_example(LossOutput.of(output).per_example, player, batch_size)
+            per_example = LossOutput.of(output).per_example
+            _check_per_example(per_example, player, batch_size)
+            if train.weights is not None and not per_example.dim():
+                raise ConfigError(f"loss._target_={target}: gives one number a batch, {unweightable}")
     except ConfigError:
         raise
     except Exception as error:  # a foreign loss may raise anything

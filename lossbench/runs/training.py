@@ -167,7 +167,7 @@ def _finish(runs: Sequence[Run], fitted: Sequence[FitResult], states: Sequence[M
     measured: list[tuple[Run, Result]] = []
     for one, result_of_fit, state in zip_longest(runs, fitted, states):
         try:
-            pauses = state and result_of_fit.diverged is None
+            pauses = state and not result_of_fit.ended
             with interruptible():
                 measured.append((one, one.pause(result_of_fit, state) if pauses else one.finish(result_of_fit)))
         except Exception as error:

@@ -26,8 +26,10 @@ from lossbench.tasks.classification import (
     MACRO_F1,
     NLL,
     TEMPERED,
+    Weights,
     array,
     balanced_accuracy,
+    counting,
     decisions,
 )
 from lossbench.tasks.lifting import of_signs
@@ -46,6 +48,7 @@ class Binary(TaskType):
     default_loss = "bce"
     logits = True
     one_logit = True
+    weighted = True
     prior = "one"
     counts = COUNTS[:2]
     forms = BINARY
@@ -76,40 +79,49 @@ class Binary(TaskType):
         """One logit an example, [..., batch]."""
         return nets.model(batch.inputs).squeeze(-1)
 
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def measure(self, outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> dict[str, float]:
         """The cheap metrics; where one class is absent, the areas are what every ranking gets."""
         from sklearn import metrics
 
+        outputs, targets, w = counting(outputs, targets, weights)
         p, y = array(torch.sigmoid(outputs.double())), array(targets)
         scores = array(outputs)  # ranks beyond where probabilities round to 0 and 1
         both = 0 < y.sum() < len(y)
         return {
-            "auprc": metrics.average_precision_score(y, scores) if both else float(y.mean()),
-            "auroc": metrics.roc_auc_score(y, scores) if both else 0.5,
-            "f1": metrics.f1_score(y, p > 0.5, zero_division=0),
-            **decisions(y, (p > 0.5).astype(int)),
-            "nll": _binary_nll(outputs, targets),
-            "brier": metrics.brier_score_loss(y, p, scale_by_half=True, labels=[0, 1]),
-            "ece": expected_calibration_error(*_confidence(p, y)),
+            "auprc": metrics.average_precision_score(y, scores, sample_weight=w) if both else float(y.mean()),
+            "auroc": metrics.roc_auc_score(y, scores, sample_weight=w) if both else 0.5,
+            "f1": metrics.f1_score(y, p > 0.5, zero_division=0, sample_weight=w),
+            **decisions(y, (p > 0.5).astype(int), w),
+            "nll": _binary_nll(outputs, targets, w),
+            "brier": metrics.brier_score_loss(y, p, scale_by_half=True, labels=[0, 1], sample_weight=w),
+            "ece": expected_calibration_error(*_confidence(p, y), weights=w),
         }
 
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> dict[str, float]:
         """The threshold with the best F1, and the temperature."""
+        outputs, targets, w = counting(outputs, targets, weights)
         scores, y = array(outputs), array(targets)
-        return {"threshold": best_f1_threshold(scores, y), "temperature": temperature(scores, y)}
+        return {
+            "threshold": best_f1_threshold(scores, y, weights=w),
+            "temperature": temperature(scores, y, weights=w),
+        }
 
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+    def report(
+        self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float], *, weights: Tensor | None = None
+    ) -> dict[str, float]:
         """Adds the metrics at the tuned threshold and after temperature."""
         from sklearn import metrics
 
+        measured = self.measure(outputs, targets, weights=weights)
+        outputs, targets, w = counting(outputs, targets, weights)
         y, positive = array(targets), array(outputs) >= calibration["threshold"]
         p = array(torch.sigmoid(outputs.double() / calibration["temperature"]))
         return {
-            **self.measure(outputs, targets),
-            "f1_tuned": metrics.f1_score(y, positive, zero_division=0),
-            "balanced_accuracy_tuned": balanced_accuracy(y, positive.astype(int)),
-            "nll_tempered": _binary_nll(outputs / calibration["temperature"], targets),
-            "ece_tempered": expected_calibration_error(*_confidence(p, y)),
+            **measured,
+            "f1_tuned": metrics.f1_score(y, positive, zero_division=0, sample_weight=w),
+            "balanced_accuracy_tuned": balanced_accuracy(y, positive.astype(int), w),
+            "nll_tempered": _binary_nll(outputs / calibration["temperature"], targets, w),
+            "ece_tempered": expected_calibration_error(*_confidence(p, y), weights=w),
         }
 
     def answers(self, outputs: Tensor, calibration: Mapping[str, float]) -> dict[str, NDArray[Any]]:
@@ -205,9 +217,13 @@ class Binary(TaskType):
         return binary_views(counted)
 
 
-def _binary_nll(logits: Tensor, targets: Tensor) -> float:
+def _binary_nll(logits: Tensor, targets: Tensor, weights: Weights) -> float:
     """Mean NLL in nats, from logits: scikit-learn's log_loss clips probabilities, so that no value exceeds 36."""
-    return F.binary_cross_entropy_with_logits(logits.double(), targets.double()).item()
+    logits, truth = logits.double(), targets.double()
+    if weights is None:
+        return F.binary_cross_entropy_with_logits(logits, truth).item()
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return float(np.average(array(each), weights=weights))
 
 
 def _confidence(p: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +27,31 @@ def array(tensor: Tensor) -> NDArray[Any]:
     return tensor.cpu().numpy()
 
 
-def decisions(y: NDArray[Any], guess: NDArray[Any]) -> dict[str, float]:
+Weights: TypeAlias = "NDArray[np.float64] | None"
+"""The weights of examples [n], none of them 0; None: all alike."""
+
+
+def counting(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Weights]:
+    """The examples that count, and their weights: one of weight 0 is as if it were not there, nor its class."""
+    if weights is None:
+        return outputs, targets, None
+    count = weights > 0
+    return outputs[count], targets[count], array(weights[count].double())
+
+
+def decisions(y: NDArray[Any], guess: NDArray[Any], weights: Weights = None) -> dict[str, float]:
     """Accuracy, macro F1 and balanced accuracy of guessed classes; y and guess are integers [n]."""
     from sklearn import metrics
 
     return {
-        "accuracy": metrics.accuracy_score(y, guess),
-        "macro_f1": metrics.f1_score(y, guess, average="macro", zero_division=0),
-        "balanced_accuracy": balanced_accuracy(y, guess),
+        "accuracy": metrics.accuracy_score(y, guess, sample_weight=weights),
+        "macro_f1": metrics.f1_score(y, guess, average="macro", zero_division=0, sample_weight=weights),
+        "balanced_accuracy": balanced_accuracy(y, guess, weights),
     }
 
 
-def balanced_accuracy(y: NDArray[Any], guess: NDArray[Any]) -> float:
+def balanced_accuracy(y: NDArray[Any], guess: NDArray[Any], weights: Weights = None) -> float:
     """Mean recall of the classes that occur; scikit-learn's own function warns where others are guessed."""
     from sklearn import metrics
 
-    return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0)
+    return metrics.recall_score(y, guess, labels=np.unique(y), average="macro", zero_division=0, sample_weight=weights)

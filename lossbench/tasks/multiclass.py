@@ -17,7 +17,19 @@ from lossbench.core import SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Sp
 from lossbench.datasets.splits import check_labels
 from lossbench.metrics import expected_calibration_error, temperature
 from lossbench.tasks.calls import MULTICLASS
-from lossbench.tasks.classification import ACCURACY, BALANCED, BRIER, ECE, MACRO_F1, NLL, TEMPERED, array, decisions
+from lossbench.tasks.classification import (
+    ACCURACY,
+    BALANCED,
+    BRIER,
+    ECE,
+    MACRO_F1,
+    NLL,
+    TEMPERED,
+    Weights,
+    array,
+    counting,
+    decisions,
+)
 from lossbench.tasks.samples import CLASSES, COUNTS, Sample, margins, normal
 from lossbench.tasks.views import View
 
@@ -34,6 +46,7 @@ class Multiclass(TaskType):
     models = ("mlp", "cnn")
     default_loss = "cross_entropy"
     logits = True
+    weighted = True
     prior = "classes"
     counts = COUNTS
     by_chance = ("regression", "boxes")
@@ -61,38 +74,49 @@ class Multiclass(TaskType):
     def predict(self, nets: Any, batch: Split, noise: Noise, *, closely: bool = False) -> Tensor:
         return nets.model(batch.inputs)
 
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def measure(self, outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> dict[str, float]:
         """The cheap metrics; areas take one pass a class and are left to `report`."""
         from sklearn import metrics
 
+        outputs, targets, w = counting(outputs, targets, weights)
         p, y = array(outputs.double().softmax(-1)), array(targets)
         classes = list(range(p.shape[1]))
         guess = p.argmax(1)
         return {
-            **decisions(y, guess),
-            "nll": F.cross_entropy(outputs.double(), targets).item(),
-            "brier": metrics.brier_score_loss(y, p, scale_by_half=False, labels=classes),
-            "ece": expected_calibration_error(p.max(1), guess == y),
+            **decisions(y, guess, w),
+            "nll": _nll(outputs.double(), targets, w),
+            "brier": metrics.brier_score_loss(y, p, scale_by_half=False, labels=classes, sample_weight=w),
+            "ece": expected_calibration_error(p.max(1), guess == y, weights=w),
         }
 
-    def calibrate(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def calibrate(self, outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> dict[str, float]:
         """The temperature."""
-        return {"temperature": temperature(array(outputs), array(targets))}
+        outputs, targets, w = counting(outputs, targets, weights)
+        return {"temperature": temperature(array(outputs), array(targets), weights=w)}
 
-    def report(self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float]) -> dict[str, float]:
+    def report(
+        self, outputs: Tensor, targets: Tensor, calibration: Mapping[str, float], *, weights: Tensor | None = None
+    ) -> dict[str, float]:
         """Adds the areas, one class against the rest, and the metrics after temperature."""
         from sklearn import metrics
 
-        p, y = array((outputs.double() / calibration["temperature"]).softmax(-1)), array(targets)
+        measured = self.measure(outputs, targets, weights=weights)
+        outputs, targets, w = counting(outputs, targets, weights)
+        tempered = outputs.double() / calibration["temperature"]
+        p, y = array(tempered.softmax(-1)), array(targets)
         classes = list(range(p.shape[1]))
         logits = array(outputs)
         seen = [k for k in classes if 0 < (y == k).sum() < len(y)]  # one against the rest needs both
+
+        def area(measure: Callable[..., float], where_none: float) -> float:
+            return _mean([measure(y == k, _log_odds(logits, k), sample_weight=w) for k in seen], where_none)
+
         return {
-            **self.measure(outputs, targets),
-            "auprc": _mean([metrics.average_precision_score(y == k, _log_odds(logits, k)) for k in seen], 1.0),
-            "auroc": _mean([metrics.roc_auc_score(y == k, _log_odds(logits, k)) for k in seen], 0.5),
-            "nll_tempered": F.cross_entropy(outputs.double() / calibration["temperature"], targets).item(),
-            "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y),
+            **measured,
+            "auprc": area(metrics.average_precision_score, 1.0),
+            "auroc": area(metrics.roc_auc_score, 0.5),
+            "nll_tempered": _nll(tempered, targets, w),
+            "ece_tempered": expected_calibration_error(p.max(1), p.argmax(1) == y, weights=w),
         }
 
     def answers(self, outputs: Tensor, calibration: Mapping[str, float]) -> dict[str, NDArray[Any]]:
@@ -175,6 +199,12 @@ class Multiclass(TaskType):
         from lossbench.tasks.pictures import multiclass_views
 
         return multiclass_views(counted)
+
+
+def _nll(logits: Tensor, targets: Tensor, weights: Weights) -> float:
+    if weights is None:
+        return F.cross_entropy(logits, targets).item()
+    return float(np.average(array(F.cross_entropy(logits, targets, reduction="none")), weights=weights))
 
 
 def _mean(areas: list[float], where_none: float) -> float:

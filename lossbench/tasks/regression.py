@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lossbench.config.task_types import Shape, TaskType
 from lossbench.core import POSITIVE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.metrics import weighted_median
 from lossbench.tasks.calls import ALONE, Call
 from lossbench.tasks.samples import OUTPUTS, Sample, normal
 from lossbench.tasks.views import View
@@ -35,6 +36,7 @@ class Regression(TaskType):
     models = ("mlp",)
     default_loss = "mse"
     several_heads = True
+    weighted = True
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property
@@ -55,8 +57,10 @@ class Regression(TaskType):
         """The first numbers of each output, in standardised units."""
         return nets.model(batch.inputs)[..., : self.info.targets[-1]]
 
-    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    def measure(self, outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> dict[str, float]:
         """Each metric is taken per output and averaged over the outputs."""
+        if weights is not None:
+            return self._weighted(outputs, targets, weights)
         # by hand: scikit-learn's checks of its arguments take ten times as long, a sixth of a stack's training;
         # torchmetrics 1.9 takes .07 ms rather than .04 for 2,048 examples, without the median, and .4 s to import
         truth, guess = (self._in_units(values) for values in (targets, outputs))
@@ -80,6 +84,22 @@ class Regression(TaskType):
         return {
             f"prediction {name}": values[:, place] * scale + center
             for place, (name, center, scale) in enumerate(self.info.target_scales)
+        }
+
+    def _weighted(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> dict[str, float]:
+        """The metrics by weights [n], which equal those of rows that are repeated as often as their weight."""
+        count = weights > 0
+        truth, guess = (self._in_units(values[count]) for values in (targets, outputs))
+        w = weights[count].double().cpu().numpy()
+        error, spread = np.abs(truth - guess), truth - np.average(truth, 0, w)
+        residual, total = (np.average(np.square(values), 0, w) for values in (error, spread))
+        total = np.where((truth == truth[0]).all(0), 0, total)  # rounding would leave a spread
+        explained = 1 - residual / np.where(total > 0, total, 1)
+        return {
+            "mae": np.average(error, 0, w).mean().item(),
+            "rmse": np.sqrt(residual).mean().item(),
+            "median_ae": weighted_median(error, w).mean().item(),
+            "r2": np.where(total > 0, explained, residual == 0).mean().item(),
         }
 
     def pictures(self, seen: TrainedModel) -> Pictures:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lossbench.config.checks import metrics_of
-from lossbench.config.task_types import TASKS, load, named
+from lossbench.config.task_types import TASKS, load, named, takes_weights
 from lossbench.core import ConfigError, DatasetInfo, Splits, Task, record_name
 from lossbench.engine import Nets, Plan
 from lossbench.runs.builders.losses import Loss
@@ -48,6 +48,11 @@ def check_for_task(splits: Splits) -> None:
         raise ConfigError(
             f"dataset={splits.info.name}: has the targets {', '.join(splits.train.targets)}, and "
             f"{named(splits.info.task_type)} problems have one tensor"
+        )
+    if splits.train.weights is not None and not takes_weights(task):
+        raise ConfigError(
+            f"dataset={splits.info.name}: has weights of examples, which the metrics of "
+            f"{named(splits.info.task_type)} problems do not take; leave out dataset.weight"
         )
     for name, split in splits:
         task.check(splits.info, name, split)

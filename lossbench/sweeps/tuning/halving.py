@@ -32,14 +32,23 @@ def rungs(train: DictConfig, eta: int | None, trials: int) -> list[int]:
     return sorted(step for step in found if step < train.steps)
 
 
-def survivors(paused: Sequence[tuple[Search, Trial]], began: int, eta: int, rung: int) -> list[tuple[Search, Trial]]:
+def survivors(
+    paused: Sequence[tuple[Search, Trial]],
+    began: int,
+    eta: int,
+    rung: int,
+    finished: Sequence[tuple[Search, Trial]] = (),
+) -> list[tuple[Search, Trial]]:
     """The trials that go on, of one search's trials that paused at a rung (counted from 0): the best of `began`.
 
-    `began` is the size of the batch at its start, so that failed trials do not reduce how many go on.
+    `began` is the size of the batch at its start, so that failed trials do not reduce how many go on. `finished` are
+    those that stopped early: one that is among the best has the place of one that would go on.
     """
 
     def place(one: tuple[Search, Trial]) -> float:
         search, trial = one
         return (-trial.score if search.primary.higher_is_better else trial.score) if trial.scored else math.inf
 
-    return sorted(paused, key=place)[: -(-began // eta ** (rung + 1))]
+    best = sorted([*finished, *paused], key=place)[: -(-began // eta ** (rung + 1))]
+    ended = {trial.number for _, trial in finished}
+    return [one for one in best if one[1].number not in ended]

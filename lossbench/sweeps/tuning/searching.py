@@ -81,24 +81,32 @@ class Searching:
         rest = [one for one in batch if self._left(one[0]) < one[0].steps]  # too little budget left for pauses
         batch = [one for one in batch if self._left(one[0]) >= one[0].steps]
         began = Counter(search.study.name for search, _ in batch)
+        finished: Trials = []
         for rung, until in enumerate(halving.rungs(train, self._eta, max(began.values(), default=1))):
-            batch = self._goes_on(self._run(batch, until), began, rung)
+            ran = self._run(batch, until)
+            finished += [one for one in ran if one[1].outcome == "finished"]
+            batch = self._goes_on(ran, finished, began, rung)
         for end, some in self._paid([*batch, *rest]).items():
             ran = self._run(some, end)
             self._end([one for one in ran if one[1].outcome == PAUSED], "cut")
             self._tell([one for one in ran if one[1].outcome != PAUSED])
 
-    def _goes_on(self, ran: Trials, began: Mapping[str, int], rung: int) -> Trials:
-        """The best of the trials that paused; the outcomes of all others are passed to their studies."""
+    def _goes_on(self, ran: Trials, finished: Trials, began: Mapping[str, int], rung: int) -> Trials:
+        """The trials that paused and are among the best; the outcomes of all others are passed to their studies.
+
+        `finished` are those of the batch that stopped early, at this rung or before.
+        """
         self._tell([one for one in ran if one[1].outcome != PAUSED])
         alive: Trials = []
         for name, count in began.items():
             paused = [one for one in ran if one[0].study.name == name and one[1].outcome == PAUSED]
-            best = halving.survivors(paused, count, self._eta or 1, rung)
+            ended = [one for one in finished if one[0].study.name == name]
+            best = halving.survivors(paused, count, self._eta or 1, rung, ended)
             going = {trial.number for _, trial in best}
             self._end([one for one in paused if one[1].number not in going], "pruned")
             alive += best
-        self._board.advance(-sum(trial.steps for _, trial in alive))  # counted again when they go on
+        # counted again when they go on, those of runs that have ended too
+        self._board.advance(-sum(trial.steps + trial.spared for _, trial in alive))
         return alive
 
     def _left(self, search: Search) -> float:
@@ -135,12 +143,13 @@ class Searching:
         for search, trial in paused:
             store = comparison.open_store(search.cfg)
             for record in _records(trial, store.find({"lossbench.study": search.study.name})):
-                store.client.set_tag(record.info.run_id, "lossbench.outcome", outcome)
-                store.client.set_terminated(record.info.run_id, "FINISHED")
+                if record.data.tags.get("lossbench.outcome") == PAUSED:
+                    store.client.set_tag(record.info.run_id, "lossbench.outcome", outcome)
+                    store.client.set_terminated(record.info.run_id, "FINISHED")
             for words in _jobs(search, trial, None):
                 job = launch.composed(self._context, self._config, words, 0)
                 Run(job.cfg, job.names).identity.checkpoint_path.unlink(missing_ok=True)
-            self._board.advance(search.steps - trial.steps)
+            self._board.advance(search.steps - trial.steps - trial.spared)
             self._board.count(outcome, len(search.seeds))
         self._tell([(search, replace(trial, outcome=outcome)) for search, trial in paused])
 
@@ -170,18 +179,28 @@ def words(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _result(search: Search, trial: Trial, records: Sequence[Record]) -> Trial:
-    """A trial with its outcome and cost, over all its splits; one that failed on any of them has no score."""
+    """A trial with its outcome and cost, over all its splits; one that failed on any of them has no score.
+
+    One that stopped early on some of them and paused on others has paused.
+    """
     own = _records(trial, records)
     outcomes = [record.data.tags.get("lossbench.outcome", "error") for record in own]
     outcomes += ["error"] * (len(search.seeds) - len(own))  # runs that the store has no record of
     bad = [outcome for outcome in outcomes if outcome not in (*SCORED, PAUSED)]
+    unfinished = [outcome for outcome in (PAUSED, "pruned", "cut") if outcome in outcomes]
+    spared = [
+        search.cfg.train.steps - int(record.data.tags.get("lossbench.steps", 0))
+        for record in own
+        if record.data.tags.get("lossbench.outcome") == "finished"
+    ]
     scores = [float(record.data.tags.get("lossbench.objective", "nan")) for record in own]
     return replace(
         trial,
-        outcome=(bad or outcomes)[0],
+        outcome=(bad or unfinished or outcomes)[0],
         score=math.nan if bad else sum(scores) / len(scores),
         steps=sum(int(record.data.tags.get("lossbench.steps", 0)) for record in own),
         seconds=sum(record.data.metrics.get("time/train_s", 0.0) for record in own),
+        spared=sum(spared),
     )
 
 

@@ -21,6 +21,7 @@ KEPT = (
         "train.steps",
         "train.epochs",
         "train.eval_every",
+        "train.patience",
     ),  # they define the budget, and the evaluations of which a score is the best
 )
 

@@ -29,7 +29,8 @@ SCORED = ("finished", "cut", "pruned")  # outcomes of trials with a score
 class Trial:
     """A trial: its settings, and `score`, the metric on validation, NaN where it failed.
 
-    `steps` and `seconds` are its cost over all its data splits.
+    `steps` and `seconds` are its cost over all its data splits; `spared` are the steps that those of its runs which
+    stopped early did not make.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Trial:
     score: float = math.nan
     steps: int = 0
     seconds: float = 0.0
+    spared: int = 0
 
     @property
     def scored(self) -> bool:

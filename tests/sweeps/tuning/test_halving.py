@@ -114,3 +114,13 @@ def test_one_without_a_score_goes_on_last():
         best = 3 if higher else 1
         assert numbers(halving.survivors(trials, 4, 2, 0)) == [best, 4 - best]
     assert halving.survivors([], 9, 3, 0) == []
+
+
+def test_one_that_has_ended_takes_the_place_of_one_that_would_go_on():
+    (one, _), *_ = whole = paused([0.1 * number for number in range(9)])
+    for ended in ([], [8], [7, 8], [6, 7, 8], [0, 1], [0, 8]):
+        finished = [(search, trial) for search, trial in whole if trial.number in ended]
+        left = [one for one in whole if one not in finished]
+        going = numbers(halving.survivors(left, 9, 3, 0, finished))
+        assert going == [number for number in (8, 7, 6) if number not in ended]
+    assert numbers(halving.survivors(whole[:2], 3, 3, 0, [(one, Trial(2, {}, "finished", math.nan))])) == [1]
