@@ -42,7 +42,7 @@ class Binary(TaskType):
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
 
-    models = ("mlp", "cnn")
+    models = ("mlp", "tabular", "cnn")
     logits = True
     one_logit = True
     prior = "one"

@@ -31,7 +31,7 @@ class Multiclass(TaskType):
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
 
-    models = ("mlp", "cnn")
+    models = ("mlp", "tabular", "cnn")
     logits = True
     prior = "classes"
     counts = COUNTS

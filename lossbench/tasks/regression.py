@@ -31,7 +31,7 @@ class Regression(TaskType):
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
 
-    models = ("mlp",)
+    models = ("mlp", "tabular")
     several_heads = True
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
