@@ -73,6 +73,8 @@ class TaskType:
     """Whether a loss takes one prediction and one target per example, so that other losses can be measured on them."""
     several_targets: ClassVar[bool] = False
     """Whether targets are several tensors by name."""
+    estimator: ClassVar[str] = ""
+    """What of scikit-learn solves it on a table, for reference: `regressor`, `classifier`, or nothing."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

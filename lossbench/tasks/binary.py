@@ -46,6 +46,7 @@ class Binary(TaskType):
     logits = True
     one_logit = True
     prior = "one"
+    estimator = "classifier"
     counts = COUNTS[:2]
     forms = BINARY
     always_drawn = True

@@ -34,6 +34,7 @@ class Multiclass(TaskType):
     models = ("mlp", "tabular", "cnn")
     logits = True
     prior = "classes"
+    estimator = "classifier"
     counts = COUNTS
     by_chance = ("regression", "boxes")
     forms = MULTICLASS

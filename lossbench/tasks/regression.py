@@ -33,6 +33,7 @@ class Regression(TaskType):
 
     models = ("mlp", "tabular")
     several_heads = True
+    estimator = "regressor"
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property
