@@ -152,7 +152,7 @@ def _tags(name: str, place: Place) -> dict[str, str]:
 
 
 def _measured(name: str, cfg: DictConfig, splits: Splits) -> tuple[Any, dict[str, float]]:
-    """The task, and what is recorded: its report on the test split, calibrated on validation, and seconds of fitting."""
+    """The task, and what is recorded: its report on test, calibrated on validation, and the seconds of fitting."""
     import torch
 
     from lossbench.engine.randomness import seeded
