@@ -113,7 +113,7 @@ def _reference(scale: Axis, label: str, mean: float, dash: str, rows: int) -> di
         "y": [-0.5, rows - 0.4],
         "mode": "lines",
         "line": {"color": REFERENCE, "width": 1.5, "dash": dash},
-        "name": f"{escape(label)} (reference): {mean:.5g}{beyond}",
+        "name": wrapped(f"{label} (reference): {mean:.5g}{beyond}", TITLE),
         "hoverinfo": "name",
         "showlegend": True,
     }
