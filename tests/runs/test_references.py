@@ -42,7 +42,8 @@ def table(kind, seed=0, *, weighted=False, examples=120):
     columns = (*(Column(f"x{k}") for k in range(x.shape[1])), Column("code", levels=4))
     targets = torch.tensor(y / 100)[:, None].float() if kind == "regression" else torch.tensor(y)
     parts = np.split(rows, [examples // 2, 3 * examples // 4])
-    weights = [torch.tensor(random.integers(1, 4, len(part))).float() if weighted else None for part in parts]
+    heavy = 1 + 4 * (targets.flatten() > targets.float().mean())  # the large ones five times
+    weights = [heavy[part].float() if weighted else None for part in parts]
     splits = [Split(inputs[part], targets[part], weights=w) for part, w in zip(parts, weights, strict=True)]
     more = {"scale": 100.0} if kind == "regression" else {"classes": CLASSES[kind]}
     return assemble(*splits, name=kind, task_type=kind, source="scikit-learn", licence="BSD", columns=columns, **more)
@@ -173,10 +174,10 @@ def test_a_comparison_that_goes_on_computes_none_twice(own, lossbench, store, mo
     store.client.update_run(whole.info.run_id, status="KILLED")
     (lost,) = (run for key, run in found(store).items() if key == ("constant", "1"))
     store.client.delete_run(lost.info.run_id)
-    before = {run.info.run_id for run in found(store).values()}
+    before = {run.info.run_id for run in runs(store, "reference")}
     said = lossbench(*own, "model=mlp", "seed=0,1")
     assert "continuing" in said.out
-    after = {run.info.run_id for run in found(store).values()}
+    after = {run.info.run_id for run in runs(store, "reference")}
     assert before < after
     assert len(after) == len(before) + 1
 
