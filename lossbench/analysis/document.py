@@ -20,6 +20,7 @@ from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import COSTS, FINISHED, Verdict
 
 SCHEMA = 2  # grows with changes that an older reader would misunderstand; additions do not count
+OF_REFERENCE = ("mean", "sd", "n")
 SPREAD = {"mean": "", "sd": " sd", "low": " low", "high": " high", "n": " n"}
 
 
@@ -66,8 +67,19 @@ def _dataset(report: Report, verdict: Verdict, sentence: str) -> dict[str, Any]:
         "differences": verdict.differences.to_dict("records"),
         "settings": list(_rows(verdict.settings, verdict.metrics, ends)),
     }
+    if len(verdict.references):
+        found["references"] = list(_references(verdict))
     tuning = report.tunings.get(verdict.dataset)
     return found | ({"tuning": _tuning(tuning)} if tuning else {})
+
+
+def _references(verdict: Verdict) -> Iterator[dict[str, Any]]:
+    """What no loss predicted on the same splits."""
+    for row in verdict.references.to_dict("records"):
+        metrics = {
+            name: {what: row[f"{name}{SPREAD[what]}"] for what in OF_REFERENCE} for name, _, _ in verdict.metrics
+        }
+        yield {"reference": row["loss"], "runs": row["n"], "metrics": metrics}
 
 
 def _across(found: Across | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache, partial
 from html import escape as _escape
 from html import unescape
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ LINE = 17  # pixels of a line of a name
 LETTERS = 20  # per line of a name: what fits on a phone beside a figure
 LEGEND = 3  # lines of a legend for which no extra height is needed
 TITLE = 28  # letters per line of an axis's title
-INK, FAINT = "#1d2733", "#c4ccd4"
+INK, FAINT, REFERENCE = "#1d2733", "#c4ccd4", "#7d8790"
+DASHES = ("dash", "dot")  # of references
 DRAWN = ("scatter", "heatmap")
 APART = ("geo", "polar", "scene", "ternary")  # of a template: maps, spheres and solids
 
@@ -95,9 +97,26 @@ def seeds(verdict: Verdict) -> go.Figure:
         interval = [board.loc[loss, f"{name}{what}"] for what in ("", " low", " high")]
         hover = "{}: mean {:.5g} [{:.5g}, {:.5g}]".format(label, *interval)
         figure.add_scatter(**_interval(scale, interval, place - DOTS, hues[loss], "diamond", hover))
+    for dash, (_, row) in zip(cycle(DASHES), verdict.references.iterrows(), strict=False):
+        if np.isfinite(row[name]):
+            figure.add_scatter(**_reference(scale, row["loss"], row[name], dash, len(order)))
     title = wrapped(f"test {verdict.unit} {verdict.metric[1]}", TITLE)
     figure.update_xaxes(title=title, range=scale.range)
     return _rows(figure, order)
+
+
+def _reference(scale: Axis, label: str, mean: float, dash: str, rows: int) -> dict[str, Any]:
+    """A broken line at the mean of a reference; at the edge where that is beyond the axis, which does not stretch."""
+    beyond = ", beyond the axis" if scale.outside(mean) else ""
+    return {
+        "x": [scale.place(mean)] * 2,
+        "y": [-0.5, rows - 0.4],
+        "mode": "lines",
+        "line": {"color": REFERENCE, "width": 1.5, "dash": dash},
+        "name": wrapped(f"{label} (reference): {mean:.5g}{beyond}", TITLE),
+        "hoverinfo": "name",
+        "showlegend": True,
+    }
 
 
 def baseline(verdict: Verdict) -> go.Figure | None:

@@ -16,20 +16,29 @@ from lossbench.analysis.verdict import COSTS, Verdict
 def board(verdict: Verdict) -> Iterator[dict[str, Any]]:
     """The leaderboard, a row per contender."""
     for _, row in verdict.leaderboard.iterrows():
-        cells = {}
-        for name, _, _ in verdict.metrics:
-            mean, deviation, low, high, n = (row[f"{name}{what}"] for what in ("", " sd", " low", " high", " n"))
-            cells[name] = {
-                "sort": "" if mean != mean else mean,
-                "mean": answer.amount(mean, deviation if deviation == deviation else np.nan),
-                "sd": "" if deviation != deviation else f"± {answer.amount(deviation)}",
-                "limits": ""
-                if low != low
-                else f"[{answer.amount(low, high - low)}, {answer.amount(high, high - low)}]",
-                "missing": row["n"] - n,
-            }
+        cells = {name: _mean(row, name, row[f"{name} low"], row[f"{name} high"]) for name, _, _ in verdict.metrics}
         costs = {c: row[c] for c in (*COSTS.values(), "own parameters")}
         yield {**row.to_dict(), "cells": cells, "best": row["loss"] in verdict.starred, "costs": costs}
+
+
+def references(verdict: Verdict) -> Iterator[dict[str, Any]]:
+    """The references, a row each, without intervals."""
+    for _, row in verdict.references.iterrows():
+        cells = {name: _mean(row, name, np.nan, np.nan) for name, _, _ in verdict.metrics}
+        yield {"name": row["loss"], "n": row["n"], "cells": cells}
+
+
+def _mean(row: pd.Series, name: str, low: float, high: float) -> dict[str, Any]:
+    """The mean of a metric as texts, with its deviation and interval where it has these."""
+    mean, deviation, n = (row[f"{name}{what}"] for what in ("", " sd", " n"))
+    width = high - low
+    return {
+        "sort": "" if mean != mean else mean,
+        "mean": answer.amount(mean, deviation if deviation == deviation else np.nan),
+        "sd": "" if deviation != deviation else f"± {answer.amount(deviation)}",
+        "limits": "" if low != low else f"[{answer.amount(low, width)}, {answer.amount(high, width)}]",
+        "missing": row["n"] - n,
+    }
 
 
 def others(verdict: Verdict) -> pd.DataFrame:

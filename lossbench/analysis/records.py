@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ class Records:
     ones), code, source, error, remarks, step (at which it diverged), repeated, and its last metrics under their names.
     `label` is the loss with the settings that were varied for it, which are `setting`; runs with different settings of
     their data are on different datasets.
+    `references` has such rows for what no loss predicted on the same splits; they are never ranked or tested.
     `arm` is where a run of a tuned comparison has its settings from (tuned, default, matched; empty elsewhere), `study`
     the search that chose them. `params` has the flattened configuration of each run, by run_id. `commands` are the
     commands that were typed, the oldest first; `searches` the description of each study's search, `looks` the looks of
@@ -56,6 +57,7 @@ class Records:
     commands: list[str]
     searches: dict[str, Search] = field(default_factory=dict)
     looks: dict[str, list[Look]] = field(default_factory=dict)
+    references: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def question(self) -> str:
@@ -123,28 +125,51 @@ def read(client: MlflowClient, asked: str | None) -> Records:
     chosen = [c for c in comparisons if asked in (c.info.run_id, c.data.tags.get("lossbench.comparison"))]
     if chosen:
         name = chosen[0].data.tags["lossbench.comparison"]
-        found = search(client, experiments, {"lossbench.kind": "run", "lossbench.comparison": name})
+        of = {"lossbench.comparison": name}
     else:
         experiment = client.get_experiment_by_name(asked) if asked else None
         if asked is None or experiment is None:
             raise ConfigError(_unknown(asked, comparisons))
         name = asked
         chosen = [c for c in comparisons if c.info.experiment_id == experiment.experiment_id]
-        found = search(client, [experiment.experiment_id], {"lossbench.kind": "run"})
-    by_token = {run.data.tags.get("lossbench.token", run.info.run_id): run for run in sorted(found, key=_recorded)}
-    runs = sorted(by_token.values(), key=lambda run: run.info.start_time)  # each once, even if recorded twice
+        experiments, of = [experiment.experiment_id], {}
+    runs, beside = (_each_once(search(client, experiments, {"lossbench.kind": k, **of})) for k in ("run", "reference"))
     chosen.sort(key=lambda c: c.info.start_time)
     commands = [c.data.tags.get("lossbench.command", "") for c in chosen]
-    params = pd.DataFrame(
-        [run.data.params for run in runs], index=pd.Index([r.info.run_id for r in runs], name="run_id")
-    )
+    params = _params(runs)
     searches = searches_of(chosen)
     names = short([*(row(run)["loss"] for run in runs), *(search.loss for search in searches.values())])
     table = _table(runs, params, names)
     searches = {study: replace(search, loss=names[search.loss]) for study, search in searches.items()}
     looked = [json.loads(c.data.tags["lossbench.looks"]) for c in chosen if "lossbench.looks" in c.data.tags]
     seen = {dataset: looks.read(recorded) for one in looked for dataset, recorded in one.items()}
-    return Records(name, table, params, [command for command in commands if command], searches, seen)
+    references = _references(beside, runs)
+    return Records(name, table, params, [command for command in commands if command], searches, seen, references)
+
+
+def _each_once(found: Iterable[Run]) -> list[Run]:
+    """Runs, the oldest first, each once even if it was recorded twice."""
+    by_token = {run.data.tags.get("lossbench.token", run.info.run_id): run for run in sorted(found, key=_recorded)}
+    return sorted(by_token.values(), key=lambda run: run.info.start_time)
+
+
+def _params(runs: Sequence[Run]) -> pd.DataFrame:
+    return pd.DataFrame([run.data.params for run in runs], index=pd.Index([r.info.run_id for r in runs], name="run_id"))
+
+
+def _references(found: Sequence[Run], runs: Sequence[Run]) -> pd.DataFrame:
+    """The rows of references; with the runs, so that their datasets and seeds are called the same. The newest count."""
+    if not found:
+        return pd.DataFrame()
+    together = [*runs, *found]
+    table, params = pd.DataFrame([row(run) for run in together]), _params(together)
+    table["dataset"] = datasets(params, table)
+    table["seed"] = seeds(params, table)
+    mine = table.iloc[len(runs) :]
+    mine = mine.assign(label=mine["loss"], setting="", done=mine["outcome"] == "finished").sort_values(
+        ["done", "start"]
+    )
+    return mine.drop_duplicates(["dataset", "loss", "seed"], keep="last").sort_index()
 
 
 def _recorded(run: Run) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lossbench.analysis import answer, fairness, verdict
+from lossbench.analysis import answer, fairness, references, verdict
 from lossbench.analysis import records as reading
 from lossbench.analysis.across import Across, across
 from lossbench.analysis.fairness import Remark
@@ -63,5 +63,6 @@ def make(
     verdicts = [verdict.judge(part, primary=primary, baseline=baseline, margin=margin) for part in built]
     tuned = gains.tunings(client, records, primary)
     found = [*fairness.remarks(records.main), *(r for one in tuned.values() for r in remarks.remarks(one))]
+    found += references.remarks(verdicts, records)
     found.sort(key=lambda remark: not remark.concern)
     return Report(records, verdicts, [answer.sentence(one) for one in verdicts], found, tuned)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from lossbench.analysis import references
 from lossbench.analysis.answer import amount, counted
 from lossbench.analysis.tuning.gains import Tuning
 from lossbench.analysis.verdict import Verdict, measured
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # characters with which a formula begins in a spreadsheet
+REFERENCE = " (reference)"  # after the name of one
 COMPARED = ("n", "difference", "low", "high", "p", "p_holm", "p_all", "improvement", "detectable", "p_equal")
 
 
 def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Everything, a row per loss and dataset: means, spreads, intervals of all metrics, differences to the baseline."""
+    """Everything, a row per loss and dataset: means, spreads, intervals of all metrics, differences to the baseline.
+
+    Where a dataset has references, a row for each follows its losses, and the column `reference` says which they are.
+    """
     parts = []
     for verdict in verdicts:
         board = verdict.leaderboard.drop(columns="colour")
@@ -26,11 +31,19 @@ def numbers(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         board["baseline"] = verdict.baseline
         against = verdict.against(verdict.baseline).reindex(columns=list(COMPARED)).add_prefix("vs_baseline_")
         parts.append(board.merge(against, left_on="loss", right_index=True, how="left"))
+        if len(verdict.references):
+            whole = {"setting": "", "best": False, "runs": verdict.references["n"], "failures": 0, "outcomes": ""}
+            parts.append(verdict.references.assign(dataset=verdict.dataset, **whole, reference=True))
+    if any(len(verdict.references) for verdict in verdicts):
+        parts = [part if "reference" in part else part.assign(reference=False) for part in parts]
     return pd.concat(parts, ignore_index=True)
 
 
 def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
-    """A paper's table for each dataset: all metrics as mean ± SD, and the primary metric with its interval and p."""
+    """A paper's table for each dataset: all metrics as mean ± SD, and the primary metric with its interval and p.
+
+    References come last, and are called so.
+    """
     tables = []
     for verdict in verdicts:
         board, (main, _, _) = verdict.leaderboard.set_index("loss"), verdict.metric
@@ -38,8 +51,9 @@ def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
         rows = {}
         for loss, row in board.iterrows():
             cells = {"loss": f"{loss}{f' ({row.setting})' if row.setting else ''}", "n": str(row["n"])}
-            for name, arrow, unit in [verdict.metric, *(y for y in verdict.metrics if y != verdict.metric)]:
-                cells[f"{measured(name)}{f' [{unit}]' if unit else ''} {arrow}"] = spread(row, name)
+            for metric in [verdict.metric, *(y for y in verdict.metrics if y != verdict.metric)]:
+                name = metric[0]
+                cells[_heading(metric)] = spread(row, name)
                 if name == main:
                     cells["95 % interval"] = limits(row, name)
             if loss in against.index:
@@ -51,8 +65,21 @@ def paper(verdicts: Sequence[Verdict]) -> list[tuple[str, pd.DataFrame]]:
             cells["failures"] = row["outcomes"] or "0"
             cells["best"] = "yes" if loss in verdict.starred else ""
             rows[loss] = cells
-        tables.append((verdict.dataset, pd.DataFrame(list(rows.values()))))
+        table = pd.DataFrame([*rows.values(), *_references(verdict)])
+        tables.append((verdict.dataset, table.fillna("")))
     return tables
+
+
+def _references(verdict: Verdict) -> Iterator[dict[str, str]]:
+    """The cells of references, which have no interval, no p and no star."""
+    for _, row in verdict.references.iterrows():
+        means = {_heading(metric): spread(row, metric[0]) for metric in verdict.metrics}
+        yield {"loss": f"{row['loss']}{REFERENCE}", "n": str(row["n"]), **means}
+
+
+def _heading(metric: tuple[str, str, str]) -> str:
+    name, arrow, unit = metric
+    return f"{measured(name)}{f' [{unit}]' if unit else ''} {arrow}"
 
 
 def spread(row: pd.Series, name: str) -> str:
@@ -121,8 +148,10 @@ def _no_formula(cell: Any) -> Any:
 def markdown(verdicts: Sequence[Verdict], sentences: Sequence[str], tunings: Mapping[str, Tuning] | None = None) -> str:
     """The sentence and table of each dataset, and where losses were tuned, what that changed."""
     texts = []
-    for sentence, (dataset, table) in zip(sentences, paper(verdicts), strict=True):
+    for verdict, sentence, (dataset, table) in zip(verdicts, sentences, paper(verdicts), strict=True):
         texts.append("\n".join([f"**{_escaped(dataset)}**: {_escaped(sentence)}", "", *_lines(table)]))
+        if of_references := references.sentence(verdict):
+            texts.append(_escaped(of_references))
         if tunings and dataset in tunings:
             sentence, table = tunings[dataset].sentence, gains(tunings[dataset])
             texts.append("\n".join([_escaped(sentence), *(["", *_lines(table)] if len(table) else [])]))
@@ -149,9 +178,21 @@ def latex(verdicts: Sequence[Verdict]) -> str:
             f"{_tex(dataset)}: mean $\\pm$ standard deviation over {counted(verdict, seeds)}. {bold}p: against "
             f"{_tex(verdict.baseline)}, by the {_tex(verdict.population.test)}."
         )
+        if of_references := references.sentence(verdict):
+            caption += f" {_tex(of_references)}"
         columns = "l" + "r" * (cells.shape[1] - 1)
-        texts.append(style.to_latex(hrules=True, caption=caption, column_format=columns, position_float="centering"))
+        text = style.to_latex(hrules=True, caption=caption, column_format=columns, position_float="centering")
+        texts.append(_apart(text, cells["loss"].iloc[len(verdict.leaderboard) :]))
     return "\n".join(texts)
+
+
+def _apart(text: str, references: pd.Series[str]) -> str:
+    """A table in LaTeX with a rule above its references."""
+    return (
+        text.replace(f"\n{references.iloc[0]} &", f"\n\\midrule\n{references.iloc[0]} &", 1)
+        if len(references)
+        else text
+    )
 
 
 def _escaped(text: str) -> str:

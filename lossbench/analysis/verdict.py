@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from lossbench.analysis import confidence, fairness, level, looks, stats
+from lossbench.analysis import confidence, fairness, level, looks, references, stats
 from lossbench.analysis.looks import Look
 from lossbench.analysis.population import Population, population
 from lossbench.analysis.records import FAILED, Metrics, Ranges, Records
@@ -33,7 +33,8 @@ class Verdict:
     `paired`: runs of one seed shared data and initial weights. `best` are the contenders that are not distinguishable
     from the best mean. `population` is what claims apply to. `margin` is the largest difference that does not matter,
     in the unit of the metric, missing where the baseline has no mean; `asked_margin`: whether it was given. `looked`
-    are the looks of a sequential comparison; empty for any other.
+    are the looks of a sequential comparison; empty for any other. `references` has a row per reference, like
+    `leaderboard` but without intervals: what no loss predicted on the same splits, for which nothing is tested.
     """
 
     dataset: str
@@ -57,6 +58,7 @@ class Verdict:
     margin: float
     asked_margin: bool
     looked: Sequence[Look]
+    references: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def higher_is_better(self) -> bool:
@@ -184,6 +186,7 @@ def judge(
         margin,
         asked is not None,
         looked,
+        references.board(records, dataset, metric),
     )
 
 

@@ -151,6 +151,9 @@ def _task(task_type: str, settings: DictConfig) -> None:
         raise ConfigError(f"task.{name}: unknown; {task_type} takes {near[0] if near else ', '.join(sorted(known))}")
 
 
+SHARES = ("prior", "dropout")  # settings of our models that are no sizes
+
+
 def _sizes(model: DictConfig) -> None:
     """Reject sizes of our own models that are not whole numbers from 1."""
     if not str(model._target_).startswith("lossbench.models."):
@@ -158,7 +161,7 @@ def _sizes(model: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(model)
     for key, value in settings.items():
         counts = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int | float)]
-        if key != "prior" and not all(one >= 1 and one % 1 == 0 for one in counts):
+        if key not in SHARES and not all(one >= 1 and one % 1 == 0 for one in counts):
             raise ConfigError(f"model.{key}={value}: whole numbers, at least 1")
 
 

@@ -85,6 +85,8 @@ class TaskType:
     """The loss of the catalogue for data that decide their own type; empty where there is none."""
     weighted: ClassVar[bool] = False
     """Whether its metrics take weights of examples, as the keyword argument `weights`: see `takes_weights`."""
+    estimator: ClassVar[str] = ""
+    """What of scikit-learn solves it on a table, for reference: `regressor`, `classifier`, or nothing."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

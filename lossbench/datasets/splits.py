@@ -95,6 +95,7 @@ def check(splits: Splits) -> None:
             if not finite.all():
                 raise ConfigError(f"dataset={info.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
         _check_weights(info, name, split, given=splits.train.weights is not None)
+        _check_columns(info, name, split)
     _check_mean(info, splits.train)
 
 
@@ -127,6 +128,23 @@ def _check_mean(info: DatasetInfo, train: Split) -> None:
             f"dataset={info.name}: weights of train have the mean {mean:.4g}, by which steps would grow; "
             "divide those of all splits by it"
         )
+
+
+def _check_columns(info: DatasetInfo, name: str, split: Split) -> None:
+    """Raises: ConfigError for inputs that are not these columns, and for codes of categories that have no level."""
+    if not info.columns:
+        return
+    if split.inputs.shape[1:] != (len(info.columns),):
+        shape = list(split.inputs.shape)
+        raise ConfigError(f"dataset={info.name}: {name} has inputs {shape}, and {len(info.columns)} columns are named")
+    for place, column in enumerate(info.columns):
+        codes = split.inputs[:, place]
+        wrong = (codes != codes.round()) | (codes < 0) | (codes >= column.levels)
+        if column.levels and wrong.any():
+            raise ConfigError(
+                f"dataset={info.name}: codes of {column.name} in {name} are not 0 … {column.levels - 1}, "
+                f"in rows {_rows(wrong)}"
+            )
 
 
 def check_labels(info: DatasetInfo, name: str, split: Split) -> None:

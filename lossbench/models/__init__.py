@@ -5,6 +5,7 @@ from lossbench.models.cnn import CNN
 from lossbench.models.embedder import Embedder
 from lossbench.models.mlp import MLP
 from lossbench.models.seq2seq import Seq2Seq
+from lossbench.models.tabular import Tabular
 from lossbench.models.unet import UNet
 
-__all__ = ["CNN", "MLP", "ConvAutoencoder", "Embedder", "MLPAutoencoder", "Seq2Seq", "UNet"]
+__all__ = ["CNN", "MLP", "ConvAutoencoder", "Embedder", "MLPAutoencoder", "Seq2Seq", "Tabular", "UNet"]

@@ -20,6 +20,7 @@ from lossbench.config.redaction import HELD, clean, redacted
 from lossbench.config.schema import Names
 from lossbench.config.task_types import chosen, named
 from lossbench.core import ConfigError
+from lossbench.runs import references
 from lossbench.runs.earlier import PAUSED
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.identity import TRIAL
@@ -128,6 +129,8 @@ def _trained(
     for job in jobs:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
     _train(runs, datasets, board, continues=continues)
+    if problem := references.record(runs, datasets, datasets.is_table):
+        board.say(problem)
     return _returns(context, jobs, runs)
 
 

@@ -35,6 +35,7 @@ class Datasets:
         self._built: WeakValueDictionary[str, Splits] = WeakValueDictionary()
         self._last: Splits | None = None
         self._examples: dict[str, int] = {}
+        self._tables: dict[str, bool] = {}
 
     def __call__(self, cfg: DictConfig) -> Splits:
         """The splits that a configuration asks for. Raises: ConfigError for data that cannot be trained on."""
@@ -43,7 +44,15 @@ class Datasets:
         key = _text(cfg.dataset)
         self._last = self._built.get(key) or builders.splits(cfg.dataset)
         self._built[key] = self._last
+        self._tables[_text(cfg.dataset, "seed")] = bool(self._last.info.columns)
         return self._last
+
+    def is_table(self, cfg: DictConfig) -> bool:
+        """Whether the dataset describes columns; it is built only if it has not been under any seed."""
+        key = _text(cfg.dataset, "seed")
+        if key not in self._tables:
+            self(cfg)
+        return self._tables[key]
 
     def count_steps(self, cfg: DictConfig) -> None:
         """Set `train.steps` where epochs are asked for, which needs the data. Raises: ConfigError."""
@@ -56,8 +65,9 @@ class Datasets:
             builders.count_steps(cfg.train, self._examples[key])
 
 
-def _text(dataset: DictConfig) -> str:
-    return json.dumps(run_key.flat(dataset), sort_keys=True, default=str)
+def _text(dataset: DictConfig, *without: str) -> str:
+    settings = {key: value for key, value in run_key.flat(dataset).items() if key not in without}
+    return json.dumps(settings, sort_keys=True, default=str)
 
 
 def train_one_at_a_time(

@@ -44,12 +44,13 @@ class Binary(TaskType):
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
 
-    models = ("mlp", "cnn")
     default_loss = "bce"
+    models = ("mlp", "tabular", "cnn")
     logits = True
     one_logit = True
     weighted = True
     prior = "one"
+    estimator = "classifier"
     counts = COUNTS[:2]
     forms = BINARY
     always_drawn = True

@@ -43,11 +43,12 @@ class Multiclass(TaskType):
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
 
-    models = ("mlp", "cnn")
     default_loss = "cross_entropy"
+    models = ("mlp", "tabular", "cnn")
     logits = True
     weighted = True
     prior = "classes"
+    estimator = "classifier"
     counts = COUNTS
     by_chance = ("regression", "boxes")
     forms = MULTICLASS

@@ -33,10 +33,12 @@ class Regression(TaskType):
     loss: Callable[[Tensor, Tensor], Tensor]
     info: DatasetInfo
 
-    models = ("mlp",)
     default_loss = "mse"
     several_heads = True
     weighted = True
+    models = ("mlp", "tabular")
+    several_heads = True
+    estimator = "regressor"
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property

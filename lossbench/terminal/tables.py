@@ -67,8 +67,11 @@ def fitting(verdict: Verdict, console: Console) -> Table:
 
 
 def comparison(verdict: Verdict, others: int) -> Table:
-    """One row per loss: finished runs, other outcomes, the deciding metric with its interval, and `others` more."""
-    from lossbench.analysis.tables import limits, spread
+    """One row per loss: finished runs, other outcomes, the deciding metric with its interval, and `others` more.
+
+    References follow, set apart.
+    """
+    from lossbench.analysis.tables import REFERENCE, limits, spread
 
     first = verdict.metric
     more = [metric for metric in verdict.metrics if metric != first][:others]
@@ -88,20 +91,31 @@ def comparison(verdict: Verdict, others: int) -> Table:
             limits(row, first[0]),
             *(spread(row, name) for name, _, _ in more),
         )
+    if len(verdict.references):
+        view.add_section()
+    for _, row in verdict.references.iterrows():
+        means = (spread(row, name) for name, _, _ in (first, *more))
+        view.add_row(f"{row['loss']}{REFERENCE}", str(row["n"]), "", next(means), "", *means, style="dim")
     return view
 
 
 def report(report: Report) -> None:
     """Print a table and a sentence per dataset, concerns, and the runs that are missing from the means."""
+    from lossbench.analysis import references
+
     console = out()
     for verdict, sentence in zip(report.verdicts, report.sentences, strict=True):
         console.print(fitting(verdict, console))
+        if of_references := references.sentence(verdict):
+            console.print(of_references, style="dim")
         console.print(sentence, style="bold")
         if verdict.dataset in report.tunings:
             _tuning(report.tunings[verdict.dataset], console)
     for remark in report.remarks:
         if remark.concern:
             console.print(Text.assemble(("beware:", "yellow"), f" {remark.text}"))
+        elif remark.about == "references":
+            console.print(remark.text)
     outcomes = report.records.main.runs["outcome"].value_counts()
     missing = [f"{count} {outcome}" for outcome, count in outcomes.items() if outcome != "finished"]
     if missing:

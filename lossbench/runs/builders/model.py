@@ -16,7 +16,7 @@ from lossbench.engine import Nets
 from lossbench.engine.randomness import seeded
 from lossbench.models import foreign
 from lossbench.models.initial import start_at, widen
-from lossbench.runs.builders.targets import call, import_target
+from lossbench.runs.builders.targets import called, import_target
 
 
 def nets(cfg: DictConfig, info: DatasetInfo, seed: int, outputs_per_target: int = 1) -> Nets:
@@ -28,6 +28,8 @@ def nets(cfg: DictConfig, info: DatasetInfo, seed: int, outputs_per_target: int 
     """
     with seeded(seed, "init"):
         model = _construct(cfg, info, seed)
+        if isinstance(model, nn.Module):
+            model = foreign.reading(model, import_target(cfg._target_, "model._target_="), info)
         if isinstance(model, nn.Module) and not _ours(cfg._target_):
             model = foreign.fitted(model, info)
             if isinstance(model, foreign.Coloured):
@@ -47,9 +49,10 @@ def _construct(cfg: DictConfig, info: DatasetInfo, seed: int) -> Any:
     outputs = load(info.task_type).outputs(info)
     from_data, optional = foreign.offers(constructor, info, outputs, stream(seed, "init"))
     from_data = {name: value for name, value in from_data.items() if name not in cfg}
+    columns = {name: from_data.pop(name) for name in ("columns",) if name in from_data}
     while True:
         try:
-            model = call("model", cfg, drop=("prior",), **from_data)
+            model = called("model", cfg, columns, drop=("prior",), **from_data)
             break
         except ConfigError as error:
             refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
@@ -72,12 +75,12 @@ def _widen(model: Any, info: DatasetInfo, outputs_per_target: int) -> None:
         raise ConfigError(
             f"loss: takes {outputs_per_target} numbers per target, which works for {works}, and this is {this}"
         )
-    head = _head(model, f"the loss takes {outputs_per_target} numbers per target of it")
+    net, head = foreign.inner(model), _head(model, f"the loss takes {outputs_per_target} numbers per target of it")
     if not isinstance(head, nn.Linear):
         raise ConfigError(
-            f"model: the head of {type(model).__name__} is not linear; the loss takes {outputs_per_target} numbers"
+            f"model: the head of {type(net).__name__} is not linear; the loss takes {outputs_per_target} numbers"
         )
-    model.head = widen(head, outputs_per_target)
+    net.head = widen(head, outputs_per_target)
 
 
 def prior_of(prior: Any, info: DatasetInfo) -> float | list[float]:
@@ -103,7 +106,7 @@ def prior_of(prior: Any, info: DatasetInfo) -> float | list[float]:
 
 
 def _head(model: Any, why: str) -> nn.Linear | nn.Conv2d:
-    net: Net = model
+    net: Net = foreign.inner(model)
     if not isinstance(getattr(net, "head", None), nn.Linear | nn.Conv2d):
-        raise ConfigError(f"model: {type(model).__name__} has no linear layer named head; {why}")
+        raise ConfigError(f"model: {type(net).__name__} has no linear layer named head; {why}")
     return net.head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -26,6 +27,17 @@ def plain(cfg: DictConfig, drop: tuple[str, ...] = ()) -> dict[str, Any]:
     """The settings of a group as a dict of plain values, without those in `drop`."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     return {key: value for key, value in settings.items() if key not in drop}
+
+
+def called(group: str, cfg: DictConfig, objects: Mapping[str, Any], drop: tuple[str, ...] = (), **more: Any) -> Any:
+    """Like `call`, with further arguments as they are: of `more`, Hydra turns data classes into dicts."""
+    bound = call(group, cfg, drop=drop, _partial_=True, **more)
+    try:
+        return bound(**objects)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{group}: {cfg._target_}: {_last_line(error)}") from error
 
 
 def call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
