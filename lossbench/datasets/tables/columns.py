@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,12 +32,22 @@ FORMS = {
 """Dates as people write them: where all texts of a column match, the first form in which all are dates is taken."""
 
 
+PARTS = {"month": pc.month, "weekday": pc.day_of_week, "hour": pc.hour}
+"""What of a date is a category."""
+
+
 @dataclass(frozen=True)
 class Used:
-    """The kinds of the columns that are used, the forms of dates in texts, and remarks on what is left out and why."""
+    """The columns that are used, by name: their kinds, the forms of dates in texts, which of them have missing values.
+
+    `levels` is how many values a category, or a part of a date, has; so all splits of a table are encoded in one shape.
+    `remarks` says what is left out and why.
+    """
 
     kinds: dict[str, Kind]
     forms: dict[str, str]
+    holes: frozenset[str]
+    levels: dict[str, int]
     remarks: tuple[str, ...]
 
 
@@ -65,7 +75,25 @@ def understood(
         if kind == "date" and reason:
             forms[name] = reason
             remarks += [f"{name} is read as dates {reason}"] * (reason != "ISO")
-    return Used(kinds, forms, (*remarks, *(f"{_listed(names)} {reason}: left out" for reason, names in out.items())))
+    remarks += [f"{_listed(names)} {reason}: left out" for reason, names in out.items()]
+    holes = frozenset(name for name in kinds if _missing(table.column(name), kinds[name], forms.get(name, "")))
+    levels = dict(_levels(table, kinds, forms))
+    return Used(kinds, forms, holes, levels, tuple(remarks))
+
+
+def _missing(values: pa.ChunkedArray, kind: Kind, form: str) -> bool:
+    known = numbers(values) if kind == "number" else moments(values, form) if kind == "date" else values
+    return bool(known.null_count)
+
+
+def _levels(table: pa.Table, kinds: dict[str, Kind], forms: dict[str, str]) -> Iterator[tuple[str, int]]:
+    for name, kind in kinds.items():
+        if kind == "category":
+            yield name, int(pc.count_distinct(texts(table.column(name))).as_py())
+        elif kind == "date":
+            found = moments(table.column(name), forms.get(name, ""))
+            for part, function in PARTS.items():
+                yield f"{name} {part}", int(pc.count_distinct(function(found)).as_py())
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

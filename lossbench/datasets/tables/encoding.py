@@ -28,7 +28,6 @@ SAMPLE = 500_000  # rows of the training split, at most, that an encoding is fit
 EDGES = 17  # of the bins of a number, at most
 QUANTILES = 1000
 LEAST, MOST = 1e-7, 1 - 1e-7  # quantiles that are mapped to the ends of the scale
-PARTS = {"month": 12, "weekday": 7, "hour": 24}  # of a date, with how many values each has
 DAY_US = 86_400_000_000
 
 Floats = NDArray[np.float64]
@@ -66,17 +65,16 @@ class Number:
 
 @dataclass(frozen=True)
 class Category:
-    """A category: code 1 + i is `levels[i]`, or a hash of the level where there are many; 0 is missing or unseen."""
+    """A category: code 1 + i is `levels[i]`, or a hash of the level where there are many; 0 is missing or unseen.
+
+    There are `codes` codes, in every split of a table as many, though a training split may not have all levels.
+    """
 
     source: str
+    codes: int
     part: str = ""
     levels: tuple[str, ...] = ()
     form: str = ""
-
-    @property
-    def codes(self) -> int:
-        """How many codes there are."""
-        return 1 + (len(self.levels) or EXACT)
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,16 @@ class Encoding:
         categories: list[Category] = []
         for name, kind in used.kinds.items():
             if kind == "number":
-                numbers.append(_number(table, Number(name), scaling))
+                numbers.append(_number(table, Number(name, flagged=name in used.holes), scaling))
             elif kind == "category":
-                categories.append(_category(table, Category(name)))
+                categories.append(_category(table, name, "", used))
             else:
                 form = used.forms.get(name, "")
                 if name not in undated:
-                    numbers.append(_number(table, Number(name, "day", form=form), scaling))
-                parts = (_category(table, Category(name, part, form=form)) for part in PARTS)
-                categories += [one for one in parts if len(one.levels) > 1]
+                    flagged = name in used.holes
+                    numbers.append(_number(table, Number(name, "day", form=form, flagged=flagged), scaling))
+                parts = [part for part in columns.PARTS if used.levels[f"{name} {part}"] > 1]
+                categories += [_category(table, name, part, used) for part in parts]
         sources = {name: _raw(table.column(name)) for name in used.kinds}
         return Encoding(tuple(numbers), tuple(categories), sources)
 
@@ -153,7 +152,8 @@ class Encoding:
             for one in self.numbers
         ]
         categories = [
-            {"source": one.source, "part": one.part, "levels": one.levels, "form": one.form} for one in self.categories
+            {name: getattr(one, name) for name in ("source", "codes", "part", "levels", "form")}
+            for one in self.categories
         ]
         parts = {"numbers": numbers, "categories": categories, "sources": self.sources}
         content = json.dumps(parts, ensure_ascii=False, indent=1)
@@ -171,9 +171,7 @@ class Encoding:
                 Number(**one, quantiles=arrays[f"{place}.quantiles"], edges=arrays[f"{place}.edges"])
                 for place, one in enumerate(content["numbers"])
             ),
-            tuple(
-                Category(one["source"], one["part"], tuple(one["levels"]), one["form"]) for one in content["categories"]
-            ),
+            tuple(Category(**{**one, "levels": tuple(one["levels"])}) for one in content["categories"]),
             content["sources"],
         )
 
@@ -208,18 +206,20 @@ def _number(table: pa.Table, column: Number, scaling: Scaling) -> Number:
         fill=float(np.median(known)),
         center=float(known.mean()),
         scale=spread if spread > 0 and np.isfinite(spread) else 1.0,
-        flagged=len(known) < len(values),
         quantiles=quantiles,
     )
     scaled = fitted.scaled(known).astype(np.float32).astype(float)
     return replace(fitted, edges=np.unique(np.quantile(scaled, np.linspace(0, 1, EDGES))))
 
 
-def _category(table: pa.Table, column: Category) -> Category:
-    levels = sorted(pc.unique(_texts(table, column)).drop_null().to_pylist())
-    if column.part:
-        levels = [level for level in map(str, range(PARTS[column.part] + 1)) if level in levels]  # in their own order
-    return replace(column, levels=tuple(levels) if len(levels) <= EXACT else ())
+def _category(table: pa.Table, name: str, part: str, used: Used) -> Category:
+    """A category with the levels that the training rows have, as one of the codes that all rows need."""
+    every = used.levels[f"{name} {part}".strip()]
+    column = Category(name, 1 + min(every, EXACT), part, form=used.forms.get(name, ""))
+    if every > EXACT:
+        return column
+    found = pc.unique(_texts(table, column)).drop_null().to_pylist()
+    return replace(column, levels=tuple(sorted(found, key=int if part else None)))
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -247,8 +247,7 @@ def _texts(table: pa.Table, column: Category) -> pa.ChunkedArray:
     try:
         if not column.part:
             return columns.texts(values)
-        function = {"month": pc.month, "weekday": pc.day_of_week, "hour": pc.hour}[column.part]
-        return function(columns.moments(values, column.form)).cast(pa.string())
+        return columns.PARTS[column.part](columns.moments(values, column.form)).cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with dates") from error
 
@@ -260,7 +259,7 @@ def _holds(values: pa.ChunkedArray) -> str:
 
 def _codes(category: Category, texts: pa.ChunkedArray) -> NDArray[np.int64]:
     """Codes [n] of texts."""
-    if category.levels:
+    if category.levels or category.codes <= EXACT:
         places = pc.index_in(texts, pa.array(category.levels, pa.string()))
         return pc.add(pc.fill_null(places, -1), 1).to_numpy().astype(np.int64)
     found = texts.combine_chunks().dictionary_encode()

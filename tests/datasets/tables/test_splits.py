@@ -125,11 +125,23 @@ def test_an_encoding_knows_the_training_rows_alone():
     changed = FRAME.copy()
     outside = sorted(rows(splits)["test"] | rows(splits)["validation"])
     changed.loc[outside, "dose"] *= 1000
-    changed.loc[outside, "sex"] = "x"
+    changed.loc[outside, "sex"] = "m"
     other = made(path=give(changed, "changed", "splits5"))
     assert rows(other) == rows(splits)
     assert torch.equal(other.train.inputs, splits.train.inputs)
     assert other.info.columns == splits.info.columns
+
+
+def test_all_seeds_have_one_shape_so_that_they_share_a_stack():
+    rare = FRAME.assign(rare=["once"] + ["often", "more"] * 199 + ["often"], hole=[np.nan] + [1.5, 2.5] * 199 + [2.5])
+    path = give(rare, "rare", "splits11")
+    found = [made(seed, path=path) for seed in range(6)]
+    shapes = [[(column.name, column.levels) for column in splits.info.columns] for splits in found]
+    assert all(shape == shapes[0] for shape in shapes)
+    without = next(splits for splits in found if 0 not in rows(splits)["train"])
+    row = next((s, s.metadata["row"].tolist().index(0)) for _, s in without if 0 in s.metadata["row"].tolist())
+    place = [column.name for column in without.info.columns].index("rare")
+    assert row[0].inputs[row[1], place] == 0, "a level that was not trained on is code 0"
 
 
 def test_weights_have_mean_one_over_the_training_split():
