@@ -50,7 +50,8 @@ class Metric:
 def metric(meaning: str, *, higher_is_better: bool, unit: str = "", range: Range = ANY) -> Callable[[F], F]:  # noqa: A002
     """Decorator that declares a function (outputs, targets) -> float as a metric of its name, for `task.metrics`.
 
-    Outputs are what the task's `predict` gives for a whole split, and targets the split's, both on the CPU.
+    Outputs are what the task's `predict` gives for a whole split, and targets the split's, both on the CPU. With a
+    parameter `weights`, it gets those of the examples by this name, where there are any.
     """
 
     def attach(function: F) -> F:

@@ -75,6 +75,9 @@ class Task(Protocol):
 
     What else a task says of itself, such as which models fit, is in `task_types.TaskType`, with defaults.
     Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of replicas.
+
+    A task that is `weighted` gets the weights of examples [n] in `measure`, `calibrate` and `report`, as the keyword
+    argument `weights`, where a split has any.
     """
 
     @property

@@ -219,7 +219,7 @@ class Stack:
 
 
 def _weighted(per_example: Tensor, weights: Tensor | None) -> Tensor:
-    """Per-example losses times the weights of their examples, both [..., batch].
+    """Per-example losses [..., batch] times the weights of their examples [..., batch].
 
     Raises: ValueError for a loss that does not give one number per example.
     """

@@ -49,4 +49,5 @@ class OneHot(nn.Module):
         """The net's outputs for inputs [batch, columns]."""
         numbers, codes = inputs[..., : self.numbers], inputs[..., self.numbers :].long()
         none = inputs.new_zeros(*inputs.shape[:-1], self.levels)
-        return self.net(torch.cat([numbers, none.scatter(-1, codes + self.starts, 1.0)], -1))
+        known = (codes > 0).to(inputs.dtype)  # no level at all where it is missing, or was not trained on
+        return self.net(torch.cat([numbers, none.scatter(-1, codes + self.starts, known)], -1))

@@ -54,6 +54,8 @@ class Tabular(nn.Module):
         bound = 1 / math.sqrt(embedding)
         for vectors in self.encoder.parameters():
             nn.init.uniform_(vectors, -bound, bound, generator=generator)
+        if self.encoder.categories is not None:
+            self.encoder.categories.forget()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs [batch, outputs] for inputs [batch, columns]."""
@@ -122,6 +124,11 @@ class Embeddings(nn.Module):
         super().__init__()
         self.vectors = nn.Parameter(torch.empty(sum(levels), size))
         self.register_buffer("starts", starts(levels))
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Let what is missing, or was not trained on, begin at 0: code 0 of each category."""
+        self.vectors[self.starts] = 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Vectors [batch, categories · size] of inputs [batch, columns]."""

@@ -14,7 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossbench.config.task_types import Shape, TaskType
-from lossbench.core import SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, card_of
+from lossbench.core import (
+    SHARE,
+    Card,
+    DatasetInfo,
+    Metric,
+    Noise,
+    Pictures,
+    Split,
+    TrainedModel,
+    card_of,
+    weight_argument,
+)
 from lossbench.datasets.splits import check_labels
 from lossbench.metrics import best_f1_threshold, expected_calibration_error, temperature
 from lossbench.tasks.calls import BINARY
@@ -113,7 +124,7 @@ class Binary(TaskType):
         """Adds the metrics at the tuned threshold and after temperature."""
         from sklearn import metrics
 
-        measured = self.measure(outputs, targets, weights=weights)
+        measured = self.measure(outputs, targets, **weight_argument(weights))
         outputs, targets, w = counting(outputs, targets, weights)
         y, positive = array(targets), array(outputs) >= calibration["threshold"]
         p = array(torch.sigmoid(outputs.double() / calibration["temperature"]))

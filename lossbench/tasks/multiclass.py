@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lossbench.config.task_types import Shape, TaskType
-from lossbench.core import SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
+from lossbench.core import SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, weight_argument
 from lossbench.datasets.splits import check_labels
 from lossbench.metrics import expected_calibration_error, temperature
 from lossbench.tasks.calls import MULTICLASS
@@ -101,7 +101,7 @@ class Multiclass(TaskType):
         """Adds the areas, one class against the rest, and the metrics after temperature."""
         from sklearn import metrics
 
-        measured = self.measure(outputs, targets, weights=weights)
+        measured = self.measure(outputs, targets, **weight_argument(weights))
         outputs, targets, w = counting(outputs, targets, weights)
         tempered = outputs.double() / calibration["temperature"]
         p, y = array(tempered.softmax(-1)), array(targets)
