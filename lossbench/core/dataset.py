@@ -36,8 +36,9 @@ class Sampling:
 class Column:
     """A column of encoded inputs [n, columns]: a number, or the code of a category.
 
-    `levels` is how many codes a category has, 0 … levels − 1, of which 0 is missing or unseen; 0 levels: a number. `edges` are increasing quantiles of a
-    number over the training split, as it is encoded, for piecewise-linear embeddings; none for a flag 0 or 1.
+    `levels` is how many codes a category has, 0 … levels − 1, of which 0 is missing or unseen; a number has no levels.
+    `edges` are increasing quantiles of a number over the training split, as it is encoded, for piecewise-linear
+    embeddings; a flag of 0 or 1 has none.
     """
 
     name: str

@@ -151,8 +151,19 @@ def test_any_other_net_gets_categories_one_hot():
     model = builders.nets(OmegaConf.create({"_target_": "lossbench.models.mlp.MLP"}), info(columns), 0).model
     assert isinstance(model, OneHot)
     encoder = OneHotEncoder(categories=[range(k) for k in LEVELS], sparse_output=False).fit(inputs[:, 4:])
-    expected = np.hstack([inputs[:, :4], encoder.transform(inputs[:, 4:])])
+    hot = encoder.transform(inputs[:, 4:])
+    hot[:, [0, LEVELS[0]]] = 0  # what is missing or unseen is no level
+    expected = np.hstack([inputs[:, :4], hot])
     torch.testing.assert_close(model(inputs), model.net(torch.tensor(expected).float()))
+
+
+def test_what_is_missing_or_unseen_begins_at_nothing():
+    inputs, columns = table()
+    model = builders.nets(OmegaConf.create({"_target_": "lossbench.models.tabular.Tabular"}), info(columns), 0).model
+    inputs[:, 4:] = 0
+    encoded = model.encoder(inputs)
+    assert not encoded[:, -model.encoder.categories.vectors.shape[1] * len(LEVELS) :].any()
+    assert model.encoder.categories.vectors.any(1).sum() == sum(LEVELS) - len(LEVELS)
 
 
 @pytest.mark.parametrize("target", ["torch.nn.Linear", "torch.nn.LazyLinear", "foreign.networks.Normalised"])
