@@ -67,14 +67,14 @@ class TaskType:
     """What model.prior may set: `one` (a probability, or auto), `classes` (auto), or nothing."""
     several_heads: ClassVar[bool] = False
     """Whether a loss may take several numbers for each output: see `Card.outputs_per_target`."""
+    estimator: ClassVar[str] = ""
+    """What of scikit-learn solves it on a table, for reference: `regressor`, `classifier`, or nothing."""
     free_outputs: ClassVar[bool] = False
     """Whether the model decides how many numbers it gives."""
     one_by_one: ClassVar[bool] = True
     """Whether a loss takes one prediction and one target per example, so that other losses can be measured on them."""
     several_targets: ClassVar[bool] = False
     """Whether targets are several tensors by name."""
-    estimator: ClassVar[str] = ""
-    """What of scikit-learn solves it on a table, for reference: `regressor`, `classifier`, or nothing."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

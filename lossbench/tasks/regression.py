@@ -32,8 +32,8 @@ class Regression(TaskType):
     info: DatasetInfo
 
     models = ("mlp", "tabular")
-    several_heads = True
     estimator = "regressor"
+    several_heads = True
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property
