@@ -75,6 +75,8 @@ class TaskType:
     """What model.prior may set: `one` (a probability, or auto), `classes` (auto), or nothing."""
     several_heads: ClassVar[bool] = False
     """Whether a loss may take several numbers for each output: see `Card.outputs_per_target`."""
+    estimator: ClassVar[str] = ""
+    """What of scikit-learn solves it on a table, for reference: `regressor`, `classifier`, or nothing."""
     free_outputs: ClassVar[bool] = False
     """Whether the model decides how many numbers it gives."""
     one_by_one: ClassVar[bool] = True
@@ -85,8 +87,6 @@ class TaskType:
     """The loss of the catalogue for data that decide their own type; empty where there is none."""
     weighted: ClassVar[bool] = False
     """Whether its metrics take weights of examples, as the keyword argument `weights`: see `takes_weights`."""
-    estimator: ClassVar[str] = ""
-    """What of scikit-learn solves it on a table, for reference: `regressor`, `classifier`, or nothing."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -87,6 +87,7 @@ def check(splits: Splits) -> None:
     for name, split in splits:
         if not len(split):
             raise ConfigError(f"dataset={info.name}: the {name} split is empty")
+        _check_columns(info, name, split)
         for tensor in tensors_of(split.targets):
             if len(tensor) != len(split):
                 raise ConfigError(f"dataset={info.name}: {name} has {len(split)} inputs and {len(tensor)} targets")
@@ -95,7 +96,6 @@ def check(splits: Splits) -> None:
             if not finite.all():
                 raise ConfigError(f"dataset={info.name}: {what} of {name} are not finite in rows {_rows(~finite)}")
         _check_weights(info, name, split, given=splits.train.weights is not None)
-        _check_columns(info, name, split)
     _check_mean(info, splits.train)
 
 
@@ -130,23 +130,6 @@ def _check_mean(info: DatasetInfo, train: Split) -> None:
         )
 
 
-def _check_columns(info: DatasetInfo, name: str, split: Split) -> None:
-    """Raises: ConfigError for inputs that are not these columns, and for codes of categories that have no level."""
-    if not info.columns:
-        return
-    if split.inputs.shape[1:] != (len(info.columns),):
-        shape = list(split.inputs.shape)
-        raise ConfigError(f"dataset={info.name}: {name} has inputs {shape}, and {len(info.columns)} columns are named")
-    for place, column in enumerate(info.columns):
-        codes = split.inputs[:, place]
-        wrong = (codes != codes.round()) | (codes < 0) | (codes >= column.levels)
-        if column.levels and wrong.any():
-            raise ConfigError(
-                f"dataset={info.name}: codes of {column.name} in {name} are not 0 … {column.levels - 1}, "
-                f"in rows {_rows(wrong)}"
-            )
-
-
 def check_labels(info: DatasetInfo, name: str, split: Split) -> None:
     """Raises: ConfigError for labels outside the classes, where there are classes."""
     if not info.classes:
@@ -178,3 +161,20 @@ def check_pictures(info: DatasetInfo, name: str, split: Split) -> None:
 def _rows(bad: Tensor) -> str:
     rows = bad.reshape(len(bad), -1).any(1).nonzero().flatten().tolist()
     return ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+
+
+def _check_columns(info: DatasetInfo, name: str, split: Split) -> None:
+    """Raises: ConfigError for inputs that are not these columns, and for codes of categories that have no level."""
+    if not info.columns:
+        return
+    if split.inputs.shape[1:] != (len(info.columns),):
+        shape = list(split.inputs.shape)
+        raise ConfigError(f"dataset={info.name}: {name} has inputs {shape}, and {len(info.columns)} columns are named")
+    for place, column in enumerate(info.columns):
+        codes = split.inputs[:, place]
+        wrong = ((codes - codes.round()).abs() > 0) | (codes < 0) | (codes >= column.levels)  # not NaN: see `check`
+        if column.levels and wrong.any():
+            raise ConfigError(
+                f"dataset={info.name}: codes of {column.name} in {name} are not 0 … {column.levels - 1}, "
+                f"in rows {_rows(wrong)}"
+            )

@@ -37,8 +37,8 @@ class Regression(TaskType):
     several_heads = True
     weighted = True
     models = ("mlp", "tabular")
-    several_heads = True
     estimator = "regressor"
+    several_heads = True
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property

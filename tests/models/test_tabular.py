@@ -166,10 +166,17 @@ def test_what_is_missing_or_unseen_begins_at_nothing():
     assert model.encoder.categories.vectors.any(1).sum() == sum(LEVELS) - len(LEVELS)
 
 
-@pytest.mark.parametrize("target", ["torch.nn.Linear", "torch.nn.LazyLinear", "foreign.networks.Normalised"])
-def test_a_foreign_net_is_as_wide_as_its_one_hot_inputs(target):
+@pytest.mark.parametrize(
+    ("target", "settings"),
+    [
+        ("torch.nn.Linear", {}),
+        ("torch.nn.LazyLinear", {}),
+        ("monai.networks.nets.FullyConnectedNet", {"hidden_channels": [8]}),
+    ],
+)
+def test_a_foreign_net_is_as_wide_as_its_one_hot_inputs(target, settings):
     _, columns = table()
-    model = builders.nets(OmegaConf.create({"_target_": target}), info(columns, 2), 0).model
+    model = builders.nets(OmegaConf.create({"_target_": target, **settings}), info(columns, 2), 0).model
     layer = next(module for module in model.modules() if isinstance(module, nn.Linear))
     assert layer.in_features == 4 + sum(LEVELS)
     assert model.eval()(torch.zeros(2, 6)).shape == (2, 2)
