@@ -3,7 +3,7 @@
 from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
 from lossbench.core.dataset import Column, DatasetInfo, Sampling, Split, Splits, Targets, each_tensor, tensors_of
 from lossbench.core.errors import ConfigError, require
-from lossbench.core.given import give, given, is_given
+from lossbench.core.given import give, given, is_given, without_digest
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
 from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
 from lossbench.core.names import NAME_LENGTH, record_name
@@ -51,4 +51,5 @@ __all__ = [
     "require",
     "stream",
     "tensors_of",
+    "without_digest",
 ]

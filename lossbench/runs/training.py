@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from omegaconf import DictConfig
 
 from lossbench.config.schema import Names
-from lossbench.core import ConfigError, Metric, Result, machine
+from lossbench.core import ConfigError, Metric, Result, machine, without_digest
 from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop, interruptible
 
@@ -66,7 +66,7 @@ def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tup
             one.end_early(error)
         raise
     if experiment.adapted:
-        print(f"{names.loss} {experiment.adapted}")
+        print(f"{without_digest(names.loss)} {experiment.adapted}")
     with bar(one.label, experiment.plan.steps) as progress, pace.using(_threads(one)):
         train([one], news=progress.news, watch=progress.advance)
     if one.error is not None:

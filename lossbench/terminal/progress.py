@@ -115,7 +115,7 @@ def board() -> Iterator[Board]:
 
 
 def _progress(count: ProgressColumn) -> Progress:
-    stderr = console(stderr=True)
+    stderr = console(stderr=True, notebook=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
@@ -124,6 +124,6 @@ def _progress(count: ProgressColumn) -> Progress:
         TextColumn("{task.fields[news]}", markup=False),
         console=stderr,
         transient=True,
-        disable=not stderr.is_terminal,
+        disable=stderr.quiet or not (stderr.is_terminal or stderr.is_jupyter),
         redirect_stdout=sys.stdout.isatty(),  # lines for a file still go to the file
     )

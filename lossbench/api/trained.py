@@ -1,0 +1,91 @@
+"""A trained model, from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.core import ConfigError, without_digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run: its record's id, its outcome, and its metrics by split; `uri` is the address of its store.
+
+    `loss`, `dataset` and `seed` are as in the record.
+    """
+
+    run_id: str
+    outcome: str
+    metrics: Mapping[str, Mapping[str, float]]
+    loss: str = ""
+    dataset: str = ""
+    seed: str = ""
+    uri: str = field(default="", repr=False)
+
+    def predict(self, rows: Any) -> pd.DataFrame:
+        """The model's predictions for new rows: a table, the path of one, or inputs as it was trained on."""
+        predictor: Any = import_module("lossbench.runs.predictor")
+        found: pd.DataFrame = predictor.load(self.run_id, self.uri).predict(rows)
+        return found
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The run's settings, by dotted name."""
+        from omegaconf import OmegaConf
+
+        from lossbench import tracking
+        from lossbench.config import run_key
+
+        path = tracking.Store(self.uri).client.download_artifacts(self.run_id, "config.yaml")
+        return run_key.leaves(OmegaConf.to_container(OmegaConf.create(Path(path).read_text(encoding="utf-8"))))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The metrics as a table, with a row per metric and a column per split."""
+        import pandas as pd
+
+        return pd.DataFrame({split: dict(values) for split, values in self.metrics.items()})
+
+    def __repr__(self) -> str:
+        return f"{self._title}\n{self.table.to_string(float_format='{:.4f}'.format, na_rep='–')}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._title)}</p>{self.table.to_html(float_format='{:.4f}'.format, na_rep='–')}"
+
+    @property
+    def _title(self) -> str:
+        return f"{without_digest(self.loss)} on {self.dataset}, seed {self.seed}: {self.outcome} (run {self.run_id})"
+
+
+def load(run_id: str, *, uri: str | None = None) -> Trained:
+    """A run from the store at `uri`, by default that of MLFLOW_TRACKING_URI, else mlflow.db in the working directory.
+
+    Raises: ConfigError where the store has no such run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from lossbench import tracking
+    from lossbench.runs.earlier import result_of
+
+    store = tracking.Store(tracking.existing_store(uri))
+    try:
+        found = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise ConfigError(f"run {run_id}: not in {store.uri}; found.runs lists those of a comparison") from error
+    tags = found.data.tags
+    if "lossbench.metrics" not in tags:
+        raise ConfigError(f"run {run_id}: holds no model; runs of lossbench.train and of a comparison do")
+    result = result_of(found)
+    metrics = {split: dict(values) for split, values in result.metrics.items()}
+    outcome = tags.get("lossbench.outcome", found.info.status.lower())
+    loss, dataset, seed = (tags.get(name, "") for name in ("loss", "dataset", "seed"))
+    return Trained(run_id, outcome, metrics, loss, dataset, seed, store.uri)
