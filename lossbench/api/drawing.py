@@ -14,7 +14,7 @@ from lossbench.analysis.report import Report
 from lossbench.analysis.verdict import Verdict
 
 WIDTH, LEFT, ROW = 680, 190, 30  # pixels: of the drawing, of the names in it, of a loss
-TICKS = 4
+TICKS = 5
 LETTERS = 26  # of a name
 MOST = 4  # metrics in the table; `leaderboard` has all
 FAINT = 'fill-opacity=".7" font-size="12"'
@@ -55,7 +55,8 @@ def board(verdict: Verdict) -> str:
     """The leaderboard as a table: finished runs, the deciding metric with its interval, and a few more metrics."""
     first = verdict.metric
     more = [metric for metric in verdict.metrics if metric != first][: MOST - 1]
-    heads = ["loss", "runs", _heading(first), "95 % interval", *map(_heading, more), "no result"]
+    heads = ["loss", "runs", _heading(first), "95 % interval", *map(_heading, more)]
+    heads += ["no result"] if (ended := verdict.leaderboard["outcomes"].any()) else []
     hues = figures.colours(verdict)
     rows = []
     for _, row in verdict.leaderboard.iterrows():
@@ -65,15 +66,16 @@ def board(verdict: Verdict) -> str:
             f'<td style="text-align:left"><span style="color:{hues[row["loss"]]}">■</span> {escape(name)}{star}</td>'
         )
         cells = [str(row["n"]), tables.spread(row, first[0]), tables.limits(row, first[0])]
-        cells += [*(tables.spread(row, name) for name, _, _ in more), str(row["outcomes"])]
+        cells += [*(tables.spread(row, name) for name, _, _ in more), *([str(row["outcomes"])] if ended else [])]
         rows.append(f"<tr>{label}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
     head = "".join(f"<th>{escape(one)}</th>" for one in heads)
     note = f"{verdict.dataset}: test, mean ± SD over seeds" + (
         "; ★ not distinguishable from the best" * verdict.decided
     )
     return (
-        f'<table><caption style="opacity:.7;text-align:left">{escape(note)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f'<div style="overflow-x:auto"><table style="color:inherit;white-space:nowrap;font-size:.9em">'
+        f'<caption style="opacity:.7;text-align:left">{escape(note)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -82,24 +84,27 @@ def _row(loss: str, values: pd.Series, scale: Axis, y: float, hue: str) -> Itera
     yield f'<text x="{LEFT - 12}" y="{y + 4:.0f}" text-anchor="end" fill="currentColor">{escape(shown)}'
     yield f"<title>{escape(loss)}</title></text>"
     for seed, value in values.items():
-        x, beyond = _x(value, scale), bool(scale.outside(value))
-        edge = 'stroke="currentColor" stroke-width="1.5"' if beyond else 'fill-opacity=".75"'
+        x, beyond = _at(value, scale), bool(scale.outside(value))
+        edge = 'stroke-width="2"' if beyond else 'stroke-opacity=".3"'
         name = escape(f"{loss}, seed {seed}: {value:.5g}{', beyond the axis' * beyond}")
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{hue}" {edge}><title>{name}</title></circle>'
-    x = _x(values.mean(), scale)
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{hue}" stroke="currentColor" {edge}>'
+        yield f"<title>{name}</title></circle>"
+    x = _at(values.mean(), scale)
     yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 11:.1f}" y2="{y + 11:.1f}" stroke="currentColor" stroke-width="2">'
     yield f"<title>{escape(f'{loss}: mean {values.mean():.5g}')}</title></line>"
 
 
 def _lines(values: pd.DataFrame, scale: Axis) -> Iterator[str]:
     for _, row in values.iterrows():
-        points = [f"{_x(value, scale):.1f},{_y(place):.1f}" for place, value in enumerate(row) if value == value]
+        points = [f"{_at(value, scale):.1f},{_y(place):.1f}" for place, value in enumerate(row) if value == value]
         yield f'<polyline points="{" ".join(points)}" fill="none" stroke="currentColor" stroke-opacity=".18"/>'
 
 
 def _ticks(scale: Axis, height: int, verdict: Verdict) -> Iterator[str]:
-    for step in range(TICKS + 1):
-        value = scale.low + (scale.high - scale.low) * step / TICKS
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = scale.range
+    for value in (tick for tick in MaxNLocator(TICKS).tick_values(low, high) if low <= tick <= high):
         x, foot = _x(value, scale), height - 34
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{foot}" stroke="currentColor" stroke-opacity=".12"/>'
         yield f'<text x="{x:.1f}" y="{foot + 14}" text-anchor="middle" fill="currentColor" {FAINT}>{value:.4g}</text>'
@@ -107,9 +112,14 @@ def _ticks(scale: Axis, height: int, verdict: Verdict) -> Iterator[str]:
     yield f'<text x="{(LEFT + WIDTH) / 2}" y="{height - 4}" text-anchor="middle" fill="currentColor">{title}</text>'
 
 
-def _x(value: float, scale: Axis) -> float:
+def _x(place: float, scale: Axis) -> float:
     low, high = scale.range
-    return LEFT + (WIDTH - LEFT - 16) * (float(scale.place(value)) - low) / (high - low)
+    return LEFT + (WIDTH - LEFT - 16) * (place - low) / (high - low)
+
+
+def _at(value: float, scale: Axis) -> float:
+    """Where a value is drawn: at the edge, if it lies beyond the axis."""
+    return _x(float(scale.place(value)), scale)
 
 
 def _y(place: int) -> float:
