@@ -69,13 +69,15 @@ class Comparison:
 
     @cached_property
     def tuning(self) -> dict[str, dict[str, Any]]:
-        """The settings that a search chose, by loss; on several datasets, by loss and dataset. Empty without one."""
+        """The settings that a search chose, by loss; empty without a search.
+
+        The name of a loss is followed by settings of its own, and by the dataset where there are several.
+        """
+        found = [(search, dataset) for dataset, tuning in self.made.tunings.items() for search in tuning.searches]
+        own = {search.study: [w.lstrip("+") for w in search.words if w.startswith("++loss.")] for search, _ in found}
         several = len(self.made.tunings) > 1
-        return {
-            f"{search.loss} on {dataset}" if several else search.loss: dict(search.settings)
-            for dataset, tuning in self.made.tunings.items()
-            for search in tuning.searches
-        }
+        names = [" ".join([s.loss, *own[s.study], *([f"on {dataset}"] * several)]) for s, dataset in found]
+        return {name: dict(search.settings) for name, (search, _) in zip(names, found, strict=True)}
 
     @property
     def best(self) -> Trained:

@@ -40,7 +40,7 @@ def words(data: Any, y: Any, dataset: str | None, settings: Mapping[str, Any]) -
             raise ConfigError(f"{name}={value!r}: no setting of data; {OTHERS[name]}")
     if data is None:
         if y is not None or not dataset:
-            raise ConfigError(f"dataset={dataset}: no data; {FORMS}")
+            raise ConfigError(f"there are no data: {FORMS}")
         return [setting("dataset", dataset), *_settings(settings)]
     if dataset is not None:
         raise ConfigError(f"dataset={dataset}: data are given too; {FORMS}")

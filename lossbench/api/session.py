@@ -111,6 +111,7 @@ def _hydra(words: list[str], call: Callable[[Any, list[str]], Any], mode: str) -
     from hydra import version
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
 
     from lossbench.config import launching, schema
 
@@ -121,7 +122,10 @@ def _hydra(words: list[str], call: Callable[[Any, list[str]], Any], mode: str) -
         settings = [word for word in launching.prepared(parsed) if not word.startswith("-")]
         sys.argv[1:] = [*(["-m"] if mode == "MULTIRUN" else []), *settings]
         hydra = Hydra.create_main_hydra2("lossbench", create_config_search_path(str(schema.CONFIGS)))
-        call(hydra, [*settings, f"hydra.mode={mode}"])
+        try:
+            call(hydra, [*settings, f"hydra.mode={mode}"])
+        finally:
+            GlobalHydra.instance().clear()
 
 
 def _run(cfg: DictConfig) -> tuple[Result, Sequence[Metric], str]:
@@ -135,5 +139,6 @@ def _run(cfg: DictConfig) -> tuple[Result, Sequence[Metric], str]:
 
     names = checks.check_job(cfg, HydraConfig.get())
     alone = HydraConfig.get().mode == RunMode.RUN
-    result, metrics = training.run(cfg, names, terminal.bar, comparison="" if alone else comparison.current()[1])
+    name = "" if alone else comparison.current()[1]
+    result, metrics = training.run(cfg, names, terminal.bar, comparison=name, say=terminal.out().print)
     return result, metrics, tracking.resolve(cfg.tracking.uri)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -85,7 +86,13 @@ def load(run_id: str, *, uri: str | None = None) -> Trained:
     if "lossbench.metrics" not in tags:
         raise ConfigError(f"run {run_id}: holds no model; runs of lossbench.train and of a comparison do")
     result = result_of(found)
-    metrics = {split: dict(values) for split, values in result.metrics.items()}
+    order = [name for name, *_ in json.loads(tags["lossbench.metrics"])]
+    metrics = {split: _ordered(values, order) for split, values in result.metrics.items()}
     outcome = tags.get("lossbench.outcome", found.info.status.lower())
     loss, dataset, seed = (tags.get(name, "") for name in ("loss", "dataset", "seed"))
     return Trained(run_id, outcome, metrics, loss, dataset, seed, store.uri)
+
+
+def _ordered(values: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """The values in the order of these names; others last."""
+    return {name: values[name] for name in sorted(values, key=lambda name: [*names, name].index(name))}
