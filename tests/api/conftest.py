@@ -48,11 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, cache: Path, migrated: Path
 
 @pytest.fixture(scope="session")
 def found(folder: Path) -> Iterator[door.Comparison]:
-    """A comparison of three losses on six seeds."""
+    """A comparison of three losses on three seeds."""
     before = os.environ.pop("MLFLOW_TRACKING_URI", None)
     with chdir(folder):
         yield door.compare(
-            dataset="regression", losses=["mse", ("huber", {"delta": 0.5}), halved], seeds=6, settings=TINY, quiet=True
+            dataset="regression", losses=["mse", ("huber", {"delta": 0.5}), halved], seeds=3, settings=TINY, quiet=True
         )
     if before:
         os.environ["MLFLOW_TRACKING_URI"] = before

@@ -19,13 +19,13 @@ def values(table, losses):
 
 
 def test_every_loss_trained_on_every_seed(found):
-    assert found.runs.groupby("loss")["seed"].nunique().to_dict() == {"mse": 6, "huber": 6, "halved": 6}
+    assert found.runs.groupby("loss")["seed"].nunique().to_dict() == {"mse": 3, "huber": 3, "halved": 3}
     assert set(found.runs["outcome"]) == {"finished"}
 
 
 def test_the_numbers_are_those_of_the_command_line(found, tiny, lossbench):
     words = [setting(name, value) for name, value in tiny.items()]
-    said = lossbench("compare", "dataset=regression", "losses=mse,huber", "seeds=6", "loss.delta=0.5", *words)
+    said = lossbench("compare", "dataset=regression", "losses=mse,huber", "seeds=3", "loss.delta=0.5", *words)
     assert said.code == 0, said.err
     assert values(door.report().runs, ["mse", "huber"]) == values(found.runs, ["mse", "huber"])
 
@@ -62,7 +62,12 @@ def test_the_best_model_is_the_best_on_validation_of_the_best_loss(found):
 def test_a_run_is_loaded_with_its_settings(found, folder):
     run = found.runs[found.runs["loss"] == "huber"].iloc[0]
     loaded = door.load(run["run_id"], uri=found.uri)
-    assert (loaded.loss, loaded.dataset, loaded.seed, loaded.outcome) == ("huber", "regression", run["seed"], "finished")
+    assert (loaded.loss, loaded.dataset, loaded.seed, loaded.outcome) == (
+        "huber",
+        "regression",
+        run["seed"],
+        "finished",
+    )
     assert loaded.settings["loss.delta"] == 0.5
     assert loaded.settings["model.hidden"] == [8]
     assert list(loaded.table.columns)[:2] == ["val", "test"]
@@ -97,7 +102,7 @@ def test_it_shows_itself_in_a_notebook_without_script_or_colours_of_its_own(foun
     tree = ElementTree.fromstring(f"<div>{page}</div>")  # well-formed
     dots = tree.findall(".//{*}circle")
     assert len(dots) == len(found.runs)
-    assert len(tree.findall(".//{*}polyline")) == 6
+    assert len(tree.findall(".//{*}polyline")) == 3
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"(background|[^-]color):\s*(white|black|#000|#fff)", page)

@@ -85,5 +85,5 @@ def test_a_loss_with_settings_of_its_own_is_several_overrides(written, overridde
 
 @pytest.mark.parametrize("written", ["loss={focal:1}", "loss={a:{b:1},c:{}}", "loss={}", "loss={_target_:m.f,k:[}"])
 def test_another_form_of_a_loss_is_refused(written):
-    with pytest.raises(ConfigError, match="works$"):
+    with pytest.raises(ConfigError, match=r"works$"):
         overrides.expanded([written])
