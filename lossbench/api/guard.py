@@ -26,6 +26,7 @@ def undisturbed(words: Sequence[str]) -> Iterator[None]:
     """Inside, this process is that of the command line `python -m lossbench` with these words."""
     with _TURN, ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, which nothing of ours displays
         for restore in (_hydra(), _logging(), _streams(), _torch(), _environment(), _arguments(words)):
             stack.callback(restore)
         yield

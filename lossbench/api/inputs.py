@@ -106,7 +106,12 @@ def _frame(values: Any, stem: str, what: str) -> pd.DataFrame:
         return values.to_frame(stem if values.name is None else str(values.name))
     if all(hasattr(values, one) for one in ("detach", "cpu")):
         values = values.detach().cpu().numpy()
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ConfigError(
+            f"{what}: rows of different lengths; a path, a DataFrame or numbers [rows, columns] work"
+        ) from None
     if array.ndim not in (1, 2) or (array.dtype == object and not isinstance(values, (list, np.ndarray))):
         shape = f"of shape {list(array.shape)}" if array.ndim else f"a {type(values).__name__}"
         raise ConfigError(f"{what}: {shape}; a path, a DataFrame or numbers [rows, columns] work")

@@ -24,11 +24,12 @@ def quiet(silent: bool = True) -> Iterator[None]:
         _QUIET.reset(before)
 
 
-def console(*, stderr: bool = False, width: int | None = None, notebook: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None, widgets: bool = False) -> Console:
     """A console without markup: brackets and colons in names of the user have no meaning.
 
-    With `notebook`, a cell of a notebook may show widgets of it; else it gets plain text.
+    The kernel of a notebook gets plain text, or where it has `widgets` and they are wanted, these.
     """
+    notebook = Console().is_jupyter  # which forces colours, so that rich would take it for a terminal
     return Console(
         stderr=stderr,
         width=width,
@@ -36,7 +37,8 @@ def console(*, stderr: bool = False, width: int | None = None, notebook: bool = 
         markup=False,
         emoji=False,
         quiet=_QUIET.get(),
-        force_jupyter=None if notebook and find_spec("ipywidgets") else False,
+        force_terminal=False if notebook else None,
+        force_jupyter=notebook and widgets and find_spec("ipywidgets") is not None,
     )
 
 
