@@ -31,6 +31,7 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch all jobs of the grid. Raises: the error of the first job that failed."""
         from lossbench.sweeps.folder import folder
+        from lossbench.sweeps.returns import raise_first
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -42,8 +43,7 @@ class GridSweeper(BasicSweeper):
             for batch in self.split_arguments(asked, self.max_batch_size):
                 self.validate_batch_is_legal(batch)
                 returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
-                for returned in returns[-1]:
-                    _ = returned.return_value  # raises the job's error
+                raise_first(returns[-1])
         return returns
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]

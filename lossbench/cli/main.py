@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lossbench.cli import commands, compare
 from lossbench.config import redaction
 from lossbench.config.error_messages import Carried
-from lossbench.core import ConfigError, cache_folder, machine
+from lossbench.core import ConfigError, machine
 from lossbench.runs import signals
 from lossbench.terminal import encoding
 
@@ -117,7 +117,7 @@ def train(arguments: list[str]) -> None:
     """Train one run, or with -m a comparison. Raises: ConfigError for arguments that cannot work."""
     import hydra
 
-    from lossbench.config import choices, error_messages, overrides, schema
+    from lossbench.config import choices, error_messages, launching, schema
 
     parsed = choices.read(arguments)
     choices.one_each(parsed)
@@ -127,11 +127,7 @@ def train(arguments: list[str]) -> None:
         raise ConfigError(error_messages.stray(parsed.bare, choices.CHOSEN, list(commands.COMMANDS), chosen_by))
     if "hydra/sweeper=fair" in parsed.settings and not parsed.multirun:
         raise ConfigError("hydra/sweeper=fair: searches only in a multirun; add -m")
-    sweep_folder = cache_folder() / "sweeps" / f"{machine.name()}-{os.getpid()}"
-    os.environ["LOSSBENCH_SWEEP"] = str(sweep_folder)  # workers read it, too
-    schema.register()
-    parsed = choices.with_loss(choices.deletable(parsed, folders), folders)
-    sys.argv[1:] = overrides.free(parsed.words())
+    sys.argv[1:] = launching.prepared(parsed)
     job = hydra.main(version_base="1.3", config_path=str(schema.CONFIGS), config_name="config")(_job)
     with _redacted_output() if DISPLAY_OPTIONS & {name for name, _ in parsed.options} else contextlib.nullcontext():
         job()

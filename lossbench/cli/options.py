@@ -1,10 +1,9 @@
-"""What commands share: their parser, the files that they write, the store that they read."""
+"""What commands share: their parser and the files that they write."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 from pathlib import Path
 from typing import NoReturn
@@ -32,21 +31,3 @@ def write(path: str, text: str, setting: str, mode: str = "w") -> None:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"{setting} {path}: cannot be written: {error.strerror}") from error
-
-
-def store_uri(uri: str | None) -> str:
-    """The URI of the store, by default that of MLFLOW_TRACKING_URI, else the database in this folder."""
-    return uri if uri is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-
-
-def existing_store(uri: str | None) -> str:
-    """The resolved URI of a store that has records. Raises: ConfigError where nothing is recorded there yet."""
-    from lossbench import tracking
-
-    uri = tracking.resolve(store_uri(uri))
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise ConfigError(
-            f"tracking.uri={uri}: nothing is recorded there yet; train first, or give tracking.uri of another store"
-        )
-    tracking.check_connection(uri)
-    return uri

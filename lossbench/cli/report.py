@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lossbench.cli.options import Parser, existing_store
+from lossbench.cli.options import Parser
 from lossbench.core import ConfigError, require
 
 
@@ -15,7 +15,7 @@ def report(arguments: list[str]) -> None:
     options = _report_arguments(arguments)
     from lossbench import terminal, tracking
 
-    store = tracking.Store(existing_store(options.uri))
+    store = tracking.Store(tracking.existing_store(options.uri))
     from lossbench.analysis import document, files, report, tables
     from lossbench.analysis.page import page
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossbench.cli.options import Parser, existing_store
+from lossbench.cli.options import Parser
 from lossbench.core import ConfigError
 
 
@@ -22,7 +22,7 @@ def ui(arguments: list[str]) -> None:
     unknown = [a for a in settings if a not in ("tracking.uri", "port")] + names[1:]
     if unknown:
         raise ConfigError(f"ui: {unknown[0]}: no such setting; write ui [RUN|COMPARISON|EXPERIMENT] [tracking.uri=…]")
-    uri = existing_store(settings.get("tracking.uri"))
+    uri = tracking.existing_store(settings.get("tracking.uri"))
     page = tracking.Store(uri).path(names[0]) if names else "experiments"
     if uri.startswith("http"):
         print(tracking.page(uri, page))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lossbench.cli.options import Parser, store_uri, write
+from lossbench.cli.options import Parser, write
 from lossbench.core import ConfigError
 
 
@@ -55,7 +55,7 @@ def _train_studies(names: list[str], store: str | None) -> None:
     from lossbench import terminal, tracking
     from lossbench.verification import empirical, studies
 
-    uri = tracking.resolve(store_uri(store))
+    uri = tracking.resolve(tracking.store_uri(store))
     tracking.check_connection(uri)
     console, failed = terminal.out(), False
     for study in empirical.chosen(names):

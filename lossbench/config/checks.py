@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench.config import catalogue, overrides
 from lossbench.config.schema import Config, Names, Tracking, Train, Tuning
 from lossbench.config.task_types import AUTO, TASK_TYPES, TASKS, chosen, fits, load, named
-from lossbench.core import ConfigError, require
+from lossbench.core import ConfigError, is_given, require
 from lossbench.core.failures import one_line
 
 OF_ANY_TASK = {"primary", "metrics"}
@@ -169,7 +169,8 @@ def _keys(group: str, settings: DictConfig, ours: set[str]) -> None:
     """Reject a target that cannot be imported, and keys that its signature does not take."""
     target = str(settings.get("_target_", ""))
     module = target.rpartition(".")[0]
-    if not module or (catalogue.find(module) is None and catalogue.find(module.rpartition(".")[0]) is None):
+    somewhere = is_given(target) or any(map(catalogue.find, filter(None, (module, module.rpartition(".")[0]))))
+    if not somewhere:
         raise ConfigError(f"{group}._target_={target}: no such module; use the dotted path of something importable")
     try:
         described = catalogue.ask(target)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lossbench.config import catalogue
+from lossbench.config import catalogue, words
+from lossbench.core import ConfigError
 
 TARGET = "._target_"
 OURS = {"dataset": {"task_type"}, "model": {"prior"}, "task": {"primary", "metrics"}}
@@ -15,6 +19,10 @@ OURS = {"dataset": {"task_type"}, "model": {"prior"}, "task": {"primary", "metri
 
 OF_TASK = ("task._target_", "task.primary", "task.metrics")
 """Settings that any task takes, though no file has them."""
+
+
+FORM = "{focal: {gamma: 1}} or {_target_: my_module.my_loss, k: 1}"
+"""How a loss with settings of its own is written in a sweep over losses."""
 
 
 def key(override: str) -> str:
@@ -31,6 +39,31 @@ def targets(overrides: Sequence[str]) -> list[str]:
     """The groups, and the nodes inside them, whose `_target_` is set; outer ones first."""
     found = {name.removesuffix(TARGET) for name in assigned(overrides) if name.endswith(TARGET)}
     return sorted(found, key=lambda path: path.count("."))
+
+
+def expanded(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a job, with a loss that has settings of its own, `loss={focal: {gamma: 1}}`, as several.
+
+    Raises: ConfigError for a loss that is written in another form.
+    """
+    return [word for override in overrides for word in (_loss(override) if _form(override) else [override])]
+
+
+def _form(override: str) -> bool:
+    return key(override) == "loss" and override.partition("=")[2].lstrip().startswith("{")
+
+
+def _loss(override: str) -> list[str]:
+    try:
+        value: Any = OverridesParser.create().parse_override(override).value()
+        if TARGET[1:] in value:
+            chosen, settings = f"loss{TARGET}={words.word(value.pop(TARGET[1:]))}", value
+        else:
+            ((name, settings),) = value.items()
+            chosen = f"loss={name}"
+        return [chosen, *(words.setting(f"++loss.{name}", one) for name, one in settings.items())]
+    except (HydraException, ValueError, AttributeError) as error:
+        raise ConfigError(f"{override}: not understood; {FORM} works") from error
 
 
 def free(arguments: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue
 from lossbench.config.checks import metrics_of
+from lossbench.core import is_given
 
 BESIDE = (
     "tracking.", "train.checkpoint_s", "experiment_name", "question", "margin", "search",
@@ -29,6 +30,12 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
         return {prefix: node}
     return {k: v for key, value in node.items() for k, v in leaves(value, f"{prefix}.{key}".strip(".")).items()}
+
+
+def given_paths(cfg: DictConfig) -> list[str]:
+    """The paths in a configuration of objects that were passed from Python to this process."""
+    values = (one for value in flat(cfg).values() for one in (value if isinstance(value, list) else [value]))
+    return [value for value in values if isinstance(value, str) and is_given(value)]
 
 
 def key(cfg: DictConfig, loss: str = "") -> str:

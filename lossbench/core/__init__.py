@@ -14,7 +14,7 @@ from lossbench.core.dataset import (
     weight_argument,
 )
 from lossbench.core.errors import ConfigError, require
-from lossbench.core.given import give, given, is_given
+from lossbench.core.given import give, given, is_given, without_digest
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
 from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
 from lossbench.core.names import NAME_LENGTH, is_table, record_name, stem
@@ -66,4 +66,5 @@ __all__ = [
     "stream",
     "tensors_of",
     "weight_argument",
+    "without_digest",
 ]

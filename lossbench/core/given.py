@@ -26,6 +26,11 @@ def is_given(path: str) -> bool:
     return path.startswith(f"{ROOT}.")
 
 
+def without_digest(name: str) -> str:
+    """The name to show for one of `give`'s paths: its last part; any other name as it is."""
+    return name.rpartition(".")[2] if is_given(name) else name
+
+
 def given(path: str) -> Any:
     """The object at a path. Raises: ImportError where this process was not given it."""
     try:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench import tracking
 from lossbench.config import redaction
 from lossbench.config.schema import Names
-from lossbench.core import Result, Splits, failures
+from lossbench.core import Result, Splits, failures, without_digest
 from lossbench.runs import memory, signals
 from lossbench.runs.earlier import PAUSED, Earlier
 from lossbench.runs.evaluation import Evaluation
@@ -52,7 +52,7 @@ class Run:
         `unfinished` are the ids of records of it that earlier calls did not end; all but the resumed one are given up.
         """
         self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
-        self.label = " ".join(filter(None, (names.loss, swept, f"seed={cfg.seed}")))
+        self.label = " ".join(filter(None, (without_digest(names.loss), swept, f"seed={cfg.seed}")))
         self.uri = tracking.resolve(cfg.tracking.uri)
         check_connection(self.uri)
         self.identity = Identity(cfg, names, comparison, self.uri)

@@ -94,9 +94,12 @@ def _hang_up(number: int) -> None:
 
 
 def _signals() -> list[signal.Signals]:
-    """The signals to handle: not those that the parent process ignores, as nohup does; none outside the main thread."""
+    """The signals to handle: not those that the parent process ignores, as nohup does; none outside the main thread.
+
+    Nor those whose handler was not set from Python, which could not be restored.
+    """
     main = threading.current_thread() is threading.main_thread()
-    return [number for number in SIGNALS if main and signal.getsignal(number) is not signal.SIG_IGN]
+    return [number for number in SIGNALS if main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
 class Stop:

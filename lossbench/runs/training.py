@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from omegaconf import DictConfig
 
 from lossbench.config.schema import Names
-from lossbench.core import ConfigError, Metric, Result, machine
+from lossbench.core import ConfigError, Metric, Result, machine, without_digest
 from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop, interruptible
 
@@ -39,7 +39,9 @@ Bar = Callable[[str, int], AbstractContextManager[Progress]]
 """Makes the progress display of a run from its label and its number of steps."""
 
 
-def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tuple[Result, Sequence[Metric]]:
+def run(
+    cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "", say: Callable[[str], None] = print
+) -> tuple[Result, Sequence[Metric]]:
     """Train and record one run, under a progress bar. The configuration has passed `checks.check`.
 
     A run that was stopped under the same configuration, code and comparison is resumed; one that its comparison has
@@ -59,14 +61,14 @@ def run(cfg: DictConfig, names: Names, bar: Bar, *, comparison: str = "") -> tup
             experiment = one.build()
             opening.result()
         if not comparison and (late := one.earlier.late(one.store(), experiment.splits.info.fingerprint)):
-            print("this run was trained before an outage of the store, and is recorded now")
+            say("this run was trained before an outage of the store, and is recorded now")
             return late, experiment.task.metrics
     except BaseException as error:
         if comparison or not isinstance(error, ConfigError):
             one.end_early(error)
         raise
     if experiment.adapted:
-        print(f"{names.loss} {experiment.adapted}")
+        say(f"{without_digest(names.loss)} {experiment.adapted}")
     with bar(one.label, experiment.plan.steps) as progress, pace.using(_threads(one)):
         train([one], news=progress.news, watch=progress.advance)
     if one.error is not None:

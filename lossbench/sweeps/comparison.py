@@ -10,9 +10,10 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -27,6 +28,9 @@ from lossbench.runs import run as runs
 from lossbench.runs.signals import Stop
 from lossbench.tracking import lease
 
+if TYPE_CHECKING:
+    from lossbench.analysis.report import Report
+
 
 class Open(NamedTuple):
     """The record of a comparison, its store, and its heartbeat."""
@@ -37,8 +41,19 @@ class Open(NamedTuple):
 
 
 _open: list[Open] = []  # the comparison that this process is working on
+_SHOW: ContextVar[Callable[[tracking.Store, Report], None] | None] = ContextVar("show", default=None)
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it as well
 OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
+
+
+@contextlib.contextmanager
+def shown_by(show: Callable[[tracking.Store, Report], None]) -> Iterator[None]:
+    """Inside, `show` gets the report of a comparison; it is not printed, nor written to the working directory."""
+    before = _SHOW.set(show)
+    try:
+        yield
+    finally:
+        _SHOW.reset(before)
 
 
 class Comparison(Callback):
@@ -171,7 +186,7 @@ def _report_at_last(store: tracking.Store, recorder: tracking.Recorder, name: st
 
 
 def _report(store: tracking.Store, recorder: tracking.Recorder, name: str) -> None:
-    """Print the report; save the page and its tables with the comparison, and the page in the working directory."""
+    """Save the page and tables with the comparison, print the report, and save the page in the working directory."""
     from lossbench.analysis import files, report, tables
 
     found = report.make(store.client, name, allow_mixed=True)  # the page warns of mixed runs
@@ -181,6 +196,9 @@ def _report(store: tracking.Store, recorder: tracking.Recorder, name: str) -> No
     recorder.tags({"mlflow.note.content": tables.markdown(found.verdicts, found.sentences, found.tunings)})
     arm = "tuned" if found.tunings else ""
     store.view(recorder.run_id, name, [v.metric for v in found.verdicts], arm)
+    if show := _SHOW.get():
+        show(store, found)
+        return
     terminal.report(found)
     with contextlib.suppress(OSError):  # the folder may be read-only; MLflow has the page
         files.save(page, Path(files.PAGE))

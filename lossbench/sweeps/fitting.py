@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lossbench import terminal
-from lossbench.core import ConfigError
+from lossbench.config.overrides import TARGET, key
+from lossbench.core import ConfigError, without_digest
 
 
 class Trained(Protocol):
@@ -60,4 +61,5 @@ class Faults:
 
 def _loss(overrides: Sequence[str]) -> str:
     """The loss that the overrides name, without its settings."""
-    return next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("loss=")), "")
+    chosen = (word for word in reversed(overrides) if key(word) in ("loss", f"loss{TARGET}"))
+    return without_digest(next((word.partition("=")[2].strip("'") for word in chosen), ""))

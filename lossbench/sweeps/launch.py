@@ -19,7 +19,7 @@ from lossbench.config.overrides import key
 from lossbench.config.redaction import HELD, clean, redacted
 from lossbench.config.schema import Names
 from lossbench.config.task_types import chosen, named
-from lossbench.core import ConfigError
+from lossbench.core import ConfigError, without_digest
 from lossbench.runs import references
 from lossbench.runs.earlier import PAUSED
 from lossbench.runs.experiment import Experiment
@@ -185,7 +185,7 @@ def _try(job: Job, datasets: Datasets) -> None:
     except ConfigError as error:
         raise blame(error, job.overrides) from error
     if experiment.adapted:
-        terminal.out().print(f"{job.names.loss} {experiment.adapted}")
+        terminal.out().print(f"{without_digest(job.names.loss)} {experiment.adapted}")
 
 
 def _swept(jobs: Sequence[Job]) -> list[str]:
@@ -251,7 +251,8 @@ class _Board:
         self._display = display
 
     def ended(self, run: Run) -> None:
-        label = f"{' '.join(filter(None, (run.names.loss, run.swept)))} on {run.names.dataset}, seed {run.cfg.seed}"
+        loss = " ".join(filter(None, (without_digest(run.names.loss), run.swept)))
+        label = f"{loss} on {run.names.dataset}, seed {run.cfg.seed}"
         if run.result is not None and run.result.outcome == PAUSED:
             return
         if run.identity.kind == TRIAL:  # of these, only the best is worth a line

@@ -34,12 +34,12 @@ def discrete(asked: Sequence[Override]) -> None:
 def distribute(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     """The jobs, each once, without the settings that another loss has but theirs does not; prints what is left out.
 
-    A setting that no loss has stays, and is refused later.
+    A setting that no loss has stays, and is refused later. A loss that brings settings of its own keeps them.
     """
     losses = {_loss(job): job for job in jobs}
     own = dict.fromkeys(word_key for job in jobs for word in job if (word_key := _own(word)))
     if len(losses) < 2 or not own:
-        return [list(job) for job in jobs]
+        return [list(job) for job in dict.fromkeys(tuple(overrides.expanded(job)) for job in jobs)]
     lacks = {loss: [name for name in own if not _has(loader, config, job, name)] for loss, job in losses.items()}
     for name in own:
         without = [loss for loss in losses if name in lacks[loss]]
@@ -49,8 +49,8 @@ def distribute(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence
         elif without:
             names = ", ".join(loss[-1].partition("=")[2] for loss in without if loss)
             terminal.out().print(f"{name.lstrip('+')}: not of {names}, trained without it")
-    distributed = (tuple(word for word in job if _own(word) not in lacks[_loss(job)]) for job in jobs)
-    return [list(job) for job in dict.fromkeys(distributed)]
+    distributed = ([word for word in job if _own(word) not in lacks[_loss(job)]] for job in jobs)
+    return [list(job) for job in dict.fromkeys(tuple(overrides.expanded(job)) for job in distributed)]
 
 
 def _loss(job: Sequence[str]) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def _own(word: str) -> str:
 
 def _has(loader: ConfigLoader, config: DictConfig, job: Sequence[str], name: str) -> bool:
     """Whether a job's loss has a setting: in its file, or where + adds one, in its signature."""
-    words = [word for word in job if not _own(word)]
+    words = overrides.expanded([word for word in job if not _own(word)])
     composed = loader.load_sweep_config(config, words)
     overrides.replace(composed, words)
     setting = key(name).removeprefix("loss.").partition(".")[0]

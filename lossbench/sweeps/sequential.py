@@ -18,6 +18,7 @@ from lossbench.config.overrides import key
 from lossbench.config.schema import Names
 from lossbench.core import ConfigError
 from lossbench.sweeps import comparison
+from lossbench.sweeps.returns import raise_first
 
 FEWEST = looks.AT[0]
 Jobs = Sequence[Sequence[str]]
@@ -60,8 +61,7 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
     failed = [returned for returned in returns if returned.status is JobStatus.FAILED]
     if failed and comparison.RUNNING in os.environ:
         comparison.conclude("FAILED")
-    for returned in failed:
-        _ = returned.return_value  # raises
+    raise_first(failed)
     return returns
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from lossbench.config import run_key
 from lossbench.core import Splits, machine
 from lossbench.core.failures import one_line
 from lossbench.runs.experiment import Experiment
@@ -65,7 +66,8 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
     except Exception:  # this loss or model does not stack, or memory does not hold so many runs
         pass
     best = planning.choose(measured, len(runs), plan.steps)
-    if cores > 1 and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
+    here = any(run_key.given_paths(run.cfg) for run in runs)  # objects of this process, which no worker has
+    if cores > 1 and not here and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
         workers = min(cores, len(runs))
         share = min(-(-len(runs) // workers), most // workers)
         for size in [one.size for one in measured if one.threads and one.size <= share]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Any
 
 from lossbench.core import ConfigError
@@ -69,12 +71,23 @@ def _started() -> _Worker:
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # libraries read it when they load
     process = context.Process(target=_work, args=(there,), daemon=True)
-    process.start()
+    with _no_script():
+        process.start()
     del os.environ["OMP_NUM_THREADS"]
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = threads
     there.close()
     return _Worker(process, here)
+
+
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """Inside, a process that is spawned does not import the user's script, which may train as it is imported."""
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:

@@ -1,7 +1,7 @@
 """Output to the terminal: runs, comparisons, the catalogue and progress."""
 
 from lossbench.terminal.catalogue import catalogue
-from lossbench.terminal.console import WIDE, console, out
+from lossbench.terminal.console import WIDE, console, out, quiet
 from lossbench.terminal.progress import Bar, Board, bar, board
 from lossbench.terminal.tables import (
     MAX_METRICS,
@@ -29,6 +29,7 @@ __all__ = [
     "gains",
     "headline",
     "out",
+    "quiet",
     "report",
     "result",
 ]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
 from lossbench.terminal.console import console, out
+
+REFRESH_S = 0.2
 
 
 class Bar:
@@ -114,16 +119,31 @@ def board() -> Iterator[Board]:
         yield Board(progress)
 
 
+class _InTurn(Progress):
+    """Progress in a notebook, refreshed between steps: a thread that refreshes swallows lines printed meanwhile."""
+
+    _shown = 0.0
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Change a task, and display it if the last time is a while ago."""
+        super().update(task_id, **changes)
+        if (now := time.monotonic()) > self._shown + REFRESH_S:
+            self._shown = now
+            self.refresh()
+
+
 def _progress(count: ProgressColumn) -> Progress:
-    stderr = console(stderr=True)
-    return Progress(
+    stderr = console(stderr=True, widgets=True)
+    kind = _InTurn if stderr.is_jupyter else Progress
+    return kind(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         count,
         TimeRemainingColumn(),
         TextColumn("{task.fields[news]}", markup=False),
         console=stderr,
+        auto_refresh=not stderr.is_jupyter,
         transient=True,
-        disable=not stderr.is_terminal,
+        disable=stderr.quiet or not (stderr.is_terminal or stderr.is_jupyter),
         redirect_stdout=sys.stdout.isatty(),  # lines for a file still go to the file
     )

@@ -99,11 +99,11 @@ def comparison(verdict: Verdict, others: int) -> Table:
     return view
 
 
-def report(report: Report) -> None:
+def report(report: Report, console: Console | None = None) -> None:
     """Print a table and a sentence per dataset, concerns, and the runs that are missing from the means."""
     from lossbench.analysis import references
 
-    console = out()
+    console = console or out()
     for verdict, sentence in zip(report.verdicts, report.sentences, strict=True):
         console.print(fitting(verdict, console))
         if of_references := references.sentence(verdict):

@@ -10,9 +10,30 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # the default of 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
-from lossbench.tracking.address import check_connection, page, resolve, serve, ui_command
+from lossbench.tracking.address import (
+    check_connection,
+    existing_store,
+    page,
+    resolve,
+    serve,
+    store_uri,
+    ui_command,
+)
 from lossbench.tracking.outage import Away, away
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.store import Store, settled
 
-__all__ = ["Away", "Recorder", "Store", "away", "check_connection", "page", "resolve", "serve", "settled", "ui_command"]
+__all__ = [
+    "Away",
+    "Recorder",
+    "Store",
+    "away",
+    "check_connection",
+    "existing_store",
+    "page",
+    "resolve",
+    "serve",
+    "settled",
+    "store_uri",
+    "ui_command",
+]

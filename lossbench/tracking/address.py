@@ -138,6 +138,22 @@ def _answers(uri: str) -> None:
         ) from error
 
 
+def store_uri(uri: str | None) -> str:
+    """The URI of the store, by default that of MLFLOW_TRACKING_URI, else the database in this folder."""
+    return uri if uri is not None else os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
+def existing_store(uri: str | None) -> str:
+    """The resolved URI of a store that has records. Raises: ConfigError where nothing is recorded there yet."""
+    uri = resolve(store_uri(uri))
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise ConfigError(
+            f"tracking.uri={uri}: nothing is recorded there yet; train first, or give tracking.uri of another store"
+        )
+    check_connection(uri)
+    return uri
+
+
 def ui_command(uri: str, run_id: str) -> str:
     """The command that shows a run in MLflow's UI."""
     here = resolve("sqlite:///mlflow.db")

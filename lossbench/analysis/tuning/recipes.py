@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from typing import Any
 
 from lossbench.analysis.searches import Search
+from lossbench.config.words import word
 
 GROUPS = ("dataset", "loss", "model", "optimizer", "train", "tracking")  # overrides of these choose a file
 NOT_SETTINGS = ("hydra.", "hydra/")  # how a search ran does not belong to what it chose
@@ -59,12 +59,3 @@ def _put(nested: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         nested = nested.setdefault(part, {})
     nested[last] = value
-
-
-def word(value: Any) -> str:
-    """A value in Hydra's grammar of overrides."""
-    if value is None or isinstance(value, (bool, list, dict)):
-        return json.dumps(value)
-    if isinstance(value, str) and not re.fullmatch(r"[\w./:-]+", value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -61,7 +62,12 @@ def loss(cfg: DictConfig, task_type: str, brings: Mapping[str, Callable[[], Any]
         return _check_call(call("loss", cfg, **from_run), cfg)
     # Hydra's own _partial_ inspects its target at every call, which takes a fifth of a small net's step
     settings = instantiated("loss", cfg._target_, OmegaConf.create(plain(cfg, drop=("_target_",))))
-    return partial(target, **settings, **from_run)
+    return partial(_own(target), **settings, **from_run)
+
+
+def _own(target: Any) -> Any:
+    """A function as it is; a copy of any other object, whose state may change with training, for this run alone."""
+    return target if inspect.isroutine(target) else deepcopy(target)
 
 
 def _required(target: Any, cfg: DictConfig, brings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config.importing import imported, prepare_torchvision
 from lossbench.config.run_key import leaves
-from lossbench.core import ConfigError
+from lossbench.core import ConfigError, given, is_given, without_digest
 from lossbench.core.failures import one_line
 
 
@@ -42,7 +42,14 @@ def called(group: str, cfg: DictConfig, objects: Mapping[str, Any], drop: tuple[
 
 def call(group: str, cfg: DictConfig, *arguments: Any, drop: tuple[str, ...] = (), **more: Any) -> Any:
     """Call the `_target_` of a group with its settings. Raises: ConfigError for errors of the target itself."""
-    return instantiated(group, cfg._target_, OmegaConf.create(plain(cfg, drop)), *arguments, **more)
+    target = str(cfg._target_)
+    if not is_given(target):
+        return instantiated(group, target, OmegaConf.create(plain(cfg, drop)), *arguments, **more)
+    settings = instantiated(group, target, OmegaConf.create(plain(cfg, (*drop, "_target_"))))
+    try:
+        return given(target)(*arguments, **settings, **more)
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{group}: {without_digest(target)}: {_last_line(error)}") from error
 
 
 def instantiated(group: str, target: str, cfg: DictConfig, *arguments: Any, **more: Any) -> Any:

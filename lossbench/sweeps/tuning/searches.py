@@ -12,11 +12,11 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from lossbench.analysis.tuning import recipes
 from lossbench.config import run_key
 from lossbench.config.overrides import key
 from lossbench.config.redaction import HELD, redacted
 from lossbench.config.schema import Names
+from lossbench.config.words import word
 from lossbench.core import ConfigError, Metric
 from lossbench.runs import provenance
 from lossbench.runs.experiment import Experiment
@@ -107,7 +107,7 @@ def prepared(
     for one in candidates:
         with faults.of(one.overrides):
             for both in _ends(one.space):
-                ends = [f"{name}={recipes.word(value)}" for name, value in both.items()]
+                ends = [f"{name}={word(value)}" for name, value in both.items()]
                 _try(launch.composed(context, config, [*one.job.overrides, *ends], 0), datasets)
     trainable = faults.without(candidates)
     faults.tell()
@@ -141,7 +141,8 @@ def _candidate(
     if parted:
         job = launch.composed(context, config, apart.staged(searched, "search"), number)
     datasets.count_steps(job.cfg)
-    return Candidate(own, parted, job, spaces.space(job.cfg, job.names.loss, asked.asked, asked.fixed))
+    fixed = asked.fixed | {key(one) for one in own if key(one).startswith("loss.")}  # also those of this loss alone
+    return Candidate(own, parted, job, spaces.space(job.cfg, job.names.loss, asked.asked, fixed))
 
 
 def _ends(space: Space) -> list[dict[str, Any]]:

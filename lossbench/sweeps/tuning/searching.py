@@ -14,7 +14,7 @@ from mlflow.entities import Run as Record
 from omegaconf import DictConfig
 
 from lossbench import terminal
-from lossbench.analysis.tuning import recipes
+from lossbench.config.words import word
 from lossbench.runs.earlier import PAUSED
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
@@ -175,7 +175,7 @@ def _jobs(search: Search, trial: Trial, until: int | None) -> list[list[str]]:
 
 def words(settings: Mapping[str, Any]) -> list[str]:
     """Settings as overrides of a command line."""
-    return [f"{name}={recipes.word(value)}" for name, value in settings.items()]
+    return [f"{name}={word(value)}" for name, value in settings.items()]
 
 
 def _result(search: Search, trial: Trial, records: Sequence[Record]) -> Trial:

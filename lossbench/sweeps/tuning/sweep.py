@@ -16,6 +16,7 @@ from lossbench.config.redaction import redacted
 from lossbench.core import ConfigError
 from lossbench.sweeps import comparison
 from lossbench.sweeps.one_at_a_time import Datasets
+from lossbench.sweeps.returns import raise_first
 from lossbench.sweeps.tuning import halving, matching, request
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searches import Search, prepared
@@ -59,8 +60,7 @@ def sweep(
             raise
     if any(returned.status is JobStatus.FAILED for returned in returns):
         comparison.conclude("FAILED")
-        for returned in returns:
-            _ = returned.return_value  # raises the error of the first one that failed
+        raise_first(returns)
     return returns
 
 
