@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossbench.cli.options import Parser, existing_store
+from lossbench.cli.options import Parser
 from lossbench.core import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def predict(arguments: list[str]) -> None:
         else:
             from lossbench import tracking
 
-            store = tracking.Store(existing_store(settings[-1].partition("=")[2] if settings else None))
+            store = tracking.Store(tracking.existing_store(settings[-1].partition("=")[2] if settings else None))
             model = saved_model.fetched(store.client, options.run, Path(folder))
     _write(model, options.rows, output)
 
