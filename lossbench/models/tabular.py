@@ -170,6 +170,5 @@ def _check(dropout: float, embedding: int, bins: int) -> None:
     """Raises: ConfigError for settings that make no layer."""
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout={dropout}: is the share of dropped numbers; 0 or more works, below 1")
-    for name, value in (("embedding", embedding), ("bins", bins)):
-        if value < 1:
-            raise ConfigError(f"model.{name}={value}: is how many numbers stand for one; 1 or more works")
+    if min(embedding, bins) < 1:
+        raise ConfigError(f"model.embedding={embedding}, model.bins={bins}: at least 1")
