@@ -90,3 +90,19 @@ def test_python_runs_what_was_left_for_the_end_when_asked():
     script = "import atexit, os; atexit.register(print, 'done', flush=True); atexit._run_exitfuncs(); os._exit(0)"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout == "done\n"
+
+
+def test_hydra_runs_in_a_process_and_gives_it_back():
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobReturn
+    from omegaconf.basecontainer import BaseContainer
+
+    ours = "api/session.py calls it without a command line, and api/guard.py puts back what it keeps"
+    for door in (Hydra.create_main_hydra2, Hydra.multirun, Hydra.run, create_config_search_path):
+        assert callable(door), gone(door.__name__, "hydra-core 1.3.8", ours)
+    assert isinstance(Singleton._instances, dict), gone("Singleton._instances", "hydra-core 1.3.8", ours)
+    assert isinstance(BaseContainer._resolvers, dict), gone("BaseContainer._resolvers", "omegaconf 2.3.1", ours)
+    ours = "sweeps/returns.py raises it without the line that return_value prints"
+    assert hasattr(JobReturn(), "_return_value"), gone("JobReturn._return_value", "hydra-core 1.3.8", ours)
