@@ -32,7 +32,7 @@ class Tabular(nn.Module):
         outputs: int,
         generator: torch.Generator,
         *,
-        hidden: Sequence[int] = (128, 128),
+        hidden: Sequence[int] = (64, 64),
         dropout: float = 0.1,
         embedding: int = 8,
         bins: int = 8,

@@ -17,6 +17,7 @@ from typing import Any
 
 from lossbench.core import ConfigError
 from lossbench.core.failures import MachineFault
+from lossbench.datasets import remarks
 from lossbench.runs.run import Run
 from lossbench.sweeps.one_at_a_time import Board, Datasets, take
 from lossbench.terminal import encoding
@@ -134,6 +135,7 @@ def _work(pipe: Connection) -> None:
     os.setpgrp()  # only the parent receives Ctrl-C from the terminal, and it stops its workers once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)
+    remarks.mute()
     datasets = Datasets()
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
         while asked := pipe.recv():

@@ -119,7 +119,7 @@ def _kind(name: str, values: pa.ChunkedArray, path: str, as_number: bool, as_cat
     if _texts(dtype):
         if as_number or _numeric(name, values, path):
             return "number", ""
-        if form := _date_form(values):
+        if form := date_form(values):
             return "date", form
         if known >= FEW and different >= UNIQUE * known:
             return None, "differs from row to row, as a name or a text does"
@@ -140,8 +140,15 @@ def _different(values: pa.ChunkedArray) -> int:
     )
 
 
-def _date_form(values: pa.ChunkedArray) -> str:
-    """The form in which all texts of a column are dates; empty where there is none."""
+def is_date(values: pa.ChunkedArray) -> bool:
+    """Whether a column holds dates, also as texts."""
+    return bool(types.is_temporal(values.type) and not types.is_duration(values.type)) or bool(date_form(values))
+
+
+def date_form(values: pa.ChunkedArray) -> str:
+    """The form in which all texts of a column are dates; empty where there is none, or the column holds no texts."""
+    if not _texts(values.type.value_type if types.is_dictionary(values.type) else values.type):
+        return ""
     levels = pc.unique(texts(values)).drop_null()
     first = levels[0].as_py() if len(levels) else ""
     for pattern, forms in FORMS.items():

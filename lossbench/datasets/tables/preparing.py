@@ -75,7 +75,7 @@ def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = N
         table = table.take(pa.array(target.rows))
         held = None if held is None else held[target.rows]
     leave = {*roles.target, *roles.drop, *filter(None, (roles.group_on, roles.split, roles.weight))}
-    if roles.time_on and not types.is_temporal(table.column(roles.time_on).type):  # of a date, the season stays
+    if roles.time_on and not columns.is_date(table.column(roles.time_on)):  # of a date, the season stays
         leave.add(roles.time_on)
     used = columns.understood(table, leave, roles.numbers, roles.categories, path)
     if not used.kinds:
@@ -162,12 +162,13 @@ def _times(table: pa.Table, name: str | None) -> NDArray[np.int64] | None:
     if name is None:
         return None
     values = table.column(name)
+    if form := columns.date_form(values):
+        values = columns.moments(values, form)
     if values.null_count:
         raise ConfigError(f"dataset.time_on={name}: {values.null_count:,} rows have none")
     if not (types.is_temporal(values.type) or types.is_integer(values.type) or types.is_floating(values.type)):
         raise ConfigError(f"dataset.time_on={name}: holds {values.type}; dates as 2024-01-31, times or numbers work")
-    ranks = np.unique(values.to_numpy(), return_inverse=True)[1]
-    return ranks.astype(np.int64)
+    return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int64)
 
 
 def _weights(table: pa.Table, name: str | None) -> NDArray[np.float64] | None:
