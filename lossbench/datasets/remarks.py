@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from functools import cache
 
-
 _muted = False
 
 
