@@ -117,8 +117,14 @@ def _loaded(load: str, seed: int, stage: Any, settings: Mapping[str, Any]) -> An
 
 
 def _function(load: str) -> Any:
+    if is_given(load):
+        return given(load)
     module, _, name = load.rpartition(".")
-    return given(load) if is_given(load) else getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except RuntimeError:  # of torchvision, whose operators do not match torch
+        import_module("lossbench.core.vision")
+        return getattr(import_module(module), name)
 
 
 @lru_cache(maxsize=2)  # for all runs, where the function takes no seed
