@@ -21,7 +21,7 @@ PATHS = ("dataset.path", "dataset.test_path")
 COLUMNS = ("target", "group_on", "time_on", "stratify_on", "split", "weight", "positive", "name", "separator")
 QUOTED = {*PATHS, *(f"dataset.{name}" for name in COLUMNS)}
 SHORT = {"target": "dataset.target", "dataset.type": "dataset.task_type"}
-TEXT = re.compile(r"[\w./:@%-]+")
+TEXT = re.compile(r"[\w./:@%-]+", re.ASCII)
 
 
 def rewritten(asked: Arguments) -> Arguments:
@@ -63,8 +63,9 @@ def _word(word: str, dataset: str, known: set[str]) -> str:
 
 def _quoted(name: str, value: str) -> list[str]:
     """A setting whose value is a text, quoted where that is necessary; lists, quoted texts and sweeps stay."""
-    several = "," in value and not (name in PATHS and Path(value).expanduser().exists())
-    if TEXT.fullmatch(value) or value[:1] in "[{'\"" or not value or (several and not re.search(r"[()\s]", value)):
+    file = name in PATHS and Path(value).expanduser().exists()
+    several = "," in value and not file and not re.search(r"[()\s]", value)
+    if TEXT.fullmatch(value) or not value or several or (value[0] in "[{'\"" and not file):
         return [f"{name}={value}"]
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return [f'{name}="{escaped}"']
