@@ -2,7 +2,8 @@
 
 `one`: a run against a loop by hand, recording, start-up. `tasks`: a step of each against the same by hand. `stacks`:
 many runs against sequential ones, Hydra's basic launcher and Lightning. `search`: equal tuning against as many single
-runs, and its overhead beside training. `report`: the report of 30 and of 1,000 runs. Prints medians and ratios;
+runs, and its overhead beside training. `report`: the report of 30 and of 1,000 runs. `tables`: a run and
+thirty on a table, and the memory that a large one takes. Prints medians and ratios;
 nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
 """
 
@@ -23,6 +24,7 @@ import made_up
 import searches
 import stacks
 import steps
+import tables
 import torch
 from contenders import BATCH, by_hand, dataloader, lightning, usual_loader
 from hydra import compose, initialize_config_dir
@@ -214,7 +216,32 @@ def report(table: Table, mnist: str | None, rounds: int) -> None:
         table.add_row(f"{title}, whole command, once", f"{whole:.2f} s", "")
 
 
-SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "search": search, "report": report}
+def of_tables(table: Table, mnist: str | None, rounds: int) -> None:
+    """Time a table of 20 columns: a step, thirty runs, and reading and training on ten million rows, once."""
+    steps, cores = 1000, os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = tables.written(Path(folder) / "table.csv", 20_000)
+        ms = side_by_side(rounds, {"by hand": tables.by_hand(path, steps), "lossbench": tables.ours(path, steps)})
+        for who, value in ms.items():
+            table.add_row(
+                f"20 columns, model=tabular, a step: {who}", f"{value:.3f} ms", f"{value / ms['by hand']:.2f}"
+            )
+        table.add_section()
+        for model in ("tabular", "mlp"):
+            more = ["train.steps=300", "train.eval_every=100", f"model={model}"]
+            contenders = {"one after another": tables.turns(path, *more)}
+            contenders |= {f"a stack on {n} threads": tables.stacked(path, n, *more) for n in range(1, cores + 1)}
+            rows(table, f"model={model}, 3 losses × 10 seeds: ", side_by_side(rounds, contenders), faster=True)
+        for form in ("csv", "parquet"):
+            path = tables.written(Path(folder) / f"large.{form}", 10_000_000)
+            found = tables.measured(path, "train.steps=200")
+            title = f"10,000,000 rows × 20 columns of {form}, read, split, 200 steps"
+            whole = f"read {found['read_s']:.0f} s, split {found['split_s']:.0f} s, whole {found['whole_s']:.0f} s"
+            table.add_row(f"{title}; {whole}", f"{found['peak_gb']:.2f} GB", "")
+            path.unlink()
+
+
+SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "search": search, "report": report, "tables": of_tables}
 
 
 def main() -> None:

@@ -150,7 +150,7 @@ def read(client: MlflowClient, asked: str | None) -> Records:
 def _each_once(found: Iterable[Run]) -> list[Run]:
     """Runs, the oldest first, each once even if it was recorded twice."""
     by_token = {run.data.tags.get("lossbench.token", run.info.run_id): run for run in sorted(found, key=_recorded)}
-    return sorted(by_token.values(), key=lambda run: run.info.start_time)
+    return _ordered(list(by_token.values()))
 
 
 def _params(runs: Sequence[Run]) -> pd.DataFrame:
@@ -170,6 +170,21 @@ def _references(found: Sequence[Run], runs: Sequence[Run]) -> pd.DataFrame:
         ["done", "start"]
     )
     return mine.drop_duplicates(["dataset", "loss", "seed"], keep="last").sort_index()
+
+
+def _ordered(runs: list[Run]) -> list[Run]:
+    """The oldest comparison first, and its runs as its command names them, whichever process began which first."""
+    begun: dict[str, int] = {}
+    for run in runs:
+        name = run.data.tags.get("lossbench.comparison", run.info.run_id)
+        begun[name] = min(run.info.start_time, begun.get(name, run.info.start_time))
+
+    def place(run: Run) -> tuple[int, int, int]:
+        tags = run.data.tags
+        started = begun[tags.get("lossbench.comparison", run.info.run_id)]
+        return started, int(tags.get("lossbench.place", 0)), run.info.start_time
+
+    return sorted(runs, key=place)
 
 
 def _recorded(run: Run) -> int:

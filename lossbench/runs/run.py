@@ -45,10 +45,17 @@ class Run:
     """
 
     def __init__(
-        self, cfg: DictConfig, names: Names, comparison: str = "", swept: str = "", unfinished: Sequence[str] = ()
+        self,
+        cfg: DictConfig,
+        names: Names,
+        comparison: str = "",
+        swept: str = "",
+        unfinished: Sequence[str] = (),
+        place: int | None = None,
     ) -> None:
         """`swept` names the swept settings in which the run differs from others, beside loss and seed.
 
+        `place` is the run's among those of its command, whichever process trains it first.
         `unfinished` are the ids of records of it that earlier calls did not end; all but the resumed one are given up.
         """
         self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
@@ -57,6 +64,7 @@ class Run:
         check_connection(self.uri)
         self.identity = Identity(cfg, names, comparison, self.uri)
         self.earlier = Earlier(self.identity, unfinished)
+        self.place = place
         self.state: Mapping[str, Any] | None = None
         self.result: Result | None = None
         self.error: BaseException | None = None
@@ -102,6 +110,8 @@ class Run:
         tags = self.identity.tags()
         if not self.comparison:
             tags |= {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
+        if self.place is not None:
+            tags |= {"lossbench.place": str(self.place)}
         recorder = self._recorder = self.store().start(self.cfg.experiment_name, self.label, tags)
         if not self.comparison:
             self._heart = lease.keep(self.store().client, recorder, tags[lease.PROCESS])

@@ -125,7 +125,11 @@ def _trained(
 ) -> list[JobReturn]:
     """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
-    runs = [Run(job.cfg, job.names, name, swept) for job, swept in zip(jobs, _swept(jobs), strict=True)]
+    places = (int(job.hydra.hydra.job.num) for job in jobs)
+    runs = [
+        Run(job.cfg, job.names, name, swept, place=place)
+        for job, swept, place in zip(jobs, _swept(jobs), places, strict=True)
+    ]
     for job in jobs:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
     _train(runs, datasets, board, continues=continues)

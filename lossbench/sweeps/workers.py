@@ -96,7 +96,7 @@ def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
     worker.stack = waiting.pop(0) if waiting else []
     with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
         worker.pipe.send(
-            [(run.cfg, run.names, run.comparison, run.swept, run.earlier.unfinished) for run in worker.stack]
+            [(run.cfg, run.names, run.comparison, run.swept, run.earlier.unfinished, run.place) for run in worker.stack]
         )
 
 

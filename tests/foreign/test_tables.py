@@ -70,11 +70,11 @@ def test_what_cannot_work_is_refused_in_a_line_or_two(name, tumours, lossbench, 
 NAMES = ["my data (1), final.csv", "mañana ünï.csv", "a=b.csv", 'it\'s "quoted".csv', "[x].csv", "$HOME {y}.csv"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("target", ["Outcome (yes/no)", "my, target", "a=b", "ünï"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [*((name, "Outcome (yes/no)") for name in NAMES), *((NAMES[0], target) for target in ("my, target", "a=b", "ünï"))],
+)
 def test_files_and_columns_may_have_any_name(name, target, here, lossbench, store):
-    if NAMES.index(name) and target != "Outcome (yes/no)":
-        pytest.skip("one of the two at a time")
     patients(60).rename(columns={"outcome": target}).to_csv(here / name, index=False)
     said = lossbench("dataset=table", f"dataset.path={name}", f"dataset.target={target}", *SHORT)
     assert said.code == 0, said.err
