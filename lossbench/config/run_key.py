@@ -20,6 +20,18 @@ BESIDE = (
 """Settings that do not affect a run's numbers."""
 
 
+FILES = ("dataset.path", "dataset.test_path")
+
+
+def _stamp(path: Any) -> str:
+    """Size and time of a file, which differ once it is changed; empty for what is no file here."""
+    try:
+        status = Path(str(path)).expanduser().stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def flat(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration as dotted keys and plain values; lists stay whole."""
     return leaves(OmegaConf.to_container(cfg, resolve=True))
@@ -53,4 +65,5 @@ def key(cfg: DictConfig, loss: str = "") -> str:
         spec = catalogue.find(str(path).rpartition(".")[0])
         if spec and spec.origin and spec.origin.endswith(".py"):
             deciding[f"source of {name}"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    deciding |= {f"file of {name}": found for name in FILES if (found := _stamp(deciding.get(name)))}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]

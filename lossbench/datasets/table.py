@@ -82,7 +82,8 @@ def table(
         names_of(categories),
     )
     options = Options(separator, encoding, header, names_of(missing))
-    known = _prepared(path, test_path, options, roles)
+    stamps = tuple(reading.stamp(one) for one in (path, test_path) if one is not None)
+    known = _prepared(path, test_path, stamps, options, roles)
     called = name or stem(path)
     for remark in known.remarks:
         say(f"{called}: {remark}")
@@ -213,7 +214,8 @@ def _leaks(name: str, fitted: Encoding, known: Prepared, train: Split, rows: NDA
 
 
 @lru_cache(maxsize=2)
-def _prepared(path: str, test_path: str | None, options: Options, roles: Roles) -> Prepared:
+def _prepared(path: str, test_path: str | None, stamps: tuple[str, ...], options: Options, roles: Roles) -> Prepared:
+    """The same for every seed; `stamps` tell a file that was changed from what it was."""
     read, remarks = reading.read(path, options)
     roles = Roles(**{**vars(roles), "target": names_of(roles.target, read)})
     tested = None if test_path is None else reading.read(test_path, options)[0]

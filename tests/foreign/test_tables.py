@@ -145,3 +145,15 @@ def test_a_table_of_numbers_without_names_is_read(here, lossbench, store):
     said = lossbench("plain.dat", "target=31", *SHORT)
     assert said.code == 0, said.err
     assert "1 to 31" in said.err
+
+
+def test_an_interrupted_comparison_does_not_take_results_of_a_file_that_was_changed(here, lossbench, store):
+    frame = patients(90)
+    frame.to_csv(here / "patients.csv", index=False)
+    words = ["compare", "patients.csv", "target=outcome", "losses=bce,focal", "seeds=2", *SHORT]
+    assert lossbench(*words).code == 0
+    (comparison,) = runs(store, "comparison")
+    store.client.set_terminated(comparison.info.run_id, "KILLED")  # as after Ctrl-C
+    frame.assign(outcome=frame["outcome"][::-1].to_numpy()).to_csv(here / "patients.csv", index=False)
+    assert "continuing" in lossbench(*words).out
+    assert len({run.data.tags["lossbench.data"] for run in runs(store)}) == 4

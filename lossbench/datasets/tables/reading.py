@@ -42,6 +42,15 @@ def read(path: str, options: text.Options = text.FOUND) -> tuple[pa.Table, tuple
     return _read(str(here), path, options, status.st_mtime_ns, status.st_size)
 
 
+def stamp(path: str) -> str:
+    """What differs once a file is changed: its size and time; empty for what is no file here."""
+    try:
+        status = Path(path).expanduser().stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 @lru_cache(maxsize=2)  # every run of a comparison reads the same; a test file may be the second
 def _read(here: str, path: str, options: text.Options, modified: int, size: int) -> tuple[pa.Table, tuple[str, ...]]:
     compression = COMPRESSIONS.get(Path(here).suffix.lower())

@@ -217,3 +217,11 @@ def test_data_frames_of_polars_and_of_several_types_are_read_or_refused():
     mixed = pd.DataFrame({"x": [1, "a", 2.5] * 10, "y": range(30)})
     with pytest.raises(ConfigError, match="column x mixes"):
         made(path=give(mixed, "mixed", "splits10"), target="y")
+
+
+def test_a_file_that_was_changed_is_read_again(tmp_path):
+    path = tmp_path / "t.csv"
+    FRAME.to_csv(path, index=False)
+    before = made(path=str(path))
+    FRAME.assign(dose=FRAME["dose"][::-1].to_numpy()).to_csv(path, index=False)
+    assert not same(made(path=str(path)), before)
