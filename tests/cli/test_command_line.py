@@ -62,7 +62,7 @@ def test_compare_trains_every_compatible_loss(dataset, lossbench, store):
             assert {n.partition("/")[2] for n in run.data.metrics if n.startswith(f"{split}/")} == declared
         told = {f"train/{player}{what}" for player in PLAYERS.get(dataset, ("",)) for what in ("loss", "grad_norm")}
         assert told | {"time/train_s", "time/step_ms"} <= set(run.data.metrics)
-        assert artifacts(store, run) == {"config.yaml", "model.safetensors", "pictures"}
+        assert artifacts(store, run) == {"config.yaml", "model.json", "model.safetensors", "pictures"}
         assert run.data.params["loss"] == run.data.tags["loss"]
         assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["lossbench.data"][:36]
     assert len({run.data.tags["mlflow.runColor"] for run in found}) == len(found)

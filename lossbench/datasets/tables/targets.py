@@ -20,7 +20,9 @@ FEW = 10  # different whole numbers, at most, that are taken for classes
 MANY = 1000  # classes, at most
 YES = ("1", "true", "yes", "y", "t", "positive", "pos", "+", "1.0")
 NO = ("0", "false", "no", "n", "f", "negative", "neg", "-", "-1", "0.0", "-1.0", "2")
-TYPES = ("regression", "binary", "multiclass")
+NUMBERS, TWO, CLASSES = "regression", "binary", "multiclass"
+"""The task type of a target: of numbers, of two classes, of more."""
+TYPES = (NUMBERS, TWO, CLASSES)
 MAD_TO_SD = 1.4826  # of a Gaussian
 
 Floats = NDArray[np.float64]
@@ -53,14 +55,14 @@ def understood(table: pa.Table, names: Sequence[str], task_type: str | None, pos
     if task_type not in (None, "auto", *TYPES):
         raise ConfigError(f"dataset.type={task_type}: a table's target makes {', '.join(TYPES)} problems")
     if len(names) > 1:
-        if task_type not in (None, "auto", "regression"):
+        if task_type not in (None, "auto", NUMBERS):
             raise ConfigError(f"dataset.target=[{','.join(names)}]: several targets work for regression alone")
-        return _numbers(table, names, path, "regression")
+        return _numbers(table, names, path, NUMBERS)
     values = table.column(names[0])
     if values.null_count == len(values):
         raise ConfigError(f"dataset.target={names[0]}: has no value in {path}")
     kind = task_type if task_type in TYPES else _guessed(values, names[0])
-    if kind == "regression":
+    if kind == NUMBERS:
         return _numbers(table, names, path, _called(values))
     return _classes(values, names[0], str(kind), positive)
 
@@ -73,10 +75,10 @@ def _guessed(values: pa.ChunkedArray, name: str) -> str:
     if types.is_temporal(dtype) or types.is_nested(dtype):
         raise ConfigError(f"dataset.target={name}: holds {dtype}; numbers or classes work")
     if different == 2:
-        return "binary"
+        return TWO
     if not (types.is_floating(dtype) or types.is_integer(dtype) or types.is_decimal(dtype)):
-        return "multiclass"
-    return "multiclass" if different <= FEW and _whole(values) else "regression"
+        return CLASSES
+    return CLASSES if different <= FEW and _whole(values) else NUMBERS
 
 
 def _whole(values: pa.ChunkedArray) -> bool:
@@ -89,8 +91,8 @@ def _called(values: pa.ChunkedArray) -> str:
     try:
         numbers = columns.numbers(values)
     except pa.ArrowInvalid:
-        return "regression"
-    return "regression of counts" if _whole(values) and pc.min(numbers).as_py() >= 0 else "regression"
+        return NUMBERS
+    return "regression of counts" if _whole(values) and pc.min(numbers).as_py() >= 0 else NUMBERS
 
 
 def _numbers(table: pa.Table, names: Sequence[str], path: str, called: str) -> Target:
@@ -108,7 +110,7 @@ def _numbers(table: pa.Table, names: Sequence[str], path: str, called: str) -> T
     known = ~np.isnan(values).any(1)
     ends = f"{np.nanmin(values):.6g} to {np.nanmax(values):.6g}" if len(names) == 1 else f"{len(names)} targets"
     return Target(
-        tuple(names), "regression", values[known], known.nonzero()[0], remark=f"{', '.join(names)}: {called}, {ends}"
+        tuple(names), NUMBERS, values[known], known.nonzero()[0], remark=f"{', '.join(names)}: {called}, {ends}"
     )
 
 
@@ -125,7 +127,7 @@ def _classes(values: pa.ChunkedArray, name: str, kind: str, positive: str | None
     found = columns.texts(values)
     levels = _ordered(pc.unique(found).drop_null().to_pylist())
     counts = {one["values"]: one["counts"] for one in pc.value_counts(found).to_pylist()}
-    if kind == "binary":
+    if kind == TWO:
         if len(levels) != 2:
             raise ConfigError(f"dataset.type=binary: {name} has {len(levels)} values, and two make a binary problem")
         levels = _no_yes(levels, counts, positive, name)
@@ -139,7 +141,7 @@ def _classes(values: pa.ChunkedArray, name: str, kind: str, positive: str | None
     sizes = ", ".join(f"{level} ({counts[level]:,})" for level in levels[:6])
     more = f" and {len(levels) - 6} more" if len(levels) > 6 else ""
     remark = f"{name}: {sizes}{more}: {kind}"
-    if kind == "binary":
+    if kind == TWO:
         remark += f", {levels[1]} is positive; dataset.positive= sets the other" * (positive is None)
     return Target((name,), kind, codes, known.nonzero()[0], tuple(levels), remark)
 
