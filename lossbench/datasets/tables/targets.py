@@ -20,8 +20,9 @@ FEW = 10  # different whole numbers, at most, that are taken for classes
 MANY = 1000  # classes, at most
 YES = ("1", "true", "yes", "y", "t", "positive", "pos", "+", "1.0")
 NO = ("0", "false", "no", "n", "f", "negative", "neg", "-", "-1", "0.0", "-1.0", "2")
-NUMBERS, TWO, CLASSES = "regression", "binary", "multiclass"
-"""The task type of a target: of numbers, of two classes, of more."""
+NUMBERS = "regression"
+TWO = "binary"
+CLASSES = "multiclass"
 TYPES = (NUMBERS, TWO, CLASSES)
 MAD_TO_SD = 1.4826  # of a Gaussian
 
