@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import random
 import sys
 import threading
 import warnings
@@ -27,7 +28,7 @@ def undisturbed(words: Sequence[str]) -> Iterator[None]:
     with _TURN, ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, which nothing of ours displays
-        for restore in (_hydra(), _logging(), _streams(), _torch(), _environment(), _arguments(words)):
+        for restore in (_hydra(), _logging(), _streams(), _torch(), _random(), _environment(), _arguments(words)):
             stack.callback(restore)
         yield
 
@@ -41,6 +42,12 @@ def _arguments(words: Sequence[str]) -> Callable[[], None]:
 
     sys.argv[1:] = words
     return restore
+
+
+def _random() -> Callable[[], None]:
+    """Python's own stream, which imports may draw from."""
+    before = random.getstate()
+    return lambda: random.setstate(before)
 
 
 def _environment() -> Callable[[], None]:

@@ -77,7 +77,7 @@ def _table(data: Any, y: Any) -> tuple[pd.DataFrame, Any]:
     import pandas as pd
 
     inputs = _frame(data, "x", "the data")
-    inputs.columns = pd.Index([str(one) for one in inputs.columns])
+    inputs.columns = pd.Index([_column(one) for one in inputs.columns])
     if not inputs.columns.is_unique:
         twice = inputs.columns[inputs.columns.duplicated()][0]
         raise ConfigError(f"{twice}: the name of two columns; give each its own")
@@ -88,11 +88,23 @@ def _table(data: Any, y: Any) -> tuple[pd.DataFrame, Any]:
         raise ConfigError(f"y: {len(targets)} rows, and the inputs have {len(inputs)}; as many work")
     if all(hasattr(one, "iloc") for one in (data, y)) and not data.index.equals(y.index):
         raise ConfigError("y: its index is not that of the inputs; y.loc[X.index] puts its rows in their order")
-    names = [str(one) for one in targets.columns]
+    names = [_column(one) for one in targets.columns]
     if both := [one for one in names if one in inputs.columns]:
         raise ConfigError(f"y: its column {both[0]} has the name of an input; rename one of them")
     targets.columns, targets.index = pd.Index(names), inputs.index
     return pd.concat([inputs, targets], axis=1), names[0] if len(names) == 1 else names
+
+
+def rows(data: Any) -> Any:
+    """New rows as they were given to `compare`: arrays with the names that their columns had there."""
+    if isinstance(data, str | os.PathLike) or hasattr(data, "columns"):
+        return data
+    return _frame(data, "x", "the rows")
+
+
+def _column(name: Any) -> str:
+    """The name of a column, of which one of several levels is a tuple."""
+    return " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
 
 
 def _frame(values: Any, stem: str, what: str) -> pd.DataFrame:
@@ -102,6 +114,10 @@ def _frame(values: Any, stem: str, what: str) -> pd.DataFrame:
 
     if isinstance(values, pd.DataFrame):
         return values.copy()
+    if isinstance(values, Mapping):
+        return pd.DataFrame({str(name): column for name, column in values.items()})
+    if hasattr(values, "to_pandas"):  # of Arrow and polars
+        return values.to_pandas()
     if isinstance(values, pd.Series):
         return values.to_frame(stem if values.name is None else str(values.name))
     if all(hasattr(values, one) for one in ("detach", "cpu")):

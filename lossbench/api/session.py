@@ -80,6 +80,8 @@ def opened(words: Sequence[str], *, silent: bool) -> Iterator[None]:
     from lossbench import terminal
 
     with undisturbed(words), terminal.quiet(silent):
+        if own := sys.modules.get("lossbench.datasets.own"):
+            own.forget()
         try:
             yield
         except KeyboardInterrupt:

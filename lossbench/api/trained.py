@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lossbench.api import inputs
 from lossbench.core import ConfigError, without_digest
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Trained:
         threshold, that were fitted on validation; numbers are in the target's own unit. Raises: ConfigError for rows
         without the columns that the model was trained with.
         """
-        return self.model.predict(rows)
+        return self.model.predict(inputs.rows(rows) if self.model.encoding is not None else rows)
 
     @cached_property
     def model(self) -> SavedModel:

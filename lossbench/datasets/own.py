@@ -84,6 +84,7 @@ def own(
             say(f"{called}: {remark}")
         return splits_of(known, seed, called, load, scaling, validation, test, folds, stage, roles)
     arrays = _as_arrays(found, load)
+    _check_arrays(arrays, roles, load)
     return _split(arrays, Plan(validation, test, folds=folds), roles, seed, stage, called, load)
 
 
@@ -241,6 +242,33 @@ def _target(y: NDArray[Any], task_type: str | None, positive: str | None, load: 
         raise ConfigError(f"dataset._target_={load}: a target of shape {list(y.shape[1:])}; return Splits for that")
     table = in_memory(_frame(y))
     return targets.understood(table, table.column_names, task_type, positive, load)
+
+
+def _check_arrays(arrays: Mapping[str, Any], roles: Roles, load: str) -> None:
+    """Raises: ConfigError for settings that only a table has, and for what is beside the arrays and does not fit."""
+    columns = ("group_on", "time_on", "stratify_on", "split", "weight", "drop", "numbers", "categories")
+    if asked := [name for name in columns if getattr(roles, name)]:
+        raise ConfigError(
+            f"dataset.{asked[0]}: names a column, and {load} returns arrays; "
+            "{'X': …, 'y': …, 'group': …, 'weight': …} works"
+        )
+    for name in GIVEN:
+        if arrays.get(name) is not None and len(arrays[name]) != len(arrays["y"]):
+            raise ConfigError(
+                f"dataset._target_={load}: {len(arrays['y']):,} rows of y and {len(arrays[name]):,} of {name}"
+            )
+    if arrays.get("weight") is not None:
+        try:
+            weights = np.asarray(arrays["weight"], dtype=float)
+        except ValueError as error:
+            raise ConfigError(f"dataset._target_={load}: weight holds texts; numbers from 0 work") from error
+        if not (weights >= 0).all():
+            raise ConfigError(f"dataset._target_={load}: a weight is below 0 or missing; numbers from 0 work")
+
+
+def forget() -> None:
+    """Call functions anew: what they read may have changed."""
+    _called.cache_clear()
 
 
 def _split(

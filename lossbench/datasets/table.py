@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,18 +13,20 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from lossbench.core import ConfigError, Split, Splits, cache_folder, machine, stem
+from lossbench.core import ConfigError, Split, Splits, cache_folder, is_given, machine, stem
 from lossbench.datasets.pools import Stage
 from lossbench.datasets.remarks import say
 from lossbench.datasets.splits import assemble
 from lossbench.datasets.tables import preparing, reading, splitting, targets
-from lossbench.datasets.tables.encoding import ROWS, Encoding, Scaling
+from lossbench.datasets.tables.encoding import ROWS, Encoding, Scaling, raw
 from lossbench.datasets.tables.preparing import Prepared, Roles
 from lossbench.datasets.tables.splitting import Plan
 from lossbench.datasets.tables.text import Options
 
 LARGE = 0.25  # of the free memory: larger inputs lie in files that are mapped
 LISTED = 12  # columns that a message names
+REPEATED = 200_000  # rows, at most, that are compared
+SHARE = 0.01  # of test rows that may equal training rows by chance
 PROBED = 2000  # rows in which a leak is looked for
 SCALINGS = ("standard", "quantile")
 
@@ -85,6 +88,10 @@ def table(
     stamps = tuple(reading.stamp(one) for one in (path, test_path) if one is not None)
     known = _prepared(path, test_path, stamps, options, roles)
     called = name or stem(path)
+    if test_path is not None and (time_on or split):
+        raise ConfigError(
+            f"dataset.test_path={test_path}: has the test rows, so that neither time_on nor split applies"
+        )
     for remark in known.remarks:
         say(f"{called}: {remark}")
     return splits_of(known, seed, called, path, scaling, validation, test, folds, stage, roles)
@@ -100,13 +107,14 @@ def task_type_of(
     """The task type that the target makes. Raises: ConfigError as `table` does, and for settings that are missing."""
     if path is None:
         raise ConfigError("dataset.path: missing; dataset.path=FILE is a CSV, Parquet, Feather or JSON lines file")
-    known = {key: settings.get(key) for key in ("separator", "encoding", "header")}
-    read, _ = reading.read(path, Options(**known, missing=names_of(settings.get("missing"))))
+    separator, encoding, header = (settings.get(key) for key in ("separator", "encoding", "header"))
+    read, _ = reading.read(path, Options(separator, encoding, header, names_of(settings.get("missing"))))
     if target is None:
         listed = ", ".join(read.column_names[:LISTED]) + " …" * (len(read.column_names) > LISTED)
         raise ConfigError(f"dataset.target: missing; which column is to be predicted? {path} has {listed}")
     names = names_of(target, read)
-    return targets.understood(read, names, None, None if positive is None else str(positive), path).task_type
+    shown = "the data" if is_given(path) else path
+    return targets.understood(read, names, None, None if positive is None else str(positive), shown).task_type
 
 
 table.task_type_of = task_type_of  # type: ignore[attr-defined]
@@ -131,6 +139,7 @@ def splits_of(
     rows, sampling = splitting.split(plan, len(known.table), seed, stage, known.pool)
     undated = [roles.time_on] if roles.time_on else []
     fitted = Encoding.fit(_taken(known.table, rows["train"]), known.used, scaling, undated)
+    fitted = replace(fitted, target=raw(known.table.column(known.target.names[0])))
     if not fitted.columns:
         raise ConfigError(f"dataset={name}: no column is left to learn from")
     center, scale = (0.0, 1.0) if known.target.classes else targets.scales(known.target.values[rows["train"]])
@@ -153,7 +162,9 @@ def splits_of(
         return Split(torch.from_numpy(encoded(fitted, known.table, places)), standardised(places), metadata, weights)
 
     splits = {part: made(part) for part in ("train", "validation", "test")}
+    _check_classes(name, known, rows)
     _leaks(name, fitted, known, splits["train"], rows["train"])
+    _repeated(name, splits["train"], splits["test"])
     several = len(known.target.names) > 1
     return assemble(
         splits["train"],
@@ -196,12 +207,41 @@ def _mapped(shape: tuple[int, int]) -> NDArray[np.float32]:
         return np.memmap(file.name, dtype=np.float32, mode="w+", shape=shape)
 
 
+def _check_classes(name: str, known: Prepared, rows: Mapping[str, NDArray[np.int64]]) -> None:
+    """Raises: ConfigError for a split in which nothing can be told apart."""
+    for part, places in rows.items():
+        codes = np.unique(known.target.values[places]) if known.target.classes else np.arange(2)
+        if len(codes) < 2:
+            only = known.target.classes[int(codes[0])]
+            raise ConfigError(
+                f"dataset={name}: all rows of the {part} split are of class {only}, so that nothing can be measured; "
+                "larger splits, or others, work"
+            )
+
+
+def _repeated(name: str, train: Split, test: Split) -> None:
+    """Say how many test rows are in the training split, too."""
+    if len(train) + len(test) > REPEATED:
+        return
+    trained, tested = (
+        [row.tobytes() for row in torch.cat([s.inputs, s.targets.reshape(len(s), -1).float()], 1).numpy()]
+        for s in (train, test)
+    )
+    known = set(trained)
+    count = sum(row in known for row in tested)
+    if count > SHARE * len(test):
+        say(
+            f"{name}: {count:,} of {len(test):,} test rows equal a training row; if they are the same case, "
+            "dataset.group_on= keeps them together"
+        )
+
+
 def _leaks(name: str, fitted: Encoding, known: Prepared, train: Split, rows: NDArray[np.int64]) -> None:
     """Say which columns tell the target alone."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:PROBED]
     part = preparing.leaks(
         train.inputs[torch.from_numpy(chosen)].numpy(),
-        [column.name for column in fitted.columns],
+        fitted.sources_of_columns,
         targets.Target(
             known.target.names, known.target.task_type, known.target.values[rows[chosen]], rows, known.target.classes
         ),
@@ -219,7 +259,7 @@ def _prepared(path: str, test_path: str | None, stamps: tuple[str, ...], options
     read, remarks = reading.read(path, options)
     roles = Roles(**{**vars(roles), "target": names_of(roles.target, read)})
     tested = None if test_path is None else reading.read(test_path, options)[0]
-    found = preparing.prepared(read, roles, path, tested)
+    found = preparing.prepared(read, roles, "the data" if is_given(path) else path, tested)
     return Prepared(**{**vars(found), "remarks": (*remarks, *found.remarks)})
 
 

@@ -72,7 +72,10 @@ class SavedModel:
 
         Raises: ConfigError for rows without the columns that the model was trained with.
         """
-        return self.answers(*self._encoded(rows))
+        inputs, index = self._encoded(rows)
+        if not len(inputs):
+            return self.answers(torch.zeros(1, *self.info.inputs)).iloc[:0]
+        return self.answers(inputs, index)
 
     def outputs(self, rows: Any) -> Outputs:
         """The raw outputs for new rows: logits of classes, standardised numbers; as the run's metrics saw them."""
@@ -86,7 +89,10 @@ class SavedModel:
             raise ConfigError(
                 f"predict: {self.info.task_type} models have no answers for rows; outputs() has the numbers"
             )
-        return pd.DataFrame(self.task.answers(self._outputs(inputs), self.calibration), index=index)
+        answers = pd.DataFrame(self.task.answers(self._outputs(inputs), self.calibration), index=index)
+        if self.info.classes and self.encoding is not None:
+            answers["prediction"] = _as_given(answers["prediction"], self.encoding.target)
+        return answers
 
     def _outputs(self, inputs: Tensor) -> Outputs:
         from lossbench.engine.predict import predict
@@ -102,7 +108,7 @@ class SavedModel:
         from lossbench.datasets.tables.reading import as_table
 
         settings: Any = OmegaConf.to_container(self.cfg.dataset)
-        return as_table(rows, settings)
+        return as_table(rows, settings, self.encoding.texts if self.encoding is not None else ())
 
     def _encoded(self, rows: Any) -> tuple[Tensor, Any]:
         """Encoded rows, and the index of a data frame of pandas."""
@@ -115,6 +121,13 @@ class SavedModel:
         except ConfigError as error:
             raise ConfigError(f"predict: {error}") from error
         return inputs, rows.index if isinstance(rows, pd.DataFrame) else None
+
+
+def _as_given(classes: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    """Classes as values of the target's own type."""
+    if kind == "boolean":
+        return classes == "true"
+    return classes.astype({"integer": "int64", "number": "float64"}.get(kind, "str"))
 
 
 def _info(content: Mapping[str, Any]) -> DatasetInfo:

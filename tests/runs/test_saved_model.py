@@ -145,3 +145,41 @@ def test_a_net_of_arrays_takes_arrays(here, lossbench, store, tmp_path):
     assert model.predict(np.zeros((3, 10))).shape == (3, 1)
     with pytest.raises(ConfigError, match="shape"):
         model.predict(np.zeros((3, 9)))
+
+
+def test_a_part_of_a_file_gets_the_same_answers_as_the_whole(here, lossbench, store, tmp_path_factory):
+    """Types are those of the training: a part may hold other ones."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "code": random.choice(["01", "02", "A1"], 200),
+            "flag": random.choice(["True", "False", "?x"], 200),
+            "at": random.choice(["08:30", "12:00", "closed"], 200),
+            "when": random.choice(["31/01/2020", "02/01/2021"], 200),
+            "level": random.choice([1.5, -999.0, 2.5], 200),
+        }
+    )
+    frame["y"] = np.where((frame["code"] == "02") ^ (frame["flag"] == "True") ^ (frame["at"] == "12:00"), "a", "b")
+    frame.to_csv(here / "all.csv", index=False)
+    said = lossbench("all.csv", "target=y", "dataset.missing=[-999]", *SHORT)
+    assert said.code == 0, said.err
+    model = saved_model.fetched(store.client, runs(store)[0].info.run_id, tmp_path_factory.mktemp("m"))
+    some = frame[(frame["code"] != "A1") & (frame["flag"] != "?x") & (frame["at"] != "closed")]
+    some.to_csv(here / "some.csv", index=False)
+    expected = model.predict(str(here / "all.csv")).loc[some.index]["probability b"].to_numpy()
+    np.testing.assert_allclose(model.predict(str(here / "some.csv"))["probability b"], expected, atol=1e-6)
+    np.testing.assert_allclose(model.predict(frame)["probability b"].loc[some.index], expected, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"when: row 1 holds '2020-01-31'"):
+        model.predict(frame.assign(when="2020-01-31"))
+    assert len(model.predict(frame[:0])) == 0
+
+
+@pytest.mark.parametrize("values", [[0, 1], [True, False], [1.0, 2.0], ["x", "y"], [3, 5, 7]])
+def test_classes_come_back_as_they_were_given(values, here, lossbench, store, tmp_path):
+    frame = FRAME[["age", "dose"]].assign(y=np.resize(values, len(FRAME)))
+    frame.to_parquet(here / "t.parquet")
+    assert lossbench("t.parquet", "target=y", *SHORT, "train.steps=4").code == 0
+    model = saved_model.fetched(store.client, runs(store)[0].info.run_id, tmp_path)
+    found = model.predict(frame)["prediction"]
+    assert set(found) <= set(values)
+    assert pd.api.types.is_bool_dtype(found) == isinstance(values[0], bool)

@@ -12,16 +12,22 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from lossbench.core import ConfigError
+from lossbench.datasets.tables.memory import mixed
 from lossbench.datasets.tables.text import MISSING, NUMBER
 
 Kind = Literal["number", "category", "date"]
 
 UNIQUE = 0.95  # share of different texts from which a column names or describes its rows
 FEW = 20  # rows, below which no column is taken for an identifier
+HUGE = 1e30  # the largest number of a column
 NUMERIC = 0.8  # share of numbers among texts from which the others are mistakes
 ID = re.compile(r"(?i)(^|[_ .-])(id|ids|uuid|guid|index|key|nr|no|row|rownames|unnamed: 0)$|[a-z]Id$|^column 1$")
 
 
+WRITTEN = re.compile(
+    r"\s*[-+]?\s*([$€£¥]\s*[\d.,' ]*\d|[\d.,' ]*\d\s*[%$€£¥]|\d{1,3}([,.' ]\d{3})+([.,]\d+)?|\d+,\d+)\s*"
+)
+"""Numbers with a currency, a percent sign, thousands apart, or a decimal comma."""
 FORMS = {
     re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?"): ("ISO",),
     re.compile(r"\d{4}/\d\d?/\d\d?"): ("%Y/%m/%d",),
@@ -67,7 +73,13 @@ def understood(
     for name in table.column_names:
         if name in leave:
             continue
+        if several := mixed(table, name):
+            raise ConfigError(
+                f"dataset: column {name} mixes {several}; values of one type work, or dataset.drop=['{name}']"
+            )
         kind, reason = _kind(name, table.column(name), path, name in numbers, name in categories)
+        if kind == "number":
+            _check_size(name, table.column(name), path)
         if kind is None:
             out.setdefault(reason, []).append(name)
             continue
@@ -104,7 +116,9 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 def _kind(name: str, values: pa.ChunkedArray, path: str, as_number: bool, as_category: bool) -> tuple[Kind | None, str]:
     """The kind of a column, with the form of dates in texts; None, and the reason, for one that is left out."""
     dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
-    if types.is_nested(dtype) or types.is_binary(dtype) or types.is_large_binary(dtype):
+    if not (types.is_null(dtype) or holds_texts(dtype) or types.is_primitive(dtype) or types.is_decimal(dtype)):
+        return None, f"holds {dtype}"
+    if types.is_interval(dtype):
         return None, f"holds {dtype}"
     known = len(values) - values.null_count
     different = _different(values)
@@ -116,7 +130,7 @@ def _kind(name: str, values: pa.ChunkedArray, path: str, as_number: bool, as_cat
         return "date", ""
     if types.is_boolean(dtype):
         return "category", ""
-    if _texts(dtype):
+    if holds_texts(dtype):
         if as_number or _numeric(name, values, path):
             return "number", ""
         if form := date_form(values):
@@ -129,15 +143,31 @@ def _kind(name: str, values: pa.ChunkedArray, path: str, as_number: bool, as_cat
     return "number", ""
 
 
-def _texts(dtype: pa.DataType) -> bool:
+def holds_texts(dtype: pa.DataType) -> bool:
+    """Whether a column of this type holds texts."""
     return bool(types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype))
 
 
 def _different(values: pa.ChunkedArray) -> int:
-    """How many different values there are, missing ones aside; of a column in a million rows, at least."""
-    return int(
-        pc.count_distinct(values.cast(values.type.value_type) if types.is_dictionary(values.type) else values).as_py()
-    )
+    """How many different values there are, missing ones aside."""
+    if types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if values.null_count == len(values):
+        return 0
+    return int(pc.count_distinct(texts(values) if holds_texts(values.type) else values).as_py())
+
+
+def _check_size(name: str, values: pa.ChunkedArray, path: str) -> None:
+    """Raises: ConfigError for a number with whose square no model computes."""
+    found = numbers(values)
+    ends = pc.min_max(found).as_py()
+    if ends["max"] is not None and max(abs(ends["max"]), abs(ends["min"])) > HUGE:
+        far = ends["max"] if abs(ends["max"]) > HUGE else ends["min"]
+        row = pc.index(found, far).as_py() + 1
+        raise ConfigError(
+            f"dataset.path={path}: row {row} of column {name} holds {far:g}, beyond {HUGE:g}; correct it, or set "
+            f"dataset.drop=['{name}']"
+        )
 
 
 def is_date(values: pa.ChunkedArray) -> bool:
@@ -147,21 +177,29 @@ def is_date(values: pa.ChunkedArray) -> bool:
 
 def date_form(values: pa.ChunkedArray) -> str:
     """The form in which all texts of a column are dates; empty where there is none, or the column holds no texts."""
-    if not _texts(values.type.value_type if types.is_dictionary(values.type) else values.type):
+    if not holds_texts(values.type.value_type if types.is_dictionary(values.type) else values.type):
         return ""
     levels = pc.unique(texts(values)).drop_null()
     first = levels[0].as_py() if len(levels) else ""
     for pattern, forms in FORMS.items():
         if pattern.fullmatch(first) and all(pattern.fullmatch(level) for level in levels.to_pylist()):
-            return next((form for form in forms if moments(levels, form).null_count == 0), "")
+            return next((form for form in forms if _are(levels, form)), "")
     return ""
+
+
+def _are(levels: pa.Array, form: str) -> bool:
+    """Whether all texts are dates in this form, and times have a zone either all or none."""
+    try:
+        return bool(moments(levels, form).null_count == 0)
+    except pa.ArrowInvalid:  # such as the 31st of February
+        return False
 
 
 def moments(values: pa.ChunkedArray, form: str) -> pa.ChunkedArray:
     """Dates and times in microseconds, without a time zone; a text in another form than this one is null."""
     if types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    if _texts(values.type):
+    if holds_texts(values.type):
         trimmed = pc.utf8_trim_whitespace(values)
         if form not in ("", "ISO"):
             return pc.strptime(trimmed, format=form, unit="us", error_is_null=True)
@@ -188,6 +226,12 @@ def _numeric(name: str, values: pa.ChunkedArray, path: str) -> bool:
     levels = pc.unique(values.cast(pa.string())).drop_null().to_pylist()
     good = [bool(NUMBER.fullmatch(level)) for level in levels if level.strip() not in MISSING]
     if not good or sum(good) < NUMERIC * len(good):
+        written = [level for level in levels if WRITTEN.fullmatch(level)]
+        if len(good) > 2 and len(written) >= NUMERIC * len(good):
+            raise ConfigError(
+                f"dataset.path={path}: column {name} holds {written[0]!r}, a number as people write it; write it as "
+                f"programs do, or set dataset.categories=['{name}']"
+            )
         return False
     if all(good):
         return True
@@ -203,7 +247,7 @@ def numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as doubles, missing ones as null. Raises: pa.ArrowInvalid for a text that is no number."""
     if types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    if _texts(values.type):
+    if holds_texts(values.type):
         trimmed = pc.utf8_trim_whitespace(values)
         values = pc.if_else(pc.is_in(trimmed, pa.array(MISSING)), None, trimmed)
     if types.is_duration(values.type):

@@ -79,11 +79,15 @@ class Category:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Numbers, flags of missing numbers, then categories; `sources` are the columns of raw rows, with their kinds."""
+    """Numbers, flags of missing numbers, then categories.
+
+    `sources` are the columns of raw rows, with the kinds of their values; `target` is the kind of the target's.
+    """
 
     numbers: tuple[Number, ...]
     categories: tuple[Category, ...]
     sources: Mapping[str, Raw]
+    target: Raw = "text"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -93,6 +97,17 @@ class Encoding:
             *(Column(f"{_name(one)} is missing") for one in self.numbers if one.flagged),
             *(Column(_name(one), levels=one.codes) for one in self.categories),
         )
+
+    @property
+    def sources_of_columns(self) -> list[str]:
+        """The raw column that each encoded one comes from."""
+        flags = [one.source for one in self.numbers if one.flagged]
+        return [*(one.source for one in self.numbers), *flags, *(one.source for one in self.categories)]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The raw columns that hold texts, which a file of new rows may seem to hold other values in."""
+        return tuple(name for name, kind in self.sources.items() if kind == "text")
 
     def encode(self, table: pa.Table, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Rows as float32 [n, columns], in `out` where it is given.
@@ -132,7 +147,7 @@ class Encoding:
                     numbers.append(_number(table, Number(name, "day", form=form, flagged=flagged), scaling))
                 parts = [part for part in columns.PARTS if used.levels[f"{name} {part}"] > 1]
                 categories += [_category(table, name, part, used) for part in parts]
-        sources = {name: _raw(table.column(name)) for name in used.kinds}
+        sources = {name: raw(table.column(name)) for name in used.kinds}
         return Encoding(tuple(numbers), tuple(categories), sources)
 
     def save(self, folder: Path) -> None:
@@ -155,7 +170,7 @@ class Encoding:
             {name: getattr(one, name) for name in ("source", "codes", "part", "levels", "form")}
             for one in self.categories
         ]
-        parts = {"numbers": numbers, "categories": categories, "sources": self.sources}
+        parts = {"numbers": numbers, "categories": categories, "sources": self.sources, "target": self.target}
         content = json.dumps(parts, ensure_ascii=False, indent=1)
         (folder / "encoding.json").write_text(content, encoding="utf-8")
 
@@ -173,10 +188,11 @@ class Encoding:
             ),
             tuple(Category(**{**one, "levels": tuple(one["levels"])}) for one in content["categories"]),
             content["sources"],
+            content["target"],
         )
 
 
-def _raw(values: pa.ChunkedArray) -> Raw:
+def raw(values: pa.ChunkedArray) -> Raw:
     """The kind of raw values; with missing ones, integers are numbers."""
     dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
     if types.is_integer(dtype) and not values.null_count:
@@ -232,7 +248,7 @@ def _numbers(table: pa.Table, column: Number) -> Floats:
     values = _column(table, column.source)
     try:
         if column.part:
-            days = columns.moments(values, column.form).cast(pa.int64()).cast(pa.float64())
+            days = _moments(values, column).cast(pa.int64()).cast(pa.float64())
             found = pc.divide(days, float(DAY_US))
         else:
             found = columns.numbers(values)
@@ -247,9 +263,27 @@ def _texts(table: pa.Table, column: Category) -> pa.ChunkedArray:
     try:
         if not column.part:
             return columns.texts(values)
-        return columns.PARTS[column.part](columns.moments(values, column.form)).cast(pa.string())
+        return columns.PARTS[column.part](_moments(values, column)).cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with dates") from error
+
+
+def _moments(values: pa.ChunkedArray, column: Number | Category) -> pa.ChunkedArray:
+    """Dates of a column. Raises: ConfigError for values that are none, or not in the form of the training rows."""
+    dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
+    if not (types.is_temporal(dtype) or types.is_null(dtype) or columns.holds_texts(dtype)):
+        raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with dates")
+    found = columns.moments(values, column.form)
+    if columns.holds_texts(dtype):
+        known = columns.texts(values)
+        bad = pc.and_(pc.is_null(found), pc.is_valid(known))
+        if pc.any(bad).as_py():
+            row = pc.index(bad, True).as_py()
+            raise ConfigError(
+                f"column {column.source}: row {row + 1} holds {known[row].as_py()!r}, and the model was trained with "
+                f"dates {'as 2024-01-31' if column.form in ('', 'ISO') else column.form}"
+            )
+    return found
 
 
 def _holds(values: pa.ChunkedArray) -> str:

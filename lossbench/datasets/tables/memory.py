@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
 
 from lossbench.core import ConfigError
 from lossbench.core.failures import one_line
@@ -29,20 +32,62 @@ def in_memory(data: Any) -> pa.Table:
             raise ConfigError(f"dataset: these columns make no table: {error}") from error
     if not isinstance(data, pd.DataFrame):
         raise ConfigError(f"dataset: a {type(data).__name__} is no table; a DataFrame or arrays by name work")
-    names = [str(name) if not isinstance(name, tuple) else " ".join(map(str, name)) for name in data.columns]
+    names = [column_name(name) for name in data.columns]
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice is not None:
         raise ConfigError(f"dataset: two columns are called {twice}; rename one")
-    return pa.table({name: _column(name, data.iloc[:, place]) for place, name in enumerate(names)})
+    found = [_column(name, data.iloc[:, place]) for place, name in enumerate(names)]
+    return pa.Table.from_arrays([array for array, _ in found], schema=pa.schema([field for _, field in found]))
 
 
-def _column(name: str, values: Any) -> pa.Array:
+def column_name(name: Any) -> str:
+    """The name of a column of pandas, of which one of several levels is a tuple."""
+    return " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
+
+
+MIXED = b"mixed"  # of a field's metadata: the types of values that no column of one type can hold
+
+
+def _column(name: str, values: Any) -> tuple[pa.Array, pa.Field]:
+    """A column; of several types, as texts, which no setting but `drop` may use: see `mixed`."""
     try:
-        return pa.Array.from_pandas(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        kinds = sorted({type(value).__name__ for value in values.dropna()})
-        if set(kinds) <= {"int", "float", "bool", "str"}:
-            raise ConfigError(
-                f"dataset: column {name} mixes {' and '.join(kinds)}; values of one type work, as astype makes them"
-            ) from error
-        raise ConfigError(f"dataset: column {name} cannot be read: {one_line(error)}") from error
+        array = pa.Array.from_pandas(values)
+        return array, pa.field(name, array.type)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        known = values.dropna()
+        kinds = sorted({type(value).__name__ for value in known})
+        if not set(kinds) <= {"int", "float", "bool", "str"}:
+            kinds = [one_line(error)]
+        texts = pa.array(
+            [None if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)]
+        )
+        return texts, pa.field(name, texts.type, metadata={MIXED: " and ".join(kinds)})
+
+
+def mixed(table: pa.Table, name: str) -> str:
+    """The types of values that a column mixes; empty for a column of one type."""
+    return ((table.schema.field(name).metadata or {}).get(MIXED) or b"").decode()
+
+
+def without(table: pa.Table, missing: Sequence[str]) -> pa.Table:
+    """The table with these texts, or the numbers that they write, as missing values."""
+    if not missing:
+        return table
+    numbers = []
+    for text in missing:
+        with contextlib.suppress(ValueError):
+            numbers.append(float(text))
+    for place, name in enumerate(table.column_names):
+        values = table.column(name)
+        dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
+        if types.is_string(dtype) or types.is_large_string(dtype):
+            plain = values.cast(pa.string())
+            absent = pc.is_in(pc.utf8_trim_whitespace(plain), pa.array(missing, pa.string()))
+        elif numbers and (types.is_integer(dtype) or types.is_floating(dtype)):
+            absent = pc.is_in(values.cast(pa.float64(), safe=False), pa.array(numbers))
+        else:
+            continue
+        if pc.any(absent).as_py():
+            found = pc.if_else(pc.fill_null(absent, False), None, values.cast(dtype))
+            table = table.set_column(place, table.schema.field(name).with_type(found.type), found)
+    return table

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from lossbench.core import ConfigError
-from lossbench.datasets.tables import columns, targets
+from lossbench.core.failures import one_line
+from lossbench.datasets.tables import columns, splitting, targets
 from lossbench.datasets.tables.columns import Used
 from lossbench.datasets.tables.reading import digest
 from lossbench.datasets.tables.targets import Target
@@ -92,8 +95,8 @@ def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = N
         _codes(table, roles.group_on),
         strata,
         _times(table, roles.time_on),
-        None if roles.split is None else tuple(columns.texts(table.column(roles.split)).to_pylist()),
-        _weights(table, roles.weight),
+        _named(table, roles.split, target.rows),
+        _weights(table, roles.weight, target.rows),
         held,
     )
 
@@ -113,6 +116,8 @@ def _known(table: pa.Table, roles: Roles, path: str) -> None:
             raise ConfigError(f"dataset.{setting}={column}: no such column in {path}; nearest: {near[0]}")
     if roles.time_on and roles.group_on:
         raise ConfigError("dataset.time_on, dataset.group_on: a split in time may cut groups; set one of them")
+    if roles.time_on and roles.stratify_on:
+        raise ConfigError("dataset.time_on: the latest rows are tested on, so that stratify_on does not apply")
     if roles.split and (roles.time_on or roles.stratify_on):
         raise ConfigError("dataset.split: names the splits, so that neither time_on nor stratify_on applies")
 
@@ -122,9 +127,21 @@ def _joined(table: pa.Table, test: pa.Table, roles: Roles) -> pa.Table:
     absent = [name for name in absent if name not in (roles.split, roles.weight, roles.group_on)]
     if absent:
         raise ConfigError(f"dataset.test_path: has no column {absent[0]}, which dataset.path has")
-    return pa.concat_tables(
-        [table, test.select([n for n in table.column_names if n in test.column_names])], promote_options="permissive"
-    )
+    shared = [name for name in table.column_names if name in test.column_names]
+    for name in shared:
+        here, there = table.column(name).type, test.column(name).type
+        if (
+            columns.holds_texts(here) != columns.holds_texts(there)
+            and not types.is_null(there)
+            and not types.is_null(here)
+        ):
+            raise ConfigError(f"dataset.test_path: column {name} holds {there}, and {here} in dataset.path")
+    try:
+        return pa.concat_tables([table, test.select(shared)], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ConfigError(
+            f"dataset.test_path: its columns differ from those of dataset.path: {one_line(error)}"
+        ) from error
 
 
 def _enough(target: Target) -> tuple[Target, str]:
@@ -171,7 +188,18 @@ def _times(table: pa.Table, name: str | None) -> NDArray[np.int64] | None:
     return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int64)
 
 
-def _weights(table: pa.Table, name: str | None) -> NDArray[np.float64] | None:
+def _named(table: pa.Table, name: str | None, rows: NDArray[np.int64]) -> tuple[str | None, ...] | None:
+    """The split of each row. Raises: ConfigError for a word that names none."""
+    if name is None:
+        return None
+    found = tuple(columns.texts(table.column(name)).to_pylist())
+    for row, word in zip(rows, found, strict=True):
+        if splitting.named(word) is None:
+            raise ConfigError(f"dataset.split: row {row + 1} has {word!r}; train, validation and test work")
+    return found
+
+
+def _weights(table: pa.Table, name: str | None, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
     if name is None:
         return None
     try:
@@ -181,7 +209,7 @@ def _weights(table: pa.Table, name: str | None) -> NDArray[np.float64] | None:
     bad = ~(weights >= 0)
     if bad.any():
         row = int(bad.argmax())
-        raise ConfigError(f"dataset.weight={name}: row {row + 1} has {weights[row]:g}; numbers from 0 work")
+        raise ConfigError(f"dataset.weight={name}: row {rows[row] + 1} has {weights[row]:g}; numbers from 0 work")
     return weights
 
 
@@ -197,7 +225,7 @@ def leaks(inputs: NDArray[np.float32], names: Sequence[str], target: Target, sam
     best = 0.999
     if target.classes and np.bincount(values[half:].astype(np.int64)).max() / (len(values) - half) > best:
         return []  # one class is nearly all, and every column would seem to tell
-    for place, name in enumerate(names):
+    for place in _telling(inputs, values, bool(target.classes)):
         tree = (
             DecisionTreeClassifier(max_leaf_nodes=2 * len(target.classes), random_state=0)
             if target.classes
@@ -206,5 +234,15 @@ def leaks(inputs: NDArray[np.float32], names: Sequence[str], target: Target, sam
         column = inputs[:, place : place + 1]
         tree.fit(column[:half], values[:half])
         if tree.score(column[half:], values[half:]) > best:
-            found.append(name)
-    return found
+            found.append(names[place])
+    return list(dict.fromkeys(found))
+
+
+def _telling(inputs: NDArray[np.float32], values: NDArray[Any], classes: bool, most: int = 20) -> NDArray[np.int64]:
+    """The places of the columns that tell the most of the target, by an F test of each."""
+    from sklearn.feature_selection import f_classif, f_regression
+
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of columns that are constant in these rows
+        scores, _ = (f_classif if classes else f_regression)(inputs.astype(float), values)
+    return np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=np.inf))[:most]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lossbench.core import ConfigError, atomic_path, cache_folder, given, is_given, is_table, machine
 from lossbench.core.failures import one_line
 from lossbench.datasets.tables import text
-from lossbench.datasets.tables.memory import in_memory
+from lossbench.datasets.tables.memory import in_memory, without
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".br": "brotli"}
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
@@ -34,12 +34,13 @@ def read(path: str, options: text.Options = text.FOUND) -> tuple[pa.Table, tuple
     """
     if is_given(path):
         try:
-            return in_memory(given(path)), ()
+            return without(in_memory(given(path)), options.missing), ()
         except ImportError as error:
             raise ConfigError(f"dataset.path: {error}") from error
     here = _unzipped(_local(path), path)
     status = here.stat()
-    return _read(str(here), path, options, status.st_mtime_ns, status.st_size)
+    table, remarks = _read(str(here), path, options, status.st_mtime_ns, status.st_size)
+    return without(table, options.missing), remarks
 
 
 def stamp(path: str) -> str:
@@ -70,7 +71,7 @@ def _read(here: str, path: str, options: text.Options, modified: int, size: int)
             names, batches, remarks = text.batches(here, path, compression, options)
             return _mapped(here, modified, names, batches), remarks
         return text.read(here, path, compression, options)
-    except (pa.ArrowException, OSError, UnicodeError, ValueError) as error:
+    except (pa.ArrowException, OSError, TypeError, AttributeError, UnicodeError, ValueError) as error:
         raise ConfigError(f"dataset.path={path}: cannot be read as a table: {one_line(error)}") from error
 
 
@@ -181,6 +182,8 @@ def _json(here: str, compression: str | None, *, whole: bool) -> pa.Table:
         if not whole:
             return pyarrow.json.read_json(stream)
         rows = json.loads(stream.read())
+    if not isinstance(rows, Mapping) and not (isinstance(rows, list) and all(isinstance(r, Mapping) for r in rows)):
+        raise ValueError("neither rows with names nor columns with names")
     if isinstance(rows, Mapping):  # a list a column
         return in_memory(rows)
     return in_memory({name: [row.get(name) for row in rows] for name in dict.fromkeys(n for row in rows for n in row)})
@@ -213,13 +216,14 @@ def digest(table: pa.Table) -> str:
     return total.hexdigest()
 
 
-def as_table(rows: Any, settings: Mapping[str, Any]) -> pa.Table:
+def as_table(rows: Any, settings: Mapping[str, Any], texts: tuple[str, ...] = ()) -> pa.Table:
     """New rows as a table: a file, a data frame, or columns by name.
 
-    `settings` are those of `dataset=table` that say how a text is read; other files ignore them.
+    `settings` are those of `dataset=table` that say how values are read; `texts` are columns that hold texts.
     """
-    if not isinstance(rows, str | Path):
-        return in_memory(rows)
     missing = settings.get("missing") or ()
+    missing = (missing,) if isinstance(missing, str) else tuple(map(str, missing))
+    if not isinstance(rows, str | Path):
+        return without(in_memory(rows), missing)
     how = {name: settings.get(name) for name in ("separator", "encoding", "header")}
-    return read(str(rows), text.Options(**how, missing=(missing,) if isinstance(missing, str) else tuple(missing)))[0]
+    return read(str(rows), text.Options(**how, missing=missing, texts=texts))[0]

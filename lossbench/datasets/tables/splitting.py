@@ -39,6 +39,11 @@ class Plan:
     folds: int | None = None
 
 
+def named(word: str | None) -> str | None:
+    """The split that a word names; None where it names none."""
+    return None if word is None else NAMES.get(word.strip().lower())
+
+
 def split(plan: Plan, rows: int, seed: int, stage: Stage | None, pool: str) -> tuple[dict[str, Rows], Sampling]:
     """The rows of each split in ascending order, and what seeds vary. Raises: ConfigError for splits without rows."""
     if plan.given is not None:
@@ -139,10 +144,11 @@ def _shares(strata: Rows, sizes: Mapping[str, int]) -> dict[int, dict[str, int]]
 def _given(plan: Plan, rows: int, seed: int, pool: str) -> tuple[dict[str, Rows], Sampling]:
     """The splits that a column names; without one for validation, that is drawn from the training rows."""
     assert plan.given is not None
-    names = [None if name is None else NAMES.get(name.strip().lower()) for name in plan.given]
-    for row, (name, known) in enumerate(zip(plan.given, names, strict=True), 1):
-        if known is None:
-            raise ConfigError(f"dataset.split: row {row} has {name!r}; train, validation and test work")
+    names = [named(name) for name in plan.given]
+    if None in names:
+        raise ConfigError(
+            f"dataset.split: {plan.given[names.index(None)]!r} names none; train, validation and test work"
+        )
     parts = {name: np.array([one == name for one in names]).nonzero()[0] for name in ("train", "validation", "test")}
     _whole_groups(plan, parts)
     if not len(parts["validation"]) and len(parts["train"]):

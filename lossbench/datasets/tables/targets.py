@@ -158,9 +158,10 @@ def _ordered(levels: Sequence[str]) -> list[str]:
 def _no_yes(levels: list[str], counts: dict[str, int], positive: str | None, name: str) -> list[str]:
     """The negative class and the positive one: the one asked for, the one that means yes, or the rarer one."""
     if positive is not None:
-        if str(positive) not in levels and str(positive).lower() not in levels:
+        meant = [level for level in levels if _same(str(positive), level)]
+        if len(meant) != 1:
             raise ConfigError(f"dataset.positive={positive}: {name} has the values {levels[0]} and {levels[1]}")
-        yes = str(positive) if str(positive) in levels else str(positive).lower()
+        (yes,) = meant
     else:
         lower = [level.lower() for level in levels]
         if lower[0] in YES and lower[1] in NO:
@@ -170,6 +171,16 @@ def _no_yes(levels: list[str], counts: dict[str, int], positive: str | None, nam
         else:
             yes = min(levels[::-1], key=lambda level: counts[level])
     return [level for level in levels if level != yes] + [yes]
+
+
+def _same(asked: str, level: str) -> bool:
+    """Whether a text means a class: as it is written, as a number, or as true for 1 and false for 0."""
+    truths = {"true": "1", "false": "0"}
+    one, other = (truths.get(text.lower(), text) for text in (asked, level))
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def scales(values: NDArray[Any]) -> tuple[Floats, Floats]:

@@ -33,12 +33,16 @@ COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 @dataclass(frozen=True)
 class Options:
-    """How to read a text where it is not to be found out: separator, encoding, header, further texts for missing."""
+    """How to read a text where it is not to be found out: separator, encoding, header, further texts for missing.
+
+    `texts` are columns that hold texts, whatever they look like: new rows are read as those of the training were.
+    """
 
     separator: str | None = None
     encoding: str | None = None
     header: bool | None = None
     missing: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 FOUND = Options()
@@ -46,7 +50,7 @@ FOUND = Options()
 
 @dataclass(frozen=True)
 class Form:
-    """How a text is written. `names` are those of its columns."""
+    """How a text is written. `names` are those of its columns, `before` counts the lines before them."""
 
     separator: str
     encoding: str
@@ -55,6 +59,8 @@ class Form:
     comma: bool
     multiline: bool
     missing: tuple[str, ...]
+    before: int = 0
+    texts: tuple[str, ...] = ()
 
 
 def read(here: str, path: str, compression: str | None, options: Options) -> tuple[pa.Table, tuple[str, ...]]:
@@ -65,7 +71,7 @@ def read(here: str, path: str, compression: str | None, options: Options) -> tup
     form, remarks = understood(here, path, compression, options)
     if form.separator == " ":
         return _of_spaces(here, form, compression), remarks
-    types: dict[str, pa.DataType] = {}
+    types = dict.fromkeys(form.texts, pa.string())
     while True:
         try:
             with pa.input_stream(here, compression=compression) as stream:
@@ -81,7 +87,7 @@ def batches(
     form, remarks = understood(here, path, compression, options)
     if form.separator == " ":
         raise ConfigError(f"dataset.path={path}: larger than memory, and separated by spaces; save it as CSV")
-    types: dict[str, pa.DataType] = {}
+    types = dict.fromkeys(form.texts, pa.string())
     while True:  # a first pass finds the types, a second returns the rows
         try:
             schema = None
@@ -112,6 +118,9 @@ def understood(here: str, path: str, compression: str | None, options: Options) 
         raise ConfigError(f"dataset.path={path}: not a text; CSV, Parquet, Feather or JSON lines work")
     if len(head) > HEAD:
         content = content[: content.rfind("\n") + 1]
+    content, before = _beginning(content.lstrip("\ufeff"))
+    if before:
+        remarks.append(f"begins with {before} blank lines or comments, which are left out")
     separator = options.separator or _separator(content, path)
     rows = _rows(content, separator)
     if not rows:
@@ -126,9 +135,26 @@ def understood(here: str, path: str, compression: str | None, options: Options) 
     if not header:
         remarks.append(f"has no line of names: its columns are called 1 to {len(names)}")
     remarks += renamed
+    zeros = [name for place, name in enumerate(names) if _leading_zeros([row[place : place + 1] for row in rows[1:]])]
+    if zeros:
+        remarks.append(f"{', '.join(zeros)}: has leading zeros, which are kept: it is no number")
+    texts = tuple(name for name in names if name in (*zeros, *options.texts))
     multiline = any("\n" in cell for row in rows for cell in row)
-    form = Form(separator, encoding, tuple(names), header, comma, multiline, (*MISSING, *options.missing))
+    missing = (*MISSING, *options.missing)
+    form = Form(separator, encoding, tuple(names), header, comma, multiline, missing, before, texts)
     return form, tuple(remarks)
+
+
+def _beginning(content: str) -> tuple[str, int]:
+    """The text from its first line that is neither blank nor a comment, and how many lines precede that."""
+    lines = content.splitlines(keepends=True)
+    before = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+    return "".join(lines[before:]), before
+
+
+def _leading_zeros(cells: list[list[str]]) -> bool:
+    """Whether a column holds codes such as 00501, which as numbers would lose their zeros."""
+    return any(re.fullmatch(r"0\d+", cell[0].strip()) for cell in cells if cell)
 
 
 def _encoding(head: bytes, asked: str | None, *, whole: bool) -> tuple[str, str]:
@@ -186,9 +212,11 @@ def _rows(content: str, separator: str) -> list[list[str]]:
 
 
 def _comma(rows: list[list[str]]) -> bool:
-    """Whether numbers are written with a decimal comma."""
+    """Whether numbers are written with a decimal comma; 12,000 alone may be thousands."""
     cells = [cell for row in rows for cell in row]
-    return any(map(COMMA.fullmatch, cells)) and not any("." in cell and NUMBER.fullmatch(cell) for cell in cells)
+    commas = [cell.strip() for cell in cells if COMMA.fullmatch(cell)]
+    points = any("." in cell and NUMBER.fullmatch(cell) for cell in cells)
+    return any(len(cell.partition(",")[2]) != 3 for cell in commas) and not points
 
 
 def _header(rows: list[list[str]], *, comma: bool) -> bool:
@@ -198,6 +226,8 @@ def _header(rows: list[list[str]], *, comma: bool) -> bool:
         return bool(NUMBER.fullmatch(cell) or (comma and COMMA.fullmatch(cell)))
 
     first, rest = rows[0], rows[1:]
+    if len(first) > 1 and [cell.strip() for cell in first] == [*map(str, range(len(first)))]:
+        return True  # the numbers that pandas gives to columns without names
     if not rest:
         return not any(map(number, first))
     columns = [[row[place] for row in rest if place < len(row)] for place in range(len(first))]
@@ -230,6 +260,7 @@ def _settings(
     return (
         arrow.ReadOptions(
             column_names=list(form.names),
+            skip_rows=form.before,
             skip_rows_after_names=int(form.header),
             encoding="utf8" if form.encoding in ("utf-8", "utf-8-sig") else form.encoding,
             block_size=BLOCK,
@@ -296,7 +327,8 @@ def _of_spaces(here: str, form: Form, compression: str | None) -> pa.Table:
             stream,
             sep=r"\s+",
             names=list(form.names),
-            skiprows=int(form.header),
+            skiprows=form.before + int(form.header),
+            dtype=dict.fromkeys(form.texts, "str"),
             encoding=form.encoding,
             na_values=list(form.missing),
             decimal="," if form.comma else ".",

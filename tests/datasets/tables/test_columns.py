@@ -139,3 +139,63 @@ def test_median_and_mad_are_the_scale_unless_half_the_values_are_equal():
     assert scale == pytest.approx(median_abs_deviation(values, scale="normal"), rel=1e-4)
     counts = np.array([[0.0]] * 60 + [[1.0]] * 40)
     assert targets.scales(counts)[1] == pytest.approx(counts.std())
+
+
+EMPTY = [None] * 30
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        EMPTY,
+        pd.Series(EMPTY, dtype="float64"),
+        pd.Series(EMPTY, dtype="object"),
+        [b"x", b"y"] * 15,
+        [["a"], ["b"]] * 15,
+        [{"a": 1}, {"a": 2}] * 15,
+    ],
+    ids=["none", "nan", "objects", "bytes", "lists", "dicts"],
+)
+def test_columns_that_no_model_reads_are_left_out(column):
+    found = used(pd.DataFrame({"x": column, "y": range(0, 60, 2)}))
+    assert set(found.kinds) == {"y"}
+    assert any("x" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("text", ["12,000", "$1200", "31%", "1'200.50", "1.200,50", "€ 30", "3,5"])
+def test_numbers_as_people_write_them_are_refused_by_name(text):
+    frame = pd.DataFrame({"price": [text, *(text.replace("1", str(n)).replace("3", str(n)) for n in range(2, 9))] * 4})
+    with pytest.raises(ConfigError, match="price"):
+        used(frame)
+    assert used(frame, categories=["price"]).kinds == {"price": "category"}
+
+
+def test_numbers_that_no_model_computes_with_are_named():
+    with pytest.raises(ConfigError, match="row 3 of column x"):
+        used(pd.DataFrame({"x": [1.0, 2.0, 1e300, 4.0]}))
+
+
+def test_days_that_do_not_exist_and_mixed_zones_make_no_dates():
+    for texts in (["2020-01-01", "2020-02-31"], ["2020-01-01T10:00:00Z", "2020-01-02T10:00:00"]):
+        assert used(pd.DataFrame({"x": texts * 20})).kinds == {"x": "category"}
+
+
+def test_a_column_of_several_types_hurts_only_where_it_is_used():
+    frame = pd.DataFrame({"mix": [1, "a", 2.5] * 10, "y": range(0, 60, 2)})
+    with pytest.raises(ConfigError, match="mix mixes"):
+        used(frame)
+    assert set(used(frame, leave=["mix"]).kinds) == {"y"}
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "expected"),
+    [
+        ([0.0, 1.0], "1", "1"),
+        ([0, 1], "1.0", "1"),
+        ([0, 1], "True", "1"),
+        ([True, False], "0", "false"),
+        (["no", "yes"], "no", "no"),
+    ],
+)
+def test_a_positive_class_may_be_written_in_several_ways(values, positive, expected):
+    assert target(pd.DataFrame({"y": values}), ["y"], positive=positive).classes[1] == expected

@@ -155,3 +155,34 @@ def test_an_address_is_fetched(tmp_path, cache):
     with fsspec.open("memory://bucket/t.csv", "w") as file:
         FRAME.to_csv(file, index=False)
     assert read("memory://bucket/t.csv")[0].num_rows == len(FRAME)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("\n\na,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+        ("# a comment\n# another\na,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+        ("0,1,2\n5,6,7\n8,9,1\n", {"0": [5, 8], "1": [6, 9], "2": [7, 1]}),
+        ("zip,b\n00501,2\n10001,4\n", {"zip": ["00501", "10001"], "b": [2, 4]}),
+        ("a;b\n1,5;x\n2,25;y\n", {"a": [1.5, 2.25], "b": ["x", "y"]}),
+        ("a;b\n12,000;x\n58,000;y\n", {"a": ["12,000", "58,000"], "b": ["x", "y"]}),
+    ],
+)
+def test_the_beginning_of_a_file_and_its_codes_are_understood(content, columns, tmp_path):
+    (tmp_path / "t.csv").write_text(content)
+    assert read(str(tmp_path / "t.csv"))[0].to_pydict() == columns
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_further_values_may_mean_missing_in_any_form(name, tmp_path, cache):
+    frame = pd.DataFrame({"x": [1.5, -999.0, 3.0], "y": ["a", "unknown", "b"], "n": [1, -999, 3]})
+    getattr(frame, "to_csv" if name.endswith("csv") else "to_parquet")(tmp_path / name, index=False)
+    found, _ = read(str(tmp_path / name), Options(missing=("-999", "unknown")))
+    assert found.to_pydict() == {"x": [1.5, None, 3.0], "y": ["a", None, "b"], "n": [1, None, 3]}
+
+
+@pytest.mark.parametrize("content", ["[[1,2],[3,4]]", "5", "{", '[1, {"a": 2}]'])
+def test_json_that_is_no_table_is_refused(content, tmp_path):
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"t\.json"):
+        read(str(tmp_path / "t.json"))

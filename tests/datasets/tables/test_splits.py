@@ -225,3 +225,36 @@ def test_a_file_that_was_changed_is_read_again(tmp_path):
     before = made(path=str(path))
     FRAME.assign(dose=FRAME["dose"][::-1].to_numpy()).to_csv(path, index=False)
     assert not same(made(path=str(path)), before)
+
+
+def test_a_split_of_one_class_is_refused(tmp_path):
+    ordered = FRAME.sort_values("outcome").assign(day=range(400))
+    with pytest.raises(ConfigError, match="split are of class yes"):
+        made(path=give(ordered, "ordered", "splits12"), time_on="day")
+
+
+def test_test_rows_that_are_training_rows_are_said(tmp_path, capsys):
+    FRAME.to_csv(tmp_path / "t.csv", index=False)
+    path = str(tmp_path / "t.csv")
+    made(path=path, test_path=path, name="twice")
+    assert "twice: 336 of 400 test rows equal a training row" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(lambda frame: frame.assign(dose="much"), "dose"), (lambda frame: frame.drop(columns="age"), "age")],
+)
+def test_a_test_file_of_other_columns_is_refused(change, what, tmp_path):
+    FRAME.to_csv(tmp_path / "t.csv", index=False)
+    change(FRAME).to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ConfigError, match=what):
+        made(path=str(tmp_path / "t.csv"), test_path=str(tmp_path / "other.csv"))
+
+
+def test_the_columns_of_a_leak_can_be_dropped(capsys):
+    when = pd.Timestamp("2020-01-01") + pd.to_timedelta((FRAME["outcome"] == "yes") * 400 + FRAME.index % 20, unit="D")
+    path = give(FRAME.assign(when=when), "when", "splits13")
+    made(path=path, name="leaky")
+    assert "dataset.drop=['when']" in capsys.readouterr().err
+    made(path=path, name="mended", drop=["when"])
+    assert "mended: when" not in capsys.readouterr().err
