@@ -16,7 +16,7 @@ from lossbench.analysis.verdict import Verdict
 WIDTH, LEFT, ROW = 680, 190, 30  # pixels: of the drawing, of the names in it, of a loss
 TICKS = 5
 LETTERS = 26  # of a name
-MOST = 4  # metrics in the table; `leaderboard` has all
+MOST = 3  # metrics in the table; `leaderboard` has all
 FAINT = 'fill-opacity=".7" font-size="12"'
 
 
@@ -68,6 +68,10 @@ def board(verdict: Verdict) -> str:
         cells = [str(row["n"]), tables.spread(row, first[0]), tables.limits(row, first[0])]
         cells += [*(tables.spread(row, name) for name, _, _ in more), *([str(row["outcomes"])] if ended else [])]
         rows.append(f"<tr>{label}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    for _, row in verdict.references.iterrows():
+        cells = [f"{row['loss']} (reference)", str(row["n"]), tables.spread(row, first[0]), ""]
+        cells += [*(tables.spread(row, name) for name, _, _ in more), *([""] if ended else [])]
+        rows.append(f'<tr style="opacity:.7">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
     head = "".join(f"<th>{escape(one)}</th>" for one in heads)
     note = f"{verdict.dataset}: test, mean ± SD over seeds" + (
         "; ★ not distinguishable from the best" * verdict.decided

@@ -51,6 +51,7 @@ def test_the_first_notebook_and_a_cell_that_is_run_twice(client, here):
     assert len(pages) == 2
     assert all(name in pages[0] for name in ("bce", "focal", "hinge"))
     assert "power" in pages[1]
+    assert "gradient boosting (reference)" in pages[0]
     assert "given." not in "".join(pages)
     assert (here / "report.html").is_file()
     assert "stdout" not in cells[0]  # quiet
