@@ -2,10 +2,10 @@
 
     python scripts/rates.py [CASE …] [--repetitions 500] [--seed 0]
 
-Cases: fresh, resplit, folds, fixed, power, sequential, equal. A real table of 20,190 rows (statsmodels' randhie) is the
-population: the user has some of its rows, losses are regressions fitted to these, and the truth is their score on all
-the rows that were held back. A claim is false where it contradicts that truth. Every figure comes from the functions
-that a report calls.
+Cases: fresh, resplit, strata, groups, folds, fixed, power, sequential, equal. A real table of 20,190 rows (statsmodels'
+randhie) is the population: the user has some of its rows, losses are regressions fitted to these, and the truth is their
+score on all the rows that were held back. A claim is false where it contradicts that truth. Every figure comes from the
+functions that a report calls.
 """
 
 from __future__ import annotations
@@ -19,18 +19,24 @@ import pandas as pd
 
 from lossbench.analysis import level, looks, stats
 from lossbench.analysis.population import Population, folded
+from lossbench.datasets.tables import splitting
+from lossbench.datasets.tables.splitting import Plan
 
 Floats = np.ndarray[Any, Any]
 SEEDS = 10
 PARTS = 20
+GROUP = 5
 
 
 class Table:
     """The population, and the rows of it that the user has."""
 
-    def __init__(self, rng: np.random.Generator, rows: int) -> None:
+    def __init__(self, rng: np.random.Generator, rows: int, group: int = 1) -> None:
+        """`group` rows that are alike come together, as those of one patient do."""
         inputs, targets = _table()
-        order = rng.permutation(len(targets))
+        alike = np.lexsort(inputs.T) if group > 1 else np.arange(len(targets))
+        chunks = np.array_split(alike, len(targets) // group)
+        order = np.concatenate([chunks[place] for place in rng.permutation(len(chunks))])
         self.rng, self.rows = rng, rows
         self.inputs, self.targets = inputs[order[:rows]], targets[order[:rows]]
         self.held_inputs, self.held_targets = inputs[order[rows:]], targets[order[rows:]]
@@ -96,6 +102,26 @@ def resplit(rng: np.random.Generator, rows: int, share: float, losses: int) -> t
     splits = (rng.permutation(rows) for _ in range(SEEDS))
     pairs = [(order[:cut], order[2 * cut :]) for order in splits]
     return _scored(one, pairs, losses), {"overlap": cut / (rows - cut)}
+
+
+def strata(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
+    """As `resplit`, by the splits of `dataset=table`, with those who saw no doctor in equal shares."""
+    one = Table(rng, rows)
+    return _table_splits(one, Plan(share, share, strata=(one.targets > 0).astype(int)), losses)
+
+
+def groups(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
+    """As `resplit`, by the splits of `dataset=table`, of groups of five rows that are alike."""
+    one = Table(rng, rows, GROUP)
+    return _table_splits(one, Plan(share, share, groups=np.arange(rows) // GROUP), losses)
+
+
+def _table_splits(one: Table, plan: Plan, losses: int) -> tuple[Floats, dict[str, Any]]:
+    first, pairs = int(one.rng.integers(2**31)), []
+    for seed in range(first, first + SEEDS):
+        parts, sampling = splitting.split(plan, one.rows, seed, None, "")
+        pairs.append((parts["test"], parts["train"]))
+    return _scored(one, pairs, losses), {"overlap": sampling.test / (sampling.train + sampling.validation)}
 
 
 def folds(rng: np.random.Generator, rows: int, share: float, losses: int) -> tuple[Floats, dict[str, Any]]:
@@ -251,7 +277,9 @@ def main() -> None:
     """Print the tables of the cases that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "cases", nargs="*", default=["fresh", "resplit", "folds", "fixed", "power", "sequential", "equal"]
+        "cases",
+        nargs="*",
+        default=["fresh", "resplit", "strata", "groups", "folds", "fixed", "power", "sequential", "equal"],
     )
     parser.add_argument("--repetitions", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
@@ -261,7 +289,9 @@ def main() -> None:
         if case in ("power", "sequential", "equal"):
             show({"power": power, "sequential": sequential, "equal": equal}[case](args))
             continue
-        draw = {"fresh": fresh, "resplit": resplit, "folds": folds, "fixed": fixed}[case]
+        draw = {"fresh": fresh, "resplit": resplit, "strata": strata, "groups": groups, "folds": folds, "fixed": fixed}[
+            case
+        ]
         shares = {"resplit": (0.1, 0.3, 0.2), "folds": (0.1, 0.2)}.get(case, (0.2,))
         sizes = [(n, s) for n in (200, 500, 2000) for s in shares if s == shares[-1] or n == 500]
         show(rates(draw, n, s, k, args) for n, s in sizes for k in (2, 4, 8))

@@ -285,7 +285,7 @@ def _split(
     plan = replace(
         plan,
         groups=None if groups is None else np.unique(np.asarray(groups)[target.rows], return_inverse=True)[1],
-        strata=target.values.astype(np.int64) if target.classes else None,
+        classes=target.values.astype(np.int64) if target.classes else None,
         given=None if arrays.get("split") is None else [str(arrays["split"][row]) for row in target.rows],
     )
     pool = fingerprint(inputs, torch.from_numpy(target.values))

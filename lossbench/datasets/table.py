@@ -63,7 +63,8 @@ def table(
     """The rows of a table, encoded as numbers and codes that are fitted on the training split.
 
     The target decides the task type: two values make a binary problem, texts or at most ten whole numbers classes,
-    other numbers regression, whose targets are standardised by median and MAD. Splits have equal shares of the classes.
+    other numbers regression, whose targets are standardised by median and MAD. Rows are split at random, all classes
+    being trained on; those with the same value of `stratify_on` in equal shares.
     Rows of one value of `group_on` stay together; with `time_on` the latest rows are tested on; `split` is a column
     that names each row's split; `test_path` is a table to test on. `weight` is a column: how much a row counts.
 
@@ -133,7 +134,8 @@ def splits_of(
     roles: Roles,
 ) -> Splits:
     """The splits of a prepared table under a seed."""
-    plan = Plan(validation, test, known.groups, known.strata, known.times, known.given, known.held, folds)
+    classes = known.target.values.astype(np.int64) if known.target.classes else None
+    plan = Plan(validation, test, known.groups, known.strata, known.times, known.given, known.held, folds, classes)
     if folds is not None and (known.given or known.times is not None or known.held is not None):
         raise ConfigError(f"dataset.folds={folds}: the test rows are given, so that there are no folds")
     rows, sampling = splitting.split(plan, len(known.table), seed, stage, known.pool)
@@ -215,7 +217,7 @@ def _check_classes(name: str, known: Prepared, rows: Mapping[str, NDArray[np.int
             only = known.target.classes[int(codes[0])]
             raise ConfigError(
                 f"dataset={name}: all rows of the {part} split are of class {only}, so that nothing can be measured; "
-                "larger splits, or others, work"
+                f"larger splits work, or dataset.stratify_on={known.target.names[0]}"
             )
 
 

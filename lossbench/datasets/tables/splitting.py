@@ -13,6 +13,7 @@ from lossbench.datasets import pools
 from lossbench.datasets.pools import Stage
 
 Rows = NDArray[np.int64]
+ATTEMPTS = 50  # at splits in which every class is trained on, and can be measured
 NAMES = {
     **dict.fromkeys(("train", "training", "fit", "tr"), "train"),
     **dict.fromkeys(("validation", "val", "valid", "dev", "eval", "va"), "validation"),
@@ -26,7 +27,7 @@ class Plan:
 
     `validation` and `test` are shares below 1, or numbers of units from 1. `groups` [n] stay together; `strata` [n] are
     in every split in equal shares; `times` [n] order the rows, of which the last are tested on; `given` [n] names the
-    split of each row, and `held` [n] says which rows come from a test file.
+    split of each row, and `held` [n] says which rows come from a test file. `classes` [n] all have training rows.
     """
 
     validation: float
@@ -37,6 +38,7 @@ class Plan:
     given: Sequence[str | None] | None = None
     held: NDArray[np.bool_] | None = None
     folds: int | None = None
+    classes: Rows | None = None
 
 
 def named(word: str | None) -> str | None:
@@ -54,10 +56,21 @@ def split(plan: Plan, rows: int, seed: int, stage: Stage | None, pool: str) -> t
         return _in_time(plan, plan.times, pool)
     units = _Units.of(plan, rows)
     sizes = _sizes(plan, len(units))
-    parts = _drawn(units, sizes, seed, stage, plan.folds)
-    found = {name: units.rows(part) for name, part in parts.items()}
+    for attempt in range(ATTEMPTS):
+        parts = _drawn(units, sizes, seed, stage, plan.folds, attempt)
+        found = {name: units.rows(part) for name, part in parts.items()}
+        if plan.folds is not None or _all_there(plan, found):
+            break
     sampling = pools.sampling(pool, sizes, stage, plan.folds, len(parts["train"]))
     return _checked(found), sampling
+
+
+def _all_there(plan: Plan, found: Mapping[str, Rows]) -> bool:
+    """Whether every class is trained on, and every split has two of them."""
+    if plan.classes is None:
+        return True
+    here = {name: len(np.unique(plan.classes[rows])) for name, rows in found.items()}
+    return here["train"] == len(np.unique(plan.classes)) and min(here.values()) > 1
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ def _sizes(plan: Plan, units: int) -> dict[str, int]:
 
 
 def _drawn(
-    units: _Units, sizes: Mapping[str, int], seed: int, stage: Stage | None, folds: int | None
+    units: _Units, sizes: Mapping[str, int], seed: int, stage: Stage | None, folds: int | None, attempt: int = 0
 ) -> dict[str, Rows]:
     """The units of each split, drawn from every stratum in proportion."""
     if folds is not None:
@@ -120,7 +133,7 @@ def _drawn(
     parts: dict[str, list[Rows]] = {name: [] for name in sizes}
     for number, (stratum, share) in enumerate(_shares(units.strata, sizes).items()):
         members = (units.strata == stratum).nonzero()[0]
-        for name, places in pools.draw([seed, number], share, stage).items():
+        for name, places in pools.draw([seed, number, attempt], share, stage).items():
             parts[name].append(members[places])
     return {name: np.concatenate(found) for name, found in parts.items()}
 

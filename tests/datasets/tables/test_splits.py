@@ -27,8 +27,9 @@ def same(one, other):
     return one.info.fingerprint == other.info.fingerprint
 
 
-def test_splits_are_a_partition_with_the_classes_in_equal_shares():
-    splits = made()
+def test_splits_are_a_partition_with_equal_shares_of_what_is_stratified_on(capsys):
+    splits = made(stratify_on="outcome", name="stratified")
+    assert "vary less than new rows would" in capsys.readouterr().err
     parts = rows(splits)
     assert sorted(row for part in parts.values() for row in part) == list(range(400))
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [256, 64, 80]
@@ -36,6 +37,14 @@ def test_splits_are_a_partition_with_the_classes_in_equal_shares():
     for _, split in splits:
         assert abs(split.targets.float().mean().item() - share) < 1.5 / len(split)
     assert splits.info.sampling.variation == "resplit"
+
+
+def test_every_class_is_trained_on_and_measured():
+    rare = FRAME.assign(outcome=["a"] * 4 + ["b"] * 40 + ["c"] * 356)
+    for seed in range(10):
+        splits = made(seed, path=give(rare, "rare", "splits14"))
+        assert set(splits.train.targets.tolist()) == {0, 1, 2}
+        assert all(len(set(split.targets.tolist())) > 1 for _, split in splits)
 
 
 def test_seeds_split_anew_and_one_seed_alike():
@@ -135,7 +144,7 @@ def test_an_encoding_knows_the_training_rows_alone():
 def test_all_seeds_have_one_shape_so_that_they_share_a_stack():
     rare = FRAME.assign(rare=["once"] + ["often", "more"] * 199 + ["often"], hole=[np.nan] + [1.5, 2.5] * 199 + [2.5])
     path = give(rare, "rare", "splits11")
-    found = [made(seed, path=path) for seed in range(6)]
+    found = [made(seed, path=path) for seed in range(12)]
     shapes = [[(column.name, column.levels) for column in splits.info.columns] for splits in found]
     assert all(shape == shapes[0] for shape in shapes)
     without = next(splits for splits in found if 0 not in rows(splits)["train"])
