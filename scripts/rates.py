@@ -4,8 +4,8 @@
 
 Cases: fresh, resplit, strata, groups, folds, fixed, power, sequential, equal. A real table of 20,190 rows (statsmodels'
 randhie) is the population: the user has some of its rows, losses are regressions fitted to these, and the truth is
-their score on all the rows that were held back. A claim is false where it contradicts that truth. Every figure comes from the
-functions that a report calls.
+their score on all the rows that were held back. A claim is false where it contradicts that truth. Every figure comes
+from the functions that a report calls.
 """
 
 from __future__ import annotations
