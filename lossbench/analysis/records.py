@@ -173,18 +173,20 @@ def _references(found: Sequence[Run], runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _ordered(runs: list[Run]) -> list[Run]:
-    """The oldest comparison first, and its runs as its command names them, whichever process began which first."""
-    begun: dict[str, int] = {}
+    """The oldest run first; those of a comparison as its command names them, whichever process began which first."""
+    placed: dict[str, list[Run]] = {}
     for run in runs:
-        name = run.data.tags.get("lossbench.comparison", run.info.run_id)
-        begun[name] = min(run.info.start_time, begun.get(name, run.info.start_time))
+        if "lossbench.place" in run.data.tags:
+            placed.setdefault(run.data.tags.get("lossbench.comparison", ""), []).append(run)
+    begun = {name: min(run.info.start_time for run in members) for name, members in placed.items()}
 
-    def place(run: Run) -> tuple[int, int, int]:
-        tags = run.data.tags
-        started = begun[tags.get("lossbench.comparison", run.info.run_id)]
-        return started, int(tags.get("lossbench.place", 0)), run.info.start_time
+    def order(run: Run) -> tuple[int, int, int]:
+        tags, start = run.data.tags, run.info.start_time
+        if "lossbench.place" not in tags:
+            return start, 0, start
+        return begun[tags.get("lossbench.comparison", "")], int(tags["lossbench.place"]), start
 
-    return sorted(runs, key=place)
+    return sorted(runs, key=order)
 
 
 def _recorded(run: Run) -> int:

@@ -287,3 +287,12 @@ def test_a_run_that_a_server_made_twice_counts_once(client):
     found = reading.read(client, "twice")
     assert sorted(losses(found)) == ["g", "h"]
     assert whole in set(found.runs["run_id"])
+
+
+def test_losses_are_in_the_order_of_their_command_whichever_began_first(store):
+    for start, (place, loss) in enumerate([(2, "hinge"), (0, "bce"), (3, "hinge"), (1, "bce")]):
+        tags = {"lossbench.kind": "run", "lossbench.comparison": "placed", "lossbench.place": str(place), "loss": loss}
+        run = store.client.create_run(store.experiment("placed"), start_time=1000 + start, tags=tags)
+        store.client.set_terminated(run.info.run_id)
+    comparison(store.client, "placed", 10)
+    assert losses(reading.read(store.client, "placed")) == ["bce", "bce", "hinge", "hinge"]
