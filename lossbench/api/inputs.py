@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossbench.api import digest
 from lossbench.config.words import setting
-from lossbench.core import ConfigError, give
+from lossbench.core import ConfigError, column_name, give
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ def _table(data: Any, y: Any) -> tuple[pd.DataFrame, Any]:
     import pandas as pd
 
     inputs = _frame(data, "x", "the data")
-    inputs.columns = pd.Index([_column(one) for one in inputs.columns])
+    inputs.columns = pd.Index([column_name(one) for one in inputs.columns])
     if not inputs.columns.is_unique:
         twice = inputs.columns[inputs.columns.duplicated()][0]
         raise ConfigError(f"{twice}: the name of two columns; give each its own")
@@ -88,7 +88,7 @@ def _table(data: Any, y: Any) -> tuple[pd.DataFrame, Any]:
         raise ConfigError(f"y: {len(targets)} rows, and the inputs have {len(inputs)}; as many work")
     if all(hasattr(one, "iloc") for one in (data, y)) and not data.index.equals(y.index):
         raise ConfigError("y: its index is not that of the inputs; y.loc[X.index] puts its rows in their order")
-    names = [_column(one) for one in targets.columns]
+    names = [column_name(one) for one in targets.columns]
     if both := [one for one in names if one in inputs.columns]:
         raise ConfigError(f"y: its column {both[0]} has the name of an input; rename one of them")
     targets.columns, targets.index = pd.Index(names), inputs.index
@@ -100,11 +100,6 @@ def rows(data: Any) -> Any:
     if isinstance(data, str | os.PathLike) or hasattr(data, "columns"):
         return data
     return _frame(data, "x", "the rows")
-
-
-def _column(name: Any) -> str:
-    """The name of a column, of which one of several levels is a tuple."""
-    return " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
 
 
 def _frame(values: Any, stem: str, what: str) -> pd.DataFrame:

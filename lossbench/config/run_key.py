@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue
 from lossbench.config.checks import metrics_of
-from lossbench.core import is_given
+from lossbench.core import is_given, stamp
 
 BESIDE = (
     "tracking.", "train.checkpoint_s", "experiment_name", "question", "margin", "search",
@@ -21,15 +21,7 @@ BESIDE = (
 
 
 FILES = ("dataset.path", "dataset.test_path")
-
-
-def _stamp(path: Any) -> str:
-    """Size and time of a file, which differ once it is changed; empty for what is no file here."""
-    try:
-        status = Path(str(path)).expanduser().stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
+"""Settings that name files, whose changes decide too."""
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
@@ -65,5 +57,7 @@ def key(cfg: DictConfig, loss: str = "") -> str:
         spec = catalogue.find(str(path).rpartition(".")[0])
         if spec and spec.origin and spec.origin.endswith(".py"):
             deciding[f"source of {name}"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-    deciding |= {f"file of {name}": found for name in FILES if (found := _stamp(deciding.get(name)))}
+    deciding |= {
+        f"file of {name}": found for name in FILES if (path := deciding.get(name)) and (found := stamp(str(path)))
+    }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]

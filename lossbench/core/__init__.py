@@ -1,6 +1,6 @@
 """The core types of lossbench. Importing this package does not import torch, so that asking for help stays fast."""
 
-from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached
+from lossbench.core.cache import TEMPORARY_CACHE, atomic_path, cache_folder, cached, stamp
 from lossbench.core.dataset import (
     Column,
     DatasetInfo,
@@ -17,7 +17,7 @@ from lossbench.core.errors import ConfigError, require
 from lossbench.core.given import give, given, is_given, without_digest
 from lossbench.core.loss import RECORDED, Card, LossOutput, Search, card, card_of
 from lossbench.core.metric import ANY, POSITIVE, SHARE, Metric, Range, finite, metric
-from lossbench.core.names import NAME_LENGTH, is_table, record_name, stem
+from lossbench.core.names import NAME_LENGTH, column_name, is_table, record_name, stem
 from lossbench.core.random import stream
 from lossbench.core.task import Net, Noise, Outputs, Pictures, Result, Task, TrainedModel
 
@@ -53,6 +53,7 @@ __all__ = [
     "cached",
     "card",
     "card_of",
+    "column_name",
     "each_tensor",
     "finite",
     "give",
@@ -62,6 +63,7 @@ __all__ = [
     "metric",
     "record_name",
     "require",
+    "stamp",
     "stem",
     "stream",
     "tensors_of",

@@ -76,6 +76,15 @@ def _remove(temporary: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def stamp(path: str) -> str:
+    """What differs once a file is changed: its size and time; empty for what is no file here."""
+    try:
+        status = Path(path).expanduser().stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to; its file replaces `path` at the end, so that a kill leaves the older file."""

@@ -50,6 +50,11 @@ def record_name(name: str) -> str:
     return "/".join("_" * max(1, len(part)) if not part.strip(".") else part for part in parts)[:NAME_LENGTH]
 
 
+def column_name(name: object) -> str:
+    """The name of a column of pandas, of which one of several levels is a tuple."""
+    return " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
+
+
 def stem(path: str) -> str:
     """The name of a file or an address without its folder and endings; of what was passed from Python, its own."""
     name = path.rpartition(".")[2] if is_given(path) else PurePath(path.partition("?")[0].rstrip("/")).name

@@ -73,7 +73,7 @@ class Pictures(Mapping[str, "Figure"]):
 class Task(Protocol):
     """What training means for a task type: a dataclass with a field `loss`, which its step calls.
 
-    What else a task says of itself, such as which models fit, is in `task_types.TaskType`, with defaults.
+    What else a task says of itself, such as which models fit, is in `task_type.TaskType`, with defaults.
     Tensors are `[..., batch, …]`, so that the same task serves one replica and a stack of replicas.
 
     A task that is `weighted` gets the weights of examples [n] in `measure`, `calibrate` and `report`, as the keyword

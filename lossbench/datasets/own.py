@@ -105,9 +105,6 @@ def task_type_of(
     return _target(_as_arrays(found, load)["y"], None, roles.positive, load).task_type
 
 
-own.task_type_of = task_type_of  # type: ignore[attr-defined]
-
-
 def _loaded(load: str, seed: int, stage: Any, settings: Mapping[str, Any]) -> Any:
     try:
         parameters = inspect.signature(_function(load)).parameters

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from lossbench.core import ConfigError, Split, Splits, cache_folder, is_given, machine, stem
+from lossbench.core import ConfigError, Split, Splits, cache_folder, is_given, machine, stamp, stem
 from lossbench.datasets.pools import Stage
 from lossbench.datasets.remarks import say
 from lossbench.datasets.splits import assemble
@@ -86,7 +86,7 @@ def table(
         names_of(categories),
     )
     options = Options(separator, encoding, header, names_of(missing))
-    stamps = tuple(reading.stamp(one) for one in (path, test_path) if one is not None)
+    stamps = tuple(stamp(one) for one in (path, test_path) if one is not None)
     known = _prepared(path, test_path, stamps, options, roles)
     called = name or stem(path)
     if test_path is not None and (time_on or split):
@@ -116,9 +116,6 @@ def task_type_of(
     names = names_of(target, read)
     shown = "the data" if is_given(path) else path
     return targets.understood(read, names, None, None if positive is None else str(positive), shown).task_type
-
-
-table.task_type_of = task_type_of  # type: ignore[attr-defined]
 
 
 def splits_of(

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench import tracking
 from lossbench.config import redaction, run_key
 from lossbench.config.task_types import TASKS, chosen, load
-from lossbench.core import Splits, failures, finite
+from lossbench.core import Splits, failures, finite, weight_argument
 from lossbench.runs import provenance
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.reference_predictions import PREDICTED
@@ -21,7 +21,7 @@ from lossbench.runs.run import Run
 from lossbench.runs.signals import interruptible
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 KIND = "reference"  # of their records
 ROWS = 1_000_000  # training rows, summed over the seeds that have references; one seed always has
@@ -163,20 +163,13 @@ def _measured(name: str, cfg: DictConfig, splits: Splits) -> tuple[Any, dict[str
     info = replace(splits.info, task_type=task_type) if task_type not in TASKS else splits.info
     splits = replace(splits, info=info)
     settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
-    task: Any = builders.task(task_type, _no_loss, info, settings, Features(splits, torch.device("cpu")))
+    task: Any = builders.task(task_type, builders.no_loss, info, settings, Features(splits, torch.device("cpu")))
     with seeded(int(cfg.seed), "reference"):  # a metric of somebody's own may draw from the global streams
         since = time.perf_counter()
         validation, test = PREDICTED[name](load(task_type), splits, int(cfg.seed))
         seconds = time.perf_counter() - since
-        calibration = task.calibrate(validation, splits.validation.targets, **_weights(splits.validation))
-        report = task.report(test, splits.test.targets, calibration, **_weights(splits.test))
+        calibration = task.calibrate(
+            validation, splits.validation.targets, **weight_argument(splits.validation.weights)
+        )
+        report = task.report(test, splits.test.targets, calibration, **weight_argument(splits.test.weights))
     return task, {**{f"test/{metric}": value for metric, value in report.items()}, "time/train_s": seconds}
-
-
-def _no_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Raises: RuntimeError, since a reference trains nothing."""
-    raise RuntimeError("a reference has no loss")
-
-
-def _weights(split: Any) -> dict[str, Any]:
-    return {} if split.weights is None else {"weights": split.weights}

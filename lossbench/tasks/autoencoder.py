@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.config.task_types import Shape, TaskType
+from lossbench.config.task_type import Shape, TaskType
 from lossbench.core import (
     POSITIVE,
     SHARE,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.config.task_types import Shape, TaskType
+from lossbench.config.task_type import Shape, TaskType
 from lossbench.core import (
     POSITIVE,
     SHARE,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.config.task_types import Shape, TaskType
+from lossbench.config.task_type import Shape, TaskType
 from lossbench.core import SHARE, Card, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, weight_argument
 from lossbench.datasets.splits import check_labels
 from lossbench.metrics import expected_calibration_error, temperature

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossbench.config.task_types import Shape, TaskType
+from lossbench.config.task_type import Shape, TaskType
 from lossbench.core import POSITIVE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel
 from lossbench.metrics import weighted_median
 from lossbench.tasks.calls import ALONE, Call
@@ -38,7 +38,6 @@ class Regression(TaskType):
     weighted = True
     models = ("mlp", "tabular")
     estimator = "regressor"
-    several_heads = True
     forms = (ALONE, Call("flat", "flat", "gets predictions and targets without their last axis"))
 
     @property

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.config.task_types import Shape, TaskType
+from lossbench.config.task_type import Shape, TaskType
 from lossbench.core import POSITIVE, SHARE, DatasetInfo, Metric, Noise, Pictures, Split, TrainedModel, card_of
 from lossbench.datasets.splits import check_labels
 from lossbench.metrics import expected_calibration_error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lossbench.config.task_types import Shape, TaskType
+from lossbench.config.task_type import Shape, TaskType
 from lossbench.core import (
     POSITIVE,
     SHARE,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from lossbench.core import ConfigError
+from lossbench.core import ConfigError, column_name
 from lossbench.core.failures import one_line
 
 
@@ -38,11 +38,6 @@ def in_memory(data: Any) -> pa.Table:
         raise ConfigError(f"dataset: two columns are called {twice}; rename one")
     found = [_column(name, data.iloc[:, place]) for place, name in enumerate(names)]
     return pa.Table.from_arrays([array for array, _ in found], schema=pa.schema([field for _, field in found]))
-
-
-def column_name(name: Any) -> str:
-    """The name of a column of pandas, of which one of several levels is a tuple."""
-    return " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
 
 
 MIXED = b"mixed"  # of a field's metadata: the types of values that no column of one type can hold

@@ -19,7 +19,6 @@ from lossbench.datasets.tables.memory import in_memory, without
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".br": "brotli"}
 PARQUET, FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
 LINES, WHOLE = (".jsonl", ".ndjson"), (".json",)
-ENDINGS = (*text.SUFFIXES, *PARQUET, *FEATHER, *LINES, *WHOLE)
 EXCEL = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 GROWTH = 3  # bytes of memory, at most, that a byte of an uncompressed file takes
 ROWS = 1 << 18  # in a batch of a table that is written to the cache
@@ -41,15 +40,6 @@ def read(path: str, options: text.Options = text.FOUND) -> tuple[pa.Table, tuple
     status = here.stat()
     table, remarks = _read(str(here), path, options, status.st_mtime_ns, status.st_size)
     return without(table, options.missing), remarks
-
-
-def stamp(path: str) -> str:
-    """What differs once a file is changed: its size and time; empty for what is no file here."""
-    try:
-        status = Path(path).expanduser().stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 @lru_cache(maxsize=2)  # every run of a comparison reads the same; a test file may be the second

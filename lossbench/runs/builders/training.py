@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossbench.config.checks import metrics_of
@@ -76,6 +76,11 @@ def task(
         if metric.name != record_name(metric.name) or "/" in metric.name:  # two might be recorded under one name
             raise ConfigError(f"task: a metric is called {metric.name!r}; letters, digits, _ . : - and spaces work")
     return task
+
+
+def no_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """The loss of a task that predicts and measures, but trains nothing. Raises: RuntimeError."""
+    raise RuntimeError("this task has no loss")
 
 
 def optimizers(cfg: DictConfig, nets: Nets, loss: nn.Module | None) -> dict[str, Optimizer]:
