@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue, overrides
 from lossbench.config.schema import Config, Names, Tracking, Train, Tuning
-from lossbench.config.task_types import AUTO, TASK_TYPES, TASKS, chosen, fits, load, named
+from lossbench.config.task_types import AUTO, TASK_TYPES, TASKS, chosen, fits, load, named, of_data
 from lossbench.core import ConfigError, is_given, require
 from lossbench.core.failures import one_line
 
@@ -30,7 +30,7 @@ def check_job(cfg: DictConfig, hydra: Any) -> Names:
     varied = "seed" in cfg.dataset.keys() and OmegaConf.is_interpolation(cfg.dataset, "seed")  # noqa: SIM118 resolves
     names = replace(Names.of(hydra), same_data=not varied)
     if cfg.dataset.get("task_type") == AUTO:
-        cfg.dataset.task_type = chosen(cfg)
+        cfg.dataset.task_type = of_data(cfg.dataset)  # of the data, also for a task of the user's own
     if cfg.dataset.get("name"):
         names = replace(names, dataset=str(cfg.dataset.name))
     _length(cfg, list(hydra.overrides.task))

@@ -90,10 +90,10 @@ def chosen(cfg: Any) -> str:
     task_type = (cfg.get("task") or {}).get("_target_") or cfg.dataset.get("task_type")
     if not task_type:
         raise ConfigError(f"dataset.task_type: missing; {CHOOSE}")
-    return _of_data(cfg.dataset) if task_type == AUTO else str(task_type)
+    return of_data(cfg.dataset) if task_type == AUTO else str(task_type)
 
 
-def _of_data(dataset: Any) -> str:
+def of_data(dataset: Any) -> str:
     """The task type that a dataset finds in its data: `task_type_of` of its settings, beside it in its module.
 
     A setting that is missing is None there.

@@ -80,7 +80,7 @@ class Evaluation:
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         self.recorder.metrics(fitted.steps, at_end)
         with self.recorder.files() as folder:
-            saved_model.save_structure(self.splits.info, calibration, folder)
+            saved_model.save_structure(self.splits.info, self.experiment.outputs_per_target, calibration, folder)
         if self.experiment.cfg.tracking.model:
             self._pyfunc(fitted.best, calibration)
         test = self.splits.test
@@ -160,7 +160,7 @@ class Evaluation:
         with tempfile.TemporaryDirectory() as name, self.recorder.files() as folder:
             files = Path(name)
             saved_model.save_weights(best, self.splits.encoding, files)
-            saved_model.save_structure(self.splits.info, calibration, files)
+            saved_model.save_structure(self.splits.info, self.experiment.outputs_per_target, calibration, files)
             OmegaConf.save(self.experiment.cfg, files / saved_model.CONFIGURATION)
             self._try("the model could not be saved for MLflow", lambda: pyfunc.save(files, folder / pyfunc.FOLDER))
 

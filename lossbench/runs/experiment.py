@@ -57,9 +57,11 @@ class Experiment:
             torch.use_deterministic_algorithms(True, warn_only=True)
         size, per_class = cfg.train.batch_size, cfg.train.per_class
         builders.check_batch(size, per_class, self.splits)
-        outputs_per_target = catalogue.card_at(cfg.loss._target_).outputs_per_target
-        self.nets = builders.nets(cfg.model, info, cfg.seed, outputs_per_target).to(self.device)
-        sanity_checks.model(self.nets, info, self.splits.train, self.device, cfg.model._target_, outputs_per_target)
+        self.outputs_per_target = catalogue.card_at(cfg.loss._target_).outputs_per_target
+        self.nets = builders.nets(cfg.model, info, cfg.seed, self.outputs_per_target).to(self.device)
+        sanity_checks.model(
+            self.nets, info, self.splits.train, self.device, cfg.model._target_, self.outputs_per_target
+        )
         loss = builders.loss_of_run(cfg.loss, info, self.nets, cfg.seed)
         task = load(info.task_type)
         outputs = builders.dimensions(self.nets, info) if task.free_outputs else task.outputs(info)

@@ -12,9 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lossbench.config import catalogue
-from lossbench.config.task_types import load as task_type_of
-from lossbench.core import Column, ConfigError, DatasetInfo, Encoding, Outputs, Sampling, Split, is_given
+from lossbench.core import Column, ConfigError, DatasetInfo, Encoding, Outputs, Sampling, Split
 from lossbench.core.failures import one_line
 from lossbench.runs import builders
 
@@ -38,9 +36,13 @@ def save_weights(weights: Mapping[str, Tensor], encoding: Encoding | None, folde
         encoding.save(folder)
 
 
-def save_structure(info: DatasetInfo, calibration: Mapping[str, float], folder: Path) -> None:
-    """Write what is known of the data, and what was fitted on validation."""
-    content = {"dataset": asdict(info), "calibration": dict(calibration)}
+def save_structure(info: DatasetInfo, outputs_per_target: int, calibration: Mapping[str, float], folder: Path) -> None:
+    """Write what is known of the data, what the loss needs of the model, and what was fitted on validation."""
+    content = {
+        "dataset": asdict(info),
+        "outputs_per_target": outputs_per_target,
+        "calibration": dict(calibration),
+    }
     (folder / STRUCTURE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
@@ -58,11 +60,13 @@ class SavedModel:
         self.info = _info(content["dataset"])
         self.calibration: dict[str, float] = content["calibration"]
         self.encoding = _encoding(folder)
-        self.nets = _nets(self.cfg, self.info)
+        self.nets = _nets(self.cfg, self.info, content["outputs_per_target"])
         weights = load_file(folder / WEIGHTS)
         self.nets.restore({name: weights[name] for name in self.nets.state()})
         self.nets.eval()
-        self.task: Any = task_type_of(self.info.task_type)(None, self.info)
+        settings: Any = OmegaConf.to_container(self.cfg.task, resolve=True)
+        own = {name: value for name, value in settings.items() if name not in ("primary", "metrics")}
+        self.task: Any = builders.task(self.info.task_type, builders.no_loss, self.info, own)
 
     def predict(self, rows: Any) -> pd.DataFrame:
         """The answers for new rows: a file, a DataFrame, columns by name; where data are no table, an array of inputs.
@@ -147,9 +151,7 @@ def _encoding(folder: Path) -> Any:
     return OfTables.load(folder) if (folder / ENCODING).is_file() else None
 
 
-def _nets(cfg: DictConfig, info: DatasetInfo) -> Nets:
-    target = str(cfg.loss._target_)
-    outputs_per_target = 1 if is_given(target) else catalogue.card_at(target).outputs_per_target
+def _nets(cfg: DictConfig, info: DatasetInfo, outputs_per_target: int) -> Nets:
     try:
         return builders.nets(cfg.model, info, int(cfg.seed), outputs_per_target)
     except ConfigError:

@@ -183,3 +183,57 @@ def test_classes_come_back_as_they_were_given(values, here, lossbench, store, tm
     found = model.predict(frame)["prediction"]
     assert set(found) <= set(values)
     assert pd.api.types.is_bool_dtype(found) == isinstance(values[0], bool)
+
+
+OWN = """
+from dataclasses import dataclass
+from lossbench.core import card
+from lossbench.tasks.regression import Regression
+
+@dataclass(frozen=True)
+class Doubled(Regression):
+    factor: float
+
+    def answers(self, outputs, calibration):
+        return {"doubled": self.factor * super().answers(outputs, calibration)["prediction"]}
+
+@card(task_types=("doubled",), outputs_per_target=2)
+def spread(prediction, target):
+    center, log_scale = prediction.chunk(2, -1)
+    return ((center - target).abs() * (-log_scale).exp() + log_scale).mean(-1)
+"""
+
+
+def test_a_task_with_settings_of_its_own_answers_with_them(here, lossbench, store, tmp_path, monkeypatch):
+    (here / "own_doubled.py").write_text(OWN)
+    monkeypatch.syspath_prepend(here)
+    FRAME.to_csv(here / "patients.csv", index=False)
+    own = ["task._target_=own_doubled.Doubled", "+task.factor=2.0", "loss._target_=own_doubled.spread"]
+    said = lossbench("patients.csv", "target=dose", *own, *SHORT)
+    assert said.code == 0, said.err
+    model = saved_model.fetched(store.client, runs(store)[0].info.run_id, tmp_path)
+    expected = 2 * (model.outputs(FRAME)[:, 0].double() * model.info.scale + model.info.center)
+    np.testing.assert_allclose(model.predict(FRAME)["doubled"], expected)
+
+
+def test_a_model_whose_loss_is_in_no_process_any_more_keeps_its_shape(here, store, tmp_path):
+    from torch.distributions import Laplace
+
+    from lossbench import api
+    from lossbench.core import card
+
+    @card(task_types=("regression",), outputs_per_target=2)
+    def likely(prediction, target):
+        center, log_scale = prediction.chunk(2, -1)
+        return -Laplace(center, log_scale.exp()).log_prob(target).mean(-1)
+
+    settings = dict(word.split("=") for word in SHORT)
+    run = api.train(FRAME, target="dose", loss=likely, settings=settings)
+    folder = store.client.download_artifacts(run.run_id, "", str(tmp_path))
+    code = (
+        "import sys; from pathlib import Path; from lossbench.runs.saved_model import SavedModel\n"
+        "print(len(SavedModel(Path(sys.argv[1])).predict(sys.argv[2])))"
+    )
+    FRAME.to_csv(tmp_path / "rows.csv")
+    done = [sys.executable, "-c", code, folder, str(tmp_path / "rows.csv")]
+    assert subprocess.run(done, check=True, capture_output=True, text=True).stdout.split() == [str(len(FRAME))]
