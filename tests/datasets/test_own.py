@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
 
-from lossbench.core import ConfigError
+from lossbench.core import ConfigError, give
 from lossbench.datasets.own import own, task_type_of
 
 MINE = """
@@ -130,3 +131,27 @@ def test_what_is_no_data_is_refused_in_a_line(name, what):
 def test_a_frame_needs_a_target():
     with pytest.raises(ConfigError, match=r"dataset\.target"):
         made("frame")
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        ({"X": [[1], [1, 2]] * 30, "y": [0, 1] * 30}, "X is no array"),
+        ({"X": np.zeros((60, 2)), "y": [[0], [1, 2]] * 30}, "y is no array"),
+        ({"X": np.zeros((60, 2, 2)), "y": [0, 1] * 30, "weight": np.zeros(60)}, "weights of the training split are 0"),
+        ({"X": np.zeros((60, 2, 2)), "y": [0, 1] * 30, "split": ["train"] * 30 + ["other"] * 30}, "'other' names none"),
+        ({"X": np.zeros((60, 2, 2)), "y": [0] * 57 + [1] * 3, "split": ["train", "val", "test"] * 19 + ["test"] * 3},
+         "of class 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_on_or_measured_is_refused_by_name(returned, what):
+    path = give(lambda: returned, "load", str(abs(hash(what))))
+    with pytest.raises(ConfigError, match=re.escape(what)):
+        own(seed=0, load=path)
+
+
+@pytest.mark.parametrize("shape", [(60, 2), (60, 2, 2)])
+def test_tensors_that_were_computed_with_gradients_are_data(shape):
+    inputs = torch.randn(shape, requires_grad=True) * 2
+    splits = own(seed=0, load=give(lambda: (inputs, inputs.flatten(1)[:, 0]), "load", f"gradient{len(shape)}"))
+    assert not splits.train.inputs.requires_grad

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from lossbench.core import ConfigError
+from lossbench.datasets.tables.form import MISSING, NUMBER
 from lossbench.datasets.tables.memory import mixed
-from lossbench.datasets.tables.text import MISSING, NUMBER
 
 Kind = Literal["number", "category", "date"]
 

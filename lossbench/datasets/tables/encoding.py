@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import types
 
-from lossbench.core import Column, ConfigError
-from lossbench.datasets.tables import columns
+from lossbench.core import Column
+from lossbench.datasets.tables import columns, values
 from lossbench.datasets.tables.columns import Used
+from lossbench.datasets.tables.values import Raw
 
 Scaling = Literal["standard", "quantile"]
-Raw = Literal["integer", "number", "text", "date", "boolean"]
 
 EXACT = 250  # levels of a category that have a code of their own; where there are more, all are hashed
 ROWS = 1 << 18  # in a block that is encoded at once
@@ -28,7 +27,6 @@ SAMPLE = 500_000  # rows of the training split, at most, that an encoding is fit
 EDGES = 17  # of the bins of a number, at most
 QUANTILES = 1000
 LEAST, MOST = 1e-7, 1 - 1e-7  # quantiles that are mapped to the ends of the scale
-DAY_US = 86_400_000_000
 
 Floats = NDArray[np.float64]
 
@@ -50,9 +48,13 @@ class Number:
     quantiles: Floats = field(default_factory=lambda: np.empty(0))
     edges: Floats = field(default_factory=lambda: np.empty(0))
 
-    def scaled(self, values: Floats) -> Floats:
-        """Scaled values [n], where NaN is missing."""
-        filled = np.where(np.isnan(values), self.fill, values)
+    def values(self, table: pa.Table) -> Floats:
+        """Raw values [n], where NaN is missing. Raises: ConfigError for a column that holds something else."""
+        return values.numbers(table, self.source, self.part, self.form)
+
+    def scaled(self, raw: Floats) -> Floats:
+        """Scaled values [n] of raw ones, where NaN is missing."""
+        filled = np.where(np.isnan(raw), self.fill, raw)
         if not len(self.quantiles):
             return (filled - self.center) / self.scale
         from scipy.special import ndtri
@@ -75,6 +77,10 @@ class Category:
     part: str = ""
     levels: tuple[str, ...] = ()
     form: str = ""
+
+    def texts(self, table: pa.Table) -> pa.ChunkedArray:
+        """Levels [n], where null is missing. Raises: ConfigError for a column that holds something else."""
+        return values.texts(table, self.source, self.part, self.form)
 
 
 @dataclass(frozen=True)
@@ -118,13 +124,13 @@ class Encoding:
             out = np.empty((len(table), len(self.columns)), dtype=np.float32)
         flag = len(self.numbers)
         for place, number in enumerate(self.numbers):
-            values = _numbers(table, number)
-            out[:, place] = number.scaled(values)
+            raw = number.values(table)
+            out[:, place] = number.scaled(raw)
             if number.flagged:
-                out[:, flag] = np.isnan(values)
+                out[:, flag] = np.isnan(raw)
                 flag += 1
         for place, category in enumerate(self.categories, flag):
-            out[:, place] = _codes(category, _texts(table, category))
+            out[:, place] = _codes(category, category.texts(table))
         return out
 
     @staticmethod
@@ -147,7 +153,7 @@ class Encoding:
                     numbers.append(_number(table, Number(name, "day", form=form, flagged=flagged), scaling))
                 parts = [part for part in columns.PARTS if used.levels[f"{name} {part}"] > 1]
                 categories += [_category(table, name, part, used) for part in parts]
-        sources = {name: raw(table.column(name)) for name in used.kinds}
+        sources = {name: values.raw(table.column(name)) for name in used.kinds}
         return Encoding(tuple(numbers), tuple(categories), sources)
 
     def save(self, folder: Path) -> None:
@@ -192,25 +198,13 @@ class Encoding:
         )
 
 
-def raw(values: pa.ChunkedArray) -> Raw:
-    """The kind of raw values; with missing ones, integers are numbers."""
-    dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
-    if types.is_integer(dtype) and not values.null_count:
-        return "integer"
-    if types.is_boolean(dtype):
-        return "boolean"
-    if types.is_temporal(dtype):
-        return "date"
-    return "number" if types.is_floating(dtype) or types.is_integer(dtype) or types.is_decimal(dtype) else "text"
-
-
 def _name(one: Number | Category) -> str:
     return f"{one.source} {one.part}".strip()
 
 
 def _number(table: pa.Table, column: Number, scaling: Scaling) -> Number:
-    values = _numbers(table, column)
-    known = values[~np.isnan(values)]
+    raw = column.values(table)
+    known = raw[~np.isnan(raw)]
     if not len(known):  # in the training split
         return column
     quantiles = np.empty(0)
@@ -234,61 +228,8 @@ def _category(table: pa.Table, name: str, part: str, used: Used) -> Category:
     column = Category(name, 1 + min(every, EXACT), part, form=used.forms.get(name, ""))
     if every > EXACT:
         return column
-    found = pc.unique(_texts(table, column)).drop_null().to_pylist()
+    found = pc.unique(column.texts(table)).drop_null().to_pylist()
     return replace(column, levels=tuple(sorted(found, key=int if part else None)))
-
-
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise ConfigError(f"column {name}: is not there, and the model was trained with it")
-    return table.column(name)
-
-
-def _numbers(table: pa.Table, column: Number) -> Floats:
-    values = _column(table, column.source)
-    try:
-        if column.part:
-            days = _moments(values, column).cast(pa.int64()).cast(pa.float64())
-            found = pc.divide(days, float(DAY_US))
-        else:
-            found = columns.numbers(values)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        what = "dates" if column.part else "numbers"
-        raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with {what}") from error
-    return found.to_numpy().astype(float)
-
-
-def _texts(table: pa.Table, column: Category) -> pa.ChunkedArray:
-    values = _column(table, column.source)
-    try:
-        if not column.part:
-            return columns.texts(values)
-        return columns.PARTS[column.part](_moments(values, column)).cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with dates") from error
-
-
-def _moments(values: pa.ChunkedArray, column: Number | Category) -> pa.ChunkedArray:
-    """Dates of a column. Raises: ConfigError for values that are none, or not in the form of the training rows."""
-    dtype = values.type.value_type if types.is_dictionary(values.type) else values.type
-    if not (types.is_temporal(dtype) or types.is_null(dtype) or columns.holds_texts(dtype)):
-        raise ConfigError(f"column {column.source}: {_holds(values)}, and the model was trained with dates")
-    found = columns.moments(values, column.form)
-    if columns.holds_texts(dtype):
-        known = columns.texts(values)
-        bad = pc.and_(pc.is_null(found), pc.is_valid(known))
-        if pc.any(bad).as_py():
-            row = pc.index(bad, True).as_py()
-            raise ConfigError(
-                f"column {column.source}: row {row + 1} holds {known[row].as_py()!r}, and the model was trained with "
-                f"dates {'as 2024-01-31' if column.form in ('', 'ISO') else column.form}"
-            )
-    return found
-
-
-def _holds(values: pa.ChunkedArray) -> str:
-    """What a column holds, with its first value."""
-    return f"holds {values.type}, such as {next((v for v in values[:100].to_pylist() if v is not None), None)!r}"
 
 
 def _codes(category: Category, texts: pa.ChunkedArray) -> NDArray[np.int64]:

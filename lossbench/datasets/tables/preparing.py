@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,26 +15,11 @@ from lossbench.core.failures import one_line
 from lossbench.datasets.tables import columns, splitting, targets
 from lossbench.datasets.tables.columns import Used
 from lossbench.datasets.tables.reading import digest
+from lossbench.datasets.tables.roles import Roles
+from lossbench.datasets.tables.splitting import Plan
 from lossbench.datasets.tables.targets import Target
 
 LEAST = 3  # rows of a class: one for each split
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which columns mean what; the names are those of settings."""
-
-    target: tuple[str, ...]
-    task_type: str | None = None
-    positive: str | None = None
-    group_on: str | None = None
-    time_on: str | None = None
-    stratify_on: str | None = None
-    split: str | None = None
-    weight: str | None = None
-    drop: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +27,7 @@ class Prepared:
     """The rows that have a target, and what is known of them before any split; arrays are [rows]."""
 
     table: pa.Table
+    roles: Roles
     target: Target
     used: Used
     pool: str
@@ -55,6 +38,20 @@ class Prepared:
     given: tuple[str | None, ...] | None = None
     weights: NDArray[np.float64] | None = None
     held: NDArray[np.bool_] | None = None
+
+    def plan(self, plan: Plan) -> Plan:
+        """A plan of sizes, with what decides which rows go where. Raises: ConfigError for folds of given test rows."""
+        if plan.folds is not None and (self.given or self.times is not None or self.held is not None):
+            raise ConfigError(f"dataset.folds={plan.folds}: the test rows are given, so that there are no folds")
+        return replace(
+            plan,
+            groups=self.groups,
+            strata=self.strata,
+            times=self.times,
+            given=self.given,
+            held=self.held,
+            classes=self.target.codes,
+        )
 
 
 def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = None) -> Prepared:
@@ -83,6 +80,8 @@ def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = N
     used = columns.understood(table, leave, roles.numbers, roles.categories, path)
     if not used.kinds:
         raise ConfigError(f"dataset.path={path}: no column is left to learn from{_why(used)}")
+    if roles.group_on is not None and (alone := table.column(roles.group_on).null_count):
+        remarks.append(f"rows without {roles.group_on} stay together, as one group: {alone:,}")
     if roles.stratify_on is not None:
         remarks.append(
             f"splits have equal shares of {roles.stratify_on}, and vary less than new rows would: where losses are "
@@ -90,6 +89,7 @@ def prepared(table: pa.Table, roles: Roles, path: str, test: pa.Table | None = N
         )
     return Prepared(
         table,
+        roles,
         target,
         used,
         digest(table),
@@ -213,38 +213,3 @@ def _weights(table: pa.Table, name: str | None, rows: NDArray[np.int64]) -> NDAr
         row = int(bad.argmax())
         raise ConfigError(f"dataset.weight={name}: row {rows[row] + 1} has {weights[row]:g}; numbers from 0 work")
     return weights
-
-
-def leaks(inputs: NDArray[np.float32], names: Sequence[str], target: Target, sample: int = 2000) -> list[str]:
-    """The columns that tell the target alone: a small tree on such a column is right on rows that it did not see."""
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-    values = target.values if target.classes else target.values[:, 0]
-    half = len(inputs) // 2
-    if half < 2 * LEAST:
-        return []
-    found = []
-    best = 0.999
-    if target.classes and np.bincount(values[half:].astype(np.int64)).max() / (len(values) - half) > best:
-        return []  # one class is nearly all, and every column would seem to tell
-    for place in _telling(inputs, values, bool(target.classes)):
-        tree = (
-            DecisionTreeClassifier(max_leaf_nodes=2 * len(target.classes), random_state=0)
-            if target.classes
-            else DecisionTreeRegressor(max_leaf_nodes=128, random_state=0)
-        )
-        column = inputs[:, place : place + 1]
-        tree.fit(column[:half], values[:half])
-        if tree.score(column[half:], values[half:]) > best:
-            found.append(names[place])
-    return list(dict.fromkeys(found))
-
-
-def _telling(inputs: NDArray[np.float32], values: NDArray[Any], classes: bool, most: int = 20) -> NDArray[np.int64]:
-    """The places of the columns that tell the most of the target, by an F test of each."""
-    from sklearn.feature_selection import f_classif, f_regression
-
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of columns that are constant in these rows
-        scores, _ = (f_classif if classes else f_regression)(inputs.astype(float), values)
-    return np.argsort(-np.nan_to_num(scores, nan=0.0, posinf=np.inf))[:most]

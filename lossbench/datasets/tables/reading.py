@@ -14,6 +14,7 @@ import pyarrow as pa
 from lossbench.core import ConfigError, atomic_path, cache_folder, given, is_given, is_table, machine
 from lossbench.core.failures import one_line
 from lossbench.datasets.tables import text
+from lossbench.datasets.tables.form import FOUND, Options
 from lossbench.datasets.tables.memory import in_memory, without
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".br": "brotli"}
@@ -24,7 +25,7 @@ GROWTH = 3  # bytes of memory, at most, that a byte of an uncompressed file take
 ROWS = 1 << 18  # in a batch of a table that is written to the cache
 
 
-def read(path: str, options: text.Options = text.FOUND) -> tuple[pa.Table, tuple[str, ...]]:
+def read(path: str, options: Options = FOUND) -> tuple[pa.Table, tuple[str, ...]]:
     """The table at a path, URL, or path of `core.give`, and remarks on how it was understood.
 
     A file that would not fit into memory is written to the cache once, in Arrow's format, and mapped from there.
@@ -43,7 +44,7 @@ def read(path: str, options: text.Options = text.FOUND) -> tuple[pa.Table, tuple
 
 
 @lru_cache(maxsize=2)  # every run of a comparison reads the same; a test file may be the second
-def _read(here: str, path: str, options: text.Options, modified: int, size: int) -> tuple[pa.Table, tuple[str, ...]]:
+def _read(here: str, path: str, options: Options, modified: int, size: int) -> tuple[pa.Table, tuple[str, ...]]:
     compression = COMPRESSIONS.get(Path(here).suffix.lower())
     form = Path(Path(here).stem if compression else here).suffix.lower()
     if form in EXCEL:
@@ -216,4 +217,4 @@ def as_table(rows: Any, settings: Mapping[str, Any], texts: tuple[str, ...] = ()
     if not isinstance(rows, str | Path):
         return without(in_memory(rows), missing)
     how = {name: settings.get(name) for name in ("separator", "encoding", "header")}
-    return read(str(rows), text.Options(**how, missing=missing, texts=texts))[0]
+    return read(str(rows), Options(**how, missing=missing, texts=texts))[0]

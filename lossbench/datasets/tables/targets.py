@@ -43,6 +43,11 @@ class Target:
     classes: tuple[str, ...] = ()
     remark: str = ""
 
+    @property
+    def codes(self) -> NDArray[np.int64] | None:
+        """The codes of classes [n]; None for numbers."""
+        return self.values.astype(np.int64) if self.classes else None
+
 
 def understood(table: pa.Table, names: Sequence[str], task_type: str | None, positive: str | None, path: str) -> Target:
     """The target in these columns; its task type follows from its values where that is not given.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,8 +220,20 @@ def test_inputs_larger_than_memory_lie_in_a_file_and_are_the_same(cache, monkeyp
     monkeypatch.setattr("lossbench.core.machine.memory", lambda: 100)
     mapped = made()
     assert same(mapped, expected)
-    assert isinstance(mapped.train.inputs.numpy().base, np.memmap) or mapped.train.inputs.data_ptr()
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert ".inputs" in maps.read_text(encoding="utf-8")
     assert not list(cache.glob("*.inputs")), "it vanishes with the process"
+
+
+def test_rows_without_a_group_stay_together_and_are_counted(capsys):
+    alone = FRAME.copy()
+    alone.loc[::7, "patient"] = None
+    splits = made(path=give(alone, "alone", "splits9"), group_on="patient", name="alone")
+    assert f"as one group: {alone['patient'].isna().sum():,}" in capsys.readouterr().err
+    rows = set(alone.index[alone["patient"].isna()])
+    parts = [rows & set(one.metadata["row"].tolist()) for one in (splits.train, splits.validation, splits.test)]
+    assert sorted(map(bool, parts)) == [False, False, True]
 
 
 def test_data_frames_of_polars_and_of_several_types_are_read_or_refused():
