@@ -96,7 +96,7 @@ def opened(words: Sequence[str], *, silent: bool) -> Iterator[None]:
                 raise fault from None
             message = error_message(fault, list(words), lambda: choices.keys(choices.read(_simple(words))))
             if message is not None:
-                raise ConfigError(redaction.clean(message, *words)) from fault
+                raise ConfigError(redaction.clean(message, *words)) from None
             raise fault from None
 
 

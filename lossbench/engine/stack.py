@@ -51,8 +51,8 @@ class FitResult:
 
     `diverged` is the step at which a number was not finite, None if none was. `waited` is how many evaluations in a row
     were no better than the best; `stopped`: there were as many as the plan's patience, and `steps` is the last of them.
-    `train_s` leaves evaluation out;
-    in a stack it is the replica's share. `glimpses` are the outputs on the first few examples of validation, by step.
+    `train_s` leaves evaluation out; in a stack it is the replica's share. `glimpses` are the outputs on the first few
+    examples of validation, by step.
     """
 
     steps: int = 0

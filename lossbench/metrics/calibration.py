@@ -28,7 +28,9 @@ def temperature(logits: Floats, targets: NDArray[np.integer], *, weights: Floats
     """The T that minimises the negative log-likelihood of logits / T.
 
     Shapes: logits [n] with targets 0 or 1, or logits [n, classes] with class indices; weights of examples [n].
-    T is searched in 0.02 … 50; log-likelihood is concave in 1/T, so the minimum is the only one.
+    T is searched in 0.02 … 50; log-likelihood is concave in 1/T, so the minimum is the only one. Where all examples
+    that count are classified right there is none, and T is 1: it would go to 0, and new examples would get
+    probabilities of 0 and 1.
     Reference: Guo et al., On calibration of modern neural networks, 2017, https://arxiv.org/abs/1706.04599
     """
     from scipy.optimize import minimize_scalar
@@ -37,6 +39,11 @@ def temperature(logits: Floats, targets: NDArray[np.integer], *, weights: Floats
     pair = np.stack([np.zeros_like(logits), logits], -1) if logits.ndim == 1 else logits
     pair = pair.astype(np.float64)
     true = np.take_along_axis(pair, targets[:, None], 1)[:, 0]
+    others = pair.copy()
+    np.put_along_axis(others, targets[:, None], -np.inf, 1)
+    counts = slice(None) if weights is None else weights > 0
+    if (true > others.max(1))[counts].all():
+        return 1.0
 
     def nll(log_t: float) -> float:
         inverse = np.exp(-log_t)

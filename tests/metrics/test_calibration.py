@@ -121,3 +121,17 @@ def test_threshold_where_nothing_is_positive_is_the_highest_score():
 def test_threshold_separates_classes_that_can_be_separated():
     scores, targets = np.array([-3.0, -2.0, 1.5, 4.0]), np.array([0, 0, 1, 1])
     assert best_f1_threshold(scores, targets) == 1.5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_examples_that_are_all_right_say_nothing_of_the_temperature(classes):
+    random = np.random.default_rng(0)
+    targets = random.integers(classes, size=30)
+    logits = random.normal(size=(30, classes)) + 9 * np.eye(classes)[targets]
+    if classes == 2:
+        logits = logits[:, 1] - logits[:, 0]
+    assert temperature(logits, targets) == 1
+    wrong = targets.copy()
+    wrong[0] = (wrong[0] + 1) % classes
+    assert temperature(logits, wrong) > 1
+    assert temperature(logits, wrong, weights=np.arange(30) > 0) == 1
