@@ -34,8 +34,7 @@ def assembled(
     Raises: ConfigError for a split in which nothing can be told apart, and for weights that are all 0.
     """
     _check_classes(name, target, rows)
-    train = target.values[rows["train"]]
-    center, scale = (np.zeros(0), np.ones(0)) if target.classes else targets.scales(train)
+    center, scale = (np.zeros(0), np.ones(0)) if target.classes else targets.scales(target.values[rows["train"]])
     mean_weight = 1.0 if weights is None else weights[rows["train"]].mean()
     if mean_weight == 0:
         raise ConfigError(f"dataset={name}: all weights of the training split are 0")
