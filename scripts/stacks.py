@@ -21,9 +21,10 @@ from lossbench.config.schema import Names
 from lossbench.engine import Plan, Replica, Stack, fit, trial
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.run import Run
-from lossbench.sweeps import planning, timing, workers
-from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
+from lossbench.sweeps import planning, timing
+from lossbench.sweeps.engines import processes
 from lossbench.sweeps.planning import SEQUENTIAL, Schedule
+from lossbench.sweeps.stacks import Datasets, Waiting, train_in_turns
 
 LOSSES, SEEDS = ("mse", "mae", "huber"), range(10)
 MLP = ["dataset=regression", "dataset.features=8", "train.batch_size=64"]
@@ -132,12 +133,12 @@ def picked(words: Sequence[str]) -> tuple[Schedule, Callable[[], float], Callabl
 
     def take(schedule: Schedule) -> Callable[[], float]:
         def run() -> float:
-            stacks = planning.parts(runs(), schedule.size)
+            waiting = Waiting(planning.parts(runs(), schedule.size), list)
             start = time.perf_counter()
             if schedule.workers:
-                workers.train(stacks, schedule.workers, Silent(), lambda: False)
+                processes.train(waiting, schedule.workers, Silent(), lambda: False)
             else:
-                train_one_at_a_time(stacks, schedule.threads, datasets, Silent(), lambda: False)
+                train_in_turns(waiting, schedule.threads, datasets, Silent(), lambda: False)
             return time.perf_counter() - start
 
         return run

@@ -1,15 +1,19 @@
-"""`hydra/launcher=lossbench`, the default of -m."""
+"""The launchers: `lossbench`, this machine and the default of -m; `ray` and `slurm`, whose settings are in configs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from lossbench.sweeps.engines import Engine
 
 TARGET = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
 ConfigStore.instance().store(
@@ -26,6 +30,13 @@ class LossbenchLauncher(Launcher):
     def __init__(self, leave_out: bool = False) -> None:
         self.leave_out = leave_out
 
+    @cached_property
+    def engine(self) -> Engine:
+        """Where stacks train."""
+        from lossbench.sweeps.engines.here import Here
+
+        return Here()
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep Hydra's context, whose configuration loader becomes lossbench's faster one."""
         from lossbench.sweeps.composing import Composer
@@ -40,5 +51,20 @@ class LossbenchLauncher(Launcher):
         """Train the jobs with these overrides."""
         from lossbench.sweeps.launch import batch, launch
 
-        arguments = (self.context, self.task, self.config, job_overrides, initial_job_idx)
+        arguments = (self.context, self.task, self.config, job_overrides, initial_job_idx, self.engine)
         return batch(*arguments, *self.search) if self.search else launch(*arguments, last=self.last)
+
+
+class RayLauncher(LossbenchLauncher):
+    """Trains stacks on a Ray cluster."""
+
+    def __init__(self, leave_out: bool = False, **settings: Any) -> None:
+        super().__init__(leave_out)
+        self.settings = settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The cluster. Raises: ConfigError for settings that cannot work."""
+        from lossbench.sweeps.engines.ray_tasks import Ray
+
+        return Ray(**self.settings)

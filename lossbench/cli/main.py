@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from lossbench.cli import commands, compare
 from lossbench.config import redaction
+from lossbench.config.arguments import JOIN
 from lossbench.config.error_messages import Carried
+from lossbench.config.launching import JOINED
 from lossbench.core import ConfigError, machine
 from lossbench.runs import signals
 from lossbench.terminal import encoding
@@ -150,6 +152,8 @@ def _job(cfg: DictConfig) -> float:
     from hydra.types import RunMode
 
     alone = HydraConfig.get().mode == RunMode.RUN
+    if alone and (joined := os.environ.get(JOINED)):
+        raise Carried(ConfigError(f"{JOIN} {joined}: is of many runs; begin with compare, or add -m"))
     try:
         return _run(cfg, alone)
     except Exception as error:

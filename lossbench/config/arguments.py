@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from lossbench.core import ConfigError
 
+JOIN = "--comparison"  # ours: the comparison that a multirun works on
 FLAGS = {
     **{"--help": "-h", "--hydra-help": "", "--resolve": "", "--run": "-r", "--multirun": "-m"},
     **{"--shell-completion": "-sc"},
 }
 VALUED = {
     **{"--cfg": "-c", "--package": "-p", "--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd"},
-    **{"--experimental-rerun": ""},
+    **{"--experimental-rerun": "", JOIN: ""},
 }
 BOTH = {"--info": "-i"}  # with a value or without
 CONFIGURATIONS = ("job", "hydra", "all")  # values of --cfg
@@ -50,7 +51,8 @@ class Arguments:
 
     def words(self) -> list[str]:
         """All words in an order that Hydra reads: it takes no setting after an option that follows a setting."""
-        return [*(word for option in self.options for word in option if word), *self.bare, *self.settings]
+        options = [option for option in self.options if option[0] != JOIN]  # which Hydra does not know
+        return [*(word for option in options for word in option if word), *self.bare, *self.settings]
 
 
 def read(words: Sequence[str], offer: Callable[[str, str], str]) -> Arguments:

@@ -8,6 +8,7 @@ from lossbench.config.task_types import chosen
 from lossbench.config.task_types import named as named_type
 from lossbench.core import ConfigError
 
+OURS = ("lossbench", "ray", "slurm")  # launchers
 SEEDS = 100_000  # at most; all runs are composed before the first one trains
 
 
@@ -39,7 +40,8 @@ def words(parsed: Arguments) -> list[str]:
         raise ConfigError("losses=: has to be names separated by commas; without it, every loss that fits is trained")
     if losses is None:
         losses = ",".join(_fitting(parsed, rest))
-        if not any(word.startswith("hydra/launcher=") for word in rest):  # other launchers have no such setting
+        launcher = parsed.value("hydra/launcher") or OURS[0]
+        if launcher in OURS:  # others have no such setting
             more = ["hydra.launcher.leave_out=true"]
     if (tune := parsed.value("tune")) is not None:
         if not tune.isdigit() or int(tune) < 1:

@@ -46,7 +46,8 @@ class Earlier:
             paused = until is not None and tags.get("lossbench.outcome") == PAUSED and steps >= until
             if found.info.status == "FINISHED" or paused:
                 return result_of(found)
-            self.unfinished.append(found.info.run_id)
+            if found.info.run_id not in self.unfinished:
+                self.unfinished.append(found.info.run_id)
         return None
 
     def late(self, store: tracking.Store, data: str) -> Result | None:

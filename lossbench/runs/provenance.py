@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,9 @@ PALETTE = (
     "#006fff", "#21b1d3", "#ff6f59", "#005900", "#4e439b", "#e96fbc", "#906f9b", "#7a3700",
 )
 # fmt: on
+
+
+CODE = "LOSSBENCH_CODE"  # in the environment of a process that trains for another: the code of that one
 
 
 @cache
@@ -43,6 +47,8 @@ def _colours() -> dict[str, str]:
 @cache
 def code() -> str:
     """The revision of the code, with a hash of uncommitted changes if any; the version where it is installed."""
+    if of_leader := os.environ.get(CODE):
+        return of_leader
     revision = _git("rev-parse", "HEAD").strip() if (HERE.parent / ".git").exists() else ""
     if not revision:
         return f"lossbench {__version__}"

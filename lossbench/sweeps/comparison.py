@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import difflib
 import hashlib
 import json
 import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,28 +24,37 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench import terminal, tracking
 from lossbench.config import redaction
 from lossbench.config.error_messages import Carried
+from lossbench.config.launching import JOINED
 from lossbench.core import ConfigError
 from lossbench.runs import provenance, signals
 from lossbench.runs import run as runs
 from lossbench.runs.signals import Stop
 from lossbench.tracking import lease
+from lossbench.tracking.claims import OF, Claimant, open_ledger
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
     from lossbench.analysis.report import Report
 
 
 class Open(NamedTuple):
-    """The record of a comparison, its store, and its heartbeat."""
+    """The record of a comparison, its store, and its heartbeat, if this process leads.
+
+    One process leads a comparison: it trains the references and reports. Others may join it, and train runs as well.
+    """
 
     store: tracking.Store
     recorder: tracking.Recorder
-    heart: lease.Heart
+    heart: lease.Heart | None = None
 
 
 _open: list[Open] = []  # the comparison that this process is working on
+_claimant: list[Claimant] = []  # what claims its runs for this process
+LEDGER_S = 30  # how long a leader may take to open its ledger
 _SHOW: ContextVar[Callable[[tracking.Store, Report], None] | None] = ContextVar("show", default=None)
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it as well
-OURS = "hydra_plugins.lossbench_plugins.launcher.LossbenchLauncher"
+OURS = "hydra_plugins.lossbench_plugins.launcher."  # the launchers that train with an engine
 
 
 @contextlib.contextmanager
@@ -62,7 +73,7 @@ class Comparison(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Begin the comparison under a launcher other than lossbench's."""
         _leave()  # any comparison that this process had open before
-        if config.hydra.launcher._target_ != OURS:
+        if not str(config.hydra.launcher._target_).startswith(OURS):
             try:
                 begin(config, config, config)
             except Exception as error:  # Hydra would turn it into a warning
@@ -98,26 +109,103 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     same = {"lossbench.kind": "comparison", "lossbench.key": key}
     source = {"lossbench.code": provenance.code(), "lossbench.command": provenance.command()}
     signals.recording()
+    if asked_for := os.environ.get(JOINED):
+        return _join(store, asked_for, key, source)
     for found in store.find(same):
-        if found.info.status == "FINISHED" and found.info.run_id not in store.late:
-            continue
-        if claimed := lease.take(store.client, found.info.run_id, terminal.out().print):
-            store.late.discard(found.info.run_id)
-            os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
-            store.client.update_run(found.info.run_id, status="RUNNING")
-            recorder = tracking.Recorder(store, found.info.run_id)
-            _open[:] = [Open(store, recorder, lease.keep(store.client, recorder, claimed))]
-            note(source)
+        if (found.info.status != "FINISHED" or found.info.run_id in store.late) and _lead(store, found, source):
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
             return os.environ[RUNNING], True
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    safe = re.sub(r"[^-.=\w]+", "_", experiment)  # in filters, files and shells
-    name = f"{safe}-{now}-{secrets.token_hex(2)}"
+    name = named(experiment)
     mine = {lease.PROCESS: lease.mine(), lease.BEAT: lease.now()}
     begun = store.start(experiment, f"comparison {name}", {**same, "lossbench.comparison": name, **source, **mine})
-    _open[:] = [Open(store, begun, lease.keep(store.client, begun, mine[lease.PROCESS]))]
+    heart = lease.keep(store.client, begun, mine[lease.PROCESS])
+    _open[:] = [Open(store, begun, heart)]
     os.environ[RUNNING] = name
     return name, False
+
+
+def named(experiment: str) -> str:
+    """A new name for a comparison."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    safe = re.sub(r"[^-.=\w]+", "_", experiment)  # in filters, files and shells
+    return f"{safe}-{now}-{secrets.token_hex(2)}"
+
+
+def _lead(store: tracking.Store, found: MlflowRun, source: Mapping[str, str]) -> bool:
+    """Lead a comparison from now on, unless another process does and is alive."""
+    claimed = lease.take(store.client, found.info.run_id, terminal.out().print)
+    if not claimed:
+        return False
+    store.late.discard(found.info.run_id)
+    os.environ[RUNNING] = found.data.tags["lossbench.comparison"]
+    store.client.update_run(found.info.run_id, status="RUNNING")
+    recorder = tracking.Recorder(store, found.info.run_id)
+    _open[:] = [Open(store, recorder, lease.keep(store.client, recorder, claimed))]
+    note(source)
+    return True
+
+
+def _join(store: tracking.Store, name: str, key: str, source: Mapping[str, str]) -> tuple[str, bool]:
+    """Work on a comparison from another process or machine, beside the one that leads it, or lead it if none does.
+
+    Raises: ConfigError where there is none of this name, or one of another command or revision of the code.
+    """
+    found = record_of(store, name)
+    if found.data.tags.get("lossbench.key", key) != key:
+        begun_by = found.data.tags.get("lossbench.command", "another command")
+        code = found.data.tags.get("lossbench.code", "")
+        same_code = code == provenance.code()
+        why = f"with other words: {begun_by}" if same_code else f"by another revision of the code, {code}"
+        raise ConfigError(f"--comparison {name}: was begun {why}; the same words and code join it")
+    if found.info.status == "FINISHED":
+        raise ConfigError(f"--comparison {name}: is finished; report {name} shows it again")
+    if found.info.status != "RUNNING" and _lead(store, found, {**source, "lossbench.key": key}):
+        return name, True
+    os.environ[RUNNING] = name
+    _open[:] = [Open(store, tracking.Recorder(store, found.info.run_id))]
+    terminal.out().print(f"joined {name}; the process that leads it reports")
+    return name, True
+
+
+def record_of(store: tracking.Store, name: str) -> MlflowRun:
+    """The record of a comparison. Raises: ConfigError, with the nearest name, where there is none."""
+    every = {run.data.tags.get("lossbench.comparison", ""): run for run in store.find({"lossbench.kind": "comparison"})}
+    if name not in every:
+        near = difflib.get_close_matches(name, every, n=1, cutoff=0.0)
+        hint = f"nearest: {near[0]}" if near else "this store has none"
+        raise ConfigError(f"{name}: no such comparison in tracking.uri={redaction.redacted(store.uri)}; {hint}")
+    return every[name]
+
+
+def claimant() -> Claimant:
+    """What claims runs of the open comparison for this process.
+
+    Raises: ConfigError where the process that leads the comparison claims nothing, as under other launchers.
+    """
+    if not _claimant:
+        store, name = current()
+        _claimant.append(Claimant(store, open_ledger(store, name) if leads() else _ledger(store, name)))
+    return _claimant[0]
+
+
+def _ledger(store: tracking.Store, name: str) -> str:
+    """The id of the ledger that the leader has opened, or is about to."""
+    for _ in range(LEDGER_S):
+        if found := store.find({OF: name}):
+            return str(found[-1].info.run_id)
+        time.sleep(1)
+    raise ConfigError(f"--comparison {name}: is trained by a launcher that others cannot join")
+
+
+def leads() -> bool:
+    """Whether this process leads the open comparison: it trains the references and reports."""
+    return bool(_open) and _open[0].heart is not None
+
+
+def leads_now() -> bool:
+    """Whether this process leads the open comparison, also in place of a leader that is gone."""
+    store, name = current()
+    return leads() or ((found := record_of(store, name)).info.status != "FINISHED" and _lead(store, found, {}))
 
 
 def note(tags: Mapping[str, str]) -> None:
@@ -142,18 +230,25 @@ def conclude(status: str) -> None:
 def end_killed() -> None:
     """End a comparison that Ctrl-C interrupted before its conclusion."""
     if RUNNING in os.environ and _open:
-        _open[0].recorder.end("KILLED")
+        if leads():
+            _open[0].recorder.end("KILLED")
         _leave()
 
 
 def _leave() -> None:
     os.environ.pop(RUNNING, None)
     while _open:
-        _open.pop().heart.stop()
+        if (heart := _open.pop().heart) is not None:
+            heart.stop()
+    while _claimant:
+        with contextlib.suppress(Exception):  # a store that is away: others see that this process is gone
+            _claimant.pop().leave()
 
 
 def _conclude(status: str, stop: Stop) -> None:
-    (store, recorder, _), name, failed = _open[0], os.environ[RUNNING], False
+    (store, recorder, *_), name, failed = _open[0], os.environ[RUNNING], False
+    if not leads():
+        return _leave()
     if not store.settled(0 if status == "KILLED" else None):
         recorder.end("KILLED")
         _leave()

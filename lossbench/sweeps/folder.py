@@ -36,7 +36,7 @@ def folder(config: DictConfig) -> Iterator[None]:
             path.mkdir(parents=True, exist_ok=True)
             asked = redaction.hidden(OmegaConf.to_container(config, resolve=False))
             OmegaConf.save(OmegaConf.create(asked), path / "multirun.yaml")
-        elif config.hydra.launcher._target_ != OURS:
+        elif not str(config.hydra.launcher._target_).startswith(OURS):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:

@@ -16,22 +16,20 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lossbench import terminal
 from lossbench.config import checks
 from lossbench.config.overrides import key
-from lossbench.config.redaction import HELD, clean, redacted
+from lossbench.config.redaction import HELD, redacted
 from lossbench.config.schema import Names
 from lossbench.config.task_types import chosen, named
 from lossbench.core import ConfigError, without_digest
 from lossbench.runs import references
-from lossbench.runs.earlier import PAUSED
 from lossbench.runs.experiment import Experiment
-from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
-from lossbench.runs.signals import Stop
-from lossbench.sweeps import comparison, composing, planning, timing, workers
+from lossbench.sweeps import comparison, composing, planning, scheduler
+from lossbench.sweeps.engines import Engine
 from lossbench.sweeps.fitting import Faults
-from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
+from lossbench.sweeps.stacks import Datasets
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
+    pass
 
 # overrides that have their own place in the line of a run
 PLACED = ("loss", "loss._target_", "dataset", "dataset._target_", "seed")
@@ -53,6 +51,7 @@ def launch(
     config: DictConfig,
     jobs: Sequence[Sequence[str]],
     first: int,
+    engine: Engine,
     *,
     last: bool = True,
 ) -> list[JobReturn]:
@@ -67,6 +66,7 @@ def launch(
             ready.append(composed(context, config, overrides, number))
     ready = faults.without(ready)
     _check_primary(ready)
+    engine.check([ready[position].cfg for position in planning.distinct([job.cfg for job in ready])])
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
         opening = beside.submit(comparison.open_store, ready[0].cfg)
         for position in planning.distinct([job.cfg for job in ready]):
@@ -80,7 +80,7 @@ def launch(
     try:
         with terminal.board() as board:
             board.expect(len(ready), sum(job.cfg.train.steps for job in ready))
-            returns = _trained(context, task, config, ready, datasets, board)
+            returns = _trained(context, task, config, ready, engine, datasets, board)
     except KeyboardInterrupt:
         comparison.conclude("KILLED")
         raise
@@ -108,11 +108,13 @@ def batch(
     config: DictConfig,
     jobs: Sequence[Sequence[str]],
     first: int,
+    engine: Engine,
     datasets: Datasets,
     board: terminal.Board,
 ) -> list[JobReturn]:
     """Train some jobs of a search, which itself has checked them, shows their progress and concludes the comparison."""
-    return _trained(context, task, config, list(_siblings(context, config, jobs, first, datasets)), datasets, board)
+    ready = list(_siblings(context, config, jobs, first, datasets))
+    return _trained(context, task, config, ready, engine, datasets, board)
 
 
 def _trained(
@@ -120,6 +122,7 @@ def _trained(
     task: TaskFunction,
     config: DictConfig,
     jobs: Sequence[Job],
+    engine: Engine,
     datasets: Datasets,
     board: terminal.Board,
 ) -> list[JobReturn]:
@@ -132,8 +135,8 @@ def _trained(
     ]
     for job in jobs:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
-    _train(runs, datasets, board, continues=continues)
-    if problem := references.record(runs, datasets, datasets.is_table):
+    scheduler.train(runs, engine, comparison.claimant(), datasets, board, continues=continues)
+    if comparison.leads_now() and (problem := references.record(runs, datasets, datasets.is_table)):
         board.say(problem)
     return _returns(context, jobs, runs)
 
@@ -209,63 +212,6 @@ def blame(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
     """The error with the overrides of the job that it is about."""
     words = " ".join(redacted(word) for word in filter_overrides(overrides) if key(word) not in HELD)
     return ConfigError(f"{error}\nin the job {words}; nothing was trained")
-
-
-def _train(runs: Sequence[Run], datasets: Datasets, display: terminal.Board, *, continues: bool) -> None:
-    """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
-    with Stop() as stop:
-        board = _Board(display)
-        if continues or any(run.identity.kind == TRIAL for run in runs):
-            _take_up(runs, board)
-        waiting = [run for run in runs if run.result is None]
-        for members in planning.stack_groups([run.cfg for run in waiting]):
-            group = [waiting[position] for position in members]
-            schedule = timing.fastest(group, datasets)
-            if schedule.alone:
-                board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
-            stacks = planning.parts(group, schedule.size)
-            if schedule.workers:
-                workers.train(stacks, schedule.workers, board, stop)
-            else:
-                train_one_at_a_time(stacks, schedule.threads, datasets, board, stop)
-            if stop():
-                return  # and leaving raises
-
-
-def _take_up(runs: Sequence[Run], board: _Board) -> None:
-    """Set the results of runs that an earlier call has finished."""
-    siblings: dict[str, Sequence[MlflowRun]] = {}  # a study's trials or a comparison's runs, each asked for once
-    for run in runs:
-        among = run.identity.siblings
-        if str(among) not in siblings:
-            siblings[str(among)] = run.store().find(among)
-        run.result = run.earlier.finished(run.store(), siblings[str(among)])
-        if run.result is not None:
-            board.ended(run)
-            board.advance(run.cfg.train.steps, 0)
-
-
-class _Board:
-    """Shows on the terminal how runs end."""
-
-    def __init__(self, display: terminal.Board) -> None:
-        self.advance = display.advance
-        self.training = display.training
-        self.say = display.say
-        self._display = display
-
-    def ended(self, run: Run) -> None:
-        loss = " ".join(filter(None, (without_digest(run.names.loss), run.swept)))
-        label = f"{loss} on {run.names.dataset}, seed {run.cfg.seed}"
-        if run.result is not None and run.result.outcome == PAUSED:
-            return
-        if run.identity.kind == TRIAL:  # of these, only the best is worth a line
-            self._display.count(run.outcome)
-        elif run.result is not None:
-            self._display.ended(label, run.result.outcome, terminal.headline(run.result))
-        else:
-            headline = run.outcome if run.outcome == "killed" else f"{run.outcome}: {clean(str(run.error), run.uri)}"
-            self._display.ended(label, run.outcome, headline)
 
 
 def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) -> list[JobReturn]:

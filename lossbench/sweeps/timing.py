@@ -39,26 +39,65 @@ def fastest(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Sc
     return replace(found, threads=fixed) if fixed else found
 
 
-def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
-    from lossbench.engine import trial
+def on_workers(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits], slots: int, threads: int) -> Schedule:
+    """The fastest schedule for `slots` processes like this one, of so many threads each, measured in this one.
 
-    first = Experiment(runs[0].cfg, splits)
-    plan, device = first.plan, first.device.type
-    cores = machine.cores() if device == "cpu" and runs[0].cfg.train.threads in (None, 1) else 1
-    most = planning.most(trial.nbytes(first.replica(_nowhere), plan), _memory(device), len(runs))
+    Every process gets a stack before any gets two. One run at a time where a measurement fails.
+    """
+    from lossbench.engine import pace
+
+    measured, alone = {Schedule(1, threads, slots): 0.0}, ""
+    with suppress(Exception), pace.using(threads):
+        trials = _Trials(runs, datasets(runs[0].cfg))
+        measured = {Schedule(1, threads, slots): trials.step_s(1, threads)}
+        alone = trials.alone()
+        share = min(trials.most, -(-len(runs) // slots))
+        for size in planning.sizes(share) if trials.stackable and not alone else []:
+            before = min(step_s / schedule.size for schedule, step_s in measured.items())
+            measured[Schedule(size, threads, slots)] = step_s = trials.step_s(size, threads)
+            if step_s / size > GIVE_UP * before:
+                break
+    steps = int(runs[0].cfg.train.steps)
+    best = min(measured, key=lambda one: planning.seconds(one, measured[one], len(runs), steps))
+    return replace(best, alone=alone)
+
+
+class _Trials:
+    """Measurements of stacks of some of these runs."""
+
+    def __init__(self, runs: Sequence[Run], splits: Splits) -> None:
+        from lossbench.engine import trial
+
+        self._runs, self._splits = runs, splits
+        first = Experiment(runs[0].cfg, splits)
+        self.plan, self.device, self.stackable = first.plan, first.device.type, first.stackable
+        self.most = planning.most(trial.nbytes(first.replica(_nowhere), self.plan), _memory(self.device), len(runs))
+        chosen = runs[:: len(runs) // self.most][: self.most] if self.most > 1 else runs[:1]
+        self._replicas = [Experiment(run.cfg, splits).replica(_nowhere) for run in chosen]
+
+    def step_s(self, size: int, threads: int = 0) -> float:
+        """Seconds of a step of a stack of this size, with some of every loss."""
+        from lossbench.engine import trial
+
+        return trial.step_s(self._replicas[:: self.most // size][:size], self.plan, threads=threads)
+
+    def alone(self) -> str:
+        """Why a stack would not train these runs as they train alone; empty where it would."""
+        return _alone(_one_of_each(self._runs, self._splits), self.plan) if self.stackable else ""
+
+
+def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
+    trials = _Trials(runs, splits)
+    most, plan, measure = trials.most, trials.plan, trials.step_s
+    cores = machine.cores() if trials.device == "cpu" and runs[0].cfg.train.threads in (None, 1) else 1
     if most == 1:
         return SEQUENTIAL
 
-    replicas = [Experiment(run.cfg, splits).replica(_nowhere) for run in runs[:: len(runs) // most][:most]]
-
-    def measure(size: int, threads: int = 0) -> float:
-        return trial.step_s(replicas[:: most // size][:size], plan, threads=threads)  # some of every loss
-
     choices = (0, 1) if cores > 1 else (0,)
     measured = {Schedule(1, threads): measure(1, threads) for threads in choices}
-    alone = _alone(_one_of_each(runs, splits), plan) if first.stackable else ""
+    alone = trials.alone()
     try:
-        for size in planning.sizes(most) if first.stackable and not alone else []:
+        for size in planning.sizes(most) if trials.stackable and not alone else []:
             before = min(step_s / schedule.size for schedule, step_s in measured.items())
             measured |= {Schedule(size, threads): measure(size, threads) for threads in choices}
             if min(measured[Schedule(size, threads)] for threads in choices) / size > GIVE_UP * before:

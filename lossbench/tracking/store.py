@@ -236,6 +236,15 @@ class Store:
         return True
 
     @property
+    def away(self) -> bool:
+        """Whether the store is away, so that entries wait."""
+        return self._writer.away
+
+    def watch(self) -> None:
+        """Notice an outage: the store has not answered for too long."""
+        self._writer.watch()
+
+    @property
     def has_waiting(self) -> bool:
         """Whether this process has entries that are not recorded yet."""
         return bool(self._writer.waiting)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from lossbench.config import task_types
 from lossbench.core import ConfigError, Pictures, failures
 from lossbench.runs.run import Run
-from lossbench.sweeps import launch
+from lossbench.sweeps import timing
 from lossbench.sweeps.planning import Schedule
 from lossbench.tasks.pictures import confusion_matrix
 
@@ -98,7 +98,7 @@ def schedule(monkeypatch):
     """The schedule that the planner picks."""
 
     def picked(*schedule):
-        monkeypatch.setattr(launch.timing, "fastest", lambda runs, datasets: Schedule(*schedule))
+        monkeypatch.setattr(timing, "fastest", lambda runs, datasets: Schedule(*schedule))
 
     return picked
 

@@ -18,7 +18,7 @@ from lossbench.engine.stacked_loss import StackedLoss
 from lossbench.losses.imbalance import class_balanced, class_weighted, ldam, logit_adjusted
 from lossbench.runs import builders
 from lossbench.runs.experiment import Experiment
-from lossbench.sweeps import launch
+from lossbench.sweeps import timing
 from lossbench.sweeps.planning import Schedule
 from lossbench.tasks.lifting import of_tokens
 
@@ -163,7 +163,7 @@ def test_a_stack_of_several_counts_learns_what_each_learns_alone(configured, dat
 
 
 def test_a_sweep_records_what_each_costs_by_its_own_counts(lossbench, store, monkeypatch):
-    monkeypatch.setattr(launch.timing, "fastest", lambda runs, datasets: Schedule(4))
+    monkeypatch.setattr(timing, "fastest", lambda runs, datasets: Schedule(4))
     words = ["dataset=mnist", *SMALL["mnist"], *WORDS["mnist"], *SHORT]
     said = lossbench("-m", "loss=class_balanced,cross_entropy", "seed=0,1", *words)
     assert said.code == 0, said

@@ -8,7 +8,7 @@ import pytest
 from recorded import artifacts, numbers, runs
 from small import SMALL
 
-from lossbench.sweeps import launch
+from lossbench.sweeps import timing
 from lossbench.sweeps.planning import Schedule
 
 SHORT = [*SMALL["regression"], "train.steps=40", "train.eval_every=20"]
@@ -44,7 +44,7 @@ def schedule(monkeypatch):
     """The schedule that the planner picks."""
 
     def picked(*schedule):
-        monkeypatch.setattr(launch.timing, "fastest", lambda runs, datasets: Schedule(*schedule))
+        monkeypatch.setattr(timing, "fastest", lambda runs, datasets: Schedule(*schedule))
 
     return picked
 

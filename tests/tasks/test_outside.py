@@ -23,7 +23,7 @@ from lossbench.datasets.splits import fingerprint
 from lossbench.engine.batches import Batches
 from lossbench.runs import builders
 from lossbench.runs.experiment import Experiment
-from lossbench.sweeps.one_at_a_time import Datasets
+from lossbench.sweeps.stacks import Datasets
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-task.md"
 BLOCKS = re.findall(r"```(python|yaml|bash)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from lossbench.config import catalogue
 from lossbench.core import ConfigError, Split, Splits, tensors_of
-from lossbench.sweeps.one_at_a_time import Datasets
+from lossbench.sweeps.stacks import Datasets
 
 
 def wanted(trial: DictConfig, final: DictConfig, datasets: Datasets) -> bool:

@@ -11,7 +11,7 @@ from lossbench.config.overrides import key
 from lossbench.config.task_types import chosen, load
 from lossbench.core import ConfigError
 from lossbench.runs.experiment import Experiment
-from lossbench.sweeps.one_at_a_time import Datasets
+from lossbench.sweeps.stacks import Datasets
 from lossbench.sweeps.tuning.searches import Search
 from lossbench.sweeps.tuning.space import DIGITS
 

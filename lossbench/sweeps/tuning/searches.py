@@ -23,8 +23,8 @@ from lossbench.runs.experiment import Experiment
 from lossbench.runs.identity import TRIAL
 from lossbench.sweeps import launch
 from lossbench.sweeps.fitting import Faults
-from lossbench.sweeps.one_at_a_time import Datasets
 from lossbench.sweeps.own import distribute
+from lossbench.sweeps.stacks import Datasets
 from lossbench.sweeps.tuning import apart, draws
 from lossbench.sweeps.tuning import space as spaces
 from lossbench.sweeps.tuning.budget import Budget

@@ -15,8 +15,8 @@ from lossbench import terminal
 from lossbench.config.redaction import redacted
 from lossbench.core import ConfigError
 from lossbench.sweeps import comparison
-from lossbench.sweeps.one_at_a_time import Datasets
 from lossbench.sweeps.returns import raise_first
+from lossbench.sweeps.stacks import Datasets
 from lossbench.sweeps.tuning import halving, matching, request
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searches import Search, prepared
@@ -42,6 +42,8 @@ def sweep(
         searches = prepared(context, config, asked, budget, settings, datasets)
         if settings["matched"]:
             matching.check(searches)
+        if hasattr(launcher, "engine"):
+            launcher.engine.check([search.cfg for search in searches])
         _refuse_elsewhere(searches, opening.result())
     with terminal.board() as board:
         if hasattr(launcher, "search"):

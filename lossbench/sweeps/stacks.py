@@ -1,9 +1,10 @@
-"""Stacks one after another in this process."""
+"""Stacks: those that wait, the datasets that they need, and how one trains in this process."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -27,6 +28,31 @@ class Board(Protocol):
     def ended(self, run: Run) -> None:
         """Show how a run ended."""
 
+    def say(self, line: str) -> None:
+        """Print a line, unless it was printed before."""
+
+
+class Waiting:
+    """The stacks that wait to be trained. A stack is claimed as it is handed out, so that nobody else trains it."""
+
+    def __init__(self, stacks: Sequence[Sequence[Run]], claim: Callable[[Sequence[Run]], list[Run]]) -> None:
+        self._stacks = deque(stacks)
+        self._claim = claim
+
+    def __bool__(self) -> bool:
+        return bool(self._stacks)
+
+    def next(self) -> list[Run]:
+        """The claimed runs of the next stack of which any can be claimed; empty where none is left."""
+        while self._stacks:
+            if claimed := self._claim(self._stacks.popleft()):
+                return claimed
+        return []
+
+    def put_back(self, stack: Sequence[Run]) -> None:
+        """Let a stack be handed out again, before all others."""
+        self._stacks.appendleft(stack)
+
 
 class Datasets:
     """The datasets of a sweep, each built once while any run needs it; the last one stays for the next run."""
@@ -41,11 +67,15 @@ class Datasets:
         """The splits that a configuration asks for. Raises: ConfigError for data that cannot be trained on."""
         from lossbench.runs import builders
 
-        key = _text(cfg.dataset)
+        key = data_key(cfg)
         self._last = self._built.get(key) or builders.splits(cfg.dataset)
         self._built[key] = self._last
         self._tables[_text(cfg.dataset, "seed")] = bool(self._last.info.columns)
         return self._last
+
+    def add(self, built: Mapping[str, Splits]) -> None:
+        """Add splits that another process has built, by `data_key`, for as long as the caller holds them."""
+        self._built.update(built)
 
     def is_table(self, cfg: DictConfig) -> bool:
         """Whether the dataset describes columns; it is built only if it has not been under any seed."""
@@ -59,10 +89,15 @@ class Datasets:
         from lossbench.runs import builders
 
         if cfg.train.epochs is not None:
-            key = _text(cfg.dataset)
+            key = data_key(cfg)
             if key not in self._examples:
                 self._examples[key] = len(self(cfg).train)
             builders.count_steps(cfg.train, self._examples[key])
+
+
+def data_key(cfg: DictConfig) -> str:
+    """The settings of the dataset of a run, by which runs share it."""
+    return _text(cfg.dataset)
 
 
 def _text(dataset: DictConfig, *without: str) -> str:
@@ -70,18 +105,14 @@ def _text(dataset: DictConfig, *without: str) -> str:
     return json.dumps(settings, sort_keys=True, default=str)
 
 
-def train_one_at_a_time(
-    stacks: Sequence[Sequence[Run]], threads: int, datasets: Datasets, board: Board, stop: Callable[[], bool]
-) -> None:
+def train_in_turns(waiting: Waiting, threads: int, datasets: Datasets, board: Board, stop: Callable[[], bool]) -> None:
     """Train stacks until none is left or `stop()` is true, with `threads` torch threads; 0 leaves that to torch."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        for stack in stacks:
-            if stop():
-                return
+        while not stop() and (stack := waiting.next()):
             take(stack, datasets, board)
     finally:
         torch.set_num_threads(before)

@@ -1,4 +1,7 @@
-"""Stacks in worker processes of one thread each, for nets that leave cores idle; each process records its own runs."""
+"""Stacks in worker processes of one thread each, for nets that leave cores idle; each process records its own runs.
+
+Not loky's pool: where one of its processes dies, loky ends all others and their stacks with it.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
 from typing import Any
 
-from lossbench.core import ConfigError
 from lossbench.core.failures import MachineFault
 from lossbench.datasets import remarks
 from lossbench.runs.run import Run
-from lossbench.sweeps.one_at_a_time import Board, Datasets, take
+from lossbench.sweeps.engines.wire import Wire, hear, packed
+from lossbench.sweeps.stacks import Board, Datasets, Waiting, take
 from lossbench.terminal import encoding
 
 POLL_S = 0.2
+DONE = ("done",)
 
 
 @dataclass(eq=False)
@@ -32,19 +37,18 @@ class _Worker:
     stack: list[Run] = field(default_factory=list)
 
 
-def train(stacks: Sequence[Sequence[Run]], count: int, board: Board, stop: Any) -> None:
+def train(waiting: Waiting, count: int, board: Board, stop: Any) -> None:
     """Train stacks in `count` processes. Where one dies, its unfinished runs end with it and another takes its place.
 
     Raises: KeyboardInterrupt once `stop()` is true and every worker has ended its runs.
     """
-    waiting = [list(stack) for stack in stacks]
     workers: list[_Worker] = []
     stopped = False
     try:
         while waiting or workers:
             while waiting and not stopped and len(workers) < count:
                 workers.append(_started())
-                _hand(workers[-1], waiting)
+                _hand(workers[-1], waiting.next())
             for ready in wait([worker.pipe for worker in workers], timeout=POLL_S):
                 worker = next(worker for worker in workers if worker.pipe is ready)
                 try:
@@ -54,7 +58,7 @@ def train(stacks: Sequence[Sequence[Run]], count: int, board: Board, stop: Any) 
                     _bury(worker, board, stopped=stopped)
                     continue
                 if not worker.stack:
-                    _hand(worker, [] if stopped else waiting)
+                    _hand(worker, [] if stopped else waiting.next())
             if stop() and not stopped:
                 stopped = True
                 for worker in workers:
@@ -91,26 +95,19 @@ def _no_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _hand(worker: _Worker, waiting: list[list[Run]]) -> None:
-    """Send a worker the next stack, or an empty one, which ends it."""
-    worker.stack = waiting.pop(0) if waiting else []
+def _hand(worker: _Worker, stack: list[Run]) -> None:
+    """Send a worker a stack, or an empty one, which ends it."""
+    worker.stack = stack
     with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
-        worker.pipe.send(
-            [(run.cfg, run.names, run.comparison, run.swept, run.earlier.unfinished, run.place) for run in worker.stack]
-        )
+        worker.pipe.send(packed(stack))
 
 
 def _hear(worker: _Worker, board: Board) -> None:
-    message, *values = worker.pipe.recv()
-    if message == "ended":
-        position, result, error = values
-        run = worker.stack[position]
-        run.result, run.error = result, error
-        board.ended(run)
-    elif message == "done":
+    message = worker.pipe.recv()
+    if message == DONE:
         worker.stack = []
     else:
-        getattr(board, message)(*values)
+        hear(message, worker.stack, board)
 
 
 def _bury(worker: _Worker, board: Board, *, stopped: bool) -> None:
@@ -140,8 +137,15 @@ def _work(pipe: Connection) -> None:
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
         while asked := pipe.recv():
             stack = [Run(*each) for each in asked]
-            take(stack, datasets, _Wire(pipe, stack))
-            pipe.send(("done",))
+            take(stack, datasets, Wire(stack, partial(_send, pipe)))
+            _send(pipe, DONE)
+
+
+def _send(pipe: Connection, message: tuple[Any, ...]) -> None:
+    try:
+        pipe.send(message)
+    except BrokenPipeError:
+        raise KeyboardInterrupt from None  # nobody is left to train for
 
 
 def _end_with_parent() -> None:
@@ -150,29 +154,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-class _Wire:
-    """The parent's board, as a worker process sees it: it sends each call through the pipe."""
-
-    def __init__(self, pipe: Connection, stack: list[Run]) -> None:
-        self._pipe, self._stack = pipe, stack
-
-    def advance(self, steps: int, diverged: int) -> None:
-        self._send("advance", steps, diverged)
-
-    def training(self, runs: int) -> None:
-        self._send("training", runs)
-
-    def ended(self, run: Run) -> None:
-        error: BaseException | None = None  # of a class that the parent can unpickle
-        if run.error is not None:
-            default = ConfigError if isinstance(run.error, ConfigError) else RuntimeError
-            error = {"killed": KeyboardInterrupt, "error": MachineFault}.get(run.outcome, default)(str(run.error))
-        self._send("ended", self._stack.index(run), run.result, error)
-
-    def _send(self, *message: Any) -> None:
-        try:
-            self._pipe.send(message)
-        except BrokenPipeError:
-            raise KeyboardInterrupt from None  # nobody is left to train for
