@@ -68,3 +68,18 @@ class RayLauncher(LossbenchLauncher):
         from lossbench.sweeps.engines.ray_tasks import Ray
 
         return Ray(**self.settings)
+
+
+class SlurmLauncher(LossbenchLauncher):
+    """Trains stacks in jobs of a Slurm cluster."""
+
+    def __init__(self, leave_out: bool = False, **settings: Any) -> None:
+        super().__init__(leave_out)
+        self.settings = settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The cluster. Raises: ConfigError for settings that cannot work."""
+        from lossbench.sweeps.engines.slurm_jobs import Slurm
+
+        return Slurm(**self.settings)

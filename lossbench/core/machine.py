@@ -84,6 +84,12 @@ def where() -> str:
         return f"{socket.gethostname()} {psutil.boot_time():.0f}"
 
 
+def names() -> set[str]:
+    """The names under which this machine may be known."""
+    full = socket.gethostname()
+    return {full, full.partition(".")[0], socket.getfqdn(), "localhost"}
+
+
 def name() -> str:
     """A hash of `where`, short enough for the name of a file."""
     return hashlib.sha256(where().encode()).hexdigest()[:12]

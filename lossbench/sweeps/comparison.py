@@ -30,7 +30,7 @@ from lossbench.runs import provenance, signals
 from lossbench.runs import run as runs
 from lossbench.runs.signals import Stop
 from lossbench.tracking import lease
-from lossbench.tracking.claims import OF, Claimant, open_ledger
+from lossbench.tracking.claims import OF, Claimant, close_ledger, open_ledger
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -261,8 +261,11 @@ def _conclude(status: str, stop: Stop) -> None:
         message = redaction.clean(repr(error), store.uri)
         terminal.out().print(f"the report failed: {message}; the same command, or report {name}, tries again")
         failed = True
-    recorder.end("KILLED" if stop() or failed else status)
+    end = "KILLED" if stop() or failed else status
+    recorder.end(end)
     _leave()
+    if end == "FINISHED":
+        close_ledger(store, name)
     link = tracking.ui_command(store.uri, recorder.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {link}")
     if failed and status == "FINISHED":  # otherwise the caller reports what went wrong before

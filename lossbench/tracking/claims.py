@@ -40,6 +40,13 @@ def open_ledger(store: Store, comparison: str) -> str:
     return str(store.client.create_run(experiment, tags=tags, run_name=f"claims {comparison}").info.run_id)
 
 
+def close_ledger(store: Store, comparison: str) -> None:
+    """Delete the ledger of a comparison that is finished."""
+    for found in store.find({OF: comparison}):
+        store.client.set_terminated(found.info.run_id)
+        store.client.delete_run(found.info.run_id)
+
+
 class Ledger:
     """What a ledger said when it was read."""
 
@@ -63,7 +70,7 @@ class Claimant:
     def __init__(self, store: Store, ledger: str) -> None:
         self.token = secrets.token_hex(6)
         self.taken_over: set[str] = set()  # runs that another claimant had, which may have recorded something of them
-        self._store, self._ledger = store, ledger
+        self._store, self.ledger = store, ledger
         self._seen: dict[str, tuple[str, float]] = {}  # the last heartbeat of others, and when it was first seen
         self._others = False  # whether anybody else was at work when the ledger was last read
         self._left = False
@@ -113,7 +120,7 @@ class Claimant:
                 some = free[start : start + CHUNK]
                 claims = [Param(f"run.{key}.{len(ledger.claims.get(key, ())) + 1}", self.token) for key in some]
                 try:
-                    self._store.client.log_batch(self._ledger, params=claims)
+                    self._store.client.log_batch(self.ledger, params=claims)
                 except MlflowException as error:
                     if not _refused(error):
                         raise
@@ -147,14 +154,14 @@ class Claimant:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._store.client.log_param(self._ledger, GONE + token, self.token)
+            self._store.client.log_param(self.ledger, GONE + token, self.token)
         except MlflowException as error:
             if not _refused(error):
                 raise  # else another wrote it off first
 
     def read(self) -> Ledger:
         """The ledger as it is now."""
-        data = self._store.client.get_run(self._ledger).data
+        data = self._store.client.get_run(self.ledger).data
         ledger = Ledger(data.params, data.tags)
         self._others = bool(set(ledger.identities) - ledger.gone - {self.token})
         return ledger
@@ -164,7 +171,7 @@ class Claimant:
         if self.token in self.read().gone and not self._left:
             print("lossbench: this process was silent for too long; others train its runs, so it ends", file=sys.stderr)
             os._exit(1)
-        self._store.client.set_tag(self._ledger, BEAT + self.token, f"{time.time():.0f}")
+        self._store.client.set_tag(self.ledger, BEAT + self.token, f"{time.time():.0f}")
 
     def leave(self) -> None:
         """Give up all claims; everything that was trained is recorded."""

@@ -12,7 +12,10 @@ from lossbench.sweeps.stacks import Board, Datasets, Waiting, train_in_turns
 
 
 class Here:
-    """Trains on this machine."""
+    """Trains on this machine, at most `share` runs at a time where others train the rest."""
+
+    def __init__(self, share: int | None = None) -> None:
+        self._share = share
 
     def check(self, cfgs: Sequence[DictConfig]) -> None:
         """Everything trains where it was composed."""
@@ -25,7 +28,7 @@ class Here:
             schedule = timing.fastest(group, datasets)
             if schedule.alone:
                 board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
-            waiting = Waiting(planning.parts(group, schedule.size), claim)
+            waiting = Waiting(planning.parts(group, min(schedule.size, self._share or schedule.size)), claim)
             if schedule.workers:
                 processes.train(waiting, schedule.workers, board, stop)
             else:

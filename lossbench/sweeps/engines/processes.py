@@ -131,6 +131,7 @@ def _work(pipe: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.setpgrp()  # only the parent receives Ctrl-C from the terminal, and it stops its workers once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # which Slurm sends to all processes of a job
     torch.set_num_threads(1)
     remarks.mute()
     datasets = Datasets()

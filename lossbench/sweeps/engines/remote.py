@@ -97,6 +97,8 @@ def train(
     from lossbench.datasets import remarks
 
     place.enter()
+    if data:
+        _share_tensors()
     torch.set_num_threads(threads)
     remarks.mute()
     runs = [Run(*one) for one in stack]
@@ -126,6 +128,7 @@ def fastest(stack: Sequence[Packed], place: Place, slots: int, threads: int) -> 
 def splits(dataset: dict[str, Any], place: Place) -> Splits | None:
     """The splits of a dataset, to share between processes; None for one so large that each builds or maps its own."""
     place.enter()
+    _share_tensors()
     built = _datasets()(OmegaConf.create({"dataset": dataset}))
     return built if _nbytes(built) <= SHARE * machine.memory() else None
 

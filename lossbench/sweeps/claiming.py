@@ -1,0 +1,93 @@
+"""Runs that several processes share out: claimed before they are trained, read back once another has ended them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lossbench.core.failures import MachineFault
+from lossbench.runs.identity import TRIAL
+from lossbench.runs.run import Run
+from lossbench.sweeps.stacks import Board
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+    from lossbench.tracking.claims import Claimant
+
+POLL_S = 2.0  # between two looks at what others have trained
+
+
+class Claims:
+    """Claims runs as they are handed to an engine, and follows those that others have claimed."""
+
+    def __init__(self, claimant: Claimant | None, board: Board, *, trials: bool = False) -> None:
+        """Without a claimant nobody else can work on the runs; `trials`: nor is a search left to one process."""
+        self._claimant, self._board, self._trials = claimant, board, trials
+        self._began = now()
+
+    def __call__(self, runs: Sequence[Run]) -> list[Run]:
+        """The runs that are now this process's to train; one that another process has ended already is read back."""
+        if self._claimant is None or (runs[0].identity.kind == TRIAL and not self._trials):
+            return list(runs)
+        mine = self._claimant.take([claim_of(run) for run in runs])
+        claimed = [run for run in runs if claim_of(run) in mine and run.result is None]
+        for run in claimed:
+            if claim_of(run) in self._claimant.taken_over:
+                here = run.identity.siblings | {"lossbench.key": run.identity.key}
+                read_back(run, run.store().find(here), self._began, self._board)
+        return [run for run in claimed if run.result is None and run.error is None]
+
+    def left_behind(self, runs: Sequence[Run], stop: Callable[[], bool]) -> list[Run]:
+        """Wait while others train these runs: those that somebody left behind, or none once all have ended."""
+        remaining = list(runs) if self._claimant is not None else []
+        while self._claimant is not None and remaining and not stop():
+            self._board.say(f"others train {len(remaining)} runs of this comparison")
+            ledger, records = self._claimant.read(), by_key(remaining)
+            for run in remaining:
+                at_work = ledger.owner(claim_of(run)) not in ledger.gone
+                read_back(run, records.get(run.identity.key, []), 0 if at_work else self._began, self._board)
+            remaining = [run for run in remaining if run.result is None and run.error is None]
+            if free := [run for run in remaining if self._claimant.is_free(ledger, claim_of(run))]:
+                return free
+            if remaining:
+                time.sleep(POLL_S)
+        return []
+
+
+def now() -> int:
+    """The time as MLflow counts it, in milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def claim_of(run: Run) -> str:
+    """What a run is claimed by: its key, and for each trial of a search, and each part of it, one of its own."""
+    tuning = run.cfg.tuning
+    return run.identity.key if tuning.trial is None else f"{run.identity.key}.{tuning.trial}.{tuning.until}"
+
+
+def read_back(run: Run, records: Sequence[MlflowRun], since: int, board: Board) -> None:
+    """Set the result or the error of a run that another process has ended; a failure counts if it is not older.
+
+    So that the same command, called again, tries again what failed before.
+    """
+    run.result = run.earlier.finished(run.store(), records)
+    newest = records[0] if records else None
+    if newest and run.result is None and newest.info.status == "FAILED" and newest.info.end_time >= since:
+        message = newest.data.tags.get("lossbench.error", "failed")
+        of_machine = newest.data.tags.get("lossbench.outcome") == "error"
+        run.error = (MachineFault if of_machine else RuntimeError)(message)
+    if run.result is not None or run.error is not None:
+        board.ended(run)
+        board.advance(run.cfg.train.steps, 0)
+
+
+def by_key(runs: Sequence[Run]) -> dict[str, list[MlflowRun]]:
+    """The records of the comparison, or of the studies, of these runs by key, the newest first."""
+    found: dict[str, list[MlflowRun]] = {}
+    among = {str(run.identity.siblings): run for run in runs}
+    for run in among.values():
+        for record in run.store().find(run.identity.siblings):
+            found.setdefault(record.data.tags.get("lossbench.key", ""), []).append(record)
+    return found
