@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "docker"
 SERVICES = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
+RAY = ("ray-head", "ray-worker")
 DOCKERFILE = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -76,13 +77,9 @@ def test_only_mlflow_and_rays_dashboard_are_published_and_on_loopback_unless_tol
     assert {(port.get("host_ip"), port["published"]) for port in ports} == published
 
 
-def test_ray_is_a_profile_of_its_own_and_asks_for_a_token(compose):
+def test_the_machine_gives_ray_its_token_and_its_size(compose):
     services = configured(compose, POSTGRES_PASSWORD="x", RAY_AUTH_TOKEN="secret", RAY_WORKERS="3", RAY_CPUS="4")
-    for name in ("ray-head", "ray-worker"):
-        assert services[name]["profiles"] == ["ray"]
-        environment = services[name]["environment"]
-        assert (environment["RAY_AUTH_MODE"], environment["RAY_AUTH_TOKEN"]) == ("token", "secret")
-        assert environment["MLFLOW_TRACKING_URI"] == services["trainer"]["environment"]["MLFLOW_TRACKING_URI"]
+    assert {services[name]["environment"]["RAY_AUTH_TOKEN"] for name in RAY} == {"secret"}
     assert services["ray-worker"]["deploy"]["replicas"] == 3
     assert "--num-cpus=4" in services["ray-worker"]["command"]
 
@@ -101,6 +98,23 @@ def test_ports_are_written_with_a_loopback_address():
         "127.0.0.1:5000:5000",
         "127.0.0.1:8265:8265",
     ]
+
+
+@pytest.mark.parametrize("name", RAY)
+def test_ray_is_a_profile_of_its_own_and_asks_for_a_token(name):
+    service = SERVICES[name]
+    assert service["profiles"] == ["ray"]
+    assert service["environment"]["RAY_AUTH_MODE"] == "token"
+    assert service["environment"]["MLFLOW_TRACKING_URI"] == SERVICES["trainer"]["environment"]["MLFLOW_TRACKING_URI"]
+
+
+@pytest.mark.parametrize("name", RAY)
+def test_ray_knows_its_options(name):
+    start = pytest.importorskip("ray.scripts.scripts").start
+    words = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in SERVICES[name]["command"]]
+    given = start.make_context("ray start", words).params
+    assert given["head"] == (name == "ray-head")
+    assert given["block"]
 
 
 def test_images_are_pinned_to_a_full_version():

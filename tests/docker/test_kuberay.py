@@ -63,6 +63,13 @@ def test_the_cluster_runs_the_ray_that_is_pinned():
     assert f"\nray=={CLUSTER['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
 
 
+@pytest.mark.parametrize("group", [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]])
+def test_ray_knows_its_options(group):
+    start = pytest.importorskip("ray.scripts.scripts").start
+    words = [f"--{name}={value}" for name, value in group["rayStartParams"].items()]
+    assert start.make_context("ray start", words).params["num_cpus"] is not None
+
+
 def test_no_secret_stands_in_the_manifest():
     assert CLUSTER["authOptions"]["mode"] == "token"
     (uri,) = [entry for entry in CONTAINERS[0]["env"] if entry["name"] == "MLFLOW_TRACKING_URI"]
