@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "docker"
 SERVICES = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
+RAY = ("ray-head", "ray-worker")
 DOCKERFILE = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -49,10 +50,10 @@ def configured(compose, *files, **environment):
 
 def test_docker_reads_the_services(compose):
     services = configured(compose, POSTGRES_PASSWORD="p@ss:w/o%d")
-    assert set(services) == {"database", "mlflow", "trainer"}
+    assert set(services) == {"database", "mlflow", "ray-head", "ray-worker", "trainer"}
     assert services["database"]["environment"]["POSTGRES_PASSWORD"] == "p@ss:w/o%d"
     assert services["mlflow"]["environment"]["PGPASSWORD"] == "p@ss:w/o%d"
-    assert services["mlflow"]["image"] == services["trainer"]["image"] == "lossbench:cpu"
+    assert {services[name]["image"] for name in set(services) - {"database"}} == {"lossbench:cpu"}
     assert Path(services["trainer"]["build"]["context"]) == ROOT
 
 
@@ -65,12 +66,22 @@ def test_no_password_is_no_start(compose, given):
 
 @pytest.mark.parametrize(
     ("given", "published"),
-    [({}, {("127.0.0.1", "5000")}), ({"LISTEN": "0.0.0.0", "MLFLOW_PORT": "80"}, {("0.0.0.0", "80")})],
+    [
+        ({}, {("127.0.0.1", "5000"), ("127.0.0.1", "8265")}),
+        ({"LISTEN": "0.0.0.0", "MLFLOW_PORT": "80", "RAY_PORT": "81"}, {("0.0.0.0", "80"), ("0.0.0.0", "81")}),
+    ],
 )
-def test_only_mlflow_is_published_and_on_loopback_unless_told_otherwise(compose, given, published):
+def test_only_mlflow_and_rays_dashboard_are_published_and_on_loopback_unless_told_otherwise(compose, given, published):
     services = configured(compose, POSTGRES_PASSWORD="x", **given)
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert {(port.get("host_ip"), port["published"]) for port in ports} == published
+
+
+def test_the_machine_gives_ray_its_token_and_its_size(compose):
+    services = configured(compose, POSTGRES_PASSWORD="x", RAY_AUTH_TOKEN="secret", RAY_WORKERS="3", RAY_CPUS="4")
+    assert {services[name]["environment"]["RAY_AUTH_TOKEN"] for name in RAY} == {"secret"}
+    assert services["ray-worker"]["deploy"]["replicas"] == 3
+    assert "--num-cpus=4" in services["ray-worker"]["command"]
 
 
 def test_a_gpu_is_the_trainers(compose):
@@ -83,7 +94,27 @@ def test_a_gpu_is_the_trainers(compose):
 
 def test_ports_are_written_with_a_loopback_address():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", port) for port in ports] == ["127.0.0.1:5000:5000"]
+    assert [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", port) for port in ports] == [
+        "127.0.0.1:5000:5000",
+        "127.0.0.1:8265:8265",
+    ]
+
+
+@pytest.mark.parametrize("name", RAY)
+def test_ray_is_a_profile_of_its_own_and_asks_for_a_token(name):
+    service = SERVICES[name]
+    assert service["profiles"] == ["ray"]
+    assert service["environment"]["RAY_AUTH_MODE"] == "token"
+    assert service["environment"]["MLFLOW_TRACKING_URI"] == SERVICES["trainer"]["environment"]["MLFLOW_TRACKING_URI"]
+
+
+@pytest.mark.parametrize("name", RAY)
+def test_ray_knows_its_options(name):
+    start = pytest.importorskip("ray.scripts.scripts").start
+    words = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in SERVICES[name]["command"]]
+    given = start.make_context("ray start", words).params
+    assert given["head"] == (name == "ray-head")
+    assert given["block"]
 
 
 def test_images_are_pinned_to_a_full_version():
@@ -99,7 +130,7 @@ def test_the_image_installs_what_is_pinned():
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     installed = re.findall(r"pip install -c constraints\.txt (.+)$", DOCKERFILE, re.MULTILINE)
     assert len(installed) == DOCKERFILE.count("pip install")
-    assert {name for line in installed for name in line.split()} <= {'".[faces,translation]"', *pinned}
+    assert {name for line in installed for name in line.split()} <= {'".[faces,ray,translation]"', *pinned}
     comment = re.search(r"which wheels of torch ([\d.]+):", DOCKERFILE)
     assert comment is not None
     assert pinned["torch"].startswith(comment[1])
