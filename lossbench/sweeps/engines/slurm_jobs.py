@@ -164,7 +164,7 @@ class Quiet:
 
 
 def submitted(parameters: Mapping[str, Any], name: str, function: Callable[..., Any], *arguments: Any) -> str:
-    """The id of a job that calls a function, or of an array over arguments. Raises: ConfigError where that is refused."""
+    """The id of a job that calls a function, or of an array over arguments. Raises: ConfigError where Slurm refuses."""
     submitit = _submitit()
     folder = cache_folder() / "slurm" / "%j"
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
