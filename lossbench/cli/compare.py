@@ -27,17 +27,18 @@ def compare(arguments: list[str]) -> list[str] | None:
         print(COMPARE)
         return None
     if parsed.bare:
-        raise ConfigError(_stray_word(parsed))
+        raise ConfigError(stray_word(parsed, "compare"))
     return comparing.words(parsed)
 
 
-def _stray_word(parsed: Arguments) -> str:
+def stray_word(parsed: Arguments, command: str) -> str:
+    """What a word without = may have meant in a command that takes settings."""
     from lossbench.config import choices
 
     word = parsed.bare[0]
     choice = choices.chosen_by(word.split(",")[0], choices.folders(parsed))
     if choice.startswith("loss="):
-        return f"compare {word}: did you mean compare losses={word}?"
+        return f"{command} {word}: did you mean {command} losses={word}?"
     if choice:
-        return f"compare {word}: did you mean compare {choice}?"
-    return f"compare: {word}: no such setting; write compare dataset=… losses=a,b seeds=10"
+        return f"{command} {word}: did you mean {command} {choice}?"
+    return f"{command}: {word}: no such setting; write {command} dataset=… losses=a,b seeds=10"

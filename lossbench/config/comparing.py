@@ -55,6 +55,16 @@ def words(parsed: Arguments) -> list[str]:
     return ["-m", *options, *more, *rest, f"loss={losses}", seed]
 
 
+def common(parsed: Arguments) -> list[str]:
+    """The words that hold for the comparison as a whole: where it trains, where it records and what it is called."""
+    words = [
+        word
+        for word in parsed.settings
+        if word.startswith(("hydra/launcher=", "hydra.launcher.", "tracking.", "experiment=", "experiment_name="))
+    ]
+    return [*words, *(f"dataset={name.split(',')[0]}" for name in [parsed.value("dataset")] if name)]
+
+
 def _fitting(parsed: Arguments, words: list[str]) -> list[str]:
     """Every loss that fits the data; the dataset's default loss comes first, as the baseline."""
     folders = choices.folders(parsed)

@@ -51,6 +51,7 @@ class Open(NamedTuple):
 
 _open: list[Open] = []  # the comparison that this process is working on
 _claimant: list[Claimant] = []  # what claims its runs for this process
+PLANNED = "lossbench.runs"  # tag of a comparison: how many runs it has
 LEDGER_S = 30  # how long a leader may take to open its ledger
 _SHOW: ContextVar[Callable[[tracking.Store, Report], None] | None] = ContextVar("show", default=None)
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it as well

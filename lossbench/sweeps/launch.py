@@ -80,7 +80,8 @@ def launch(
     try:
         with terminal.board() as board:
             board.expect(len(ready), sum(job.cfg.train.steps for job in ready))
-            returns = _trained(context, task, config, ready, engine, datasets, board)
+            planned = len(ready) if last and not first else None  # other sweepers add batch after batch
+            returns = _trained(context, task, config, ready, engine, datasets, board, planned)
     except KeyboardInterrupt:
         comparison.conclude("KILLED")
         raise
@@ -125,6 +126,7 @@ def _trained(
     engine: Engine,
     datasets: Datasets,
     board: terminal.Board,
+    planned: int | None = None,
 ) -> list[JobReturn]:
     """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
@@ -133,6 +135,8 @@ def _trained(
         Run(job.cfg, job.names, name, swept, place=place)
         for job, swept, place in zip(jobs, _swept(jobs), places, strict=True)
     ]
+    if planned and comparison.leads():
+        comparison.note({comparison.PLANNED: str(planned)})
     for job in jobs:
         context.callbacks.on_job_start(config=job.hydra, task_function=task)
     scheduler.train(runs, engine, comparison.claimant(), datasets, board, continues=continues)

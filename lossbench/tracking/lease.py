@@ -55,6 +55,17 @@ def _parsed(process: str) -> tuple[str, int, str] | None:
         return None
 
 
+def place(process: str) -> dict[str, str]:
+    """Where the process of an identifier runs, its process id and when it started; empty where it has none."""
+    parsed = _parsed(process)
+    return dict(zip(("at", "id", "started"), map(str, parsed), strict=True)) if parsed else {}
+
+
+def age_s(beat: str) -> int:
+    """Seconds since a heartbeat, by this machine's clock."""
+    return max(0, int(time.time() - float(beat or 0)))
+
+
 def now() -> str:
     """The value of a heartbeat: seconds since 1970."""
     return f"{time.time():.0f}"

@@ -34,6 +34,9 @@ from lossbench.tracking.claims import Claimant
 POLL_S = 2.0
 SIGNAL_S = 120
 INSTALL = "pip install 'lossbench[slurm]'"
+OURS = ("_target_", "jobs", "retries", "leave_out")  # settings of the launcher that are none of a job
+# of the job that leads, which trains nothing itself
+OF_LEADER = ("timeout_min", "slurm_setup", "slurm_partition", "slurm_account", "slurm_qos")
 GONE = ("", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
 
 
@@ -50,8 +53,7 @@ class Slurm:
         require("hydra.launcher.jobs", jobs, lambda n: n >= 1, "at least 1")
         require("hydra.launcher.timeout_min", timeout_min, lambda n: n >= 1, "at least 1, in minutes")
         self._jobs, self._retries = jobs, retries
-        given = {name: value for name, value in resources.items() if value is not None}
-        self._parameters = {"timeout_min": timeout_min, "slurm_setup": list(setup or []), **given}
+        self._parameters = parameters(timeout_min=timeout_min, setup=setup, **resources)
         self._tried: dict[str, int] = {}
 
     def check(self, cfgs: Sequence[DictConfig]) -> None:
@@ -129,7 +131,7 @@ class Member:
             finally:
                 claimant.leave()
         if again.asked:
-            subprocess.run(["scontrol", "requeue", _own_id()], check=False)
+            subprocess.run(["scontrol", "requeue", own_id()], check=False)
             time.sleep(SIGNAL_S)  # until Slurm ends this process; if it returned, its result would count as final
 
 
@@ -161,6 +163,12 @@ class Quiet:
     def say(self, line: str) -> None:
         """Into the job's log."""
         print(line, flush=True)
+
+
+def parameters(*, timeout_min: int, setup: Sequence[str] | None = None, **resources: Any) -> dict[str, Any]:
+    """The parameters of submitit in the settings of the launcher."""
+    given = {name: value for name, value in resources.items() if value is not None and name not in OURS}
+    return {"timeout_min": timeout_min, "slurm_setup": list(setup or []), **given}
 
 
 def submitted(parameters: Mapping[str, Any], name: str, function: Callable[..., Any], *arguments: Any) -> str:
@@ -207,7 +215,8 @@ def _hosts() -> list[str]:
     return list(dict.fromkeys(told.stdout.split()))
 
 
-def _own_id() -> str:
+def own_id() -> str:
+    """The id of the job that this process belongs to."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
 

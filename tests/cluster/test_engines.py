@@ -1,0 +1,79 @@
+"""The same comparison on this machine, on Ray and on Slurm: the same numbers, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from recorded import numbers
+from small import SMALL
+
+pytestmark = pytest.mark.slow
+GRID = ["loss=mse,huber", "seed=range(3)", "train.batch_size=16,20,24,28"]
+WORDS = ["-m", *GRID, "dataset=regression", *SMALL["regression"], "train.steps=60", "train.eval_every=30"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.jobs=2"]
+
+
+def by_key(store):
+    found = {}
+    for run in store.find({"lossbench.kind": "run"}):
+        found.setdefault(run.data.tags["lossbench.key"], []).append(run)
+    return found
+
+
+def same_as_here(lossbench, store, count):
+    """Every run was trained once, and again here it gives the same numbers to rounding."""
+    there = by_key(store)
+    assert len(there) == count
+    assert all([run.info.status for run in found] == ["FINISHED"] for found in there.values())
+    said = lossbench(*WORDS, "experiment_name=here")
+    assert said.code == 0, said.err
+    for key, found in by_key(store).items():
+        one, other = (numbers(store, run) for run in found)
+        assert one.keys() == other.keys(), key
+        for name in one:
+            for (step, a), (again, b) in zip(one[name], other[name], strict=True):
+                assert step == again
+                assert math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5), name
+
+
+def until(true, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def finished(store):
+    return sum(run.info.status == "FINISHED" for run in store.find({"lossbench.kind": "run"}))
+
+
+@pytest.fixture
+def on_ray(rays, monkeypatch):
+    for name, value in rays.environment.items():
+        monkeypatch.setenv(name, value)
+    return ["hydra/launcher=ray", f"hydra.launcher.address={rays.address}"]
+
+
+@pytest.fixture
+def on_slurm(slurm, monkeypatch):
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    return SLURM
+
+
+def test_ray_gives_the_numbers_of_this_machine_though_a_node_is_lost(process, lossbench, store, rays, on_ray):
+    one = process(*WORDS, *on_ray)
+    until(lambda: finished(store) >= 3)
+    rays.kill(0)
+    out, err = one.communicate(240)
+    assert one.returncode == 0, out + err
+    same_as_here(lossbench, store, 24)
+
+
+def test_slurm_gives_the_numbers_of_this_machine(process, lossbench, store, on_slurm):
+    one = process(*WORDS, *on_slurm)
+    out, err = one.communicate(240)
+    assert one.returncode == 0, out + err
+    same_as_here(lossbench, store, 24)
