@@ -33,6 +33,7 @@ class Here:
             process = subprocess.Popen(
                 command(words), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
+        process.returncode = 0  # it is meant to outlive this process, which Popen would warn of
         started = machine.started(process.pid)
         return {"id": process.pid, "at": machine.where(), "started": started, "log": str(log)}
 
