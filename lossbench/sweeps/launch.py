@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from lossbench import terminal
-from lossbench.config import checks
 from lossbench.config.overrides import key
-from lossbench.config.redaction import HELD, clean, redacted
-from lossbench.config.schema import Names
+from lossbench.config.redaction import clean, redacted
 from lossbench.config.task_types import chosen, named
 from lossbench.core import ConfigError, without_digest
 from lossbench.runs import references
@@ -26,25 +22,17 @@ from lossbench.runs.experiment import Experiment
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
-from lossbench.sweeps import comparison, composing, planning, timing, workers
+from lossbench.sweeps import comparison, planning, timing, workers
 from lossbench.sweeps.fitting import Faults
+from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps
 from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
+from lossbench.sweeps.returns import Returned
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 # overrides that have their own place in the line of a run
 PLACED = ("loss", "loss._target_", "dataset", "dataset._target_", "seed")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One configuration of a multirun: what Hydra composed, and lossbench's part of it, resolved."""
-
-    hydra: DictConfig
-    cfg: DictConfig
-    names: Names
-    overrides: Sequence[str]
 
 
 def launch(
@@ -61,25 +49,27 @@ def launch(
     Raises: ConfigError for the first job that cannot train, before any of them trains.
     """
     setup_globals()
-    ready, datasets, faults = [], Datasets(), Faults(config)
+    compose, datasets, faults = Jobs(context, config), Datasets(), Faults(config)
+    ready = []
     for number, overrides in enumerate(jobs, start=first):
-        with faults.of(overrides):
-            ready.append(composed(context, config, overrides, number))
+        if not faults.left_out(overrides):
+            with faults.of(overrides):
+                ready.append(compose(overrides, number))
     ready = faults.without(ready)
     _check_primary(ready)
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
         opening = beside.submit(comparison.open_store, ready[0].cfg)
-        for position in planning.distinct([job.cfg for job in ready]):
+        for position in planning.distinct([job.settings for job in ready]):
             with faults.of(ready[position].overrides):
                 _try(ready[position], datasets)
         ready = faults.without(ready)
         faults.tell()
         for job in ready:
-            datasets.count_steps(job.cfg)
+            count_steps(job, datasets)
         opening.result()
     try:
         with terminal.board() as board:
-            board.expect(len(ready), sum(job.cfg.train.steps for job in ready))
+            board.expect(len(ready), sum(job.settings["train.steps"] for job in ready))
             returns = _trained(context, task, config, ready, datasets, board)
     except KeyboardInterrupt:
         comparison.conclude("KILLED")
@@ -94,8 +84,8 @@ def launch(
 def _check_primary(jobs: Sequence[Job]) -> None:
     """Raises: ConfigError for runs on one dataset that are judged by different metrics."""
     by_dataset: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        task = f"task.primary={job.cfg.task.get('primary')} of {named(chosen(job.cfg))}"
+    for job in {id(job.settings.shared): job for job in jobs}.values():
+        task = f"task.primary={job.settings.get('task.primary')} of {named(chosen(job.cfg))}"
         by_dataset.setdefault(job.names.dataset, {})[task] = None
     for dataset, tasks in by_dataset.items():
         if len(tasks) > 1:
@@ -112,7 +102,11 @@ def batch(
     board: terminal.Board,
 ) -> list[JobReturn]:
     """Train some jobs of a search, which itself has checked them, shows their progress and concludes the comparison."""
-    return _trained(context, task, config, list(_siblings(context, config, jobs, first, datasets)), datasets, board)
+    compose, ready = Jobs(context, config), []
+    for number, overrides in enumerate(jobs, start=first):
+        ready.append(compose(overrides, number))
+        count_steps(ready[-1], datasets)
+    return _trained(context, task, config, ready, datasets, board)
 
 
 def _trained(
@@ -125,61 +119,16 @@ def _trained(
 ) -> list[JobReturn]:
     """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
-    places = (int(job.hydra.hydra.job.num) for job in jobs)
     runs = [
-        Run(job.cfg, job.names, name, swept, place=place)
-        for job, swept, place in zip(jobs, _swept(jobs), places, strict=True)
+        Run(job.settings, job.names, name, swept, place=job.number)
+        for job, swept in zip(jobs, _swept(jobs), strict=True)
     ]
-    for job in jobs:
-        context.callbacks.on_job_start(config=job.hydra, task_function=task)
+    for job in jobs if _listened(context) else ():
+        context.callbacks.on_job_start(config=job.whole(), task_function=task)
     _train(runs, datasets, board, continues=continues)
     if problem := references.record(runs, datasets, datasets.is_table):
         board.say(problem)
     return _returns(context, jobs, runs)
-
-
-def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
-    """One job as Hydra composes it, checked. Raises: ConfigError that names the job."""
-    job = context.config_loader.load_sweep_config(config, list(overrides))
-    OmegaConf.set_readonly(job.hydra, False)  # read-only where it has run before
-    with open_dict(job):
-        job.hydra.job.id = str(number)
-        job.hydra.job.num = number
-    HydraConfig.instance().set_config(job)
-    try:
-        names = checks.check_job(job, job.hydra)
-    except ConfigError as error:
-        raise blame(error, overrides) from error
-    cfg = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
-    OmegaConf.resolve(cfg)
-    return Job(job, cfg, names, overrides)
-
-
-def _siblings(
-    context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int, datasets: Datasets
-) -> Iterator[Job]:
-    """The jobs of a search; those that differ from the one before in numbers only share its Hydra configuration.
-
-    Copying that for each of them took a tenth of the time of a search over small nets.
-    """
-    known: tuple[str, ...] | None = None
-    for number, overrides in enumerate(jobs, start=first):
-        pattern, numbers = composing.apart(overrides)
-        if pattern != known:
-            one, known = composed(context, config, overrides, number), pattern
-            own: Any = OmegaConf.to_container(OmegaConf.masked_copy(one.hydra, list(one.cfg)))
-            datasets.count_steps(one.cfg)
-            yield one
-            continue
-        cfg = OmegaConf.create(own)  # from plain values, many times as fast as a copy
-        composing.put(numbers, cfg)
-        try:
-            checks.check(cfg, one.names)
-        except ConfigError as error:
-            raise blame(error, overrides) from error
-        OmegaConf.resolve(cfg)
-        datasets.count_steps(cfg)
-        yield Job(one.hydra, cfg, one.names, overrides)
 
 
 def _try(job: Job, datasets: Datasets) -> None:
@@ -195,20 +144,16 @@ def _try(job: Job, datasets: Datasets) -> None:
 def _swept(jobs: Sequence[Job]) -> list[str]:
     """The overrides in which each job differs from another, apart from its loss, dataset and seed."""
     common = set.intersection(*(set(job.overrides) for job in jobs))
+    words = {word for job in jobs for word in job.overrides if word not in common and key(word) not in PLACED}
+    shown = {word: redacted(word.lstrip("+")) for word in words}
 
     def label(job: Job) -> str:
-        arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
+        arm, trial = job.settings["tuning.arm"], job.settings["tuning.trial"]
         if arm:
             return arm if trial is None else f"trial {trial}"
-        return " ".join(redacted(o.lstrip("+")) for o in job.overrides if o not in common and key(o) not in PLACED)
+        return " ".join(shown[word] for word in job.overrides if word in shown)
 
     return [label(job) for job in jobs]
-
-
-def blame(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
-    """The error with the overrides of the job that it is about."""
-    words = " ".join(redacted(word) for word in filter_overrides(overrides) if key(word) not in HELD)
-    return ConfigError(f"{error}\nin the job {words}; nothing was trained")
 
 
 def _train(runs: Sequence[Run], datasets: Datasets, display: terminal.Board, *, continues: bool) -> None:
@@ -218,7 +163,7 @@ def _train(runs: Sequence[Run], datasets: Datasets, display: terminal.Board, *, 
         if continues or any(run.identity.kind == TRIAL for run in runs):
             _take_up(runs, board)
         waiting = [run for run in runs if run.result is None]
-        for members in planning.stack_groups([run.cfg for run in waiting]):
+        for members in planning.stack_groups([run.settings for run in waiting]):
             group = [waiting[position] for position in members]
             schedule = timing.fastest(group, datasets)
             if schedule.alone:
@@ -234,15 +179,17 @@ def _train(runs: Sequence[Run], datasets: Datasets, display: terminal.Board, *, 
 
 def _take_up(runs: Sequence[Run], board: _Board) -> None:
     """Set the results of runs that an earlier call has finished."""
-    siblings: dict[str, Sequence[MlflowRun]] = {}  # a study's trials or a comparison's runs, each asked for once
+    siblings: dict[str, dict[str, list[MlflowRun]]] = {}  # of a study or a comparison, each asked for once, by key
     for run in runs:
         among = run.identity.siblings
         if str(among) not in siblings:
-            siblings[str(among)] = run.store().find(among)
-        run.result = run.earlier.finished(run.store(), siblings[str(among)])
+            by_key = siblings[str(among)] = {}
+            for found in run.store().find(among):
+                by_key.setdefault(found.data.tags.get("lossbench.key", ""), []).append(found)
+        run.result = run.earlier.finished(run.store(), siblings[str(among)].get(run.identity.key, []))
         if run.result is not None:
             board.ended(run)
-            board.advance(run.cfg.train.steps, 0)
+            board.advance(run.settings["train.steps"], 0)
 
 
 class _Board:
@@ -256,8 +203,9 @@ class _Board:
 
     def ended(self, run: Run) -> None:
         loss = " ".join(filter(None, (without_digest(run.names.loss), run.swept)))
-        label = f"{loss} on {run.names.dataset}, seed {run.cfg.seed}"
+        label = f"{loss} on {run.names.dataset}, seed {run.settings['seed']}"
         if run.result is not None and run.result.outcome == PAUSED:
+            run.settings.drop()
             return
         if run.identity.kind == TRIAL:  # of these, only the best is worth a line
             self._display.count(run.outcome)
@@ -266,27 +214,33 @@ class _Board:
         else:
             headline = run.outcome if run.outcome == "killed" else f"{run.outcome}: {clean(str(run.error), run.uri)}"
             self._display.ended(label, run.outcome, headline)
+        run.settings.drop()  # a worker may have trained it
+
+
+def _listened(context: HydraContext) -> bool:
+    """Whether callbacks of the user's own follow the jobs; ours does not."""
+    return any(type(callback) is not comparison.Comparison for callback in context.callbacks.callbacks)
 
 
 def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) -> list[JobReturn]:
-    returns, hydras = [], {}
+    listened, folder, name = _listened(context), str(Path.cwd()), JobRuntime.instance().get("name")
+    shown = {word: redacted(word) for word in {word for job in jobs for word in job.overrides}}  # Hydra prints them
+    hydras = {
+        id(job.hydra): OmegaConf.masked_copy(job.hydra, ["hydra"]) for job in {id(j.hydra): j for j in jobs}.values()
+    }
+    returns: list[JobReturn] = []
     for job, run in zip(jobs, runs, strict=True):
-        if id(job.hydra) not in hydras:  # the jobs of a search share it
-            hydras[id(job.hydra)] = OmegaConf.masked_copy(job.hydra, ["hydra"])
-        returned = _returned(job, run, hydras[id(job.hydra)])
-        context.callbacks.on_job_end(config=job.hydra, job_return=returned)
+        whole = job.whole() if listened else None
+        returned = Returned(
+            job,
+            overrides=[shown[word] for word in job.overrides],
+            hydra_cfg=OmegaConf.masked_copy(whole, ["hydra"]) if whole else hydras[id(job.hydra)],
+            working_dir=folder,
+            task_name=name,
+            status=JobStatus.COMPLETED if run.result else JobStatus.FAILED,
+        )
+        returned.return_value = run.result.objective if run.result else run.error
+        if whole:
+            context.callbacks.on_job_end(config=whole, job_return=returned)
         returns.append(returned)
     return returns
-
-
-def _returned(job: Job, run: Run, hydra: DictConfig) -> JobReturn:
-    returned = JobReturn(
-        overrides=[*map(redacted, job.overrides)],  # Hydra prints them
-        cfg=job.cfg,
-        hydra_cfg=hydra,
-        working_dir=str(Path.cwd()),
-        task_name=JobRuntime.instance().get("name"),
-        status=JobStatus.COMPLETED if run.result else JobStatus.FAILED,
-    )
-    returned.return_value = run.result.objective if run.result else run.error
-    return returned

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -49,10 +50,15 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
     if most == 1:
         return SEQUENTIAL
 
-    replicas = [Experiment(run.cfg, splits).replica(_nowhere) for run in runs[:: len(runs) // most][:most]]
+    candidates = runs[:: len(runs) // most][:most]
+
+    @cache  # of thousands of runs, most are never measured
+    def replica(position: int) -> Replica:
+        return Experiment(candidates[position].settings.made(), splits).replica(_nowhere)
 
     def measure(size: int, threads: int = 0) -> float:
-        return trial.step_s(replicas[:: most // size][:size], plan, threads=threads)  # some of every loss
+        some = [replica(position) for position in range(most)[:: most // size][:size]]  # some of every loss
+        return trial.step_s(some, plan, threads=threads)
 
     choices = (0, 1) if cores > 1 else (0,)
     measured = {Schedule(1, threads): measure(1, threads) for threads in choices}
@@ -66,7 +72,9 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
     except Exception:  # this loss or model does not stack, or memory does not hold so many runs
         pass
     best = planning.choose(measured, len(runs), plan.steps)
-    here = any(run_key.given_paths(run.cfg) for run in runs)  # objects of this process, which no worker has
+    here = any(
+        run_key.given_paths(shared.flat) for shared in {run.settings.shared for run in runs}
+    )  # objects of this process, which no worker has
     if cores > 1 and not here and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
         workers = min(cores, len(runs))
         share = min(-(-len(runs) // workers), most // workers)
@@ -79,8 +87,10 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
 
 def _one_of_each(runs: Sequence[Run], splits: Splits) -> list[Replica]:
     """One run of each loss, at any of its settings, and the last run, whose seed differs where there are several."""
-    chosen = {str(run.cfg.loss._target_): run for run in reversed(runs)}
-    return [Experiment(run.cfg, splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])]
+    chosen = {str(run.settings["loss._target_"]): run for run in reversed(runs)}
+    return [
+        Experiment(run.settings.made(), splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])
+    ]
 
 
 def _alone(replicas: Sequence[Replica], plan: Plan) -> str:
