@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue, overrides
+from lossbench.config.redaction import redacted
 from lossbench.config.schema import Config, Names, Tracking, Train, Tuning
 from lossbench.config.task_types import AUTO, TASK_TYPES, TASKS, chosen, fits, load, named, of_data
 from lossbench.core import ConfigError, is_given, require
@@ -20,6 +21,9 @@ OF_ANY_TASK = {"primary", "metrics"}
 """Settings of a task whatever its class: see `tasks.choosing`."""
 
 MOST = 10**12  # steps: more than any machine ever takes
+
+ARTIFACTS = ("none", "weights", "all")
+"""What a run may leave as files."""
 
 THREADS = 256  # far more than one step can use; the system's own limit lies above
 EXPERIMENT = 200  # bytes of its name: the 255 of a file's name, less what a comparison adds
@@ -52,6 +56,7 @@ def check(cfg: DictConfig, names: Names) -> None:
     _choice("train.precision", train.precision, ("float32", "bfloat16"))
     if train.compile is not None:
         _choice("train.compile", train.compile, ("default", "reduce-overhead", "max-autotune"))
+    _artifacts(cfg.tracking)
     _choice("device", cfg.device.partition(":")[0], ("auto", "cpu", "cuda"))
     _numbers(cfg)
     task_type = chosen(cfg)
@@ -150,6 +155,19 @@ def _experiment(name: str) -> None:
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{name}={value}: unknown; choose {', '.join(choices)}")
+
+
+def _artifacts(tracking: DictConfig) -> None:
+    """Reject a place, which the setting was before, and a model that is to be stored where no weights are."""
+    asked = tracking.artifacts
+    if asked is not None and asked not in ARTIFACTS:
+        place = redacted(asked)
+        raise ConfigError(
+            f"tracking.artifacts={place}: choose {', '.join(ARTIFACTS)} or null; a place for files is "
+            f"tracking.location={place}"
+        )
+    if asked == "none" and tracking.model:
+        raise ConfigError("tracking.artifacts=none: leaves no model; tracking.model=true needs weights, all or null")
 
 
 def _task(task_type: str, settings: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -25,7 +26,9 @@ class Shared:
         self.flat = run_key.leaves(self.tree)
         self.literal = any("${" in str(value) for value in self.flat.values())  # no interpolation, but would become one
         if self.literal:
-            self.tree = _plain(OmegaConf.create(self.tree))
+            resolved = copy.deepcopy(cfg)
+            OmegaConf.resolve(resolved)
+            self.tree = _plain(resolved)
             self.flat = run_key.leaves(self.tree)
         sources = {} if self.literal or not all(map(self._may_differ, numbers)) else _repeated(cfg, numbers)
         self._converted = [(name, source, _node(cfg, name)) for name, source in sources.items()]

@@ -32,9 +32,9 @@ def check_connection(uri: str) -> None:
 
 
 @cache
-def store(uri: str, artifacts: str | None) -> tracking.Store:
+def store(uri: str, location: str | None) -> tracking.Store:
     """The store at a URI, opened once per process."""
-    return tracking.Store(uri, artifacts)
+    return tracking.Store(uri, location)
 
 
 class Run:
@@ -82,7 +82,7 @@ class Run:
 
     def store(self) -> tracking.Store:
         """The store that records the run. Raises: ConfigError where MLflow cannot use it."""
-        return store(self.uri, self.settings["tracking.artifacts"])
+        return store(self.uri, self.settings["tracking.location"])
 
     def open(self) -> None:
         """Open the record, a new one with the configuration or the one to resume, unless it is open already."""
@@ -128,7 +128,7 @@ class Run:
         self._save_configuration()
 
     def _save_configuration(self) -> None:
-        if self.identity.kind == "run":  # for a trial, the parameters are enough
+        if self.identity.kind == "run" and self.settings["tracking.artifacts"] != "none":  # parameters are enough
             with self.recorder.files() as folder:
                 OmegaConf.save(OmegaConf.create(self.identity.configuration()), folder / "config.yaml")
 

@@ -11,6 +11,7 @@ from hydra.core.utils import filter_overrides
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lossbench import terminal
 from lossbench.config import checks
 from lossbench.config.overrides import key
 from lossbench.config.redaction import HELD, redacted
@@ -19,6 +20,8 @@ from lossbench.config.settings import Settings, Shared
 from lossbench.core import ConfigError
 from lossbench.sweeps import composing
 from lossbench.sweeps.one_at_a_time import Datasets
+
+MOST = 200  # runs of a comparison that leave files unless tracking.artifacts is set
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,24 @@ def count_steps(job: Job, datasets: Datasets) -> None:
         datasets.count_steps(job.cfg)
         job.settings.update("train.steps", job.cfg.train.steps)
         job.settings.drop()
+
+
+def leave_files(jobs: Sequence[Job], before: int = 0) -> None:
+    """Where a comparison has many runs and nothing is asked for, none leaves files; a line says so.
+
+    `before` is the number of runs that were launched before these.
+    """
+    asked = [job.settings for job in jobs if job.settings["tracking.artifacts"] is None]
+    free = [settings for settings in asked if not settings["tracking.model"]]
+    if before + len(jobs) <= MOST or not free:
+        return
+    for settings in free:
+        settings.update("tracking.artifacts", "none")
+    if before <= MOST:
+        terminal.out().print(
+            f"more than {MOST} runs: they leave no pictures, weights and predictions; tracking.artifacts=all (or "
+            "weights) keeps them"
+        )
 
 
 def blame(error: ConfigError, overrides: Sequence[str]) -> ConfigError:

@@ -24,7 +24,7 @@ from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
 from lossbench.sweeps import comparison, planning, timing, workers
 from lossbench.sweeps.fitting import Faults
-from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps
+from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps, leave_files
 from lossbench.sweeps.one_at_a_time import Datasets, train_one_at_a_time
 from lossbench.sweeps.returns import Returned
 
@@ -67,6 +67,7 @@ def launch(
         for job in ready:
             count_steps(job, datasets)
         opening.result()
+    leave_files(ready, before=first)
     try:
         with terminal.board() as board:
             board.expect(len(ready), sum(job.settings["train.steps"] for job in ready))
@@ -106,6 +107,7 @@ def batch(
     for number, overrides in enumerate(jobs, start=first):
         ready.append(compose(overrides, number))
         count_steps(ready[-1], datasets)
+    leave_files([job for job in ready if job.settings["tuning.arm"] != TRIAL])
     return _trained(context, task, config, ready, datasets, board)
 
 
