@@ -2,9 +2,9 @@
 
 `one`: a run against a loop by hand, recording, start-up. `tasks`: a step of each against the same by hand. `stacks`:
 many runs against sequential ones, Hydra's basic launcher and Lightning. `search`: equal tuning against as many single
-runs, and its overhead beside training. `report`: the report of 30 and of 1,000 runs. `tables`: a run and
-thirty on a table, and the memory that a large one takes. Prints medians and ratios;
-nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
+runs, and its overhead beside training. `compose`: a job of a grid of 10,000 runs, before any of them trains. `report`:
+the report of 30 and of 1,000 runs. `tables`: a run and thirty on a table, and the memory that a large one takes. Prints
+medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import grids
 import made_up
 import searches
 import stacks
@@ -39,6 +40,7 @@ from lossbench.engine import fit
 from lossbench.runs.experiment import Experiment
 
 LIGHTNING = importlib.util.find_spec("pytorch_lightning") is not None
+RUNS = 10_000  # of the grid that is composed
 EPOCHS = 3  # of lossbench in one measurement, so that work once an epoch weighs as much as in a long run
 
 
@@ -201,6 +203,14 @@ def search(table: Table, mnist: str | None, rounds: int) -> None:
     table.add_section()
 
 
+def compose_grid(table: Table, mnist: str | None, rounds: int) -> None:
+    """Time what each job of a large grid takes before the first run trains, and the memory that it holds."""
+    seen = [grids.a_job(RUNS) for _ in range(rounds)]
+    ms, kb = (median(of) for of in zip(*seen, strict=True))
+    table.add_row(f"a grid of {RUNS:,} runs, composing, a job; {kb:.1f} KB", f"{ms:.3f} ms", "")
+    table.add_section()
+
+
 def report(table: Table, mnist: str | None, rounds: int) -> None:
     """Time the report of made-up runs in their own SQLite store; filling it with a thousand runs takes minutes."""
     for runs in (30, 1000):
@@ -241,7 +251,15 @@ def of_tables(table: Table, mnist: str | None, rounds: int) -> None:
             path.unlink()
 
 
-SECTIONS = {"one": one, "tasks": tasks, "stacks": many, "search": search, "report": report, "tables": of_tables}
+SECTIONS = {
+    "one": one,
+    "tasks": tasks,
+    "stacks": many,
+    "search": search,
+    "compose": compose_grid,
+    "report": report,
+    "tables": of_tables,
+}
 
 
 def main() -> None:

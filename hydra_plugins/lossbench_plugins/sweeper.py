@@ -30,6 +30,7 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Launch all jobs of the grid. Raises: the error of the first job that failed."""
+        from lossbench.sweeps.composing import one_of_each
         from lossbench.sweeps.folder import folder
         from lossbench.sweeps.returns import raise_first
 
@@ -41,7 +42,7 @@ class GridSweeper(BasicSweeper):
         returns: list[Sequence[JobReturn]] = []
         with folder(self.config):
             for batch in self.split_arguments(asked, self.max_batch_size):
-                self.validate_batch_is_legal(batch)
+                self.validate_batch_is_legal(one_of_each(batch) if hasattr(self.launcher, "search") else batch)
                 returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
                 raise_first(returns[-1])
         return returns

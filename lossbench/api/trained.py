@@ -45,7 +45,7 @@ class Trained:
 
     @cached_property
     def model(self) -> SavedModel:
-        """The model and its encoding of rows, from the files of the record."""
+        """The model and its encoding of rows, from the files of the record. Raises: ConfigError where it left none."""
         import tempfile
 
         from lossbench import tracking
@@ -56,13 +56,16 @@ class Trained:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The run's settings, by dotted name."""
+        """The run's settings, by dotted name. Raises: ConfigError for a run that left no files."""
         from omegaconf import OmegaConf
 
         from lossbench import tracking
         from lossbench.config import run_key
+        from lossbench.runs import saved_model
 
-        path = tracking.Store(self.uri).client.download_artifacts(self.run_id, "config.yaml")
+        client = tracking.Store(self.uri).client
+        saved_model.refuse_without_files(client, self.run_id)
+        path = client.download_artifacts(self.run_id, saved_model.CONFIGURATION)
         return run_key.leaves(OmegaConf.to_container(OmegaConf.create(Path(path).read_text(encoding="utf-8"))))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lossbench.config import catalogue, overrides
+from lossbench.config.redaction import redacted
 from lossbench.config.schema import Config, Names, Tracking, Train, Tuning
 from lossbench.config.task_types import AUTO, TASK_TYPES, TASKS, chosen, fits, load, named, of_data
 from lossbench.core import ConfigError, is_given, require
@@ -19,6 +21,9 @@ OF_ANY_TASK = {"primary", "metrics"}
 """Settings of a task whatever its class: see `tasks.choosing`."""
 
 MOST = 10**12  # steps: more than any machine ever takes
+
+ARTIFACTS = ("none", "weights", "all")
+"""What a run may leave as files."""
 
 THREADS = 256  # far more than one step can use; the system's own limit lies above
 EXPERIMENT = 200  # bytes of its name: the 255 of a file's name, less what a comparison adds
@@ -47,42 +52,16 @@ def check(cfg: DictConfig, names: Names) -> None:
         _fields(group, cfg[group] if group else cfg, schema)
     _experiment(cfg.experiment_name)
     train = cfg.train
-    require("seed", cfg.seed, lambda v: v >= 0, "0 or above")
-    for key in ("steps", "batch_size"):
-        require(f"train.{key}", train[key], lambda v: 1 <= v <= MOST, f"at least 1, and at most {MOST:,}")
-    if train.epochs is not None:
-        require("train.epochs", train.epochs, lambda v: 0 < v <= MOST, f"above 0, and at most {MOST:,}, or null")
-    for key in ("eval_every", "record_every", "patience"):
-        if train[key] is not None:
-            require(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
-    if train.per_class is not None:
-        require("train.per_class", train.per_class, lambda v: v >= 2, "at least 2, or null")
-        if train.batch_size % train.per_class:
-            raise ConfigError(
-                f"train.batch_size={train.batch_size}: not a multiple of train.per_class={train.per_class}"
-            )
-    if cfg.margin is not None:
-        require("margin", cfg.margin, lambda v: v >= 0, "0 or above, in the metric's unit, or null")
-    require("train.checkpoint_s", train.checkpoint_s, lambda v: v > 0, "above 0, such as 10")
-    if train.threads is not None:
-        require("train.threads", train.threads, lambda v: 1 <= v <= THREADS, f"1 to {THREADS}, or null")
-    if train.clip_norm is not None:
-        require("train.clip_norm", train.clip_norm, lambda v: v > 0, "above 0, or null")
     _choice("train.schedule", train.schedule, ("constant", "cosine"))
     _choice("train.precision", train.precision, ("float32", "bfloat16"))
     if train.compile is not None:
         _choice("train.compile", train.compile, ("default", "reduce-overhead", "max-autotune"))
+    _artifacts(cfg.tracking)
     _choice("device", cfg.device.partition(":")[0], ("auto", "cpu", "cuda"))
-    if "lr" in cfg.optimizer:
-        require("optimizer.lr", cfg.optimizer.lr, lambda v: v > 0, "above 0")
-    for key in ("weight_decay", "momentum"):
-        if key in cfg.optimizer:
-            require(f"optimizer.{key}", cfg.optimizer[key], lambda v: v >= 0, "0 or above")
+    _numbers(cfg)
     task_type = chosen(cfg)
     if not cfg.task.get("_target_"):
         _choice("dataset.task_type", task_type, TASK_TYPES)
-    if cfg.model.get("prior") not in (None, "auto"):
-        require("model.prior", cfg.model.prior, lambda v: 0 < v < 1, "between 0 and 1, auto or null")
     _keys("dataset", cfg.dataset, {"task_type"})
     _task(task_type, cfg.task)
     _keys("model", cfg.model, {"prior"})
@@ -97,6 +76,44 @@ def check(cfg: DictConfig, names: Names) -> None:
             f"and dataset={names.dataset} is {named(task_type)}\n"
             f"losses that fit: {', '.join(fitting) or 'none of the catalogue; loss._target_=my_module.my_loss works'}"
         )
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Check plain settings that differ in numbers from some that `check` has passed. Raises: ConfigError."""
+    _numbers(settings)
+    _sizes(settings["model"])
+
+
+def _numbers(cfg: Mapping[str, Any]) -> None:
+    train, optimizer, model = cfg["train"], cfg["optimizer"], cfg["model"]
+    require("seed", cfg["seed"], lambda v: v >= 0, "0 or above")
+    for key in ("steps", "batch_size"):
+        require(f"train.{key}", train[key], lambda v: 1 <= v <= MOST, f"at least 1, and at most {MOST:,}")
+    if train["epochs"] is not None:
+        require("train.epochs", train["epochs"], lambda v: 0 < v <= MOST, f"above 0, and at most {MOST:,}, or null")
+    for key in ("eval_every", "record_every", "patience"):
+        if train[key] is not None:
+            require(f"train.{key}", train[key], lambda v: v >= 1, "at least 1, or null")
+    if train["per_class"] is not None:
+        require("train.per_class", train["per_class"], lambda v: v >= 2, "at least 2, or null")
+        if train["batch_size"] % train["per_class"]:
+            raise ConfigError(
+                f"train.batch_size={train['batch_size']}: not a multiple of train.per_class={train['per_class']}"
+            )
+    if cfg["margin"] is not None:
+        require("margin", cfg["margin"], lambda v: v >= 0, "0 or above, in the metric's unit, or null")
+    require("train.checkpoint_s", train["checkpoint_s"], lambda v: v > 0, "above 0, such as 10")
+    if train["threads"] is not None:
+        require("train.threads", train["threads"], lambda v: 1 <= v <= THREADS, f"1 to {THREADS}, or null")
+    if train["clip_norm"] is not None:
+        require("train.clip_norm", train["clip_norm"], lambda v: v > 0, "above 0, or null")
+    if "lr" in optimizer:
+        require("optimizer.lr", optimizer["lr"], lambda v: v > 0, "above 0")
+    for key in ("weight_decay", "momentum"):
+        if key in optimizer:
+            require(f"optimizer.{key}", optimizer[key], lambda v: v >= 0, "0 or above")
+    if model.get("prior") not in (None, "auto"):
+        require("model.prior", model["prior"], lambda v: 0 < v < 1, "between 0 and 1, auto or null")
 
 
 def metrics_of(setting: Any) -> list[str]:
@@ -140,6 +157,19 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}={value}: unknown; choose {', '.join(choices)}")
 
 
+def _artifacts(tracking: DictConfig) -> None:
+    """Reject a place, which the setting was before, and a model that is to be stored where no weights are."""
+    asked = tracking.artifacts
+    if asked is not None and asked not in ARTIFACTS:
+        place = redacted(asked)
+        raise ConfigError(
+            f"tracking.artifacts={place}: choose {', '.join(ARTIFACTS)} or null; a place for files is "
+            f"tracking.location={place}"
+        )
+    if asked == "none" and tracking.model:
+        raise ConfigError("tracking.artifacts=none: leaves no model; tracking.model=true needs weights, all or null")
+
+
 def _task(task_type: str, settings: DictConfig) -> None:
     """Reject settings that the task does not have."""
     if task_type in TASKS:
@@ -154,11 +184,11 @@ def _task(task_type: str, settings: DictConfig) -> None:
 SHARES = ("prior", "dropout")  # settings of our models that are no sizes
 
 
-def _sizes(model: DictConfig) -> None:
+def _sizes(model: Mapping[str, Any]) -> None:
     """Reject sizes of our own models that are not whole numbers from 1."""
-    if not str(model._target_).startswith("lossbench.models."):
+    if not str(model.get("_target_")).startswith("lossbench.models."):
         return
-    settings: Any = OmegaConf.to_container(model)
+    settings: Any = OmegaConf.to_container(model) if isinstance(model, DictConfig) else model
     for key, value in settings.items():
         counts = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int | float)]
         if key not in SHARES and not all(one >= 1 and one % 1 == 0 for one in counts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in leaves(value, f"{prefix}.{key}".strip(".")).items()}
 
 
-def given_paths(cfg: DictConfig) -> list[str]:
-    """The paths in a configuration of objects that were passed from Python to this process."""
-    values = (one for value in flat(cfg).values() for one in (value if isinstance(value, list) else [value]))
+def given_paths(settings: Mapping[str, Any]) -> list[str]:
+    """The paths among flat settings of objects that were passed from Python to this process."""
+    values = (one for value in settings.values() for one in (value if isinstance(value, list) else [value]))
     return [value for value in values if isinstance(value, str) and is_given(value)]
 
 
@@ -48,7 +49,12 @@ def key(cfg: DictConfig, loss: str = "") -> str:
     It covers the loss's name too, since a loss under two names is compared with itself. Our own code is recorded by
     its revision elsewhere; a foreign `_target_` enters by the bytes of its module.
     """
-    deciding = {k: v for k, v in flat(cfg).items() if not k.startswith(BESIDE)} | {"loss": loss}
+    return digest(deciding(flat(cfg)), loss)
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of flat settings that a key covers, with the bytes of the user's own code and the stamps of files."""
+    deciding = {k: v for k, v in settings.items() if not k.startswith(BESIDE)}
     if deciding.get("train.epochs") is not None:  # steps follow from it once the data are loaded
         del deciding["train.steps"]
     own = {name: path for name, path in deciding.items() if name.endswith("_target_") or name == "dataset.load"}
@@ -60,4 +66,10 @@ def key(cfg: DictConfig, loss: str = "") -> str:
     deciding |= {
         f"file of {name}": found for name in FILES if (path := deciding.get(name)) and (found := stamp(str(path)))
     }
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return deciding
+
+
+def digest(deciding: Mapping[str, Any], loss: str) -> str:
+    """The key that `deciding` settings and the name of a loss give."""
+    text = json.dumps({**deciding, "loss": loss}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

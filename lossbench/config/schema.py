@@ -47,9 +47,10 @@ class Tuning:
 
 @dataclass
 class Tracking:
-    """Settings of MLflow: where runs and their artifacts are recorded, and what is among these."""
+    """Settings of MLflow: where runs and their files are recorded, and what is among these."""
 
     uri: str = MISSING
+    location: str | None = None
     artifacts: str | None = None
     predictions: bool = True
     model: bool = False

@@ -41,7 +41,7 @@ class Earlier:
             tags = found.data.tags
             if tags.get("lossbench.key") != identity.key:
                 continue
-            until = identity.cfg.tuning.until  # no run pauses at its last step
+            until = identity.settings["tuning.until"]  # no run pauses at its last step
             steps = int(tags.get("lossbench.steps", 0))
             paused = until is not None and tags.get("lossbench.outcome") == PAUSED and steps >= until
             if found.info.status == "FINISHED" or paused:

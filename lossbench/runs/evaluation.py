@@ -28,12 +28,13 @@ LAST = "test_last"  # the test split at the last step; `test` is at the selected
 
 
 class Evaluation:
-    """Measures a trained experiment, and records its weights, metrics, predictions and pictures."""
+    """Measures a trained experiment, and records metrics and, as `tracking.artifacts` says, weights and pictures."""
 
     def __init__(self, experiment: Experiment, recorder: tracking.Recorder, *, peak: bool = False) -> None:
         """`peak`: record the peak of this process's memory, which is that of this run alone."""
         self.experiment, self.recorder, self.peak = experiment, recorder, peak
         self.task, self.nets, self.splits = experiment.task, experiment.nets, experiment.splits
+        self._leaves = experiment.cfg.tracking.artifacts or "all"
         self._remarks: list[str] = []
 
     def finish(self, fitted: FitResult, folders: tuple[Path, ...] | None = ()) -> Result:
@@ -69,8 +70,9 @@ class Evaluation:
 
         assert fitted.best is not None
         assert fitted.best_step is not None
-        with self.recorder.files() as folder:
-            saved_model.save_weights(fitted.best, self.splits.encoding, folder)
+        if self._leaves != "none":
+            with self.recorder.files() as folder:
+                saved_model.save_weights(fitted.best, self.splits.encoding, folder)
         _, last, _ = self._measure({LAST: self.splits.test})
         self.nets.restore(fitted.best)
         tests = {"val": self.splits.validation, "test": self.splits.test, **self.splits.extra_tests}
@@ -79,8 +81,9 @@ class Evaluation:
         fitted_on_val = {f"val/{name}": value for name, value in calibration.items()}
         selected = {f"{s}/{n}": v for s, named in values.items() if s != "val" for n, v in named.items()}
         self.recorder.metrics(fitted.steps, at_end)
-        with self.recorder.files() as folder:
-            saved_model.save_structure(self.splits.info, self.experiment.outputs_per_target, calibration, folder)
+        if self._leaves != "none":
+            with self.recorder.files() as folder:
+                saved_model.save_structure(self.splits.info, self.experiment.outputs_per_target, calibration, folder)
         if self.experiment.cfg.tracking.model:
             self._pyfunc(fitted.best, calibration)
         test = self.splits.test
@@ -91,7 +94,8 @@ class Evaluation:
         self.recorder.tags({"lossbench.best_step": fitted.best_step, **features})
         if self.experiment.sampling.variation == "fixed":
             self._examples(outputs["test"], calibration)
-        self._pictures(TrainedModel(self.nets, outputs, self.splits, calibration, fitted.glimpses))
+        if self._leaves == "all":
+            self._pictures(TrainedModel(self.nets, outputs, self.splits, calibration, fitted.glimpses))
         self._remarks += self._unsound(values["test"], fitted)
         if self._remarks:
             self.recorder.tags({"lossbench.remarks": json.dumps(self._remarks)})
@@ -120,7 +124,7 @@ class Evaluation:
         )
         if values:
             self.recorder.tags({"lossbench.left_out": values})
-        if not self.experiment.cfg.tracking.predictions:
+        if self._leaves != "all" or not self.experiment.cfg.tracking.predictions:
             return
         content = self._try("the predictions could not be saved", lambda: predictions.packed(outputs, test))
         if content:

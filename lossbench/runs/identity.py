@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from lossbench.config import redaction, run_key
 from lossbench.config.schema import Names
+from lossbench.config.settings import Settings
 from lossbench.core import cache_folder, finite
 from lossbench.runs import provenance
 from lossbench.runs.experiment import Experiment
@@ -25,17 +24,16 @@ class Identity:
     `kind` is `run`, or `trial` in a search. Runs with the same `key` give the same numbers.
     """
 
-    def __init__(self, cfg: DictConfig, names: Names, comparison: str, uri: str) -> None:
-        self.cfg, self.names, self.comparison = cfg, names, comparison
-        self.key = run_key.key(cfg, names.loss)
-        self.kind = TRIAL if cfg.tuning.arm == TRIAL else "run"
-        self.checkpoint_path = self._checkpoint_path(uri)
+    def __init__(self, settings: Settings, names: Names, comparison: str, uri: str) -> None:
+        self.settings, self.names, self.comparison, self.uri = settings, names, comparison, uri
+        self.key = settings.key(names.loss)
+        self.kind = TRIAL if settings["tuning.arm"] == TRIAL else "run"
 
     @property
     def siblings(self) -> dict[str, str]:
         """Tags that select the records among which earlier ones of this run are: its comparison, or its study."""
         if self.kind == TRIAL:
-            return {"lossbench.study": self.cfg.tuning.study, "lossbench.kind": TRIAL}
+            return {"lossbench.study": self.settings["tuning.study"], "lossbench.kind": TRIAL}
         if not self.comparison:
             return {"lossbench.key": self.key, "lossbench.kind": "run", "lossbench.code": provenance.code()}
         return {"lossbench.comparison": self.comparison, "lossbench.kind": "run"}
@@ -55,15 +53,15 @@ class Identity:
             "loss": names.loss,
             "dataset": names.dataset,
             "model": names.model,
-            "seed": str(self.cfg.seed),
+            "seed": str(self.settings["seed"]),
         }
 
     def _search_tags(self) -> dict[str, str]:
         """The tags of the run's part in a search."""
-        tuning = self.cfg.tuning
+        arm, study = self.settings["tuning.arm"], self.settings["tuning.study"]
         if self.kind == TRIAL:
-            return {"lossbench.study": tuning.study, "lossbench.trial": str(tuning.trial)}
-        tags = {"lossbench.arm": tuning.arm, "lossbench.study": tuning.study}
+            return {"lossbench.study": study, "lossbench.trial": str(self.settings["tuning.trial"])}
+        tags = {"lossbench.arm": arm, "lossbench.study": study}
         return {name: value for name, value in tags.items() if value}
 
     def params(self) -> dict[str, Any]:
@@ -75,12 +73,13 @@ class Identity:
 
     def configuration(self) -> dict[str, Any]:
         """The configuration without passwords and tokens."""
-        return redaction.hidden(OmegaConf.to_container(self.cfg, resolve=True))
+        return redaction.hidden(self.settings.tree())
 
-    def _checkpoint_path(self, uri: str) -> Path:
+    @property
+    def checkpoint_path(self) -> Path:
         """The path of this run's checkpoint, a hash of all that decides its numbers and its record."""
-        group = self.cfg.tuning.study if self.kind == TRIAL else self.comparison
-        identity = json.dumps([self.key, self.cfg.experiment_name, provenance.code(), uri, group])
+        group = self.settings["tuning.study"] if self.kind == TRIAL else self.comparison
+        identity = json.dumps([self.key, self.settings["experiment_name"], provenance.code(), self.uri, group])
         return cache_folder() / "checkpoints" / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.pt"
 
 

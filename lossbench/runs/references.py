@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lossbench import tracking
 from lossbench.config import redaction, run_key
+from lossbench.config.settings import Settings
 from lossbench.config.task_types import TASKS, chosen, load
 from lossbench.core import Splits, failures, finite, weight_argument
 from lossbench.runs import provenance
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 KIND = "reference"  # of their records
 ROWS = 1_000_000  # training rows, summed over the seeds that have references; one seed always has
 
+PARTS = ("dataset.", "task.")  # settings on which they depend, beside the seed
+
 Build = Callable[[DictConfig], Splits]
 
 
@@ -39,12 +42,12 @@ class Place:
     @property
     def seed(self) -> int:
         """The seed of its runs."""
-        return int(self.run.cfg.seed)
+        return int(self.run.settings["seed"])
 
     def key(self, name: str) -> str:
         """A hash of what decides a reference's numbers."""
-        deciding = {part: self.run.cfg[part] for part in ("dataset", "task", "seed")}
-        return run_key.key(OmegaConf.create(deciding), name)
+        settings = {k: v for k, v in self.run.settings.flat().items() if k == "seed" or k.startswith(PARTS)}
+        return run_key.digest(run_key.deciding(settings), name)
 
 
 def record(runs: Sequence[Run], build: Build, is_table: Callable[[DictConfig], bool]) -> str:
@@ -55,12 +58,23 @@ def record(runs: Sequence[Run], build: Build, is_table: Callable[[DictConfig], b
     """
     try:
         with interruptible():
-            places = [one for one in _places(runs) if load(chosen(one.run.cfg)).estimator and is_table(one.run.cfg)]
-            if places:
+            if places := _on_tables(_places(runs), is_table):
                 _record(places, build)
     except Exception as error:  # a store may be away, a foreign dataset may fail
         return f"references are missing: {failures.one_line(error)}"
     return ""
+
+
+def _on_tables(places: Iterator[Place], is_table: Callable[[DictConfig], bool]) -> list[Place]:
+    known: dict[str, bool] = {}  # whatever the seed
+    found = []
+    for place in places:
+        if place.group not in known:
+            cfg = place.run.settings.made()
+            known[place.group] = bool(load(chosen(cfg)).estimator and is_table(cfg))
+        if known[place.group]:
+            found.append(place)
+    return found
 
 
 def _places(runs: Sequence[Run]) -> Iterator[Place]:
@@ -70,8 +84,8 @@ def _places(runs: Sequence[Run]) -> Iterator[Place]:
     for run in runs:
         if not run.comparison or run.identity.kind == TRIAL:
             continue
-        group = _group(run.cfg)
-        groups.setdefault(group, {}).setdefault(int(run.cfg.seed), run)
+        group = _group(run.settings)
+        groups.setdefault(group, {}).setdefault(int(run.settings["seed"]), run)
         if run.outcome == "finished":
             done.add(group)
     for group in done:
@@ -79,9 +93,9 @@ def _places(runs: Sequence[Run]) -> Iterator[Place]:
             yield Place(run, group)
 
 
-def _group(cfg: DictConfig) -> str:
-    settings = {key: value for key, value in run_key.flat(cfg.dataset).items() if key != "seed"}
-    return json.dumps([settings, run_key.flat(cfg.task)], sort_keys=True, default=str)
+def _group(settings: Settings) -> str:
+    deciding = {k: v for k, v in settings.flat().items() if k.startswith(PARTS) and k != "dataset.seed"}
+    return json.dumps(deciding, sort_keys=True, default=str)
 
 
 def _record(places: Sequence[Place], build: Build) -> None:
@@ -120,7 +134,7 @@ def _one(name: str, place: Place, splits: Splits, store: tracking.Store) -> None
     except Exception as failure:  # scikit-learn and foreign metrics raise anything
         error, tags = redaction.clean(failures.one_line(failure), place.run.uri)[:500], {}
     run = place.run
-    recorder = store.start(run.cfg.experiment_name, f"{name} seed={place.seed}", _tags(name, place))
+    recorder = store.start(run.settings["experiment_name"], f"{name} seed={place.seed}", _tags(name, place))
     try:
         params = run.identity.params()
         own = {key: value for key, value in params.items() if key.startswith(("dataset", "task.", "seed"))}

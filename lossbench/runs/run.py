@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lossbench import tracking
 from lossbench.config import redaction
 from lossbench.config.schema import Names
+from lossbench.config.settings import Settings
 from lossbench.core import Result, Splits, failures, without_digest
 from lossbench.runs import memory, signals
 from lossbench.runs.earlier import PAUSED, Earlier
@@ -31,9 +32,9 @@ def check_connection(uri: str) -> None:
 
 
 @cache
-def store(uri: str, artifacts: str | None) -> tracking.Store:
+def store(uri: str, location: str | None) -> tracking.Store:
     """The store at a URI, opened once per process."""
-    return tracking.Store(uri, artifacts)
+    return tracking.Store(uri, location)
 
 
 class Run:
@@ -46,7 +47,7 @@ class Run:
 
     def __init__(
         self,
-        cfg: DictConfig,
+        cfg: DictConfig | Settings,
         names: Names,
         comparison: str = "",
         swept: str = "",
@@ -58,11 +59,12 @@ class Run:
         `place` is the run's among those of its command, whichever process trains it first.
         `unfinished` are the ids of records of it that earlier calls did not end; all but the resumed one are given up.
         """
-        self.cfg, self.names, self.comparison, self.swept = cfg, names, comparison, swept
-        self.label = " ".join(filter(None, (without_digest(names.loss), swept, f"seed={cfg.seed}")))
-        self.uri = tracking.resolve(cfg.tracking.uri)
+        self.settings = settings = cfg if isinstance(cfg, Settings) else Settings.of(cfg)
+        self.names, self.comparison, self.swept = names, comparison, swept
+        self.label = " ".join(filter(None, (without_digest(names.loss), swept, f"seed={settings['seed']}")))
+        self.uri = tracking.resolve(settings["tracking.uri"])
         check_connection(self.uri)
-        self.identity = Identity(cfg, names, comparison, self.uri)
+        self.identity = Identity(settings, names, comparison, self.uri)
         self.earlier = Earlier(self.identity, unfinished)
         self.place = place
         self.state: Mapping[str, Any] | None = None
@@ -73,9 +75,14 @@ class Run:
         self._heart: lease.Heart | None = None
         self._peak = False
 
+    @property
+    def cfg(self) -> DictConfig:
+        """The configuration, made when it is first needed, until `release`."""
+        return self.settings.cfg
+
     def store(self) -> tracking.Store:
         """The store that records the run. Raises: ConfigError where MLflow cannot use it."""
-        return store(self.uri, self.cfg.tracking.artifacts)
+        return store(self.uri, self.settings["tracking.location"])
 
     def open(self) -> None:
         """Open the record, a new one with the configuration or the one to resume, unless it is open already."""
@@ -121,7 +128,7 @@ class Run:
         self._save_configuration()
 
     def _save_configuration(self) -> None:
-        if self.identity.kind == "run":  # for a trial, the parameters are enough
+        if self.identity.kind == "run" and self.settings["tracking.artifacts"] != "none":  # parameters are enough
             with self.recorder.files() as folder:
                 OmegaConf.save(OmegaConf.create(self.identity.configuration()), folder / "config.yaml")
 
@@ -131,6 +138,7 @@ class Run:
 
         splits = splits or builders.splits(self.cfg.dataset)
         builders.count_steps(self.cfg.train, len(splits.train))
+        self.settings.update("train.steps", self.cfg.train.steps)
         self._experiment = Experiment(self.cfg, splits, same_data=self.names.same_data)
         return self._experiment
 
@@ -270,8 +278,9 @@ class Run:
         self.error = error
 
     def release(self) -> None:
-        """Free data and nets."""
+        """Free data, nets and configuration."""
         self._experiment = None
+        self.settings.drop()
 
     def _close(self, recorder: tracking.Recorder, error: BaseException) -> None:
         outcome = failures.outcome(error)

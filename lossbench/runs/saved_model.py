@@ -160,6 +160,15 @@ def _nets(cfg: DictConfig, info: DatasetInfo, outputs_per_target: int) -> Nets:
         raise ConfigError(f"model: {cfg.model._target_} cannot be built here: {one_line(error)}") from error
 
 
+def refuse_without_files(client: Any, run_id: str) -> None:
+    """Raises: ConfigError for a run that was to leave no files."""
+    if client.get_run(run_id).data.params.get("tracking.artifacts") == "none":
+        raise ConfigError(
+            f"run {run_id}: left no weights, as tracking.artifacts=none says; train it again with "
+            "tracking.artifacts=weights"
+        )
+
+
 def fetched(client: Any, run_id: str, folder: Path) -> SavedModel:
     """The model of a run, its files copied to a folder. Raises: ConfigError for a run that recorded none."""
     from mlflow.exceptions import MlflowException
@@ -169,6 +178,7 @@ def fetched(client: Any, run_id: str, folder: Path) -> SavedModel:
     except MlflowException as error:
         raise ConfigError(f"run {run_id}: not in this store: {one_line(error)}") from error
     if not {WEIGHTS, STRUCTURE} <= names:
+        refuse_without_files(client, run_id)
         raise ConfigError(f"run {run_id}: recorded no {STRUCTURE}; a finished run of this version does")
     for name in sorted(names.intersection(FILES)):
         client.download_artifacts(run_id, name, str(folder))

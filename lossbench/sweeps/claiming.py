@@ -63,8 +63,8 @@ def now() -> int:
 
 def claim_of(run: Run) -> str:
     """What a run is claimed by: its key, and for each trial of a search, and each part of it, one of its own."""
-    tuning = run.cfg.tuning
-    return run.identity.key if tuning.trial is None else f"{run.identity.key}.{tuning.trial}.{tuning.until}"
+    trial, until = run.settings["tuning.trial"], run.settings["tuning.until"]
+    return run.identity.key if trial is None else f"{run.identity.key}.{trial}.{until}"
 
 
 def read_back(run: Run, records: Sequence[MlflowRun], since: int, board: Board) -> None:
@@ -80,7 +80,7 @@ def read_back(run: Run, records: Sequence[MlflowRun], since: int, board: Board) 
         run.error = (MachineFault if of_machine else RuntimeError)(message)
     if run.result is not None or run.error is not None:
         board.ended(run)
-        board.advance(run.cfg.train.steps, 0)
+        board.advance(run.settings["train.steps"], 0)
 
 
 def by_key(runs: Sequence[Run]) -> dict[str, list[MlflowRun]]:

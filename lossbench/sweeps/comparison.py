@@ -308,4 +308,4 @@ def open_store(config: DictConfig) -> tracking.Store:
     """Open the store that a configuration records to, once it is known to answer."""
     uri = tracking.resolve(config.tracking.uri)
     runs.check_connection(uri)
-    return runs.store(uri, config.tracking.artifacts)
+    return runs.store(uri, config.tracking.location)

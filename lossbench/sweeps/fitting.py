@@ -43,6 +43,10 @@ class Faults:
                 raise
             self._found.setdefault(_loss(overrides), error)
 
+    def left_out(self, overrides: Sequence[str]) -> bool:
+        """Whether the loss of these overrides is known not to train."""
+        return bool(self._found) and _loss(overrides) in self._found
+
     def without(self, jobs: Sequence[T]) -> list[T]:
         """The jobs whose losses can train. Raises: the first error, where none can."""
         left = [job for job in jobs if _loss(job.overrides) not in self._found]

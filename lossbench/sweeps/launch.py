@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobRuntime, JobStatus, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from lossbench import terminal
-from lossbench.config import checks
 from lossbench.config.overrides import key
-from lossbench.config.redaction import HELD, redacted
-from lossbench.config.schema import Names
+from lossbench.config.redaction import redacted
 from lossbench.config.task_types import chosen, named
 from lossbench.core import ConfigError, without_digest
 from lossbench.runs import references
 from lossbench.runs.experiment import Experiment
+from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
-from lossbench.sweeps import comparison, composing, planning, scheduler
+from lossbench.sweeps import comparison, planning, scheduler
 from lossbench.sweeps.engines import Engine
 from lossbench.sweeps.fitting import Faults
+from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps, leave_files
+from lossbench.sweeps.returns import Returned
 from lossbench.sweeps.stacks import Datasets
 
 if TYPE_CHECKING:
@@ -33,16 +32,6 @@ if TYPE_CHECKING:
 
 # overrides that have their own place in the line of a run
 PLACED = ("loss", "loss._target_", "dataset", "dataset._target_", "seed")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One configuration of a multirun: what Hydra composed, and lossbench's part of it, resolved."""
-
-    hydra: DictConfig
-    cfg: DictConfig
-    names: Names
-    overrides: Sequence[str]
 
 
 def launch(
@@ -60,26 +49,29 @@ def launch(
     Raises: ConfigError for the first job that cannot train, before any of them trains.
     """
     setup_globals()
-    ready, datasets, faults = [], Datasets(), Faults(config)
+    compose, datasets, faults = Jobs(context, config), Datasets(), Faults(config)
+    ready = []
     for number, overrides in enumerate(jobs, start=first):
-        with faults.of(overrides):
-            ready.append(composed(context, config, overrides, number))
+        if not faults.left_out(overrides):
+            with faults.of(overrides):
+                ready.append(compose(overrides, number))
     ready = faults.without(ready)
     _check_primary(ready)
-    engine.check([ready[position].cfg for position in planning.distinct([job.cfg for job in ready])])
+    engine.check([ready[position].settings.made() for position in planning.distinct([job.settings for job in ready])])
     with ThreadPoolExecutor(1) as beside:  # opening a store takes as long as loading torch and the data
         opening = beside.submit(comparison.open_store, ready[0].cfg)
-        for position in planning.distinct([job.cfg for job in ready]):
+        for position in planning.distinct([job.settings for job in ready]):
             with faults.of(ready[position].overrides):
                 _try(ready[position], datasets)
         ready = faults.without(ready)
         faults.tell()
         for job in ready:
-            datasets.count_steps(job.cfg)
+            count_steps(job, datasets)
         opening.result()
+    leave_files(ready, before=first)
     try:
         with terminal.board() as board:
-            board.expect(len(ready), sum(job.cfg.train.steps for job in ready))
+            board.expect(len(ready), sum(job.settings["train.steps"] for job in ready))
             planned = len(ready) if last and not first else None  # other sweepers add batch after batch
             returns = _trained(context, task, config, ready, engine, datasets, board, planned)
     except KeyboardInterrupt:
@@ -95,8 +87,8 @@ def launch(
 def _check_primary(jobs: Sequence[Job]) -> None:
     """Raises: ConfigError for runs on one dataset that are judged by different metrics."""
     by_dataset: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        task = f"task.primary={job.cfg.task.get('primary')} of {named(chosen(job.cfg))}"
+    for job in {id(job.settings.shared): job for job in jobs}.values():
+        task = f"task.primary={job.settings.get('task.primary')} of {named(chosen(job.cfg))}"
         by_dataset.setdefault(job.names.dataset, {})[task] = None
     for dataset, tasks in by_dataset.items():
         if len(tasks) > 1:
@@ -114,7 +106,11 @@ def batch(
     board: terminal.Board,
 ) -> list[JobReturn]:
     """Train some jobs of a search, which itself has checked them, shows their progress and concludes the comparison."""
-    ready = list(_siblings(context, config, jobs, first, datasets))
+    compose, ready = Jobs(context, config), []
+    for number, overrides in enumerate(jobs, start=first):
+        ready.append(compose(overrides, number))
+        count_steps(ready[-1], datasets)
+    leave_files([job for job in ready if job.settings["tuning.arm"] != TRIAL])
     return _trained(context, task, config, ready, engine, datasets, board)
 
 
@@ -130,63 +126,18 @@ def _trained(
 ) -> list[JobReturn]:
     """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
-    places = (int(job.hydra.hydra.job.num) for job in jobs)
     runs = [
-        Run(job.cfg, job.names, name, swept, place=place)
-        for job, swept, place in zip(jobs, _swept(jobs), places, strict=True)
+        Run(job.settings, job.names, name, swept, place=job.number)
+        for job, swept in zip(jobs, _swept(jobs), strict=True)
     ]
     if planned and comparison.leads():
         comparison.note({comparison.PLANNED: str(planned)})
-    for job in jobs:
-        context.callbacks.on_job_start(config=job.hydra, task_function=task)
+    for job in jobs if _listened(context) else ():
+        context.callbacks.on_job_start(config=job.whole(), task_function=task)
     scheduler.train(runs, engine, comparison.claimant(), datasets, board, continues=continues)
     if comparison.leads_now() and (problem := references.record(runs, datasets, datasets.is_table)):
         board.say(problem)
     return _returns(context, jobs, runs)
-
-
-def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
-    """One job as Hydra composes it, checked. Raises: ConfigError that names the job."""
-    job = context.config_loader.load_sweep_config(config, list(overrides))
-    OmegaConf.set_readonly(job.hydra, False)  # read-only where it has run before
-    with open_dict(job):
-        job.hydra.job.id = str(number)
-        job.hydra.job.num = number
-    HydraConfig.instance().set_config(job)
-    try:
-        names = checks.check_job(job, job.hydra)
-    except ConfigError as error:
-        raise blame(error, overrides) from error
-    cfg = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
-    OmegaConf.resolve(cfg)
-    return Job(job, cfg, names, overrides)
-
-
-def _siblings(
-    context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], first: int, datasets: Datasets
-) -> Iterator[Job]:
-    """The jobs of a search; those that differ from the one before in numbers only share its Hydra configuration.
-
-    Copying that for each of them took a tenth of the time of a search over small nets.
-    """
-    known: tuple[str, ...] | None = None
-    for number, overrides in enumerate(jobs, start=first):
-        pattern, numbers = composing.apart(overrides)
-        if pattern != known:
-            one, known = composed(context, config, overrides, number), pattern
-            own: Any = OmegaConf.to_container(OmegaConf.masked_copy(one.hydra, list(one.cfg)))
-            datasets.count_steps(one.cfg)
-            yield one
-            continue
-        cfg = OmegaConf.create(own)  # from plain values, many times as fast as a copy
-        composing.put(numbers, cfg)
-        try:
-            checks.check(cfg, one.names)
-        except ConfigError as error:
-            raise blame(error, overrides) from error
-        OmegaConf.resolve(cfg)
-        datasets.count_steps(cfg)
-        yield Job(one.hydra, cfg, one.names, overrides)
 
 
 def _try(job: Job, datasets: Datasets) -> None:
@@ -202,41 +153,42 @@ def _try(job: Job, datasets: Datasets) -> None:
 def _swept(jobs: Sequence[Job]) -> list[str]:
     """The overrides in which each job differs from another, apart from its loss, dataset and seed."""
     common = set.intersection(*(set(job.overrides) for job in jobs))
+    words = {word for job in jobs for word in job.overrides if word not in common and key(word) not in PLACED}
+    shown = {word: redacted(word.lstrip("+")) for word in words}
 
     def label(job: Job) -> str:
-        arm, trial = job.cfg.tuning.arm, job.cfg.tuning.trial
+        arm, trial = job.settings["tuning.arm"], job.settings["tuning.trial"]
         if arm:
             return arm if trial is None else f"trial {trial}"
-        return " ".join(redacted(o.lstrip("+")) for o in job.overrides if o not in common and key(o) not in PLACED)
+        return " ".join(shown[word] for word in job.overrides if word in shown)
 
     return [label(job) for job in jobs]
 
 
-def blame(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
-    """The error with the overrides of the job that it is about."""
-    words = " ".join(redacted(word) for word in filter_overrides(overrides) if key(word) not in HELD)
-    return ConfigError(f"{error}\nin the job {words}; nothing was trained")
+def _listened(context: HydraContext) -> bool:
+    """Whether callbacks of the user's own follow the jobs; ours does not."""
+    return any(type(callback) is not comparison.Comparison for callback in context.callbacks.callbacks)
 
 
 def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) -> list[JobReturn]:
-    returns, hydras = [], {}
+    listened, folder, name = _listened(context), str(Path.cwd()), JobRuntime.instance().get("name")
+    shown = {word: redacted(word) for word in {word for job in jobs for word in job.overrides}}  # Hydra prints them
+    hydras = {
+        id(job.hydra): OmegaConf.masked_copy(job.hydra, ["hydra"]) for job in {id(j.hydra): j for j in jobs}.values()
+    }
+    returns: list[JobReturn] = []
     for job, run in zip(jobs, runs, strict=True):
-        if id(job.hydra) not in hydras:  # the jobs of a search share it
-            hydras[id(job.hydra)] = OmegaConf.masked_copy(job.hydra, ["hydra"])
-        returned = _returned(job, run, hydras[id(job.hydra)])
-        context.callbacks.on_job_end(config=job.hydra, job_return=returned)
+        whole = job.whole() if listened else None
+        returned = Returned(
+            job,
+            overrides=[shown[word] for word in job.overrides],
+            hydra_cfg=OmegaConf.masked_copy(whole, ["hydra"]) if whole else hydras[id(job.hydra)],
+            working_dir=folder,
+            task_name=name,
+            status=JobStatus.COMPLETED if run.result else JobStatus.FAILED,
+        )
+        returned.return_value = run.result.objective if run.result else run.error
+        if whole:
+            context.callbacks.on_job_end(config=whole, job_return=returned)
         returns.append(returned)
     return returns
-
-
-def _returned(job: Job, run: Run, hydra: DictConfig) -> JobReturn:
-    returned = JobReturn(
-        overrides=[*map(redacted, job.overrides)],  # Hydra prints them
-        cfg=job.cfg,
-        hydra_cfg=hydra,
-        working_dir=str(Path.cwd()),
-        task_name=JobRuntime.instance().get("name"),
-        status=JobStatus.COMPLETED if run.result else JobStatus.FAILED,
-    )
-    returned.return_value = run.result.objective if run.result else run.error
-    return returned

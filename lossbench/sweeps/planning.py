@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig
-
-from lossbench.config import catalogue, run_key
+from lossbench.config import catalogue
+from lossbench.config.settings import Settings
 
 T = TypeVar("T")
 
@@ -42,25 +41,42 @@ class Schedule:
 SEQUENTIAL = Schedule()
 
 
-def stack_groups(configurations: Sequence[DictConfig]) -> list[list[int]]:
-    """Positions of the configurations that may train as one stack; in each group, those of one loss are adjacent."""
+def stack_groups(runs: Sequence[Settings]) -> list[list[int]]:
+    """Positions of the runs that may train as one stack; in each group, those of one loss are adjacent."""
     groups: dict[str, dict[str, list[int]]] = {}
-    for position, cfg in enumerate(configurations):
-        flat = {key: value for key, value in run_key.flat(cfg).items() if not key.startswith(ASIDE)}
-        loss = {key: value for key, value in flat.items() if key.startswith("loss.")}
-        shared = {key: value for key, value in flat.items() if key not in FREE and key not in loss}
-        shared["outputs_per_target"] = catalogue.card_at(str(cfg.loss._target_)).outputs_per_target  # decides the net
-        groups.setdefault(_text(shared), {}).setdefault(_text(loss), []).append(position)
+    for (shared, loss), positions in _alike(runs).items():
+        groups.setdefault(shared, {}).setdefault(loss, []).extend(positions)
     return [[position for same in group.values() for position in same] for group in groups.values()]
 
 
-def distinct(configurations: Sequence[DictConfig]) -> list[int]:
-    """The positions of the configurations that differ from all earlier ones in more than seeds and rates."""
-    first: dict[str, int] = {}
-    for position, cfg in enumerate(configurations):
-        deciding = {k: v for k, v in run_key.flat(cfg).items() if k not in FREE and not k.startswith(ASIDE)}
-        first.setdefault(_text(deciding), position)
-    return list(first.values())
+def distinct(runs: Sequence[Settings]) -> list[int]:
+    """The positions of the runs that differ from all earlier ones in more than seeds and rates."""
+    return [positions[0] for positions in _alike(runs).values()]
+
+
+def _alike(runs: Sequence[Settings]) -> dict[tuple[str, str], list[int]]:
+    """The positions of runs that differ in FREE and ASIDE only, by their settings beside the loss, and of it."""
+    texts: dict[tuple[Any, ...], tuple[str, str]] = {}  # most runs are siblings, whose settings are compared once
+    found: dict[tuple[str, str], list[int]] = {}
+    for position, run in enumerate(runs):
+        own = ((name, value) for name, value in run.own.items() if _matters(name))
+        sibling = (id(run.shared), *own)
+        if sibling not in texts:
+            texts[sibling] = _texts(run)
+        found.setdefault(texts[sibling], []).append(position)
+    return found
+
+
+def _texts(run: Settings) -> tuple[str, str]:
+    flat = {name: value for name, value in run.flat().items() if _matters(name)}
+    loss = {name: value for name, value in flat.items() if name.startswith("loss.")}
+    shared = {name: value for name, value in flat.items() if name not in loss}
+    shared["outputs_per_target"] = catalogue.card_at(str(run["loss._target_"])).outputs_per_target  # decides the net
+    return _text(shared), _text(loss)
+
+
+def _matters(name: str) -> bool:
+    return name not in FREE and not name.startswith(ASIDE)
 
 
 def parts(members: Sequence[T], size: int) -> list[list[T]]:

@@ -16,13 +16,11 @@ from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
 from lossbench.sweeps import planning
-from lossbench.sweeps.claiming import Claims
+from lossbench.sweeps.claiming import Claims, by_key
 from lossbench.sweeps.engines import Engine
 from lossbench.sweeps.stacks import Datasets
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
-
     from lossbench.tracking.claims import Claimant
 
 
@@ -46,26 +44,23 @@ def train(
             _take_up(runs, board)
         waiting = [run for run in runs if run.result is None]
         while waiting:
-            groups = planning.stack_groups([run.cfg for run in waiting])
+            groups = planning.stack_groups([run.settings for run in waiting])
             stacked = [[waiting[position] for position in group] for group in groups]
             engine.train(stacked, claims, datasets, board, stop)
             if stop():
                 return  # and leaving raises
-            left = [run for run in waiting if run.result is None and run.error is None]
+            left = [run for run in runs if run.result is None and run.error is None]
             waiting = claims.left_behind(left, stop)
 
 
 def _take_up(runs: Sequence[Run], board: Board) -> None:
     """Set the results of runs that an earlier call has finished."""
-    siblings: dict[str, Sequence[MlflowRun]] = {}  # a study's trials or a comparison's runs, each asked for once
+    records = by_key(runs)
     for run in runs:
-        among = run.identity.siblings
-        if str(among) not in siblings:
-            siblings[str(among)] = run.store().find(among)
-        run.result = run.earlier.finished(run.store(), siblings[str(among)])
+        run.result = run.earlier.finished(run.store(), records.get(run.identity.key, []))
         if run.result is not None:
             board.ended(run)
-            board.advance(run.cfg.train.steps, 0)
+            board.advance(run.settings["train.steps"], 0)
 
 
 class Board:
@@ -80,8 +75,9 @@ class Board:
     def ended(self, run: Run) -> None:
         """Show how a run ended."""
         loss = " ".join(filter(None, (without_digest(run.names.loss), run.swept)))
-        label = f"{loss} on {run.names.dataset}, seed {run.cfg.seed}"
+        label = f"{loss} on {run.names.dataset}, seed {run.settings['seed']}"
         if run.result is not None and run.result.outcome == PAUSED:
+            run.settings.drop()
             return
         if run.identity.kind == TRIAL:  # of these, only the best is worth a line
             self._display.count(run.outcome)
@@ -90,3 +86,4 @@ class Board:
         else:
             headline = run.outcome if run.outcome == "killed" else f"{run.outcome}: {clean(str(run.error), run.uri)}"
             self._display.ended(label, run.outcome, headline)
+        run.settings.drop()  # another process may have trained it

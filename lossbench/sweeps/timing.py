@@ -72,14 +72,21 @@ class _Trials:
         first = Experiment(runs[0].cfg, splits)
         self.plan, self.device, self.stackable = first.plan, first.device.type, first.stackable
         self.most = planning.most(trial.nbytes(first.replica(_nowhere), self.plan), _memory(self.device), len(runs))
-        chosen = runs[:: len(runs) // self.most][: self.most] if self.most > 1 else runs[:1]
-        self._replicas = [Experiment(run.cfg, splits).replica(_nowhere) for run in chosen]
+        self._chosen = runs[:: len(runs) // self.most][: self.most] if self.most > 1 else runs[:1]
+        self._replicas: dict[int, Replica] = {}  # by position; of thousands of runs, most are never measured
 
     def step_s(self, size: int, threads: int = 0) -> float:
         """Seconds of a step of a stack of this size, with some of every loss."""
         from lossbench.engine import trial
 
-        return trial.step_s(self._replicas[:: self.most // size][:size], self.plan, threads=threads)
+        some = [self._replica(position) for position in range(len(self._chosen))[:: self.most // size][:size]]
+        return trial.step_s(some, self.plan, threads=threads)
+
+    def _replica(self, position: int) -> Replica:
+        if position not in self._replicas:
+            experiment = Experiment(self._chosen[position].settings.made(), self._splits)
+            self._replicas[position] = experiment.replica(_nowhere)
+        return self._replicas[position]
 
     def alone(self) -> str:
         """Why a stack would not train these runs as they train alone; empty where it would."""
@@ -105,7 +112,9 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
     except Exception:  # this loss or model does not stack, or memory does not hold so many runs
         pass
     best = planning.choose(measured, len(runs), plan.steps)
-    here = any(run_key.given_paths(run.cfg) for run in runs)  # objects of this process, which no worker has
+    here = any(
+        run_key.given_paths(shared.flat) for shared in {run.settings.shared for run in runs}
+    )  # objects of this process, which no worker has
     if cores > 1 and not here and planning.seconds(best, measured[best], len(runs), plan.steps) > 2 * planning.START_S:
         workers = min(cores, len(runs))
         share = min(-(-len(runs) // workers), most // workers)
@@ -118,8 +127,10 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
 
 def _one_of_each(runs: Sequence[Run], splits: Splits) -> list[Replica]:
     """One run of each loss, at any of its settings, and the last run, whose seed differs where there are several."""
-    chosen = {str(run.cfg.loss._target_): run for run in reversed(runs)}
-    return [Experiment(run.cfg, splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])]
+    chosen = {str(run.settings["loss._target_"]): run for run in reversed(runs)}
+    return [
+        Experiment(run.settings.made(), splits).replica(_nowhere) for run in dict.fromkeys([*chosen.values(), runs[-1]])
+    ]
 
 
 def _alone(replicas: Sequence[Replica], plan: Plan) -> str:

@@ -48,7 +48,7 @@ _opened: weakref.WeakSet[Store] = weakref.WeakSet()
 class Store:
     """An MLflow store, opened and migrated; its one writer thread keeps calls off the training thread."""
 
-    def __init__(self, uri: str, artifacts: str | None = None) -> None:
+    def __init__(self, uri: str, location: str | None = None) -> None:
         """Open a store at a resolved URI, and record entries that wait for it from earlier processes.
 
         Raises: ConfigError where MLflow cannot use it.
@@ -57,9 +57,9 @@ class Store:
         from sqlalchemy.exc import SQLAlchemyError
 
         self.uri = uri
-        self._artifacts = artifacts
-        if artifacts is not None:
-            _check(artifacts)
+        self._files = location
+        if location is not None:
+            _check(location)
         self._rested = 0.0
         self.late: set[str] = set()  # runs of earlier processes that this one recorded after an outage
         for name in LOUD:
@@ -299,13 +299,13 @@ class Store:
         self._writer.busy_s = 0.0
 
     def _location(self, name: str) -> str | None:
-        if self._artifacts is None and not self.uri.startswith("sqlite:///"):
+        if self._files is None and not self.uri.startswith("sqlite:///"):
             return None if self.uri.startswith("http") else _folder(Path("mlruns").absolute() / _file_name(name))
-        if self._artifacts is None:
+        if self._files is None:
             return _folder(Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / _file_name(name))
-        if "://" in self._artifacts:
-            return f"{self._artifacts.rstrip('/')}/{_file_name(name)}"
-        return _folder(Path(self._artifacts).absolute() / _file_name(name))
+        if "://" in self._files:
+            return f"{self._files.rstrip('/')}/{_file_name(name)}"
+        return _folder(Path(self._files).absolute() / _file_name(name))
 
 
 def _client(uri: str) -> MlflowClient:
@@ -344,22 +344,22 @@ def _report_waiting() -> None:
             say(store.outage_message())
 
 
-def _check(artifacts: str) -> None:
+def _check(location: str) -> None:
     """Raises: ConfigError for a location to which no run can save files."""
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    setting = f"tracking.artifacts={redacted(artifacts)}"
-    if not artifacts:
+    setting = f"tracking.location={redacted(location)}"
+    if not location:
         raise ConfigError(f"{setting}: has to be a folder, an address or null")
     try:
-        if "://" in artifacts:
-            get_artifact_repository(artifacts)
+        if "://" in location:
+            get_artifact_repository(location)
         else:
-            Path(artifacts).mkdir(parents=True, exist_ok=True)
+            Path(location).mkdir(parents=True, exist_ok=True)
     except (MlflowException, ImportError) as error:
         raise ConfigError(
-            f"{setting}: MLflow cannot use it: {clean(str(error).partition('. ')[0], artifacts)}"
+            f"{setting}: MLflow cannot use it: {clean(str(error).partition('. ')[0], location)}"
         ) from error
     except OSError as error:
         raise ConfigError(f"{setting}: cannot be written: {error.strerror}") from error

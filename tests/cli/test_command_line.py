@@ -93,7 +93,7 @@ def test_the_store_is_where_the_environment_or_the_setting_says(lossbench, here,
         shutil.copy(migrated, here / name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
     assert "tracking.uri=sqlite:///" in lossbench(*SHORT).out  # the command that shows it names the store
-    assert lossbench("tracking.uri=sqlite:///mine.db", "seed=1", "tracking.artifacts=files", *SHORT).code == 0
+    assert lossbench("tracking.uri=sqlite:///mine.db", "seed=1", "tracking.location=files", *SHORT).code == 0
     theirs, mine, default = (tracking.Store(f"sqlite:///{here}/{name}.db") for name in ("theirs", "mine", "mlflow"))
     assert [run.data.tags["seed"] for run in runs(theirs)] == ["0"]
     assert [run.data.tags["seed"] for run in runs(mine)] == ["1"]

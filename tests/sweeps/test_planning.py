@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from lossbench.config.settings import Settings
 from lossbench.sweeps import planning
 from lossbench.sweeps.planning import SEQUENTIAL, Schedule
 
@@ -43,7 +44,7 @@ def run(changes):
     cfg = OmegaConf.create(RUN)
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value)
-    return cfg
+    return Settings.of(cfg)
 
 
 def some(of):

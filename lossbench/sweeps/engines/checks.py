@@ -26,7 +26,7 @@ def importable(cfgs: Sequence[DictConfig], launcher: str) -> None:
 
 def shared(cfgs: Sequence[DictConfig], why: str) -> None:
     """Raises: ConfigError for a store, or a place of artifacts, that only this machine can write."""
-    for uri, place in dict.fromkeys((str(cfg.tracking.uri), cfg.tracking.artifacts) for cfg in cfgs):
+    for uri, place in dict.fromkeys((str(cfg.tracking.uri), cfg.tracking.location) for cfg in cfgs):
         if uri.startswith("sqlite:"):
             raise ConfigError(f"{why}, and tracking.uri={uri} is a file of one; record to an MLflow server\n{SERVER}")
         if not tracking.resolve(uri).startswith("http") and (place is None or "://" not in str(place)):

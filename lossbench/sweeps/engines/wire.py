@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omegaconf import DictConfig
-
 from lossbench.config.schema import Names
+from lossbench.config.settings import Settings
 from lossbench.core import ConfigError
 from lossbench.core.failures import MachineFault
 from lossbench.runs.run import Run
 from lossbench.sweeps.stacks import Board
 
-Packed = tuple[DictConfig, Names, str, str, Sequence[str], int | None]
+Packed = tuple[Settings, Names, str, str, Sequence[str], int | None]
 """The arguments of a Run."""
 
 Send = Callable[[tuple[Any, ...]], None]
@@ -22,7 +21,7 @@ Send = Callable[[tuple[Any, ...]], None]
 
 def packed(stack: Sequence[Run]) -> list[Packed]:
     """Runs as another process makes them again, by `Run(*one)`."""
-    return [(run.cfg, run.names, run.comparison, run.swept, run.earlier.unfinished, run.place) for run in stack]
+    return [(run.settings, run.names, run.comparison, run.swept, run.earlier.unfinished, run.place) for run in stack]
 
 
 class Wire:

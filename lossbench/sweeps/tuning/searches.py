@@ -21,7 +21,7 @@ from lossbench.core import ConfigError, Metric
 from lossbench.runs import provenance
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.identity import TRIAL
-from lossbench.sweeps import launch
+from lossbench.sweeps import jobs
 from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.own import distribute
 from lossbench.sweeps.stacks import Datasets
@@ -47,7 +47,7 @@ class Search:
 
     words: list[str]
     parted: bool
-    job: launch.Job
+    job: jobs.Job
     space: Space
     seeds: list[int]
     primary: Metric
@@ -108,7 +108,7 @@ def prepared(
         with faults.of(one.overrides):
             for both in _ends(one.space):
                 ends = [f"{name}={word(value)}" for name, value in both.items()]
-                _try(launch.composed(context, config, [*one.job.overrides, *ends], 0), datasets)
+                _try(jobs.composed(context, config, [*one.job.overrides, *ends], 0), datasets)
     trainable = faults.without(candidates)
     faults.tell()
     storage = open_storage(settings["storage"] or "sqlite:///tuning.db")
@@ -121,7 +121,7 @@ class Candidate:
 
     overrides: list[str]
     parted: bool
-    job: launch.Job
+    job: jobs.Job
     space: Space
 
 
@@ -136,10 +136,10 @@ def _candidate(
 ) -> Candidate:
     """`seeds` are the first seed of the search and the first of the final runs. Raises: ConfigError."""
     searched, final = [*own, f"seed={seeds[0]}", f"tuning.arm={TRIAL}"], [*own, f"seed={seeds[1]}"]
-    job = launch.composed(context, config, searched, number)
-    parted = apart.wanted(job.cfg, launch.composed(context, config, final, number).cfg, datasets)
+    job = jobs.composed(context, config, searched, number)
+    parted = apart.wanted(job.cfg, jobs.composed(context, config, final, number).cfg, datasets)
     if parted:
-        job = launch.composed(context, config, apart.staged(searched, "search"), number)
+        job = jobs.composed(context, config, apart.staged(searched, "search"), number)
     datasets.count_steps(job.cfg)
     fixed = asked.fixed | {key(one) for one in own if key(one).startswith("loss.")}  # also those of this loss alone
     return Candidate(own, parted, job, spaces.space(job.cfg, job.names.loss, asked.asked, fixed))
@@ -151,12 +151,12 @@ def _ends(space: Space) -> list[dict[str, Any]]:
     return [{name: d.at(place / (count - 1)) for name, d in space.items()} for place in range(count)]
 
 
-def _try(job: launch.Job, datasets: Datasets) -> Experiment:
+def _try(job: jobs.Job, datasets: Datasets) -> Experiment:
     """Build the experiment of a job. Raises: ConfigError for what only the data reveal."""
     try:
         return Experiment(job.cfg, datasets(job.cfg))
     except ConfigError as error:
-        raise launch.blame(error, job.overrides) from error
+        raise jobs.blame(error, job.overrides) from error
 
 
 def _refuse_unused(asked: Request, found: Sequence[Candidate]) -> None:

@@ -18,7 +18,7 @@ from lossbench.config.words import word
 from lossbench.runs.earlier import PAUSED
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
-from lossbench.sweeps import comparison, launch
+from lossbench.sweeps import comparison, jobs
 from lossbench.sweeps.tuning import halving
 from lossbench.sweeps.tuning.budget import Budget
 from lossbench.sweeps.tuning.searches import Search
@@ -147,7 +147,7 @@ class Searching:
                     store.client.set_tag(record.info.run_id, "lossbench.outcome", outcome)
                     store.client.set_terminated(record.info.run_id, "FINISHED")
             for words in _jobs(search, trial, None):
-                job = launch.composed(self._context, self._config, words, 0)
+                job = jobs.composed(self._context, self._config, words, 0)
                 Run(job.cfg, job.names).identity.checkpoint_path.unlink(missing_ok=True)
             self._board.advance(search.steps - trial.steps - trial.spared)
             self._board.count(outcome, len(search.seeds))
