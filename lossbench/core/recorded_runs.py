@@ -75,7 +75,8 @@ def _built(connection: Any, rows: Sequence[Any]) -> Iterator[Run]:
         return found
 
     tags, params = texts(SqlTag, RunTag), texts(SqlParam, Param)
-    metrics, inputs = defaultdict(list), defaultdict(list)
+    metrics: dict[str, list[Any]] = defaultdict(list)
+    inputs: dict[str, list[Any]] = defaultdict(list)
     latest = SqlLatestMetric
     query: Any = select(latest.run_uuid, latest.key, latest.value, latest.timestamp, latest.step, latest.is_nan)
     for run_id, key, value, timestamp, step, is_nan in connection.execute(query.where(latest.run_uuid.in_(ids))).all():

@@ -55,6 +55,12 @@ def test_the_runs_of_a_database_are_those_of_mlflow(store, runs, at_once, monkey
     assert [told(run) for run in found] == [told(run) for run in theirs]
 
 
+def test_no_run_of_a_server_is_lost_between_pages(store, runs, monkeypatch):
+    monkeypatch.setattr(reading, "PAGE", 1)
+    where = ["0", store.client.get_experiment_by_name("other").experiment_id]
+    assert [run.info.run_id for run in reading._served(store.client, where, WANTED)] == runs
+
+
 def test_nothing_is_found_where_nothing_is(store, runs):
     assert list(recorded_runs(store.client, ["0"], {"kind": "trial"})) == []
     assert list(recorded_runs(store.client, [], WANTED)) == []
