@@ -50,7 +50,9 @@ def flips(seeds: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """
     if seeds <= EXACT:
         return 1.0 - 2.0 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
-    signs = np.concatenate([rng.choice([-1.0, 1.0], (2**EXACT // PARTS, seeds)) for _ in range(PARTS)])
+    signs = np.empty((2**EXACT, seeds))
+    for part in np.array_split(signs, PARTS):
+        part[:] = rng.choice([-1.0, 1.0], part.shape)
     signs[0] = 1
     return signs
 
@@ -140,9 +142,8 @@ def _flipped(
     found = {name: np.full(by_seed.shape[1], np.nan) for name in ("low", "high", "p", "p_all", "p_equal")}
     for pair in np.flatnonzero(tested):
         d = by_seed[:, pair]
-        own = signs if (known := ~np.isnan(d)).all() else signs[:, known]
-        found["low"][pair], found["high"][pair] = _range(d[known], own, alpha)
-        found["p_equal"][pair] = np.nan if margin is None else _equal(d[known], own, margin)
+        found["low"][pair], found["high"][pair] = _range(d, signs, alpha)
+        found["p_equal"][pair] = np.nan if margin is None else _equal(d, signs, margin)
     if tested.any():
         found["p"][tested], found["p_all"][tested] = sign_flip(np.nan_to_num(by_seed[:, tested]), signs)
     return found | {"detectable": [detectable(d[~np.isnan(d)], tests) for d in by_seed.T]}
@@ -188,7 +189,7 @@ def _corrected(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _equal(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], margin: float) -> float:
     """The larger of two one-sided sign-flip tests, that the mean is at least the margin and at most minus it."""
-    away = np.stack([d - margin, -d - margin], axis=1)
+    away = np.nan_to_num(np.stack([d - margin, -d - margin], axis=1))
     return float((signs @ away <= away.sum(0) + ROUNDING * np.abs(away).sum(0)).mean(0).max())
 
 
@@ -214,8 +215,9 @@ def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tup
 
 def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -> tuple[float, float]:
     """The inverted sign-flip test: its limits are order statistics of the means of subsets (Hartigan 1969)."""
-    subsets = ((part < 0).astype(float) for part in np.array_split(signs, PARTS))
-    sums, sizes = np.concatenate([(chosen @ d, chosen.sum(1)) for chosen in subsets], axis=1)
+    known = ~np.isnan(d)
+    subsets = ((part[:, known] < 0).astype(float) for part in np.array_split(signs, PARTS))
+    sums, sizes = np.concatenate([(chosen @ d[known], chosen.sum(1)) for chosen in subsets], axis=1)
     means = np.sort(sums[sizes > 0] / sizes[sizes > 0])
     none = int((sizes == 0).sum())
     skip = max(0, int(alpha / 2 * len(signs)) - none)
