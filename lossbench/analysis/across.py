@@ -76,6 +76,8 @@ class Across:
 
 def across(verdicts: Sequence[Verdict]) -> Across | None:
     """The losses that all datasets have, by rank and against the first verdict's baseline; None below two datasets."""
+    if len(verdicts) < 2:
+        return None
     tables = {v.dataset: Table(v.values, v.failed, v.higher_is_better) for v in verdicts}
     found = ranking(tables, np.random.default_rng(STREAM))
     if found is None or len(found.datasets) < 2:

@@ -14,6 +14,7 @@ from lossbench.analysis.stats import ROUNDING, check_values
 from lossbench.core import ANY, Range
 
 RESAMPLES = 9999
+PART = 100  # seeds whose resamples are drawn at once; more take turns, for the sake of memory
 DEGENERATE = 0.01  # share of the resamples that may have no spread
 FARTHEST = 1.5  # times Student's interval: how far resamples may widen one
 
@@ -74,9 +75,12 @@ def _studentised(known: Floats, mean: Floats, spread: Floats, scale: Scale, rng:
     """The quantiles [2, column] of t* in `intervals`; missing where too many resamples consist of one value."""
     n = len(known)
     z = (known - mean) / np.where(spread > 0, spread, 1)
-    weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-    drawn = weights @ z
-    variance = (weights @ np.square(z) - np.square(drawn)) * n / (n - 1)
+    moments = np.concatenate([z, np.square(z)], axis=1)
+    parts = [len(part) for part in np.array_split(range(RESAMPLES), -(-n // PART))]
+    drawn, squares = np.split(
+        np.concatenate([rng.multinomial(n, np.full(n, 1 / n), part) / n @ moments for part in parts]), 2, axis=1
+    )
+    variance = (squares - np.square(drawn)) * n / (n - 1)
     means = mean + spread * drawn
     t = (scale(means) - scale(mean)) / (scale.slope(means) * spread * np.sqrt(variance / n))
     t = np.where((variance > ROUNDING) & np.isfinite(t), t, np.nan)  # nan: one value, drawn n times

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lossbench.analysis import axes
-from lossbench.analysis.figures import colours, escape, plain, wrapped
+from lossbench.analysis.figures import SEEDS, colours, escape, plain, wrapped
 from lossbench.analysis.histories import histories
 from lossbench.analysis.verdict import Verdict
 
@@ -23,7 +23,7 @@ BAND = (0.1, 0.5, 0.9)  # quantiles over seeds: the lower end of a curve's band,
 
 def bands(verdict: Verdict, client: MlflowClient) -> dict[str, dict[str, pd.DataFrame]]:
     """Median and band of each contender over steps, by metric: the primary first, train losses before their parts."""
-    runs = verdict.runs
+    runs = verdict.runs.groupby("contender", sort=False).head(SEEDS)
     trained = sorted((c for c in runs if c.startswith("train/")), key=lambda name: (not name.endswith("/loss"), name))
     watched = [f"val/{name}" for name, _, _ in [verdict.metric, *verdict.metrics]]
     metrics = [m for m in dict.fromkeys([*watched, *trained]) if m in runs]

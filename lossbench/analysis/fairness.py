@@ -124,8 +124,8 @@ def _weights(records: Records) -> Iterator[str]:
         known = runs[runs["weights"] != ""]
         if known.empty:
             continue
-        settings = records.params.loc[known["run_id"], own].fillna("").astype(str).agg(" ".join, axis=1)
-        hashes = known.groupby([settings.to_numpy(), "seed"])["weights"].nunique()
+        settings = records.params.loc[known["run_id"], own].fillna("").astype(str).to_numpy()
+        hashes = known.groupby([np.array([" ".join(row) for row in settings]), "seed"])["weights"].nunique()
         if (hashes > 1).any():
             yield f"the initial weights on {dataset} differ between runs of one seed ({hashes.max()} hashes)"
 
@@ -202,18 +202,20 @@ def _budgets(records: Records) -> Iterator[Remark]:
 def _twins(records: Records) -> Iterator[Remark]:
     """Losses with proportional gradients on the same probe: one loss under two names or two learning rates."""
     own = [c for c in records.params if c == "loss" or (c.startswith("loss.") and not c.endswith("_target_"))]
-    gradients: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)  # by loss and parameters; by data, seed
+    probes: dict[tuple[Any, ...], dict[str, str]] = defaultdict(dict)  # by loss and parameters; by data, seed
     names: dict[tuple[Any, ...], str] = {}
-    for row in records.runs[records.runs["probe"] != ""].itertuples():
-        key = (row.loss, *records.params.loc[row.run_id, own].fillna(""))
+    probed = records.runs[records.runs["probe"] != ""]
+    parameters = records.params.loc[probed["run_id"], own].fillna("").to_numpy().tolist()
+    for row, values in zip(probed.itertuples(), parameters, strict=True):
+        key = (row.loss, *values)
         settings = [
             f"{c.removeprefix('loss.')}={v}" for c, v in zip(own, key[1:], strict=True) if c != "loss" and v != ""
         ]
         names[key] = f"{row.loss} ({', '.join(settings)})" if settings else row.loss
-        gradients[key].setdefault(f"{row.dataset}, {row.seed}", np.array(json.loads(row.probe)["gradient"]))
-    for a, b in combinations(gradients, 2):
-        common = [place for place in gradients[a] if place in gradients[b]][:1]
-        factor = _factor(gradients[a][common[0]], gradients[b][common[0]]) if common else None
+        probes[key].setdefault(f"{row.dataset}, {row.seed}", row.probe)
+    for a, b in combinations(probes, 2):
+        common = next((place for place in probes[a] if place in probes[b]), None)
+        factor = _factor(*(np.array(json.loads(probes[key][common])["gradient"]) for key in (a, b))) if common else None
         if factor is not None:
             text = f"one loss under two names, up to a factor: on a probe batch the gradient of {names[b]} is"
             yield Remark("same loss", f"{text} {factor:.4g} times that of {names[a]}", True)

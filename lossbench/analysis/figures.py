@@ -21,6 +21,7 @@ from lossbench.analysis.axes import Axis, axis
 from lossbench.analysis.verdict import Verdict
 
 escape = partial(_escape, quote=False)  # plotly would show &quot; literally
+SEEDS = 100  # of each loss, of which curves and dots are drawn
 ROW = 34  # pixels per loss in a chart with a row per loss
 DOTS = 0.13  # distance of a loss's dots above the middle of its row, and of its mean below it
 LINE = 17  # pixels of a line of a name
@@ -68,11 +69,16 @@ def seeds(verdict: Verdict) -> go.Figure:
     hues, name = colours(verdict), verdict.metric[0]
     board = verdict.leaderboard.set_index("loss")
     values = verdict.values[order]
+    values = values[values.notna().cumsum() <= SEEDS]
     spread = [(values[loss].median(), values[loss]) for loss in order]
     means = [(row[name], [row[f"{name} low"], row[f"{name} high"]]) for _, row in board.loc[order].iterrows()]
     scale = axis(*spread, *means)
     figure = go.Figure()
-    paired = [(row, place) for _, line in values.iterrows() for place, row in [*enumerate(line), (None, None)]]
+    paired = [
+        (row, place)
+        for _, line in values.dropna(how="all").iterrows()
+        for place, row in [*enumerate(line), (None, None)]
+    ]
     figure.add_scatter(
         x=[None if row is None else scale.place(row) for row, _ in paired],
         y=[None if place is None else place + DOTS for _, place in paired],

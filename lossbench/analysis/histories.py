@@ -51,7 +51,7 @@ def _stored(store: Any, run_ids: list[str], metric: str, points: int) -> Iterato
         some = () if len(there) <= points else (SqlMetric.step.in_(thinned(sorted(there), points)),)
         for those in wanted:
             query: Any = select(SqlMetric.run_uuid, SqlMetric.step, SqlMetric.value).where(*those, *some)
-            yield from map(tuple, connection.execute(query.order_by(SqlMetric.timestamp)))
+            yield from map(tuple, connection.execute(query.order_by(SqlMetric.timestamp)).all())
 
 
 def _served(store: Any, run_ids: list[str], metric: str, points: int) -> Iterator[tuple[str, int, float]]:

@@ -51,9 +51,11 @@ def _named(table: pd.DataFrame, by: str, settings: list[str]) -> list[str]:
     """The values of a column, each with the settings that vary among its rows."""
     if not settings:
         return [str(value) for value in table[by]]
-    several = table.groupby(by)[settings].nunique()
-    names = []
-    for _, row in table.iterrows():
-        varied = [c for c in settings if several.loc[row[by], c] > 1 and row[c] == row[c]]
-        names.append(" ".join([str(row[by]), *(f"{c.removeprefix(f'{by}.')}={row[c]}" for c in varied)]))
+    names = [str(value) for value in table[by]]
+    for places in table.groupby(by).indices.values():
+        rows = table.iloc[places]
+        for column in [c for c in settings if rows[c].nunique() > 1]:
+            title = column.removeprefix(f"{by}.")
+            for place, value in zip(places, rows[column], strict=True):
+                names[place] += f" {title}={value}" if value == value else ""
     return names

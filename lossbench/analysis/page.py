@@ -41,6 +41,7 @@ PACKAGES = ("lossbench", "mlflow", "numpy", "pandas", "plotly", "scipy")
 SHOWN = 3  # metrics that fit on a screen beside the primary one; the others are hidden at first
 CELL = 38  # pixels of a matrix's cell that can hold a number
 LISTED = 60  # pairs in the table; the CSV has all
+FAILURES = 200  # runs without a result in the table; the CSV has all
 
 
 class _Figures:
@@ -87,6 +88,7 @@ def page(report: Report, client: MlflowClient) -> str:
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         numbers={
             "points": POINTS,
+            "drawn": figures.SEEDS,
             "resamples": confidence.RESAMPLES,
             "exact": stats.EXACT,
             "seed": STREAM,
@@ -158,7 +160,8 @@ def _dataset(verdict: Verdict, sentence: str, report: Report, client: MlflowClie
         "norms_figure": drawn(curves.curves(verdict, norms, "norm of the gradient") if norms else None),
         "mean_losses_figure": drawn(matrices.mean_losses(verdict)),
         "sensitivity": _sensitivity(verdict, part, drawn),
-        "failures": list(panels.failures(part.runs)),
+        "failures": list(panels.failures(part.runs))[:FAILURES],
+        "all_failures": int((part.runs["outcome"] != "finished").sum()),
         "ranks": panels.ranks(verdict),
         "pictures": pictures.pictures(verdict, client),
     }

@@ -17,12 +17,12 @@ from lossbench.analysis.looks import Look
 from lossbench.analysis.searches import BLAMED, Search, searches_of
 from lossbench.analysis.short import short
 from lossbench.core import ANY, ConfigError, Range
+from lossbench.core.recorded_runs import recorded_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PAGE = 1000
 GREY = "#666666"  # for runs without a colour
 NEWEST = 5  # comparisons that the message about an unknown one lists
 NAMED = ("loss", "dataset", "model", "seed")
@@ -119,7 +119,7 @@ def read(client: MlflowClient, asked: str | None) -> Records:
     Raises: ConfigError where the store has no such comparison or experiment; it names the newest comparisons.
     """
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    comparisons = list(search(client, experiments, {"lossbench.kind": "comparison"}))
+    comparisons = list(recorded_runs(client, experiments, {"lossbench.kind": "comparison"}))
     if asked is None and comparisons:
         asked = max(comparisons, key=lambda c: c.info.start_time).info.run_id
     chosen = [c for c in comparisons if asked in (c.info.run_id, c.data.tags.get("lossbench.comparison"))]
@@ -133,7 +133,9 @@ def read(client: MlflowClient, asked: str | None) -> Records:
         name = asked
         chosen = [c for c in comparisons if c.info.experiment_id == experiment.experiment_id]
         experiments, of = [experiment.experiment_id], {}
-    runs, beside = (_each_once(search(client, experiments, {"lossbench.kind": k, **of})) for k in ("run", "reference"))
+    runs, beside = (
+        _each_once(recorded_runs(client, experiments, {"lossbench.kind": k, **of})) for k in ("run", "reference")
+    )
     chosen.sort(key=lambda c: c.info.start_time)
     commands = [c.data.tags.get("lossbench.command", "") for c in chosen]
     params = _params(runs)
@@ -191,18 +193,6 @@ def _ordered(runs: list[Run]) -> list[Run]:
 
 def _recorded(run: Run) -> int:
     return len(run.data.metrics) + len(run.data.tags)
-
-
-def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str]) -> Iterator[Run]:
-    """All MLflow runs of these experiments that have all of these tags."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    token = None
-    while True:
-        page = client.search_runs(experiments, wanted, max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _unknown(asked: str | None, comparisons: list[Run]) -> str:

@@ -17,6 +17,7 @@ from lossbench.analysis.level import ALPHA, PAIRS
 from lossbench.analysis.power import POWER, detectable
 from lossbench.core import Range
 
+PARTS = 16  # in which flips are drawn and used, so that thousands of seeds fit into memory
 EXACT = 14  # seeds up to which all 2^n sign flips are used; beyond, 2^14 are drawn
 
 
@@ -49,7 +50,9 @@ def flips(seeds: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """
     if seeds <= EXACT:
         return 1.0 - 2.0 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
-    signs = rng.choice([-1.0, 1.0], (2**EXACT, seeds))
+    signs = np.empty((2**EXACT, seeds))
+    for part in np.array_split(signs, PARTS):
+        part[:] = rng.choice([-1.0, 1.0], part.shape)
     signs[0] = 1
     return signs
 
@@ -186,12 +189,8 @@ def _corrected(p: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _equal(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], margin: float) -> float:
     """The larger of two one-sided sign-flip tests, that the mean is at least the margin and at most minus it."""
-    known = ~np.isnan(d)
-    one_sided = []
-    for sign in (1, -1):
-        away = sign * d[known] - margin
-        one_sided.append(float((signs[:, known] @ away <= away.sum() + ROUNDING * np.abs(away).sum()).mean()))
-    return max(one_sided)
+    away = np.nan_to_num(np.stack([d - margin, -d - margin], axis=1))
+    return float((signs @ away <= away.sum(0) + ROUNDING * np.abs(away).sum(0)).mean(0).max())
 
 
 def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tuple[Any, Any]:
@@ -217,9 +216,9 @@ def sign_flip(by_seed: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> tup
 def _range(d: np.ndarray[Any, Any], signs: np.ndarray[Any, Any], alpha: float) -> tuple[float, float]:
     """The inverted sign-flip test: its limits are order statistics of the means of subsets (Hartigan 1969)."""
     known = ~np.isnan(d)
-    chosen = (signs[:, known] < 0).astype(float)
-    sizes = chosen.sum(1)
-    means = np.sort((chosen[sizes > 0] @ d[known]) / sizes[sizes > 0])
+    subsets = ((part[:, known] < 0).astype(float) for part in np.array_split(signs, PARTS))
+    sums, sizes = np.concatenate([(chosen @ d[known], chosen.sum(1)) for chosen in subsets], axis=1)
+    means = np.sort(sums[sizes > 0] / sizes[sizes > 0])
     none = int((sizes == 0).sum())
     skip = max(0, int(alpha / 2 * len(signs)) - none)
     return float(means[skip]), float(means[-1 - skip])

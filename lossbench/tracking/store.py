@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from lossbench.config.redaction import clean, redacted
 from lossbench.core import TEMPORARY_CACHE, ConfigError, cache_folder
+from lossbench.core.recorded_runs import recorded_runs
 from lossbench.tracking import entries, sqlite, views
 from lossbench.tracking.address import bare, engine
 from lossbench.tracking.entries import Entry, MlflowSink
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-PAGE = 1000  # runs per request
 SHARE = 0.01  # of training time that the writer, which shares its interpreter, may take
 PATIENCE_S = 60.0  # how long to wait for a store that is away where nothing can continue without it
 ONE_AT_A_TIME = {  # a lock that a connection holds until it ends
@@ -176,14 +176,7 @@ class Store:
 
     def _find(self, tags: Mapping[str, str]) -> Iterator[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        token = None
-        while True:
-            page = self.client.search_runs(experiments, condition, max_results=PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return recorded_runs(self.client, experiments, tags)
 
     def flush(self, recorders: Sequence[Recorder]) -> None:
         """Send the points of these recorders, or leave it to a later call if the writer has used its share of time.

@@ -21,6 +21,7 @@ from lossbench.analysis import confidence, records, stats, verdict
 from lossbench.analysis.records import Records
 from lossbench.analysis.verdict import Verdict
 from lossbench.core import ANY, ConfigError, Range, cache_folder
+from lossbench.core.recorded_runs import recorded_runs
 from lossbench.runs import provenance
 from lossbench.verification.claims import number
 from lossbench.verification.verify import mark
@@ -194,6 +195,6 @@ def _recorded(study: Study, store: tracking.Store) -> Run | None:
     same = {"lossbench.kind": "comparison", "lossbench.code": provenance.code()}
     if experiment is None:
         return None
-    found = records.search(store.client, [experiment.experiment_id], same)
+    found = recorded_runs(store.client, [experiment.experiment_id], same)
     ended = [run for run in found if run.info.status == "FINISHED"]
     return max(ended, key=lambda run: run.info.start_time, default=None)

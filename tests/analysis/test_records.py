@@ -10,7 +10,7 @@ from analysis.made import Made, record, records
 from mlflow.entities import Dataset, DatasetInput
 
 from lossbench.analysis import records as reading
-from lossbench.core import ConfigError
+from lossbench.core import ConfigError, recorded_runs
 
 
 def comparison(client, name, start, experiment="test", command=""):
@@ -98,7 +98,7 @@ def test_names_with_quotes_are_names(store):
 
 
 def test_no_run_is_lost_between_pages(store, monkeypatch):
-    monkeypatch.setattr(reading, "PAGE", 3)
+    monkeypatch.setattr(recorded_runs, "RUNS", 3)
     record(store.client, *(Made("a", seed) for seed in range(8)), comparison="long")
     comparison(store.client, "long", 0)
     assert sorted(reading.read(store.client, "long").runs["seed"]) == list("01234567")

@@ -55,19 +55,32 @@ def test_a_step_of_torch_is_wrapped_once_for_its_compiler_and_its_profiler(optim
 
 
 def test_a_client_of_mlflow_knows_its_store(store):
-    ours = "analysis/histories.py reads curves from its engine, and tracking/sqlite.py closes it"
+    ours = "analysis/histories.py and core/recorded_runs.py read from its engine, and tracking/sqlite.py closes it"
     door = gone("MlflowClient._tracking_client.store.engine", "mlflow 3.17.2", ours)
     inner = getattr(getattr(store.client, "_tracking_client", None), "store", None)
     assert hasattr(getattr(inner, "engine", None), "dispose"), door
 
 
-def test_the_tables_of_mlflow_have_the_columns_that_curves_are_read_from():
+NUMBERS = "run_uuid key step value timestamp is_nan"
+TABLES = {
+    "SqlMetric": NUMBERS,
+    "SqlLatestMetric": NUMBERS,
+    "SqlTag": "run_uuid key value",
+    "SqlParam": "run_uuid key value",
+    "SqlInput": "destination_type destination_id source_id",
+    "SqlDataset": "dataset_uuid name digest dataset_source_type dataset_source dataset_schema dataset_profile",
+    "SqlRun": "run_uuid name experiment_id user_id status start_time end_time lifecycle_stage artifact_uri",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_of_mlflow_have_the_columns_that_records_are_read_from(name):
     from mlflow.store.tracking.dbmodels import models
 
-    ours = "analysis/histories.py reads curves from this table"
-    door = gone("SqlMetric", "mlflow 3.17.2", ours)
-    assert hasattr(models, "SqlMetric"), door
-    missing = {"run_uuid", "key", "step", "value", "timestamp", "is_nan"} - {*models.SqlMetric.__table__.columns.keys()}
+    ours = "analysis/histories.py reads curves from these tables, core/recorded_runs.py runs"
+    door = gone(name, "mlflow 3.17.2", ours)
+    assert hasattr(models, name), door
+    missing = {*TABLES[name].split()} - {*getattr(models, name).__table__.columns.keys()}
     assert not missing, door
 
 

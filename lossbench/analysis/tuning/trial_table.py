@@ -12,6 +12,7 @@ import pandas as pd
 from lossbench.analysis import records as reading
 from lossbench.analysis.records import Records
 from lossbench.analysis.searches import BLAMED, Search
+from lossbench.core.recorded_runs import recorded_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,7 +38,7 @@ def trials(client: MlflowClient, records: Records) -> pd.DataFrame:
     """
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()] if records.searches else []
     parts = [
-        table(search, reading.search(client, everywhere, {"lossbench.kind": "trial", "lossbench.study": study}))
+        table(search, recorded_runs(client, everywhere, {"lossbench.kind": "trial", "lossbench.study": study}))
         for study, search in records.searches.items()
     ]
     most = [search.budget.get("trials", math.inf) for search in records.searches.values()]
