@@ -73,6 +73,20 @@ def _groups(controller: str, proc: Path) -> Iterator[Path]:
                 yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top))
 
 
+def filesystem(folder: Path, proc: Path = PROC) -> str:
+    """The kind of file system that a folder lies on, in the system's own word; empty where it does not say."""
+    try:
+        mounts = [line.split() for line in (proc / "mounts").read_text(encoding="utf-8").splitlines()]
+    except OSError:  # not Linux
+        return ""
+    folder, found = folder.resolve(), ("", "")
+    for mount in mounts:
+        point = mount[1].replace("\\040", " ")
+        if folder.is_relative_to(point) and len(point) >= len(found[0]):
+            found = (point, mount[2])
+    return found[1]
+
+
 def where() -> str:
     """An identifier of this machine since its boot, and of the container: within it a process id names one process."""
     boot = Path("/proc/sys/kernel/random/boot_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -62,6 +63,16 @@ def on_workers(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits], sl
     return replace(best, alone=alone)
 
 
+def gpus(run: Run) -> list[str]:
+    """The GPUs that a run may train on, by the names that CUDA_VISIBLE_DEVICES takes; none where it trains on a CPU."""
+    import torch
+
+    if run.settings["device"] == "cpu" or not torch.cuda.is_available():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+
+
 class _Trials:
     """Measurements of stacks of some of these runs."""
 
@@ -99,6 +110,9 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
     cores = machine.cores() if trials.device == "cpu" and runs[0].cfg.train.threads in (None, 1) else 1
     if most == 1:
         return SEQUENTIAL
+
+    if len(cards := gpus(runs[0])) > 1:
+        return on_workers(runs, lambda cfg: splits, len(cards), 0)
 
     choices = (0, 1) if cores > 1 else (0,)
     measured = {Schedule(1, threads): measure(1, threads) for threads in choices}

@@ -18,7 +18,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from lossbench.config.redaction import redacted
-from lossbench.core import ConfigError
+from lossbench.core import ConfigError, machine
+
+NETWORK = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "beegfs", "gpfs", "ceph", "glusterfs", "panfs", "orangefs",
+    "fuse.sshfs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse",
+}  # fmt: skip
+"""File systems of several machines, on which SQLite's locks and shared memory do not work."""
 
 PATIENCE_S = 5  # how long a server may take to answer
 ALIVE = "connect_timeout=10&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
@@ -105,6 +111,11 @@ def _writable(path: Path) -> None:
     """Raises: ConfigError for a file that cannot be written or made; a missing file is not made."""
     if not path.parent.is_dir():
         raise ConfigError(f"tracking.uri=sqlite:///{path}: the folder {path.parent} does not exist")
+    if (kind := machine.filesystem(path.parent)) in NETWORK:
+        raise ConfigError(
+            f"tracking.uri=sqlite:///{path}: lies in a network folder ({kind}), where SQLite loses records\n"
+            "record to a local folder, as sqlite:////tmp/mlflow.db, or to a server (mlflow server): http://HOST:5000"
+        )
     deadline = time.monotonic() + PATIENCE_S
     try:
         if not path.exists():

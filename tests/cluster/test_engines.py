@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 
 import pytest
@@ -77,3 +78,43 @@ def test_slurm_gives_the_numbers_of_this_machine(process, lossbench, store, on_s
     out, err = one.communicate(240)
     assert one.returncode == 0, out + err
     same_as_here(lossbench, store, 24)
+
+
+def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(process, store, on_slurm, slurm):
+    """The limit is a minute, of which Slurm leaves it about half; the run needs more than that."""
+    words = ["-m", "loss=mse", "seed=0,1", "dataset=regression", *SMALL["regression"], "train.steps=150000"]
+    one = process(*words, "train.eval_every=50000", "train.record_every=50000", *on_slurm[:1], "hydra.launcher.jobs=1",
+                  "hydra.launcher.timeout_min=1")  # fmt: skip
+    until(lambda: slurm("squeue", "--noheader", "--format=%i").split(), 60)
+    (job,) = {line.split("_")[0] for line in slurm("squeue", "--noheader", "--array", "--format=%i").split()}
+    out, err = one.communicate(400)
+    assert one.returncode == 0, out + err
+    assert "Restarts=0" not in slurm("scontrol", "show", "job", "--oneliner", job)
+    assert [run.info.status for found in by_key(store).values() for run in found] == ["FINISHED"] * 2
+    steps = numbers(store, by_key(store).popitem()[1][0])["train/loss"]
+    assert [step for step, _ in steps] == sorted({step for step, _ in steps})
+
+
+def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on(process, store, on_slurm, slurm):
+    words = [*WORDS, "train.steps=3000", *on_slurm]
+    one = process(*words)
+    until(lambda: finished(store) >= 2)
+    one.send_signal(signal.SIGINT)
+    out, err = one.communicate(60)
+    assert one.returncode == 130, out + err
+    assert not slurm("squeue", "--noheader").strip()
+    again = process(*words)
+    out, err = again.communicate(240)
+    assert again.returncode == 0, out + err
+    assert "continuing" in out
+    assert all([run.info.status for run in found].count("FINISHED") == 1 for found in by_key(store).values())
+    assert len(by_key(store)) == 24
+
+
+def test_ctrl_c_ends_the_tasks_of_ray(process, store, on_ray):
+    one = process(*WORDS, "train.steps=100000", "train.batch_size=16", *on_ray)
+    until(lambda: store.find({"lossbench.kind": "run"}))
+    one.send_signal(signal.SIGINT)
+    out, err = one.communicate(90)
+    assert one.returncode == 130, out + err
+    assert {run.info.status for run in store.find({"lossbench.kind": "run"})} == {"KILLED"}

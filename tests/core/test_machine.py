@@ -1,6 +1,7 @@
 """What a container leaves of the machine: the files of control groups, laid out as either version has them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,17 @@ def test_memory_is_what_the_limit_leaves(proc, mounts, line, limits):
 def test_elsewhere_the_machine_is_all_there_is(tmp_path):
     assert machine.cores(tmp_path) == 8
     assert machine.memory(tmp_path) > 0
+
+
+def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(tmp_path):
+    """As /proc/mounts lists them, with spaces escaped; a later mount on the same point covers an earlier one."""
+    shared = tmp_path / "home dir" / "me"
+    shared.mkdir(parents=True)
+    escaped = str(shared.parent).replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(
+        f"overlay / overlay rw 0 0\nserver:/export {escaped} ext4 rw 0 0\nserver:/export {escaped} nfs4 rw 0 0\n"
+    )
+    assert machine.filesystem(shared, tmp_path) == "nfs4"
+    assert machine.filesystem(tmp_path, tmp_path) == "overlay"
+    assert machine.filesystem(shared, shared) == ""
+    assert machine.filesystem(Path("/proc")) == "proc"

@@ -140,3 +140,19 @@ def test_worker_processes_leave_the_records_of_single_runs(lossbench, store, sch
     assert lossbench("-m", "hydra/launcher=basic", "loss=mse,mae", "seed=range(2)", *SHORT).code == 0
     for key, run in by_name(store).items():
         close(in_workers[key], numbers(store, run))
+
+
+def test_each_worker_sees_a_gpu_of_its_own(lossbench, here, monkeypatch, schedule):
+    """There need be none: what CUDA_VISIBLE_DEVICES says to a worker is what its runs will use."""
+    (here / "seen.py").write_text(
+        "import os, pathlib\n"
+        "def seen(prediction, target):\n"
+        "    (pathlib.Path.cwd() / f\"gpu-{os.environ['CUDA_VISIBLE_DEVICES']}\").touch()\n"
+        "    return (prediction - target).abs().mean(-1)\n"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(timing, "gpus", lambda run: ["7", "8"])
+    schedule(1, 1, 2)
+    words = ["-m", "loss._target_=seen.seen", "dataset=regression", "seed=range(4)", *SHORT]
+    assert lossbench(*words).code == 0
+    assert {path.name for path in here.glob("gpu-*")} == {"gpu-0", "gpu-7", "gpu-8"}  # this process tries it first

@@ -30,7 +30,7 @@ class Here:
                 board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
             waiting = Waiting(planning.parts(group, min(schedule.size, self._share or schedule.size)), claim)
             if schedule.workers:
-                processes.train(waiting, schedule.workers, board, stop)
+                processes.train(waiting, schedule.workers, board, stop, timing.gpus(group[0]))
             else:
                 train_in_turns(waiting, schedule.threads, datasets, board, stop)
             if stop():

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -34,11 +34,14 @@ DONE = ("done",)
 class _Worker:
     process: SpawnProcess
     pipe: Connection
+    gpu: str
     stack: list[Run] = field(default_factory=list)
 
 
-def train(waiting: Waiting, count: int, board: Board, stop: Any) -> None:
+def train(waiting: Waiting, count: int, board: Board, stop: Any, gpus: Sequence[str] = ()) -> None:
     """Train stacks in `count` processes. Where one dies, its unfinished runs end with it and another takes its place.
+
+    Each process sees one of these GPUs, by the names that CUDA_VISIBLE_DEVICES takes, or all without them.
 
     Raises: KeyboardInterrupt once `stop()` is true and every worker has ended its runs.
     """
@@ -47,7 +50,8 @@ def train(waiting: Waiting, count: int, board: Board, stop: Any) -> None:
     try:
         while waiting or workers:
             while waiting and not stopped and len(workers) < count:
-                workers.append(_started())
+                free = [gpu for gpu in gpus if gpu not in {worker.gpu for worker in workers}]
+                workers.append(_started(free[0] if free else ""))
                 _hand(workers[-1], waiting.next())
             for ready in wait([worker.pipe for worker in workers], timeout=POLL_S):
                 worker = next(worker for worker in workers if worker.pipe is ready)
@@ -70,19 +74,29 @@ def train(waiting: Waiting, count: int, board: Board, stop: Any) -> None:
             worker.process.kill()
 
 
-def _started() -> _Worker:
+def _started(gpu: str) -> _Worker:
     context = get_context("spawn")
     here, there = context.Pipe()
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # libraries read it when they load
     process = context.Process(target=_work, args=(there,), daemon=True)
-    with _no_script():
+    settings = {"OMP_NUM_THREADS": "1", **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
+    with _no_script(), _environment(settings):  # which libraries read when they load
         process.start()
-    del os.environ["OMP_NUM_THREADS"]
-    if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = threads
     there.close()
-    return _Worker(process, here)
+    return _Worker(process, here, gpu)
+
+
+@contextlib.contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
