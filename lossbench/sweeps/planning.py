@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -29,13 +29,14 @@ class Schedule:
     """How runs are trained: `size` runs to a stack, one stack after another in this process or in `workers` processes.
 
     `threads` is how many threads torch uses in each process; 0 leaves the choice to torch. `alone` is the reason why
-    a stack would not train these runs as they train alone; empty where it would.
+    a stack would not train these runs as they train alone; empty where it would. `seconds` is how long they will take.
     """
 
     size: int = 1
     threads: int = 0
     workers: int = 0
     alone: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
 
 SEQUENTIAL = Schedule()

@@ -136,7 +136,8 @@ def _measured(runs: Sequence[Run], splits: Splits) -> Schedule:
             measured[Schedule(size, 1, workers)] = measured[Schedule(size, 1)]
         if 1 < share < best.size:
             measured[Schedule(share, 1, workers)] = measure(share, 1)
-    return replace(planning.choose(measured, len(runs), plan.steps), alone=alone)
+    best = planning.choose(measured, len(runs), plan.steps)
+    return replace(best, alone=alone, seconds=planning.seconds(best, measured[best], len(runs), plan.steps))
 
 
 def _one_of_each(runs: Sequence[Run], splits: Splits) -> list[Replica]:

@@ -8,7 +8,9 @@ import pytest
 from recorded import artifacts, numbers, runs
 from small import SMALL
 
-from lossbench.sweeps import timing
+from lossbench.core import machine
+from lossbench.sweeps import planning, timing
+from lossbench.sweeps.engines import processes
 from lossbench.sweeps.planning import Schedule
 
 SHORT = [*SMALL["regression"], "train.steps=40", "train.eval_every=20"]
@@ -156,3 +158,24 @@ def test_each_worker_sees_a_gpu_of_its_own(lossbench, here, monkeypatch, schedul
     words = ["-m", "loss._target_=seen.seen", "dataset=regression", "seed=range(4)", *SHORT]
     assert lossbench(*words).code == 0
     assert {path.name for path in here.glob("gpu-*")} == {"gpu-0", "gpu-7", "gpu-8"}  # this process tries it first
+
+
+@pytest.mark.skipif(machine.cores() < 2, reason="one core")
+def test_groups_side_by_side_give_the_numbers_of_groups_in_turn(lossbench, here, store, monkeypatch):
+    grid = ["-m", "loss=mse,huber", "seed=0,1", "train.batch_size=16,20,24,28", "dataset=regression", *SHORT]
+    assert lossbench(*grid).code == 0
+    in_turn = {key: numbers(store, run) for key, run in by_key(store).items()}
+    begun = []
+    started = processes._started
+    monkeypatch.setattr(processes, "_started", lambda gpu: begun.append(gpu) or started(gpu))
+    monkeypatch.setattr(planning, "START_S", 0.0)
+    assert lossbench(*grid, "experiment_name=side").code == 0
+    assert len(begun) == machine.cores()
+    beside = [run for run in runs(store) if run.data.params["experiment_name"] == "side"]
+    assert len(beside) == len(in_turn) == 16
+    for run in beside:
+        close(in_turn[run.data.tags["lossbench.key"]], numbers(store, run))
+
+
+def by_key(store):
+    return {run.data.tags["lossbench.key"]: run for run in runs(store)}

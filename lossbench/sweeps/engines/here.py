@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
 
+from lossbench.config import run_key
+from lossbench.core import machine
 from lossbench.sweeps import planning, timing
 from lossbench.sweeps.engines import Claim, Group, processes
 from lossbench.sweeps.stacks import Board, Datasets, Waiting, train_in_turns
@@ -23,9 +25,12 @@ class Here:
     def train(
         self, groups: Sequence[Group], claim: Claim, datasets: Datasets, board: Board, stop: Callable[[], bool]
     ) -> None:
-        """Train the groups one after another. Raises: KeyboardInterrupt after Ctrl-C."""
-        for group in groups:
+        """Train the groups one after another, or many of them side by side. Raises: KeyboardInterrupt after Ctrl-C."""
+        for number, group in enumerate(groups):
             schedule = timing.fastest(group, datasets)
+            if number == 0 and self._side_by_side(groups, schedule.seconds):
+                processes.train(Waiting(groups, claim), machine.cores(), board, stop, groups=True)
+                return
             if schedule.alone:
                 board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
             waiting = Waiting(planning.parts(group, min(schedule.size, self._share or schedule.size)), claim)
@@ -35,3 +40,10 @@ class Here:
                 train_in_turns(waiting, schedule.threads, datasets, board, stop)
             if stop():
                 return  # and leaving raises
+
+    def _side_by_side(self, groups: Sequence[Group], seconds: float) -> bool:
+        """Whether groups train faster in a process of one thread for each core, if the first takes so many seconds."""
+        cores = machine.cores()
+        cpu = not timing.gpus(groups[0][0]) and all(group[0].settings["train.threads"] in (None, 1) for group in groups)
+        here = any(run_key.given_paths(group[0].cfg) for group in groups)  # objects of this process
+        return 1 < cores <= len(groups) / 2 and cpu and not here and seconds * len(groups) > 4 * planning.START_S

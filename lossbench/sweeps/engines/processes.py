@@ -22,6 +22,7 @@ from typing import Any
 from lossbench.core.failures import MachineFault
 from lossbench.datasets import remarks
 from lossbench.runs.run import Run
+from lossbench.sweeps import planning, timing
 from lossbench.sweeps.engines.wire import Wire, hear, packed
 from lossbench.sweeps.stacks import Board, Datasets, Waiting, take
 from lossbench.terminal import encoding
@@ -38,9 +39,12 @@ class _Worker:
     stack: list[Run] = field(default_factory=list)
 
 
-def train(waiting: Waiting, count: int, board: Board, stop: Any, gpus: Sequence[str] = ()) -> None:
+def train(
+    waiting: Waiting, count: int, board: Board, stop: Any, gpus: Sequence[str] = (), *, groups: bool = False
+) -> None:
     """Train stacks in `count` processes. Where one dies, its unfinished runs end with it and another takes its place.
 
+    With `groups`, what waits are runs that may share stacks, for each of which a process chooses the fastest.
     Each process sees one of these GPUs, by the names that CUDA_VISIBLE_DEVICES takes, or all without them.
 
     Raises: KeyboardInterrupt once `stop()` is true and every worker has ended its runs.
@@ -52,7 +56,7 @@ def train(waiting: Waiting, count: int, board: Board, stop: Any, gpus: Sequence[
             while waiting and not stopped and len(workers) < count:
                 free = [gpu for gpu in gpus if gpu not in {worker.gpu for worker in workers}]
                 workers.append(_started(free[0] if free else ""))
-                _hand(workers[-1], waiting.next())
+                _hand(workers[-1], waiting.next(), groups)
             for ready in wait([worker.pipe for worker in workers], timeout=POLL_S):
                 worker = next(worker for worker in workers if worker.pipe is ready)
                 try:
@@ -62,7 +66,7 @@ def train(waiting: Waiting, count: int, board: Board, stop: Any, gpus: Sequence[
                     _bury(worker, board, stopped=stopped)
                     continue
                 if not worker.stack:
-                    _hand(worker, [] if stopped else waiting.next())
+                    _hand(worker, [] if stopped else waiting.next(), groups)
             if stop() and not stopped:
                 stopped = True
                 for worker in workers:
@@ -109,11 +113,11 @@ def _no_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _hand(worker: _Worker, stack: list[Run]) -> None:
-    """Send a worker a stack, or an empty one, which ends it."""
+def _hand(worker: _Worker, stack: list[Run], group: bool) -> None:
+    """Send a worker a stack, or a group of runs to make stacks of; an empty one ends it."""
     worker.stack = stack
     with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
-        worker.pipe.send(packed(stack))
+        worker.pipe.send((packed(stack), group))
 
 
 def _hear(worker: _Worker, board: Board) -> None:
@@ -150,9 +154,12 @@ def _work(pipe: Connection) -> None:
     remarks.mute()
     datasets = Datasets()
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
-        while asked := pipe.recv():
-            stack = [Run(*each) for each in asked]
-            take(stack, datasets, Wire(stack, partial(_send, pipe)))
+        while (asked := pipe.recv())[0]:
+            runs = [Run(*each) for each in asked[0]]
+            wire = Wire(runs, partial(_send, pipe))
+            size = timing.on_workers(runs, datasets, 1, 1).size if asked[1] else len(runs)
+            for stack in planning.parts(runs, size):
+                take(stack, datasets, wire)
             _send(pipe, DONE)
 
 
