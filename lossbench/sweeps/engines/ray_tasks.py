@@ -156,10 +156,13 @@ class Ray:
                 if not tasks:
                     return
                 self._settle(ray, tasks, mail, waiting, board)
+            cancelled = list(tasks.values())
             for reference in tasks:
                 ray.cancel(reference, force=False)  # raises KeyboardInterrupt there
             while tasks:
                 self._settle(ray, tasks, mail, waiting, board)
+            for task in cancelled:  # what was lost before it could end its records
+                self._abandon(task, KeyboardInterrupt(), board)
             raise KeyboardInterrupt
         finally:
             for reference in tasks:

@@ -20,6 +20,7 @@ from lossbench.core import Splits, machine, tensors_of
 from lossbench.core.failures import MachineFault
 from lossbench.runs import provenance
 from lossbench.runs.run import Run
+from lossbench.runs.signals import Stop
 from lossbench.sweeps import timing
 from lossbench.sweeps.engines.wire import Packed, Send, Wire
 from lossbench.sweeps.planning import Schedule
@@ -111,7 +112,7 @@ def train(
             ended.append(message)
         send(message)
 
-    with suppress(KeyboardInterrupt):  # the runs have ended as killed
+    with suppress(KeyboardInterrupt), Stop():  # an interrupt waits until all records have ended
         take(runs, datasets, Wire(runs, report))
     return ended
 
