@@ -3,8 +3,9 @@
 `one`: a run against a loop by hand, recording, start-up. `tasks`: a step of each against the same by hand. `stacks`:
 many runs against sequential ones, Hydra's basic launcher and Lightning. `search`: equal tuning against as many single
 runs, and its overhead beside training. `compose`: a job of a grid of 10,000 runs, before any of them trains. `report`:
-the report of 30 and of 1,000 runs. `tables`: a run and thirty on a table, and the memory that a large one takes. Prints
-medians and ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
+the report of 30 and of 1,000 runs. `tables`: a run and thirty on a table, and the memory that a large one takes.
+`clusters`: this machine, Ray and a Slurm that answers here side by side, and a thousand short runs. Prints medians and
+ratios; nothing here is a test. Lightning is timed where it is installed (the `bench` extra).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import clusters
 import grids
 import made_up
 import searches
@@ -251,6 +253,21 @@ def of_tables(table: Table, mnist: str | None, rounds: int) -> None:
             path.unlink()
 
 
+def of_clusters(table: Table, mnist: str | None, rounds: int) -> None:
+    """Time comparisons as whole commands: on one and two processes, on Ray and Slurm, and of a thousand short runs."""
+    cores = os.cpu_count() or 1
+    words = clusters.launchers(cores)
+    contenders = {name: clusters.whole(*clusters.THIRTY, *launcher) for name, launcher in words.items()}
+    rows(table, f"30 stacks of 12 runs, {cores} processes, whole command: ", side_by_side(rounds, contenders))
+    if "Ray" in words:
+        on_ray = [*clusters.ALONE, *words["Ray"]]
+        contenders = {f"{n} at once": clusters.whole(*on_ray, f"hydra.launcher.slots={n}") for n in (1, cores)}
+        rows(table, "12 runs of a CNN on Ray, whole command: ", side_by_side(rounds, contenders), faster=True)
+    seconds, trained, runs = clusters.timed(*clusters.SHORT)
+    title = f"{runs:,} runs of 20 steps, a run, beside {1e3 * trained / runs:.1f} ms of training in its stack"
+    table.add_row(title, f"{1e3 * seconds / runs:.1f} ms", "")
+
+
 SECTIONS = {
     "one": one,
     "tasks": tasks,
@@ -259,6 +276,7 @@ SECTIONS = {
     "compose": compose_grid,
     "report": report,
     "tables": of_tables,
+    "clusters": of_clusters,
 }
 
 
