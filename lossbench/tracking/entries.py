@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TOKEN = "lossbench.token"  # tag that finds a run again if the answer to its creation was lost
+POINTS, PAIRS = 1000, 100  # of a batch: points, params and tags together; params or tags
 Entry: TypeAlias = dict[str, Any]
 """`do`: create, batch, inputs, files or end; `run`: the id of a run, or its token until that is known; arguments."""
 
@@ -30,6 +31,19 @@ def inputs(run: str, info: DatasetInfo) -> Entry:
     """The entry that records the dataset of a run, with its fingerprint as digest."""
     source = {"source": info.source, "licence": info.licence, "sha256": info.fingerprint}
     return {"do": "inputs", "run": run, "name": info.name, "digest": info.fingerprint[:36], "source": source}
+
+
+def joined(one: Entry, other: Entry) -> Entry | None:
+    """Two batches of a run as one, of which MLflow accepts so much at once; None where they cannot be one."""
+    points = [*one.get("points", ()), *other.get("points", ())]
+    params, tags = dict(one.get("params", ())), dict(one.get("tags", ()))
+    if any(params.get(name, value) != value for name, value in other.get("params", ())):
+        return None  # which MLflow refuses, as it should
+    params |= dict(other.get("params", ()))
+    tags |= dict(other.get("tags", ()))
+    if len(points) + len(params) + len(tags) > POINTS or len(params) > PAIRS or len(tags) > PAIRS:
+        return None
+    return {**one, "points": points, "params": list(params.items()), "tags": list(tags.items())}
 
 
 def now() -> int:

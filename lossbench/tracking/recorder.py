@@ -15,7 +15,6 @@ from lossbench.core import DatasetInfo, record_name
 from lossbench.tracking import entries
 from lossbench.tracking.entries import Entry
 
-BATCH = 1000  # points that MLflow accepts in one call
 PARAM_LENGTH = 6000
 
 
@@ -74,8 +73,8 @@ class Recorder:
     def params(self, values: Mapping[str, Any]) -> None:
         """Record the configuration; long values are cut."""
         params = [(record_name(key), str(value)[:PARAM_LENGTH]) for key, value in values.items()]
-        for start in range(0, len(params), 100):
-            self._batch(params=params[start : start + 100])
+        for start in range(0, len(params), entries.PAIRS):
+            self._batch(params=params[start : start + entries.PAIRS])
 
     def data(self, info: DatasetInfo) -> None:
         """Record the dataset as an input of the run, with its fingerprint as digest."""
@@ -98,8 +97,8 @@ class Recorder:
         for entry in failed:
             self._put(entry)
         points, self._points = self._points, []
-        for start in range(0, len(points), BATCH):
-            self._batch(points=points[start : start + BATCH])
+        for start in range(0, len(points), entries.POINTS):
+            self._batch(points=points[start : start + entries.POINTS])
         self._raise()
 
     def _raise(self, *, wait: bool = False) -> None:

@@ -9,13 +9,16 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from lossbench.core import ConfigError
 from lossbench.tracking.address import engine
 from lossbench.tracking.writer import say
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 LOCKED_S = 120  # how long another process may take to create a store
 STILL_S = 3.0  # without a change: no process is creating it
@@ -43,6 +46,22 @@ def prepare(path: Path) -> None:
             lock.unlink(missing_ok=True)  # a process that still waits for it finds the store
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(f"tracking.uri=sqlite:///{path}: cannot be made: {error}") from error
+
+
+def hasten(client: MlflowClient) -> None:
+    """Let a client write without waiting for the disk each time: a kill loses nothing, the loss of power seconds.
+
+    With write-ahead logging, the database stays whole in either case.
+    """
+    from sqlalchemy import event
+
+    engine = client._tracking_client.store.engine
+
+    def set_up(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA synchronous=normal")
+
+    event.listen(engine, "connect", set_up)
+    engine.dispose()  # connections that were opened before
 
 
 def _holds_runs(path: Path) -> bool:

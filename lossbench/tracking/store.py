@@ -322,6 +322,8 @@ def _client(uri: str) -> MlflowClient:
             connection.execute(text(lock))
         client = MlflowClient(engine(uri))
         client.search_experiments(max_results=1)
+    if uri.startswith("sqlite:///"):
+        sqlite.hasten(client)
     return client
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.tracking import spool as spools
-from lossbench.tracking.entries import Entry
+from lossbench.tracking.entries import Entry, joined
 from lossbench.tracking.outage import Away, away, reason
 from lossbench.tracking.spool import Spool
 
@@ -49,6 +49,7 @@ class Writer:
         self._folder = folder
         self._label = label
         self._items: deque[Item] = deque()
+        self._batches: dict[str, Item] = {}  # by run: one that waits, which later entries of the run may join
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
         self._since = math.inf  # when the first item was begun
@@ -77,7 +78,21 @@ class Writer:
             full = self._spool is not None and self._spool.bytes > spools.BOUND
             if full and (entry["do"] == "files" or entry.get("points")):
                 raise Away(f"{self._label} is away and {spools.BOUND >> 20} MiB wait for it in {self._folder}")
-            return self._add(Item(entry), first=first)
+            return self._joined(entry) or self._add(Item(entry), first=first)
+
+    def _joined(self, entry: Entry) -> Future[Any] | None:
+        """Add an entry to one of the same run that still waits, if nothing stands against it: fewer calls of MLflow."""
+        run = entry["run"]
+        if entry["do"] in ("create", "end"):
+            self._batches.pop(run, None)
+        if entry["do"] != "batch" or self._spool is not None:
+            return None
+        waiting = self._batches.get(run)
+        together = joined(waiting.entry, entry) if waiting is not None and waiting.entry is not None else None
+        if waiting is None or together is None:
+            return None
+        waiting.entry = together
+        return waiting.future
 
     def later(self, call: Callable[[], Any]) -> Future[Any]:
         """Queue a call after everything before it."""
@@ -86,6 +101,8 @@ class Writer:
 
     def _add(self, item: Item, *, first: bool = False) -> Future[Any]:
         self._items.insert(int(math.isfinite(self._since)) if first and not self.away else len(self._items), item)
+        if item.entry is not None and item.entry["do"] == "batch":
+            self._batches[item.entry["run"]] = item
         self._save()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="record", daemon=True)
@@ -132,6 +149,8 @@ class Writer:
                     self._thread = None
                     return
                 item, self._since = self._items[0], time.monotonic()
+                if item.entry is not None and self._batches.get(item.entry["run"]) is item:
+                    del self._batches[item.entry["run"]]
             since = time.thread_time()
             error = self._process(item)
             self.busy_s += time.thread_time() - since
