@@ -52,6 +52,7 @@ class Open(NamedTuple):
 _open: list[Open] = []  # the comparison that this process is working on
 _claimant: list[Claimant] = []  # what claims its runs for this process
 PLANNED = "lossbench.runs"  # tag of a comparison: how many runs it has
+GRID = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
 LEDGER_S = 30  # how long a leader may take to open its ledger
 _SHOW: ContextVar[Callable[[tracking.Store, Report], None] | None] = ContextVar("show", default=None)
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it as well
@@ -111,7 +112,8 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     source = {"lossbench.code": provenance.code(), "lossbench.command": provenance.command()}
     signals.recording()
     if asked_for := os.environ.get(JOINED):
-        return _join(store, asked_for, key, source)
+        grid = str(sweep.hydra.sweeper._target_) == GRID
+        return _join(store, asked_for, {**source, "lossbench.key": key}, grid=grid)
     for found in store.find(same):
         if (found.info.status != "FINISHED" or found.info.run_id in store.late) and _lead(store, found, source):
             terminal.out().print(f"continuing {os.environ[RUNNING]}, which was interrupted")
@@ -146,13 +148,14 @@ def _lead(store: tracking.Store, found: MlflowRun, source: Mapping[str, str]) ->
     return True
 
 
-def _join(store: tracking.Store, name: str, key: str, source: Mapping[str, str]) -> tuple[str, bool]:
+def _join(store: tracking.Store, name: str, tags: Mapping[str, str], *, grid: bool) -> tuple[str, bool]:
     """Work on a comparison from another process or machine, beside the one that leads it, or lead it if none does.
 
-    Raises: ConfigError where there is none of this name, or one of another command or revision of the code.
+    Raises: ConfigError where there is none of this name, one of another command or revision of the code, or one that
+        one process has to lead alone, since it decides as it goes what comes next.
     """
     found = record_of(store, name)
-    if found.data.tags.get("lossbench.key", key) != key:
+    if found.data.tags.get("lossbench.key", tags["lossbench.key"]) != tags["lossbench.key"]:
         begun_by = found.data.tags.get("lossbench.command", "another command")
         code = found.data.tags.get("lossbench.code", "")
         same_code = code == provenance.code()
@@ -160,8 +163,12 @@ def _join(store: tracking.Store, name: str, key: str, source: Mapping[str, str])
         raise ConfigError(f"--comparison {name}: was begun {why}; the same words and code join it")
     if found.info.status == "FINISHED":
         raise ConfigError(f"--comparison {name}: is finished; report {name} shows it again")
-    if found.info.status != "RUNNING" and _lead(store, found, {**source, "lossbench.key": key}):
+    if found.info.status != "RUNNING" and _lead(store, found, tags):
         return name, True
+    if not grid:
+        raise ConfigError(
+            f"--comparison {name}: a search, or seeds=auto, is led by one process; hydra/launcher=ray spreads its runs"
+        )
     os.environ[RUNNING] = name
     _open[:] = [Open(store, tracking.Recorder(store, found.info.run_id))]
     terminal.out().print(f"joined {name}; the process that leads it reports")
