@@ -58,6 +58,8 @@ class LossbenchLauncher(Launcher):
 class RayLauncher(LossbenchLauncher):
     """Trains stacks on a Ray cluster."""
 
+    concurrent = True  # several threads may launch: Ray shares out its nodes
+
     def __init__(self, leave_out: bool = False, **settings: Any) -> None:
         super().__init__(leave_out)
         self.settings = settings

@@ -106,25 +106,30 @@ class Stop:
     """While entered, Ctrl-C, SIGTERM and SIGHUP request a stop after the current step; a second one interrupts at once.
 
     A nested Stop inherits the request of the outer one: a signal to a sweep does not interrupt runs that write their
-    records, and the next training stops before its first step.
+    records, and the next training stops before its first step. In another thread, where no signal arrives, it follows
+    the one that the main thread is in.
     """
 
     def __init__(self) -> None:
         self._requested = False
+        self._followed: Stop | None = None
 
     def __call__(self) -> bool:
-        return self._requested
+        return self._requested or (self._followed is not None and self._followed())
 
     def __enter__(self) -> Stop:
         self._before = {number: signal.signal(number, self._ask) for number in _signals()}
-        outer = [getattr(handler, "__self__", None) for handler in self._before.values()]
-        self._requested = any(isinstance(stop, Stop) and stop() for stop in outer)
+        if threading.current_thread() is not threading.main_thread():
+            outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+            self._followed = outer if isinstance(outer, Stop) else None
+        inherited = [getattr(handler, "__self__", None) for handler in self._before.values()]
+        self._requested = any(isinstance(stop, Stop) and stop() for stop in inherited)
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._requested and error[0] is None:  # requested in the last step, after which nothing checked
+        if self() and error[0] is None:  # requested in the last step, after which nothing checked
             raise KeyboardInterrupt
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

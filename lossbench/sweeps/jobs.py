@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
@@ -21,6 +22,7 @@ from lossbench.core import ConfigError
 from lossbench.sweeps import composing
 from lossbench.sweeps.stacks import Datasets
 
+COMPOSING = Lock()  # Hydra holds the configuration that it composes in a global
 MOST = 200  # runs of a comparison that leave files unless tracking.artifacts is set
 
 
@@ -77,6 +79,11 @@ class Jobs:
 
 def composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
     """One job as Hydra composes it, checked. Raises: ConfigError that names the job."""
+    with COMPOSING:
+        return _composed(context, config, overrides, number)
+
+
+def _composed(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> Job:
     job = context.config_loader.load_sweep_config(config, list(overrides))
     with open_dict(job):
         job.hydra.job.id = str(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -118,3 +119,29 @@ def test_ctrl_c_ends_the_tasks_of_ray(process, store, on_ray):
     out, err = one.communicate(90)
     assert one.returncode == 130, out + err
     assert {run.info.status for run in store.find({"lossbench.kind": "run"})} == {"KILLED"}
+
+
+def test_a_search_on_ray_that_is_interrupted_chooses_as_one_on_this_machine(process, lossbench, store, on_ray):
+    """The losses search beside each other there; TPE makes each batch depend on all before it."""
+    words = ["compare", "dataset=regression", "losses=mse,huber", "tune=14", "seeds=2", *SMALL["regression"]]
+    words += ["train.steps=300", "hydra.sweeper.sampler=tpe", "hydra.sweeper.initial=4"]
+    one = process(*words, *on_ray)
+    until(lambda: sum(run.info.status == "FINISHED" for run in store.find({"lossbench.kind": "trial"})) >= 6)
+    one.send_signal(signal.SIGINT)
+    out, err = one.communicate(90)
+    assert one.returncode == 130, out + err
+    again = process(*words, *on_ray)
+    out, err = again.communicate(240)
+    assert again.returncode == 0, out + err
+    here = lossbench(*words, "hydra.sweeper.storage=sqlite:///other.db", "experiment_name=here")
+    assert here.code == 0, here.err
+
+    found = [chosen(record) for record in store.find({"lossbench.kind": "comparison"})]
+    assert found[0] == found[1]
+    assert set(found[0]) == {"mse", "huber"}
+
+
+def chosen(record):
+    """The best settings of each loss."""
+    searches = [json.loads(value) for tag, value in record.data.tags.items() if tag.startswith("lossbench.search.")]
+    return {one["loss"]: one["settings"] for one in searches}

@@ -5,12 +5,13 @@ The splits of a dataset are built by a task as well, and stay in Ray's object st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,7 @@ class Ray:
         self._numbers = iter(range(sys.maxsize))
         self._lost: dict[str, int] = {}  # how often a run's node was lost, by key
         self._place = remote.Place.here()
+        self._calls, self._counting = 0, threading.Lock()  # searches train beside each other
         self._data: dict[str, Any] = {}  # references to splits, by the key of their dataset
 
     def check(self, cfgs: Sequence[DictConfig]) -> None:
@@ -132,43 +134,54 @@ class Ray:
     ) -> None:
         """Train these runs as tasks. Raises: KeyboardInterrupt after Ctrl-C, once all tasks have ended."""
         ray = self._connected()
-        slots = self._slots(ray)
-        schedules = self._fastest(ray, groups, slots)
-        for group, schedule in zip(groups, schedules, strict=True):
+        tasks: dict[Any, _Task] = {}
+        with self._data_held(), _mail(ray) as mail:
+            waiting = Waiting(self._stacks(ray, groups, board), claim)
+            try:
+                while not stop():
+                    while len(tasks) < self._slots(ray) and (stack := waiting.next()):
+                        task = _Task(next(self._numbers), stack)
+                        tasks[self._begun(ray, task, mail)] = task
+                    if not tasks:
+                        return
+                    self._settle(ray, tasks, mail, waiting, board)
+                self._cancel(ray, tasks, mail, waiting, board)
+            finally:
+                for reference in tasks:
+                    ray.cancel(reference, force=True)
+
+    def _cancel(self, ray: Any, tasks: dict[Any, _Task], mail: Any, waiting: Waiting, board: Board) -> None:
+        """Interrupt all tasks and wait for their records. Raises: KeyboardInterrupt, once these have ended."""
+        cancelled = list(tasks.values())
+        for reference in tasks:
+            ray.cancel(reference, force=False)  # raises KeyboardInterrupt there
+        while tasks:
+            self._settle(ray, tasks, mail, waiting, board)
+        for task in cancelled:  # what was lost before it could end its records
+            self._abandon(task, KeyboardInterrupt(), board)
+        raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def _data_held(self) -> Iterator[None]:
+        """Inside, splits stay in the object store; several threads may train."""
+        with self._counting:
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._calls -= 1
+                if not self._calls:
+                    self._data.clear()
+
+    def _stacks(self, ray: Any, groups: Sequence[Group], board: Board) -> list[list[Run]]:
+        """The stacks of these groups, as large as was measured to be fastest."""
+        stacks = []
+        for group, schedule in zip(groups, self._fastest(ray, groups, self._slots(ray)), strict=True):
             if schedule.alone:
                 board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
-        stacks = [
-            stack
-            for group, schedule in zip(groups, schedules, strict=True)
-            for stack in planning.parts(group, schedule.size)
-        ]
-        waiting = Waiting(stacks, claim)
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
-        mail = ray.remote(Mail).options(num_cpus=0, scheduling_strategy=here).remote()
-        tasks: dict[Any, _Task] = {}
-        try:
-            while not stop():
-                while len(tasks) < slots and (stack := waiting.next()):
-                    task = _Task(next(self._numbers), stack)
-                    tasks[self._begun(ray, task, mail)] = task
-                if not tasks:
-                    return
-                self._settle(ray, tasks, mail, waiting, board)
-            cancelled = list(tasks.values())
-            for reference in tasks:
-                ray.cancel(reference, force=False)  # raises KeyboardInterrupt there
-            while tasks:
-                self._settle(ray, tasks, mail, waiting, board)
-            for task in cancelled:  # what was lost before it could end its records
-                self._abandon(task, KeyboardInterrupt(), board)
-            raise KeyboardInterrupt
-        finally:
-            for reference in tasks:
-                ray.cancel(reference, force=True)
-            ray.kill(mail)
-            self._data.clear()
+            stacks += planning.parts(group, schedule.size)
+        return stacks
 
     def _fastest(self, ray: Any, groups: Sequence[Group], slots: int) -> list[Schedule]:
         """The schedule of each group, measured on the cluster."""
@@ -236,6 +249,19 @@ class Ray:
             waiting.put_back(again)
         rest = [run for run in left if run not in again]
         self._abandon(_Task(task.number, rest), MachineFault(f"lost too often: {one_line(error)}"), board)
+
+
+@contextlib.contextmanager
+def _mail(ray: Any) -> Iterator[Any]:
+    """A Mail on the node of this process, where its messages are read."""
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    mail = ray.remote(Mail).options(num_cpus=0, scheduling_strategy=here).remote()
+    try:
+        yield mail
+    finally:
+        ray.kill(mail)
 
 
 def _unended(stack: Sequence[Run]) -> list[Run]:

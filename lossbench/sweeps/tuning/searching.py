@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -18,6 +20,7 @@ from lossbench.config.words import word
 from lossbench.runs.earlier import PAUSED
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
+from lossbench.runs.signals import Stop
 from lossbench.sweeps import comparison, jobs
 from lossbench.sweeps.tuning import halving
 from lossbench.sweeps.tuning.budget import Budget
@@ -41,7 +44,7 @@ class Searching:
     ) -> None:
         self._launcher, self._context, self._config = launcher, context, config
         self._budget, self._eta, self._board = budget, eta, board
-        self._launched = 0
+        self._launched, self._counting = 0, Lock()
         self._lost: dict[str, list[Trial]] = {}  # ended by the machine; the same command tries them again
 
     def spend(self, searches: Sequence[Search]) -> None:
@@ -50,17 +53,28 @@ class Searching:
             for search in searches:
                 left = max(0, self._budget.trials - len(search.study.trials))
                 self._board.expect(left * len(search.seeds), left * search.steps)
-        groups = [[search] for search in searches] if self._budget.unit == "seconds" else [list(searches)]
-        for group in groups:
-            while batch := [(search, trial) for search in group for trial in self._asked(search)]:
-                self._train(batch)
+        if self._budget.unit == "seconds":
+            for search in searches:
+                self._search([search])
+        elif getattr(self._launcher, "concurrent", False):  # no search waits for the batch of another
+            with Stop(), ThreadPoolExecutor(len(searches)) as beside:
+                for ended in [beside.submit(self._search, [search]) for search in searches]:
+                    ended.result()
+        else:
+            self._search(searches)
         for search in searches:
             terminal.out().print(_summary(search, self._budget.trials))
 
+    def _search(self, searches: Sequence[Search]) -> None:
+        """Train batch after batch until the budget is spent."""
+        while batch := [(search, trial) for search in searches for trial in self._asked(search)]:
+            self._train(batch)
+
     def launch(self, jobs: Sequence[Sequence[str]], steps: int) -> list[JobReturn]:
         """Launch the next jobs of the comparison, `steps` steps in total."""
-        self._launched += len(jobs)
-        returns = list(self._launcher.launch(jobs, self._launched - len(jobs)))
+        with self._counting:
+            first, self._launched = self._launched, self._launched + len(jobs)
+        returns = list(self._launcher.launch(jobs, first))
         if not hasattr(self._launcher, "search"):  # other launchers report nothing while they train
             self._board.advance(steps)
             self._board.count("ended", len(jobs))
