@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
+from mlflow.entities import ViewType
 from recorded import numbers
 from small import SMALL
 from tracking.test_outages import serving
@@ -20,17 +23,19 @@ from lossbench import tracking
 pytestmark = pytest.mark.slow
 
 # stacks of one batch size each, so that there is something to share out
-GRID = ["loss=mse,huber", "seed=range(3)", f"train.batch_size={','.join(str(16 + n) for n in range(10))}"]
+GRID = ["loss=mse,huber", "seed=range(2)", f"train.batch_size={','.join(str(16 + n) for n in range(8))}"]
 WORDS = ["-m", *GRID, "dataset=regression", *SMALL["regression"], "train.steps=400", "train.eval_every=100"]
-RUNS = 60
+RUNS = 32
 AWAY_S = 4.0
 
 
 class Restarted:
-    """A store that can be stopped and started again; `watched` reads what it holds while it runs."""
+    """A store that can be stopped and started again, at `uri`; `watched` is the one to read what it holds."""
 
-    def __init__(self, uri: str, run: Callable[[], contextlib.AbstractContextManager], watched: str) -> None:
-        self.uri, self._run, self._watched = uri, run, watched
+    uri = watched = ""
+
+    def __init__(self, run: Callable[[], contextlib.AbstractContextManager]) -> None:
+        self._run = run
         self._running = ExitStack()
         self.start()
 
@@ -42,30 +47,39 @@ class Restarted:
 
     @contextmanager
     def looked_at(self) -> Iterator[tracking.Store]:
-        store = tracking.Store(self._watched)
+        store = tracking.Store(self.watched)
         yield store
         store.client._tracking_client.store.engine.dispose()
 
 
-@pytest.fixture
-def postgresql(migrated) -> Iterator[Restarted]:
-    with made() as cluster:
-        with cluster.serving():
-            uri = cluster.new("shared")
-        place = Restarted(uri, cluster.serving, uri)
-        yield place
+@pytest.fixture(scope="module")
+def cluster(cache) -> Iterator[Callable[[str], Restarted]]:
+    """Makes databases, with an empty store in each, in a PostgreSQL that can be stopped and started again."""
+    with made() as one:
+        place = Restarted(one.serving)
+        tracking.Store(migrated := one.new("migrated")).client._tracking_client.store.engine.dispose()
+        database = migrated.rpartition("/")[2]
+
+        def new(name: str) -> Restarted:
+            place.uri = place.watched = one.new(name, template=database)
+            return place
+
+        yield new
         place.stop()
 
 
 @pytest.fixture
-def server(migrated, tmp_path) -> Iterator[Restarted]:
-    database = tmp_path / "served" / "mlflow.db"
-    database.parent.mkdir()
-    database.write_bytes(migrated.read_bytes())
+def postgresql(cluster, request) -> Restarted:
+    return cluster(f"test{abs(hash(request.node.name))}")
+
+
+@pytest.fixture
+def server(here) -> Iterator[Restarted]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = Restarted(f"http://127.0.0.1:{port}", lambda: serving(port, database), f"sqlite:///{database}")
+    place = Restarted(lambda: serving(port, here / "mlflow.db"))
+    place.uri, place.watched = f"http://127.0.0.1:{port}", f"sqlite:///{here}/mlflow.db"
     yield place
     place.stop()
 
@@ -91,6 +105,11 @@ def name_of(store) -> str:
 
 def finished(store) -> int:
     return sum(run.info.status == "FINISHED" for run in store.find({"lossbench.kind": "run"}))
+
+
+def said(one) -> str:
+    file = Path(f"{one.out}.out")
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def ended(one, seconds: float = 240) -> str:
@@ -130,19 +149,19 @@ def check(store, alone) -> None:
                 assert math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5), metric
 
 
-def spooled(cache, one) -> bytes:
-    """What a process has written down for a store that is away."""
-    return b"".join(file.read_bytes() for file in (cache / "spool").glob(f"*/*-{one.command.process.pid}-*.jsonl"))
+def spooled(cache, one) -> int:
+    """How many runs a process has written down as finished, for a store that is away."""
+    files = (cache / "spool").glob(f"*/*-{one.command.process.pid}-*.jsonl")
+    return sum(file.read_bytes().count(b'"status": "FINISHED"') for file in files)
 
 
-def begun(place, process, count=12):
-    """A comparison with a leader and two members that have all trained something."""
+def begun(place, process, **options):
+    """A comparison with a leader and two members that have all claimed something."""
     words = [*WORDS, f"tracking.uri={place.uri}"]
-    lead = process(*words)
+    lead = process(*words, **options)
     with place.looked_at() as store:
-        members = [process(*words, "--comparison", name_of(store)) for _ in range(2)]
-        until(lambda: finished(store) >= count)
-        (ledger,) = store.find({"lossbench.kind": "claims"})
+        members = [process(*words, "--comparison", name_of(store), **options) for _ in range(2)]
+        (ledger,) = until(lambda: store.find({"lossbench.kind": "claims"}))
         until(lambda: len(set(store.client.get_run(ledger.info.run_id).data.params.values())) == 3)
     return lead, members
 
@@ -158,32 +177,66 @@ def test_what_is_trained_while_the_store_is_away_is_recorded_once(place, process
         check(store, alone)
 
 
-@pytest.mark.parametrize("leads", [False, True], ids=["a member", "the leader"])
-def test_what_one_trained_that_was_killed_while_the_store_was_away_counts_once(leads, place, process, cache, alone):
-    lead, members = begun(place, process)
-    killed = lead if leads else members[0]
-    place.stop()
-    until(lambda: b'"status": "FINISHED"' in spooled(cache, killed))
-    killed.kill()
-    place.start()
-    for one in {lead, *members} - {killed}:
-        ended(one)
-    assert not spooled(cache, killed)
-    with place.looked_at() as store:
+def test_what_a_member_trained_that_was_killed_while_the_store_was_away_counts_once(postgresql, process, cache, alone):
+    lead, members = begun(postgresql, process)
+    postgresql.stop()
+    until(lambda: spooled(cache, members[0]))
+    members[0].kill()
+    postgresql.start()
+    ended(lead)
+    ended(members[1])
+    assert not spooled(cache, members[0])
+    with postgresql.looked_at() as store:
         check(store, alone)
 
 
-def test_one_process_goes_on_while_the_store_is_away_and_its_claims_follow(place, process, cache, alone):
-    lead = process(*WORDS, f"tracking.uri={place.uri}")
+def test_one_that_waits_for_others_takes_over_what_they_could_not_record(place, process, cache):
+    """It has nothing to record itself, so that only its questions find that the store is away."""
+    words = ["-m", "loss=mse", "seed=range(3)", "dataset=regression", *SMALL["regression"], "train.steps=20_000"]
+    words = [*words, "train.eval_every=5_000", "train.record_every=100", f"tracking.uri={place.uri}"]
+    lead = process(*words)
     with place.looked_at() as store:
-        until(lambda: finished(store) >= 6)
+        until(lambda: store.find({"lossbench.kind": "run"}))
+        member = process(*words, "--comparison", name_of(store))
+        until(lambda: "others train 3 runs" in said(member))
     place.stop()
-    until(lambda: spooled(cache, lead).count(b'"status": "FINISHED"') > 6)
+    until(lambda: spooled(cache, lead) == 3)
+    lead.kill()
+    time.sleep(1)
     place.start()
-    ended(lead)
+    ended(member)
     with place.looked_at() as store:
+        runs = [run for kind in ("run", "superseded") for run in store.find({"lossbench.kind": kind})]
+        assert [run.info.status for run in runs] == ["FINISHED"] * 3
+        (comparison,) = store.find({"lossbench.kind": "comparison"})
+        assert comparison.info.status == "FINISHED"
+
+
+def test_one_process_goes_on_while_the_store_is_away_and_its_claims_follow(postgresql, process, cache, alone):
+    lead = process(*WORDS, f"tracking.uri={postgresql.uri}")
+    with postgresql.looked_at() as store:
+        until(lambda: finished(store) >= 4)
+    postgresql.stop()
+    until(lambda: spooled(cache, lead) > 4)
+    postgresql.start()
+    ended(lead)
+    with postgresql.looked_at() as store:
         check(store, alone)
         experiment = store.client.get_experiment_by_name("lossbench claims").experiment_id
-        (ledger,) = store.client.search_runs([experiment], run_view_type=3)
-        print(len(ledger.data.params))
+        (ledger,) = store.client.search_runs([experiment], run_view_type=ViewType.ALL)
         assert sum(name.startswith("run.") for name in ledger.data.params) == RUNS
+
+
+def test_a_member_that_was_stopped_for_long_ends_and_counts_for_nothing(postgresql, process, alone):
+    lead, members = begun(postgresql, process, watch_s=8)
+    members[0].send_signal(signal.SIGSTOP)
+    ended(lead)
+    ended(members[1])
+    with postgresql.looked_at() as store:
+        check(store, alone)
+    members[0].send_signal(signal.SIGCONT)
+    _, err = members[0].communicate(60)
+    assert members[0].returncode == 1
+    assert "silent for too long" in err
+    with postgresql.looked_at() as store:
+        check(store, alone)
