@@ -92,7 +92,7 @@ class Claimant:
         self._left = False
         store.patiently(self._begin)
         self._heart = lease.Heart(self._beat)
-        store.on_return(self._look)
+        store.on_return(self._beat)
 
     def _begin(self) -> None:
         self._store.client.set_tag(self.ledger, IDENTITY + self.token, lease.mine())
@@ -117,7 +117,7 @@ class Claimant:
         while True:
             claiming = self._store.later(self._take, keys)
             try:
-                return self._result(claiming, keys)
+                return self._result(claiming, keys) & set(keys)
             except Exception as error:
                 if not away(error):
                     raise
@@ -126,7 +126,7 @@ class Claimant:
                 time.sleep(lease.CLAIM_S)
 
     def _unclaimed(self, keys: Sequence[str]) -> set[str]:
-        """Take runs without a claim, which follows with a heartbeat."""
+        """Take runs without a claim, which follows after the outage."""
         self._owed |= set(keys)
         return set(keys)
 
@@ -145,6 +145,8 @@ class Claimant:
         from mlflow.entities import Param
         from mlflow.exceptions import MlflowException
 
+        owed = list(self._owed)
+        keys = [*dict.fromkeys((*keys, *owed))]
         while True:
             ledger = self._look()
             mine = {key for key in keys if ledger.owner(key) == self.token}
@@ -153,6 +155,7 @@ class Claimant:
                 return mine
             free = [key for key in keys if key not in mine and self.is_free(ledger, key)]
             if not free:
+                self._owed -= set(owed)
                 return mine
             for start in range(0, len(free), CHUNK):
                 some = free[start : start + CHUNK]
@@ -199,8 +202,8 @@ class Claimant:
         try:
             self._store.client.log_param(self.ledger, GONE + token, self.token)
         except MlflowException as error:
-            if not _refused(error):
-                raise  # else another wrote it off first
+            if not _refused(error) and not self._look().closed:
+                raise  # else another wrote it off first, or the comparison is finished
 
     def read(self) -> Ledger:
         """The ledger as it is now. Raises: Away where the store does not answer for long."""
@@ -244,9 +247,8 @@ class Claimant:
         ledger = self._look()
         if self._left or ledger.closed:
             return
-        if owed := sorted(self._owed):
-            self._take(owed)
-            self._owed -= set(owed)
+        if self._owed:
+            self._take(())
         self._store.client.set_tag(self.ledger, BEAT + self.token, f"{time.time():.0f}")
 
     def leave(self) -> None:
@@ -254,6 +256,8 @@ class Claimant:
         self._left = True
         self._heart.stop()
         if not self._store.away:
+            if self._owed:
+                self._take(())
             self.write_off(self.token)
 
 

@@ -166,7 +166,11 @@ class Writer:
     def _do(self, item: Item) -> Any:
         if not self._returned:
             for call in self.on_return:
-                call()
+                try:
+                    call()
+                except Exception as error:
+                    if away(error):
+                        raise  # any other error is not one of the entry that follows
             self._returned = True
         if item.call is not None:
             return item.call()

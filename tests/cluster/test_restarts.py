@@ -84,12 +84,6 @@ def server(here) -> Iterator[Restarted]:
     place.stop()
 
 
-@pytest.fixture(params=["postgresql", "server"])
-def place(request) -> Restarted:
-    """Both kinds of store."""
-    return request.getfixturevalue(request.param)
-
-
 def until(true: Callable[[], object], seconds: float = 90) -> object:
     deadline = time.monotonic() + seconds
     while not (found := true()):
@@ -166,14 +160,14 @@ def begun(place, process, **options):
     return lead, members
 
 
-def test_what_is_trained_while_the_store_is_away_is_recorded_once(place, process, alone):
-    lead, members = begun(place, process)
-    place.stop()
+def test_what_is_trained_while_a_server_is_away_is_recorded_once(server, process, alone):
+    lead, members = begun(server, process)
+    server.stop()
     time.sleep(AWAY_S)
-    place.start()
+    server.start()
     for one in (lead, *members):
         ended(one)
-    with place.looked_at() as store:
+    with server.looked_at() as store:
         check(store, alone)
 
 
@@ -190,22 +184,22 @@ def test_what_a_member_trained_that_was_killed_while_the_store_was_away_counts_o
         check(store, alone)
 
 
-def test_one_that_waits_for_others_takes_over_what_they_could_not_record(place, process, cache):
+def test_one_that_waits_for_others_takes_over_what_they_could_not_record(postgresql, process, cache):
     """It has nothing to record itself, so that only its questions find that the store is away."""
-    words = ["-m", "loss=mse", "seed=range(3)", "dataset=regression", *SMALL["regression"], "train.steps=20_000"]
-    words = [*words, "train.eval_every=5_000", "train.record_every=100", f"tracking.uri={place.uri}"]
+    words = ["-m", "loss=mse", "seed=range(3)", "dataset=regression", *SMALL["regression"], "train.steps=8_000"]
+    words = [*words, "train.eval_every=4_000", "train.record_every=100", f"tracking.uri={postgresql.uri}"]
     lead = process(*words)
-    with place.looked_at() as store:
+    with postgresql.looked_at() as store:
         until(lambda: store.find({"lossbench.kind": "run"}))
         member = process(*words, "--comparison", name_of(store))
         until(lambda: "others train 3 runs" in said(member))
-    place.stop()
+    postgresql.stop()
     until(lambda: spooled(cache, lead) == 3)
     lead.kill()
     time.sleep(1)
-    place.start()
+    postgresql.start()
     ended(member)
-    with place.looked_at() as store:
+    with postgresql.looked_at() as store:
         runs = [run for kind in ("run", "superseded") for run in store.find({"lossbench.kind": kind})]
         assert [run.info.status for run in runs] == ["FINISHED"] * 3
         (comparison,) = store.find({"lossbench.kind": "comparison"})
@@ -225,6 +219,27 @@ def test_one_process_goes_on_while_the_store_is_away_and_its_claims_follow(postg
         experiment = store.client.get_experiment_by_name("lossbench claims").experiment_id
         (ledger,) = store.client.search_runs([experiment], run_view_type=ViewType.ALL)
         assert sum(name.startswith("run.") for name in ledger.data.params) == RUNS
+
+
+def test_what_one_trained_alone_and_another_again_counts_once(postgresql, process, cache, alone):
+    """The other joins after an outage, before the first can claim what it has trained meanwhile."""
+    words = [*WORDS, f"tracking.uri={postgresql.uri}"]
+    lead = process(*words, watch_s=120)
+    with postgresql.looked_at() as store:
+        until(lambda: finished(store) >= 4)
+        name = name_of(store)
+    postgresql.stop()
+    until(lambda: spooled(cache, lead) > 4)
+    lead.send_signal(signal.SIGSTOP)
+    postgresql.start()
+    member = process(*words, "--comparison", name, watch_s=120)
+    until(lambda: "others train" in said(member) or member.returncode is not None)
+    lead.send_signal(signal.SIGCONT)
+    ended(lead)
+    ended(member)
+    with postgresql.looked_at() as store:
+        assert store.find({"lossbench.kind": "superseded"})
+        check(store, alone)
 
 
 def test_a_member_that_was_stopped_for_long_ends_and_counts_for_nothing(postgresql, process, alone):
