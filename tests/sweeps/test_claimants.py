@@ -10,7 +10,7 @@ import pytest
 from recorded import numbers
 from small import SMALL
 
-from lossbench.tracking.claims import close_ledger
+from lossbench.tracking.claims import OF, close_ledger
 
 # stacks of one batch size each, so that there is something to share out
 GRID = ["loss=mse,huber", "seed=range(3)", f"train.batch_size={','.join(str(16 + n) for n in range(10))}"]
@@ -86,7 +86,10 @@ def test_a_member_that_is_interrupted_gives_its_runs_back(process, store):
 def test_without_its_claims_a_comparison_stops_in_a_line_and_the_same_command_continues_it(process, store):
     lead = process(*WORDS)
     member = process(*WORDS, "--comparison", name_of(store))
-    until_finished(store, 6)
+    deadline = time.monotonic() + 60
+    while not [run for run in store.find({OF: name_of(store)}) if len(set(run.data.params.values())) == 2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     close_ledger(store, name_of(store))
     for one in (lead, member):
         out, err = one.communicate(60)
