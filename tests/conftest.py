@@ -92,9 +92,9 @@ def process(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
     """The command line as a process of its own, which has its imports behind it; what still runs ends with the test."""
     begun: list[server.Told] = []
 
-    def start(*words: str) -> server.Told:
+    def start(*words: str, watch_s: float | None = None) -> server.Told:
         out = tmp_path_factory.mktemp("said") / "said"
-        begun.append(server.Told(server.forked(words, Path.cwd(), {}, out), out))
+        begun.append(server.Told(server.forked(words, Path.cwd(), {}, out, watch_s=watch_s), out))
         return begun[-1]
 
     yield start

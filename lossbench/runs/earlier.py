@@ -11,6 +11,7 @@ from lossbench.core import Metric, Result
 from lossbench.runs.evaluation import LAST
 from lossbench.runs.identity import Identity
 from lossbench.tracking import lease
+from lossbench.tracking.entries import supersede
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -82,8 +83,7 @@ class Earlier:
         """Mark unfinished records, but for the open one, as superseded, so that they no longer count."""
         for run_id in self.unfinished:
             if run_id != opened:
-                store.client.set_tag(run_id, "lossbench.kind", "superseded")
-                store.client.set_terminated(run_id, "KILLED")
+                supersede(store.client, run_id)
         self.unfinished = []
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lossbench.core import ConfigError
 from lossbench.core.failures import MachineFault
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
 from lossbench.sweeps.stacks import Board
+from lossbench.tracking.entries import supersede
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -33,10 +36,12 @@ class Claims:
             return list(runs)
         mine = self._claimant.take([claim_of(run) for run in runs])
         claimed = [run for run in runs if claim_of(run) in mine and run.result is None]
-        for run in claimed:
-            if claim_of(run) in self._claimant.taken_over:
-                here = run.identity.siblings | {"lossbench.key": run.identity.key}
-                read_back(run, run.store().find(here), self._began, self._board)
+        over = [run for run in claimed if claim_of(run) in self._claimant.taken_over]
+        if over:
+            over[0].store().adopt()  # what their process could not record any more
+        for run in over:
+            here = run.identity.siblings | {"lossbench.key": run.identity.key}
+            read_back(run, run.store().find(here), self._began, self._board)
         return [run for run in claimed if run.result is None and run.error is None]
 
     def left_behind(self, runs: Sequence[Run], stop: Callable[[], bool]) -> list[Run]:
@@ -49,11 +54,36 @@ class Claims:
                 at_work = ledger.owner(claim_of(run)) not in ledger.gone
                 read_back(run, records.get(run.identity.key, []), 0 if at_work else self._began, self._board)
             remaining = [run for run in remaining if run.result is None and run.error is None]
-            if free := [run for run in remaining if self._claimant.is_free(ledger, claim_of(run))]:
-                return free
+            if remaining and ledger.closed:
+                raise ConfigError(
+                    f"the claims of this comparison (run {self._claimant.ledger} in MLflow) were deleted; "
+                    "the same command, without --comparison, continues it"
+                )
+            free = self._claimant.free(ledger, [claim_of(run) for run in remaining])
+            if free:
+                return [run for run in remaining if claim_of(run) in free]
             if remaining:
                 time.sleep(POLL_S)
         return []
+
+
+def once(runs: Sequence[Run], claimant: Claimant | None) -> None:
+    """Let each run count once, by the record that ended first.
+
+    Of what one process took alone during an outage, another that joined meanwhile may have trained some as well.
+    Whoever ends last does this last. Raises: Away.
+    """
+    if claimant is None or not claimant.shared:
+        return
+    records = by_key([run for run in runs if run.identity.kind != TRIAL])
+    wanted = Counter(run.identity.key for run in runs)
+    for key, found in records.items():
+        finished = [record for record in found if record.info.status == "FINISHED"]
+        finished.sort(key=lambda record: (record.info.end_time, record.info.run_id))
+        if key in wanted and len(finished) >= wanted[key]:
+            for record in found:
+                if record not in finished[: wanted[key]]:
+                    supersede(runs[0].store().client, record.info.run_id)
 
 
 def now() -> int:

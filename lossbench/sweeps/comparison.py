@@ -30,7 +30,7 @@ from lossbench.runs import provenance, signals
 from lossbench.runs import run as runs
 from lossbench.runs.signals import Stop
 from lossbench.tracking import lease
-from lossbench.tracking.claims import OF, Claimant, close_ledger, open_ledger
+from lossbench.tracking.claims import Claimant, close_ledger, find_ledger, open_ledger
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -136,7 +136,11 @@ def named(experiment: str) -> str:
 
 def _lead(store: tracking.Store, found: MlflowRun, source: Mapping[str, str]) -> bool:
     """Lead a comparison from now on, unless another process does and is alive."""
-    claimed = lease.take(store.client, found.info.run_id, terminal.out().print)
+    held = found.data.tags.get(lease.PROCESS, "")
+    if found.info.status == "RUNNING" and lease.is_mine(held):  # the answer was lost when it was taken
+        claimed: str | None = held
+    else:
+        claimed = lease.take(store.client, found.info.run_id, terminal.out().print)
     if not claimed:
         return False
     store.late.discard(found.info.run_id)
@@ -162,7 +166,7 @@ def _join(store: tracking.Store, name: str, tags: Mapping[str, str], *, grid: bo
         why = f"with other words: {begun_by}" if same_code else f"by another revision of the code, {code}"
         raise ConfigError(f"--comparison {name}: was begun {why}; the same words and code join it")
     if found.info.status == "FINISHED":
-        raise ConfigError(f"--comparison {name}: is finished; report {name} shows it again")
+        raise _finished(name)
     if found.info.status != "RUNNING" and _lead(store, found, tags):
         return name, True
     if not grid:
@@ -173,6 +177,10 @@ def _join(store: tracking.Store, name: str, tags: Mapping[str, str], *, grid: bo
     _open[:] = [Open(store, tracking.Recorder(store, found.info.run_id))]
     terminal.out().print(f"joined {name}; the process that leads it reports")
     return name, True
+
+
+def _finished(name: str) -> ConfigError:
+    return ConfigError(f"--comparison {name}: is finished; report {name} shows it again")
 
 
 def record_of(store: tracking.Store, name: str) -> MlflowRun:
@@ -199,8 +207,10 @@ def claimant() -> Claimant:
 def _ledger(store: tracking.Store, name: str) -> str:
     """The id of the ledger that the leader has opened, or is about to."""
     for _ in range(LEDGER_S):
-        if found := store.find({OF: name}):
-            return str(found[-1].info.run_id)
+        if found := find_ledger(store, name):
+            return found
+        if record_of(store, name).info.status == "FINISHED":
+            raise _finished(name)
         time.sleep(1)
     raise ConfigError(f"--comparison {name}: is trained by a launcher that others cannot join")
 
@@ -213,7 +223,12 @@ def leads() -> bool:
 def leads_now() -> bool:
     """Whether this process leads the open comparison, also in place of a leader that is gone."""
     store, name = current()
-    return leads() or ((found := record_of(store, name)).info.status != "FINISHED" and _lead(store, found, {}))
+
+    def lead() -> bool:
+        found = record_of(store, name)
+        return found.info.status != "FINISHED" and _lead(store, found, {})
+
+    return leads() or store.patiently(lead)
 
 
 def note(tags: Mapping[str, str]) -> None:
@@ -256,6 +271,7 @@ def _leave() -> None:
 def _conclude(status: str, stop: Stop) -> None:
     (store, recorder, *_), name, failed = _open[0], os.environ[RUNNING], False
     if not leads():
+        store.settled()  # before others hear that this process has left
         return _leave()
     if not store.settled(0 if status == "KILLED" else None):
         recorder.end("KILLED")
@@ -273,7 +289,8 @@ def _conclude(status: str, stop: Stop) -> None:
     recorder.end(end)
     _leave()
     if end == "FINISHED":
-        close_ledger(store, name)
+        with contextlib.suppress(Exception):  # a store that is away; a ledger that stays harms nobody
+            close_ledger(store, name)
     link = tracking.ui_command(store.uri, recorder.run_id)
     terminal.out().print(f"comparison {name}; see it in MLflow: {link}")
     if failed and status == "FINISHED":  # otherwise the caller reports what went wrong before

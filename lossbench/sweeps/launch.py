@@ -20,7 +20,7 @@ from lossbench.runs import references
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
-from lossbench.sweeps import comparison, planning, scheduler
+from lossbench.sweeps import claiming, comparison, planning, scheduler
 from lossbench.sweeps.engines import Engine
 from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps, leave_files
@@ -134,7 +134,9 @@ def _trained(
         comparison.note({comparison.PLANNED: str(planned)})
     for job in jobs if _listened(context) else ():
         context.callbacks.on_job_start(config=job.whole(), task_function=task)
-    scheduler.train(runs, engine, comparison.claimant(), datasets, board, continues=continues)
+    claimant = comparison.claimant()
+    scheduler.train(runs, engine, claimant, datasets, board, continues=continues)
+    claiming.once(runs, claimant)
     if comparison.leads_now() and (problem := references.record(runs, datasets, datasets.is_table)):
         board.say(problem)
     return _returns(context, jobs, runs)

@@ -51,6 +51,12 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
+def supersede(client: MlflowClient, run_id: str) -> None:
+    """Mark a record as superseded by another of the same run, so that it no longer counts."""
+    client.set_tag(run_id, "lossbench.kind", "superseded")
+    client.set_terminated(run_id, "KILLED")
+
+
 class MlflowSink:
     """Writes entries to a store, and holds the ids of the runs that they created."""
 
@@ -141,5 +147,4 @@ class MlflowSink:
         experiment = self._client.get_run(run).info.experiment_id
         for stray in self._run_ids(token, [experiment]):
             if stray != run:
-                self._client.set_tag(stray, "lossbench.kind", "superseded")
-                self._client.set_terminated(stray, "KILLED")
+                supersede(self._client, stray)

@@ -134,7 +134,7 @@ def _delete(client: MlflowClient, run_id: str, tag: str) -> None:
 
 
 class Heart:
-    """Calls a function every BEAT_S seconds, on its own thread, until stopped."""
+    """Calls a function every BEAT_S seconds, sooner after an error, on its own thread, until stopped."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         self._beat = beat
@@ -146,9 +146,12 @@ class Heart:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(BEAT_S):
+        seconds: float = BEAT_S
+        while not self._stopped.wait(seconds):
+            seconds = CLAIM_S
             with contextlib.suppress(Exception):  # a store that is away
                 self._beat()
+                seconds = BEAT_S
 
 
 def keep(client: MlflowClient, recorder: Recorder, own: str) -> Heart:

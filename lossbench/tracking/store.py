@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from lossbench.config.redaction import clean, redacted
@@ -42,6 +42,7 @@ ONE_AT_A_TIME = {  # a lock that a connection holds until it ends
 }
 LOUD = ("mlflow.store.db.utils", "urllib3.connectionpool")  # they print every attempt during an outage
 
+T = TypeVar("T")
 _opened: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -161,12 +162,19 @@ class Store:
 
         Raises: Away where the store does not answer for PATIENCE_S, or does not accept entries that wait for it.
         """
+        return self.patiently(lambda: list(self._find(tags)))
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """The result of a call that can be repeated, once the store answers and has what waited for it.
+
+        Raises: Away where the store does not answer for PATIENCE_S, or does not accept entries that wait for it.
+        """
         deadline = time.monotonic() + PATIENCE_S
         while True:
             if self._writer.away and not self.settled(deadline - time.monotonic()):
                 raise Away(self.outage_message())
             try:
-                return list(self._find(tags))
+                return call()
             except Exception as error:
                 if not away(error):
                     raise
@@ -253,6 +261,19 @@ class Store:
         setting = f" with LOSSBENCH_CACHE={cache}" if cache and self._folder.is_relative_to(cache) else ""
         return f"{message} in {spool_path or self._folder}; the next command on this store{setting} records them"
 
+    def on_return(self, call: Callable[[], object]) -> None:
+        """Have this called after each outage, before anything that waited is recorded."""
+        self._writer.on_return.append(call)
+
+    def adopt(self) -> None:
+        """Record what waits from processes that are gone. Raises: Away."""
+
+        def adopt() -> None:
+            if fault := self._adopt():
+                raise fault
+
+        self.patiently(adopt)
+
     def _adopt(self) -> Exception | None:
         """Record the spools of processes that are gone; the error where the store is away again."""
         for spool in Spool.orphans(self._folder):
@@ -275,8 +296,10 @@ class Store:
                 if away(error):
                     raise
                 refused.append(error)
-        refused_path = spool.end(keep=bool(refused or damaged))
         late = {self.run(entry["run"]) or entry["run"] for entry in found}
+        for run_id in late:
+            self._yield(run_id)
+        refused_path = spool.end(keep=bool(refused or damaged))
         self.late |= late
         message = f"recorded what waited for {redacted(self.uri)} since an outage: entries of {len(late)} run"
         message += "s"[: len(late) != 1]
@@ -285,6 +308,22 @@ class Store:
         if damaged:
             message += f"; {damaged} lines cannot be read, see {refused_path}"
         say(message)
+
+    def _yield(self, run_id: str) -> None:
+        """Mark a late record of a comparison as superseded where another process has finished that run since."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            tags = self.client.get_run(run_id).data.tags
+        except MlflowException as error:
+            if away(error):
+                raise
+            return  # refused, or deleted
+        same = {name: tags.get(name, "") for name in ("lossbench.comparison", "lossbench.key", "lossbench.kind")}
+        if all(same.values()) and same["lossbench.kind"] == "run":
+            others = (found for found in self._find(same) if found.info.run_id != run_id)
+            if any(found.info.status == "FINISHED" for found in others):
+                entries.supersede(self.client, run_id)
 
     def _rest(self) -> None:
         """Let the writer rest until its processor time is SHARE of the time passed; called on its thread."""

@@ -56,6 +56,8 @@ class Writer:
         self._spool: Spool | None = None  # while the store is away
         self._lost_at = 0.0
         self._refused: list[Exception] = []
+        self._returned = True  # whether `on_return` was called since the last outage began
+        self.on_return: list[Callable[[], object]] = []  # called after an outage, before the first item
         self.busy_s = 0.0  # processor time
 
     @property
@@ -181,6 +183,14 @@ class Writer:
         return None
 
     def _do(self, item: Item) -> Any:
+        if not self._returned:
+            for call in self.on_return:
+                try:
+                    call()
+                except Exception as error:
+                    if away(error):
+                        raise  # any other error is not one of the entry that follows
+            self._returned = True
         if item.call is not None:
             return item.call()
         assert item.entry is not None
@@ -204,7 +214,7 @@ class Writer:
 
     def _begin_outage(self, cause: str) -> None:
         """Begin a spool with all entries that wait."""
-        self._spool, self._lost_at = Spool.new(self._folder), time.monotonic()
+        self._spool, self._lost_at, self._returned = Spool.new(self._folder), time.monotonic(), False
         failed = self._save()
         place = f"in memory ({failed})" if failed else f"in {self._spool.path}"
         say(f"{self._label} does not answer ({cause}); training goes on, and what is not recorded yet waits {place}")

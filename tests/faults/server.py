@@ -115,14 +115,20 @@ class Told:
 
 
 def forked(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, eager: bool = False
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    out: Path,
+    eager: bool = False,
+    watch_s: float | None = None,
 ) -> Command:
     """`python -m lossbench WORDS…` in a folder, from a process that has its imports behind it.
 
     An `eager` one trains in worker processes whenever that is measured to be faster, however short it takes.
+    `watch_s` is after which silence it gives up another, so that a test need not wait for as long as a user does.
     """
     around = os.environ | environment  # as they are now, not when the first one forked
-    process = _forking.Process(target=_become, args=(list(words), str(folder), around, str(out), eager))
+    process = _forking.Process(target=_become, args=(list(words), str(folder), around, str(out), eager, watch_s))
     began = time.monotonic()
     process.start()
     return Command(process, began)
@@ -146,9 +152,12 @@ def started(
     return Command(process, began)
 
 
-def _become(words: list[str], folder: str, environment: dict[str, str], out: str, eager: bool) -> None:
+def _become(
+    words: list[str], folder: str, environment: dict[str, str], out: str, eager: bool, watch_s: float | None
+) -> None:
     """In the new process: what a shell sets before it executes a program, then the program."""
     from lossbench.sweeps import planning
+    from lossbench.tracking import lease
 
     os.setsid()
     for ending, number in ((".out", 1), (".err", 2)):
@@ -161,4 +170,6 @@ def _become(words: list[str], folder: str, environment: dict[str, str], out: str
     sys.argv[1:] = words
     if eager:
         planning.START_S = 0.0
+    if watch_s is not None:
+        lease.WATCH_S, lease.BEAT_S = watch_s, watch_s / 4
     runpy.run_module("lossbench", run_name="__main__", alter_sys=True)

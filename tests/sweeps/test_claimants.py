@@ -10,6 +10,8 @@ import pytest
 from recorded import numbers
 from small import SMALL
 
+from lossbench.tracking.claims import OF, close_ledger
+
 # stacks of one batch size each, so that there is something to share out
 GRID = ["loss=mse,huber", "seed=range(3)", f"train.batch_size={','.join(str(16 + n) for n in range(10))}"]
 WORDS = ["-m", *GRID, "dataset=regression", *SMALL["regression"], "train.steps=60", "train.eval_every=30"]
@@ -77,6 +79,27 @@ def test_a_member_that_is_interrupted_gives_its_runs_back(process, store):
     member.communicate(60)
     out, err = lead.communicate(180)
     assert lead.returncode == 0, out + err
+    kinds = [run.info.status for found in by_key(store).values() for run in found]
+    assert kinds == ["FINISHED"] * 60
+
+
+def test_without_its_claims_a_comparison_stops_in_a_line_and_the_same_command_continues_it(process, store):
+    lead = process(*WORDS)
+    member = process(*WORDS, "--comparison", name_of(store))
+    deadline = time.monotonic() + 60
+    while not [run for run in store.find({OF: name_of(store)}) if len(set(run.data.params.values())) == 2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    close_ledger(store, name_of(store))
+    for one in (lead, member):
+        out, err = one.communicate(60)
+        assert one.returncode == 2, out + err
+        assert len(err.splitlines()) == 1, err
+        assert "the same command" in err
+    again = process(*WORDS)
+    out, err = again.communicate(180)
+    assert again.returncode == 0, out + err
+    assert "continuing" in out
     kinds = [run.info.status for found in by_key(store).values() for run in found]
     assert kinds == ["FINISHED"] * 60
 

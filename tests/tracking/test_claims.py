@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lossbench import tracking
-from lossbench.tracking import claims, lease
+from lossbench.tracking import claims, entries, lease
 from lossbench.tracking.claims import Claimant, close_ledger, open_ledger
+from lossbench.tracking.spool import Spool
 
 
 @pytest.fixture
@@ -97,9 +98,58 @@ def test_one_elsewhere_is_given_up_after_a_silence_and_ends_itself(store, ledger
     assert ended == [1]
 
 
+def test_silence_that_nobody_could_hear_is_no_death(store, ledger, claimant, monkeypatch):
+    """As after an outage of the store, in which nobody can show that it is alive."""
+    monkeypatch.setattr(lease, "WATCH_S", 0.6)
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    far, near = claimant(), claimant()
+    assert far.take(["a"]) == {"a"}
+    elsewhere = json.loads(lease.mine()) | {"at": "another machine"}
+    store.client.set_tag(ledger, claims.IDENTITY + far.token, json.dumps(elsewhere))
+    assert not near.take(["a"])
+    for one in (far, near):
+        one._heart.stop()
+    time.sleep(1.0)
+    assert not near.take(["a"])
+    until = time.monotonic() + 10
+    while not (got := near.take(["a"])) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert got == {"a"}
+
+
+def test_a_claim_whose_answer_was_lost_is_one_that_was_taken_over(store, ledger, claimant):
+    first, second = claimant(), claimant()
+    assert first.take(["a"]) == {"a"}
+    first.leave()
+    store.client.log_param(ledger, "run.a.2", second.token)
+    assert second.take(["a"]) == {"a"}
+    assert second.taken_over == {"a"}
+
+
+def test_a_closed_ledger_accepts_no_claims(store, ledger, claimant):
+    own = claimant()
+    assert own.take(["a"]) == {"a"}
+    close_ledger(store, "one-comparison")
+    assert own.take(["b"]) == set()
+    assert own.read().closed
+
+
 def test_a_finished_comparison_leaves_no_ledger_in_sight(store, ledger):
     own = Claimant(store, ledger)
     assert own.take(["a"]) == {"a"}
     own.leave()
     close_ledger(store, "one-comparison")
     assert not store.find({claims.OF: "one-comparison"})
+
+
+def test_what_is_recorded_late_yields_to_what_another_process_has_finished_since(store, cache):
+    tags = {"lossbench.kind": "run", "lossbench.comparison": "one-comparison", "lossbench.key": "a"}
+    store.start("late", "since", tags).end("FINISHED")
+    token, spool = "f" * 32, Spool.new(store._folder)
+    spool.add(entries.create(token, "late", None, "late", tags))
+    spool.add({"do": "end", "run": token, "status": "FINISHED", "time": entries.now(), "token": ""})
+    spool._open.close()  # as the end of its process does
+    spool.release()
+    store.adopt()
+    assert [run.info.run_name for run in store.find(tags)] == ["since"]
+    assert [run.info.run_name for run in store.find({"lossbench.kind": "superseded"})] == ["late"]
