@@ -31,9 +31,9 @@ def compared(words: Sequence[str], *, silent: bool) -> tuple[Report, str, Except
     error: Exception | None = None
     with opened(words, silent=silent):
         from lossbench.config import comparing
-        from lossbench.sweeps import comparison
+        from lossbench.sweeps import comparison, concluding
 
-        with comparison.shown_by(lambda store, report: found.append((store, report))):
+        with concluding.shown_by(lambda store, report: found.append((store, report))):
             try:
                 _multirun(comparing.words(choices.read(list(words))))
             except Exception as raised:

@@ -20,7 +20,7 @@ from lossbench.runs import references
 from lossbench.runs.experiment import Experiment
 from lossbench.runs.identity import TRIAL
 from lossbench.runs.run import Run
-from lossbench.sweeps import claiming, comparison, planning, scheduler
+from lossbench.sweeps import claiming, comparison, concluding, planning, scheduler
 from lossbench.sweeps.engines import Engine
 from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps, leave_files
@@ -75,12 +75,12 @@ def launch(
             planned = len(ready) if last and not first else None  # other sweepers add batch after batch
             returns = _trained(context, task, config, ready, engine, datasets, board, planned)
     except KeyboardInterrupt:
-        comparison.conclude("KILLED")
+        concluding.conclude("KILLED")
         raise
     if last and any(
         returned.status is JobStatus.FAILED for returned in returns
     ):  # the sweeper raises, and Hydra's callback does not run
-        comparison.conclude("FAILED")
+        concluding.conclude("FAILED")
     return returns
 
 
@@ -169,7 +169,7 @@ def _swept(jobs: Sequence[Job]) -> list[str]:
 
 def _listened(context: HydraContext) -> bool:
     """Whether callbacks of the user's own follow the jobs; ours does not."""
-    return any(type(callback) is not comparison.Comparison for callback in context.callbacks.callbacks)
+    return any(type(callback) is not concluding.Comparison for callback in context.callbacks.callbacks)
 
 
 def _returns(context: HydraContext, jobs: Sequence[Job], runs: Sequence[Run]) -> list[JobReturn]:

@@ -17,7 +17,7 @@ from lossbench.config import run_key
 from lossbench.config.overrides import key
 from lossbench.config.schema import Names
 from lossbench.core import ConfigError
-from lossbench.sweeps import comparison
+from lossbench.sweeps import comparison, concluding
 from lossbench.sweeps.returns import raise_first
 
 FEWEST = looks.AT[0]
@@ -52,7 +52,7 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
         try:
             undecided = _look(keys, seeds, most, taken)
         except KeyboardInterrupt:
-            comparison.conclude("KILLED")
+            concluding.conclude("KILLED")
             raise
         going = [job for job in going if job in undecided]
         if not going:
@@ -60,7 +60,7 @@ def sweep(launcher: Any, jobs: Jobs, most: int) -> list[JobReturn]:
     launcher.last = True
     failed = [returned for returned in returns if returned.status is JobStatus.FAILED]
     if failed and comparison.RUNNING in os.environ:
-        comparison.conclude("FAILED")
+        concluding.conclude("FAILED")
     raise_first(failed)
     return returns
 
@@ -82,7 +82,7 @@ def _look(
     """The jobs whose losses are undecided after `seeds` seeds; the look is added to `taken` and recorded."""
     store, name = comparison.current()
     if not store.settled():
-        comparison.conclude("KILLED")  # reports that the store is away
+        concluding.conclude("KILLED")  # reports that the store is away
     found = _until(records.read(store.client, name), seeds)
     undecided: set[tuple[str, ...]] = set()
     by_key = {recorded: job for job, recorded in keys.items()}

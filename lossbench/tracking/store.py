@@ -8,38 +8,30 @@ import hashlib
 import logging
 import math
 import os
-import re
 import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from lossbench.config.redaction import clean, redacted
 from lossbench.core import TEMPORARY_CACHE, ConfigError, cache_folder
 from lossbench.core.recorded_runs import recorded_runs
-from lossbench.tracking import entries, sqlite, views
-from lossbench.tracking.address import bare, engine
+from lossbench.tracking import entries, views
 from lossbench.tracking.entries import Entry, MlflowSink
+from lossbench.tracking.opening import check_location, client_of, place
 from lossbench.tracking.outage import Away, away, reason
 from lossbench.tracking.recorder import Recorder
 from lossbench.tracking.spool import Spool
 from lossbench.tracking.writer import Writer, say
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 
 SHARE = 0.01  # of training time that the writer, which shares its interpreter, may take
 PATIENCE_S = 60.0  # how long to wait for a store that is away where nothing can continue without it
-ONE_AT_A_TIME = {  # a lock that a connection holds until it ends
-    "postgresql": "SELECT pg_advisory_lock(66903)",
-    "mysql": "SELECT GET_LOCK('lossbench', 120)",
-}
 LOUD = ("mlflow.store.db.utils", "urllib3.connectionpool")  # they print every attempt during an outage
 
 T = TypeVar("T")
@@ -60,13 +52,13 @@ class Store:
         self.uri = uri
         self._files = location
         if location is not None:
-            _check(location)
+            check_location(location)
         self._rested = 0.0
         self.late: set[str] = set()  # runs of earlier processes that this one recorded after an outage
         for name in LOUD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            self.client = _client(uri)
+            self.client = client_of(uri)
         except (MlflowException, SQLAlchemyError, ModuleNotFoundError) as error:
             lines = str(error).strip().splitlines()
             raise ConfigError(f"tracking.uri={redacted(uri)}: MLflow cannot use it: {clean(lines[0], uri)}") from error
@@ -79,13 +71,13 @@ class Store:
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, created if it is new. Raises: ConfigError where one of that name was deleted."""
-        return self._sink.experiment(name, self._location(name))
+        return self._sink.experiment(name, place(name, self.uri, self._files))
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
         """The recorder of a new run, RUNNING until the recorder ends it; during an outage it is created later."""
         token = secrets.token_hex(16)
         created = self._writer.put(
-            entries.create(token, experiment, self._location(experiment), name, tags), first=True
+            entries.create(token, experiment, place(experiment, self.uri, self._files), name, tags), first=True
         )
         if error := self._writer.wait(created):
             raise error
@@ -330,41 +322,6 @@ class Store:
         self._rested = time.monotonic() + self._writer.busy_s / SHARE
         self._writer.busy_s = 0.0
 
-    def _location(self, name: str) -> str | None:
-        if self._files is None and not self.uri.startswith("sqlite:///"):
-            return None if self.uri.startswith("http") else _folder(Path("mlruns").absolute() / _file_name(name))
-        if self._files is None:
-            return _folder(Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / _file_name(name))
-        if "://" in self._files:
-            return f"{self._files.rstrip('/')}/{_file_name(name)}"
-        return _folder(Path(self._files).absolute() / _file_name(name))
-
-
-def _client(uri: str) -> MlflowClient:
-    """A client of a migrated store; a lock prevents two processes from migrating at once, which breaks a database."""
-    from mlflow import MlflowClient
-    from sqlalchemy import NullPool, create_engine, text
-
-    if uri.startswith("http"):
-        user = urlsplit(uri)
-        if user.username is not None:  # not in the address, which libraries print
-            os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user.username)
-            os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user.password or "")
-        client = MlflowClient(bare(uri))
-        client.search_experiments(max_results=1)
-        return client
-    if uri.startswith("sqlite:///"):
-        sqlite.prepare(Path(uri.removeprefix("sqlite:///")))
-    # connected here first, since MLflow retries a wrong password for long
-    with create_engine(engine(uri), poolclass=NullPool).connect() as connection:
-        if lock := ONE_AT_A_TIME.get(connection.dialect.name):
-            connection.execute(text(lock))
-        client = MlflowClient(engine(uri))
-        client.search_experiments(max_results=1)
-    if uri.startswith("sqlite:///"):
-        sqlite.hasten(client)
-    return client
-
 
 def settled() -> bool:
     """Wait for every store of this process; whether all their entries are recorded."""
@@ -378,35 +335,5 @@ def _report_waiting() -> None:
             say(store.outage_message())
 
 
-def _check(location: str) -> None:
-    """Raises: ConfigError for a location to which no run can save files."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    setting = f"tracking.location={redacted(location)}"
-    if not location:
-        raise ConfigError(f"{setting}: has to be a folder, an address or null")
-    try:
-        if "://" in location:
-            get_artifact_repository(location)
-        else:
-            Path(location).mkdir(parents=True, exist_ok=True)
-    except (MlflowException, ImportError) as error:
-        raise ConfigError(
-            f"{setting}: MLflow cannot use it: {clean(str(error).partition('. ')[0], location)}"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"{setting}: cannot be written: {error.strerror}") from error
-
-
 def _name(run: Run) -> str:
     return run.data.tags.get("lossbench.comparison", "")
-
-
-def _folder(path: Path) -> str:
-    """A folder for MLflow: as an address where it contains #, ? or %, which MLflow would misread in a path."""
-    return path.as_uri() if re.search(r"[#?%]", str(path)) else str(path)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.=-]+", "_", name)

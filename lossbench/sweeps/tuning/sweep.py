@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from lossbench import terminal
 from lossbench.config.redaction import redacted
 from lossbench.core import ConfigError
-from lossbench.sweeps import comparison
+from lossbench.sweeps import comparison, concluding
 from lossbench.sweeps.returns import raise_first
 from lossbench.sweeps.stacks import Datasets
 from lossbench.sweeps.tuning import halving, matching, request
@@ -58,10 +58,10 @@ def sweep(
             arms = _arms(searches, budget, settings, datasets)
             returns = searching.launch(_runs(searches, asked.seeds, arms), final[1])
         except KeyboardInterrupt:
-            comparison.conclude("KILLED")
+            concluding.conclude("KILLED")
             raise
     if any(returned.status is JobStatus.FAILED for returned in returns):
-        comparison.conclude("FAILED")
+        concluding.conclude("FAILED")
         raise_first(returns)
     return returns
 
