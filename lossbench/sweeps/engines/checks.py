@@ -17,7 +17,7 @@ SERVER = "docker compose -f docker/compose.yaml up -d --wait starts one; then tr
 def importable(cfgs: Sequence[DictConfig], launcher: str) -> None:
     """Raises: ConfigError for objects of this process, which no other can import."""
     for cfg in cfgs:
-        if paths := run_key.given_paths(cfg):
+        if paths := run_key.given_paths(run_key.flat(cfg)):
             raise ConfigError(
                 f"hydra/launcher={launcher}: {without_digest(paths[0])} was passed from Python and exists in this "
                 "process only; put it into a module, and give its path: loss._target_=my_module.my_loss"

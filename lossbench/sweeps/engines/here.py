@@ -45,5 +45,6 @@ class Here:
         """Whether groups train faster in a process of one thread for each core, if the first takes so many seconds."""
         cores = machine.cores()
         cpu = not timing.gpus(groups[0][0]) and all(group[0].settings["train.threads"] in (None, 1) for group in groups)
-        here = any(run_key.given_paths(group[0].cfg) for group in groups)  # objects of this process
+        shared = {run.settings.shared for group in groups for run in group}
+        here = any(run_key.given_paths(settings.flat) for settings in shared)  # objects of this process
         return 1 < cores <= len(groups) / 2 and cpu and not here and seconds * len(groups) > 4 * planning.START_S
