@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from lossbench.tracking.claims import Claimant
 
-POLL_S = 2.0  # between two looks at what others have trained
+POLL_S = 2.0  # between two looks at what others have trained, at least
+SHARE = 0.2  # of the time that looking may take: it reads the records of all runs
 
 
 class Claims:
@@ -49,6 +50,7 @@ class Claims:
         remaining = list(runs) if self._claimant is not None else []
         while self._claimant is not None and remaining and not stop():
             self._board.say(f"others train {len(remaining)} runs of this comparison")
+            since = time.monotonic()
             ledger, records = self._claimant.read(), by_key(remaining)
             for run in remaining:
                 at_work = ledger.owner(claim_of(run)) not in ledger.gone
@@ -63,8 +65,13 @@ class Claims:
             if free:
                 return [run for run in remaining if claim_of(run) in free]
             if remaining:
-                time.sleep(POLL_S)
+                rest(since)
         return []
+
+
+def rest(since: float) -> None:
+    """Wait before the next look at the records, the longer the last one took, which began at `since`."""
+    time.sleep(max(POLL_S, (time.monotonic() - since) / SHARE))
 
 
 def once(runs: Sequence[Run], claimant: Claimant | None) -> None:

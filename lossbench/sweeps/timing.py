@@ -40,10 +40,13 @@ def fastest(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits]) -> Sc
     return replace(found, threads=fixed) if fixed else found
 
 
-def on_workers(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits], slots: int, threads: int) -> Schedule:
+def on_workers(
+    runs: Sequence[Run], datasets: Callable[[DictConfig], Splits], slots: int, threads: int, beside: int = 1
+) -> Schedule:
     """The fastest schedule for `slots` processes like this one, of so many threads each, measured in this one.
 
-    Every process gets a stack before any gets two. One run at a time where a measurement fails.
+    Every process gets a stack before any gets two; `beside` of them share this machine's memory. One run at a time
+    where a measurement fails.
     """
     from lossbench.engine import pace
 
@@ -52,7 +55,7 @@ def on_workers(runs: Sequence[Run], datasets: Callable[[DictConfig], Splits], sl
         trials = _Trials(runs, datasets(runs[0].cfg))
         measured = {Schedule(1, threads, slots): trials.step_s(1, threads)}
         alone = trials.alone()
-        share = min(trials.most, -(-len(runs) // slots))
+        share = min(max(1, trials.most // beside), -(-len(runs) // slots))
         for size in planning.sizes(share) if trials.stackable and not alone else []:
             before = min(step_s / schedule.size for schedule, step_s in measured.items())
             measured[Schedule(size, threads, slots)] = step_s = trials.step_s(size, threads)

@@ -56,7 +56,7 @@ def train(
             while waiting and not stopped and len(workers) < count:
                 free = [gpu for gpu in gpus if gpu not in {worker.gpu for worker in workers}]
                 workers.append(_started(free[0] if free else ""))
-                _hand(workers[-1], waiting.next(), groups)
+                _hand(workers[-1], waiting.next(), count if groups else 0)
             for ready in wait([worker.pipe for worker in workers], timeout=POLL_S):
                 worker = next(worker for worker in workers if worker.pipe is ready)
                 try:
@@ -66,7 +66,7 @@ def train(
                     _bury(worker, board, stopped=stopped)
                     continue
                 if not worker.stack:
-                    _hand(worker, [] if stopped else waiting.next(), groups)
+                    _hand(worker, [] if stopped else waiting.next(), count if groups else 0)
             if stop() and not stopped:
                 stopped = True
                 for worker in workers:
@@ -113,11 +113,11 @@ def _no_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _hand(worker: _Worker, stack: list[Run], group: bool) -> None:
-    """Send a worker a stack, or a group of runs to make stacks of; an empty one ends it."""
+def _hand(worker: _Worker, stack: list[Run], beside: int) -> None:
+    """Send a worker a stack; or runs to make stacks of, as one of `beside` processes; an empty list ends it."""
     worker.stack = stack
     with contextlib.suppress(BrokenPipeError):  # it died; the next read tells
-        worker.pipe.send((packed(stack), group))
+        worker.pipe.send((packed(stack), beside))
 
 
 def _hear(worker: _Worker, board: Board) -> None:
@@ -157,7 +157,8 @@ def _work(pipe: Connection) -> None:
         while (asked := pipe.recv())[0]:
             runs = [Run(*each) for each in asked[0]]
             wire = Wire(runs, partial(_send, pipe))
-            size = timing.on_workers(runs, datasets, 1, 1).size if asked[1] else len(runs)
+            beside = asked[1]
+            size = timing.on_workers(runs, datasets, 1, 1, beside).size if beside else len(runs)
             for stack in planning.parts(runs, size):
                 take(stack, datasets, wire)
             _send(pipe, DONE)

@@ -87,7 +87,11 @@ class Ray:
         nodes = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
         if len(nodes) > 1:
             checks.shared(cfgs, f"hydra/launcher=ray: this cluster has {len(nodes)} machines")
-        self._slots(ray)
+        if not self._slots(ray):
+            raise ConfigError(
+                f"hydra.launcher.num_cpus={self._num_cpus}, num_gpus={self._num_gpus}: no node has as many; "
+                "ask for less, or give hydra.launcher.slots where nodes start on demand"
+            )
 
     def _connected(self) -> Any:
         """The module ray, connected to the cluster. Raises: ConfigError."""
@@ -113,7 +117,7 @@ class Ray:
         return ray
 
     def _slots(self, ray: Any) -> int:
-        """How many stacks train at once. Raises: ConfigError where the cluster has not enough for one."""
+        """How many stacks train at once: as many as the nodes have room for, if nothing is asked for."""
         if self._asked_slots is not None:
             return self._asked_slots
         fitting = 0
@@ -122,11 +126,6 @@ class Ray:
             cores = int(has.get("CPU", 0) / self._num_cpus)
             gpus = int(has.get("GPU", 0) / self._num_gpus) if self._num_gpus else cores
             fitting += min(cores, gpus)
-        if not fitting:
-            raise ConfigError(
-                f"hydra.launcher.num_cpus={self._num_cpus}, num_gpus={self._num_gpus}: no node has as many; "
-                "ask for less, or give hydra.launcher.slots where nodes start on demand"
-            )
         return fitting
 
     def train(
@@ -139,7 +138,7 @@ class Ray:
             waiting = Waiting(self._stacks(ray, groups, board), claim)
             try:
                 while not stop():
-                    while len(tasks) < self._slots(ray) and (stack := waiting.next()):
+                    while len(tasks) < max(1, self._slots(ray)) and (stack := waiting.next()):
                         task = _Task(next(self._numbers), stack)
                         tasks[self._begun(ray, task, mail)] = task
                     if not tasks:
@@ -177,7 +176,7 @@ class Ray:
     def _stacks(self, ray: Any, groups: Sequence[Group], board: Board) -> list[list[Run]]:
         """The stacks of these groups, as large as was measured to be fastest."""
         stacks = []
-        for group, schedule in zip(groups, self._fastest(ray, groups, self._slots(ray)), strict=True):
+        for group, schedule in zip(groups, self._fastest(ray, groups, max(1, self._slots(ray))), strict=True):
             if schedule.alone:
                 board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
             stacks += planning.parts(group, schedule.size)

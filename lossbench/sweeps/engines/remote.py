@@ -123,7 +123,8 @@ def fastest(stack: Sequence[Packed], place: Place, slots: int, threads: int) -> 
 
     place.enter()
     remarks.mute()
-    return timing.on_workers([Run(*one) for one in stack], _datasets(), slots, threads)
+    beside = max(1, machine.cores() // threads)
+    return timing.on_workers([Run(*one) for one in stack], _datasets(), slots, threads, beside)
 
 
 def splits(dataset: dict[str, Any], place: Place) -> Splits | None:

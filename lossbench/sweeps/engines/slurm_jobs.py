@@ -23,7 +23,7 @@ from lossbench.core.failures import MachineFault
 from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
 from lossbench.sweeps import comparison
-from lossbench.sweeps.claiming import Claims, by_key, now, read_back
+from lossbench.sweeps.claiming import Claims, by_key, now, read_back, rest
 from lossbench.sweeps.engines import Claim, Group, checks
 from lossbench.sweeps.engines.here import Here
 from lossbench.sweeps.engines.remote import Place
@@ -31,7 +31,6 @@ from lossbench.sweeps.engines.wire import Packed, packed
 from lossbench.sweeps.stacks import Board, Datasets
 from lossbench.tracking.claims import Claimant
 
-POLL_S = 2.0
 SIGNAL_S = 120
 INSTALL = "pip install 'lossbench[slurm]'"
 OURS = ("_target_", "jobs", "retries", "leave_out")  # settings of the launcher that are none of a job
@@ -76,6 +75,7 @@ class Slurm:
         board.say(f"{len(runs)} runs in an array of {count} jobs, {array.split('_')[0]}")
         stopped = False
         while True:
+            since = time.monotonic()
             alive = states(array)
             left = [run for run in runs if run.result is None and run.error is None]
             records = by_key(left) if left else {}
@@ -86,7 +86,7 @@ class Slurm:
             if stop() and not stopped:
                 stopped = True
                 subprocess.run(["scancel", array], check=False)
-            time.sleep(POLL_S)
+            rest(since)
         if stopped:
             raise KeyboardInterrupt
         self._count([run for run in runs if run.result is None and run.error is None], array, board)
