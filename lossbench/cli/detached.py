@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lossbench.cli.compare import stray_word
 from lossbench.cli.options import Parser
+from lossbench.config.arguments import JOIN
+from lossbench.config.redaction import redacted
 from lossbench.core import ConfigError
 
 SUBMIT = """usage: python -m lossbench submit dataset=DATASET [losses=a,b] [hydra/launcher=slurm] [key=value …]
@@ -15,7 +17,9 @@ on what is there, cancel NAME ends it. Settings and options are those of compare
 
 def submit(arguments: list[str]) -> None:
     """`submit …`: begin a comparison without waiting for it."""
-    from lossbench.config import choices, comparing
+    from hydra.core.hydra_config import HydraConfig
+
+    from lossbench.config import checks, choices, comparing
 
     parsed = choices.read(arguments)
     if ("--help", "") in parsed.options:
@@ -23,12 +27,21 @@ def submit(arguments: list[str]) -> None:
         return
     if parsed.bare:
         raise ConfigError(stray_word(parsed, "submit"))
-    cfg = choices.composed(comparing.common(parsed), choices.folders(parsed))
+    if name := dict(parsed.options).get(JOIN):
+        raise ConfigError(f"submit {JOIN} {name}: submit begins a comparison; compare {JOIN} joins one")
     words = comparing.words(parsed)
+    samples = comparing.samples(choices.read(words[1:]))
+    chosen = parsed.value("losses") or parsed.value("loss")  # else from the catalogue, where all are sound
+    for sample in samples if chosen else samples[:1]:
+        composed = choices.composed(sample, choices.folders(parsed))
+        HydraConfig.instance().set_config(composed)
+        checks.check_job(composed, composed.hydra)
+    cfg = choices.composed(comparing.common(parsed), choices.folders(parsed))
+    from lossbench import tracking
     from lossbench.sweeps import detached
 
     name = detached.submit(words, cfg)
-    uri = "".join(f" tracking.uri={value}" for value in [parsed.value("tracking.uri")] if value)
+    uri = f" tracking.uri={redacted(tracking.resolve(cfg.tracking.uri))}" if parsed.value("tracking.uri") else ""
     print(f"submitted {name}")
     for verb, what in (("status", "how far it is"), ("report", "what is there"), ("cancel", "end it")):
         print(f"python -m lossbench {verb} {name}{uri}   {what}")

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossbench.cli import commands, compare
+from lossbench.cli import commands, compare, detached
 from lossbench.config import redaction
 from lossbench.config.arguments import JOIN
 from lossbench.config.error_messages import Carried
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         command, rest = _command(arguments)
-        if command not in (None, compare.compare):
+        if command not in (None, compare.compare, detached.submit):
             command(rest)
             return
         with redaction.held(rest) as words:

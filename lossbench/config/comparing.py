@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from lossbench.config import catalogue, choices, own_data
 from lossbench.config.arguments import Arguments
 from lossbench.config.task_types import chosen
@@ -9,6 +11,7 @@ from lossbench.config.task_types import named as named_type
 from lossbench.core import ConfigError
 
 OURS = ("lossbench", "ray", "slurm")  # launchers
+MOST = 20  # losses that are tried before a comparison is submitted
 SEEDS = 100_000  # at most; all runs are composed before the first one trains
 
 
@@ -63,6 +66,23 @@ def common(parsed: Arguments) -> list[str]:
         if word.startswith(("hydra/launcher=", "hydra.launcher.", "tracking.", "experiment=", "experiment_name="))
     ]
     return [*words, *(f"dataset={name.split(',')[0]}" for name in [parsed.value("dataset")] if name)]
+
+
+def samples(parsed: Arguments) -> list[list[str]]:
+    """The words of one run of each loss, with the first value of whatever else is swept."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    losses, fixed = [""], []
+    for one in OverridesParser.create().parse_overrides(list(parsed.settings)):
+        values = [one.input_line or ""]
+        if one.is_sweep_override():
+            name = (one.input_line or "").partition("=")[0]
+            values = [f"{name}={value}" for value in islice(one.sweep_string_iterator(), MOST)]
+        if one.key_or_group in ("loss", "loss._target_") and len(values) > 1:
+            losses = values
+        else:
+            fixed += values[:1]
+    return [[*fixed, *filter(None, [loss])] for loss in losses]
 
 
 def _fitting(parsed: Arguments, words: list[str]) -> list[str]:

@@ -45,6 +45,8 @@ _open: list[Open] = []  # the comparison that this process is working on
 _claimant: list[Claimant] = []  # what claims its runs for this process
 PLANNED = "lossbench.runs"  # tag of a comparison: how many runs it has
 GRID = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
+JOB = "lossbench.job"  # tag of a comparison: the submitted job that leads it, as JSON
+SUBMITTED = "LOSSBENCH_SUBMITTED"  # in the environment of such a job: the name of its comparison
 LEDGER_S = 30  # how long a leader may take to open its ledger
 RUNNING = "LOSSBENCH_COMPARISON"  # in the environment, so that a launcher's worker processes know it as well
 OURS = "hydra_plugins.lossbench_plugins.launcher."  # the launchers that train with an engine
@@ -62,7 +64,7 @@ def begin(sweep: DictConfig, job: DictConfig, cfg: DictConfig) -> tuple[str, boo
     experiment = str(cfg.experiment_name)
     store = open_store(cfg)
     asked = [
-        [*map(redaction.redacted, sweep.hydra.overrides.task)],
+        sorted(map(redaction.redacted, sweep.hydra.overrides.task)),
         OmegaConf.to_container(sweep.hydra.sweeper, resolve=False),
     ]
     key = hashlib.sha256(json.dumps([asked, provenance.code()], default=str).encode()).hexdigest()[:16]
@@ -107,6 +109,8 @@ def _lead(store: tracking.Store, found: MlflowRun, source: Mapping[str, str]) ->
     recorder = tracking.Recorder(store, found.info.run_id)
     _open[:] = [Open(store, recorder, lease.keep(store.client, recorder, claimed))]
     note(source)
+    if JOB in found.data.tags and os.environ.get(SUBMITTED) != os.environ[RUNNING]:
+        store.client.delete_tag(found.info.run_id, JOB)  # no longer led by that job
     return True
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -26,9 +25,6 @@ from lossbench.sweeps.fitting import Faults
 from lossbench.sweeps.jobs import Job, Jobs, blame, count_steps, leave_files
 from lossbench.sweeps.returns import Returned
 from lossbench.sweeps.stacks import Datasets
-
-if TYPE_CHECKING:
-    pass
 
 # overrides that have their own place in the line of a run
 PLACED = ("loss", "loss._target_", "dataset", "dataset._target_", "seed")

@@ -16,11 +16,12 @@ from lossbench.core import ConfigError
 from lossbench.sweeps import comparison
 from lossbench.tracking import lease
 
-JOB = "lossbench.job"  # tag of a comparison: the job that leads it, as JSON
-
 
 class Cluster(Protocol):
     """What a comparison is submitted to."""
+
+    def check(self, settings: Mapping[str, Any], cfg: DictConfig) -> None:
+        """Raises: ConfigError for settings of the launcher, or a store, with which nothing can train."""
 
     def submit(self, words: Sequence[str], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Start a process that leads a comparison with the words of a multirun: what the other calls need of it.
@@ -33,6 +34,9 @@ class Cluster(Protocol):
     def state(self, job: dict[str, Any]) -> str:
         """The state of such a process, in the cluster's own words; empty where it is not known any more."""
 
+    def ended(self, job: dict[str, Any]) -> bool:
+        """Whether such a process is known to have ended."""
+
     def cancel(self, job: dict[str, Any]) -> None:
         """Ask such a process to end, and all that it started. Raises: ConfigError where that cannot be done here."""
 
@@ -43,9 +47,9 @@ class Cluster(Protocol):
 def cluster(launcher: str) -> Cluster:
     """What the launcher of this name submits to. Raises: ConfigError for one that cannot be detached."""
     if launcher == "lossbench":
-        from lossbench.sweeps.detached.here import Here
+        from lossbench.sweeps.detached.here import ThisMachine
 
-        return Here()
+        return ThisMachine()
     if launcher == "ray":
         from lossbench.sweeps.detached.ray_job import RayJob
 
@@ -67,17 +71,18 @@ def submit(words: Sequence[str], cfg: DictConfig) -> str:
     HydraConfig.instance().set_config(cfg)  # by which the name of the experiment is resolved
     launcher = str(cfg.hydra.runtime.choices["hydra/launcher"])
     to = cluster(launcher)
+    settings: Any = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+    to.check(settings, cfg)
     store, name = comparison.open_store(cfg), comparison.named(str(cfg.experiment_name))
     tags = {"lossbench.kind": "comparison", "lossbench.comparison": name}
     recorder = store.start(str(cfg.experiment_name), f"comparison {name}", tags)
     store.client.update_run(recorder.run_id, status="SCHEDULED")
     try:
-        settings: Any = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
         job = to.submit([*words, "--comparison", name], name, settings)
     except BaseException:
         store.client.delete_run(recorder.run_id)
         raise
-    store.client.set_tag(recorder.run_id, JOB, json.dumps({"launcher": launcher, **job}))
+    store.client.set_tag(recorder.run_id, comparison.JOB, json.dumps({"launcher": launcher, **job}))
     return name
 
 
@@ -101,12 +106,14 @@ def status(store: tracking.Store, name: str) -> Status:
     for run in store.find({"lossbench.comparison": name, "lossbench.kind": "run"}):
         ended = run.info.status != "RUNNING"
         counts[run.data.tags.get("lossbench.outcome", run.info.status.lower()) if ended else "training"] += 1
-    job = json.loads(tags.get(JOB, "{}"))
-    leader, log = _leader(found, job), ""
-    if job and found.info.status not in ("RUNNING", "FINISHED"):
+    job = json.loads(tags.get(comparison.JOB, "{}"))
+    leader, log, state = _leader(found, job), "", found.info.status.lower()
+    if job and state == "scheduled" and cluster(job["launcher"]).ended(job):
+        state = "failed before it began"
+    if job and state not in ("running", "finished"):
         log = cluster(job["launcher"]).log(job)
     planned = int(tags[comparison.PLANNED]) if comparison.PLANNED in tags else None
-    return Status(name, found.info.status.lower(), leader, dict(counts), planned, log)
+    return Status(name, state, leader, dict(counts), planned, log)
 
 
 def _leader(found: Any, job: dict[str, Any]) -> str:
@@ -128,13 +135,15 @@ def cancel(store: tracking.Store, name: str) -> None:
     found = comparison.record_of(store, name)
     if found.info.status == "FINISHED":
         raise ConfigError(f"cancel {name}: is finished; report {name} shows it")
-    job = json.loads(found.data.tags.get(JOB, "{}"))
+    job = json.loads(found.data.tags.get(comparison.JOB, "{}"))
+    if found.info.status not in ("RUNNING", "SCHEDULED"):
+        raise ConfigError(f"cancel {name}: is not at work ({found.info.status.lower()})")
     if job:
         cluster(job["launcher"]).cancel(job)
-    elif found.info.status == "RUNNING":
-        from lossbench.sweeps.detached.here import Here
+    else:
+        from lossbench.sweeps.detached.here import ThisMachine
 
-        Here().cancel(lease.place(found.data.tags.get(lease.PROCESS, "")))
+        ThisMachine().cancel(lease.place(found.data.tags.get(lease.PROCESS, "")))
     if comparison.record_of(store, name).info.status != "FINISHED":
         store.client.set_terminated(found.info.run_id, "KILLED")
 

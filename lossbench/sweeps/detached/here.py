@@ -11,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from lossbench.core import ConfigError, cache_folder, machine
+from lossbench.sweeps.comparison import SUBMITTED
 
 PATIENCE_S = 90  # for runs to end a step and to save their checkpoints
 LINES = 5
+NOISE = ("submitit ", "srun: ", "slurmstepd: ", "sacct: ")  # of those that start the process
 
 
 def command(words: Sequence[str]) -> list[str]:
@@ -22,8 +26,17 @@ def command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "lossbench", *words]
 
 
-class Here:
+def environment(name: str) -> dict[str, str]:
+    """This environment, for a process that leads the comparison of this name."""
+    own = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}  # which `main` has set
+    return {**own, SUBMITTED: name}
+
+
+class ThisMachine:
     """This machine."""
+
+    def check(self, settings: Mapping[str, Any], cfg: DictConfig) -> None:
+        """Anything trains where it was begun."""
 
     def submit(self, words: Sequence[str], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Start the process."""
@@ -31,7 +44,12 @@ class Here:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command(words), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command(words),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env=environment(name),
             )
         process.returncode = 0  # it is meant to outlive this process, which Popen would warn of
         started = machine.started(process.pid)
@@ -42,6 +60,10 @@ class Here:
         if job.get("at") != machine.where():
             return "on another machine"
         return "running" if machine.started(int(job["id"])) == job["started"] else "ended"
+
+    def ended(self, job: dict[str, Any]) -> bool:
+        """Whether the process has ended."""
+        return self.state(job) == "ended"
 
     def cancel(self, job: dict[str, Any]) -> None:
         """Interrupt the process and wait for its end. Raises: ConfigError where it is on another machine, or stays."""
@@ -64,6 +86,7 @@ class Here:
 def tail(path: Path) -> str:
     """The last lines of a file; empty where it cannot be read."""
     try:
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:])
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join([line for line in lines if not line.startswith(NOISE)][-LINES:])
     except OSError:
         return ""

@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from lossbench.core import ConfigError
 from lossbench.core.failures import one_line
-from lossbench.sweeps.engines.ray_tasks import INSTALL
+from lossbench.sweeps.comparison import SUBMITTED
+from lossbench.sweeps.engines import remote
+from lossbench.sweeps.engines.ray_tasks import INSTALL, Ray
 
 STOP_S = 60  # for runs to end a step and to save their checkpoints
 LINES = 5
@@ -21,11 +25,15 @@ LINES = 5
 class RayJob:
     """A Ray cluster whose dashboard takes jobs: RAY_API_SERVER_ADDRESS, or that of this machine."""
 
+    def check(self, settings: Mapping[str, Any], cfg: DictConfig) -> None:
+        """Raises: ConfigError for settings that no cluster could follow."""
+        Ray(**{name: value for name, value in settings.items() if name not in ("_target_", "leave_out")})
+
     def submit(self, words: Sequence[str], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Submit the job. Raises: ConfigError where no dashboard answers."""
         client = _client(None)
-        passed_on = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "LOSSBENCH_CACHE"))}
-        environment = {**passed_on, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+        passed_on = {key: value for key, value in os.environ.items() if key.startswith(remote.PASSED_ON)}
+        environment = {**passed_on, SUBMITTED: name, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
         given = dict(settings.get("runtime_env") or {})
         given["env_vars"] = {**environment, **given.get("env_vars", {})}
         inside = [word for word in words if not word.startswith("hydra.launcher.address=")]
@@ -45,6 +53,10 @@ class RayJob:
             return str(_client(job["address"]).get_job_status(job["id"]).value).lower()
         except (ConfigError, RuntimeError):
             return ""
+
+    def ended(self, job: dict[str, Any]) -> bool:
+        """Whether the job has ended."""
+        return self.state(job) in ("stopped", "succeeded", "failed")
 
     def cancel(self, job: dict[str, Any]) -> None:
         """Stop the job and wait for its end. Raises: ConfigError where no dashboard answers, or it stays."""

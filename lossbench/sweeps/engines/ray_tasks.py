@@ -71,6 +71,7 @@ class Ray:
         require("hydra.launcher.num_cpus", num_cpus, lambda n: n > 0, "above 0")
         require("hydra.launcher.num_gpus", num_gpus, lambda n: n >= 0, "0 or above")
         require("hydra.launcher.retries", retries, lambda n: n >= 0, "0 or above")
+        require("hydra.launcher.slots", slots, lambda n: n is None or n >= 1, "at least 1, or null")
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         self._asked_slots, self._retries, self._runtime_env = slots, retries, dict(runtime_env or {})
         self._threads = max(1, int(num_cpus))
@@ -135,7 +136,7 @@ class Ray:
         ray = self._connected()
         tasks: dict[Any, _Task] = {}
         with self._data_held(), _mail(ray) as mail:
-            waiting = Waiting(self._stacks(ray, groups, board), claim)
+            waiting = Waiting(self._stacks(ray, groups, board, stop), claim)
             try:
                 while not stop():
                     while len(tasks) < max(1, self._slots(ray)) and (stack := waiting.next()):
@@ -173,20 +174,26 @@ class Ray:
                 if not self._calls:
                     self._data.clear()
 
-    def _stacks(self, ray: Any, groups: Sequence[Group], board: Board) -> list[list[Run]]:
+    def _stacks(self, ray: Any, groups: Sequence[Group], board: Board, stop: Callable[[], bool]) -> list[list[Run]]:
         """The stacks of these groups, as large as was measured to be fastest."""
         stacks = []
-        for group, schedule in zip(groups, self._fastest(ray, groups, max(1, self._slots(ray))), strict=True):
+        for group, schedule in zip(groups, self._fastest(ray, groups, max(1, self._slots(ray)), stop), strict=True):
             if schedule.alone:
                 board.say(f"{group[0].names.model} trains one run at a time: in a stack, {schedule.alone}")
             stacks += planning.parts(group, schedule.size)
         return stacks
 
-    def _fastest(self, ray: Any, groups: Sequence[Group], slots: int) -> list[Schedule]:
-        """The schedule of each group, measured on the cluster."""
+    def _fastest(self, ray: Any, groups: Sequence[Group], slots: int, stop: Callable[[], bool]) -> list[Schedule]:
+        """The schedule of each group, measured on the cluster. Raises: KeyboardInterrupt after Ctrl-C."""
         measure = ray.remote(remote.fastest).options(**self._needs())
         measured = [measure.remote(packed(group), self._place, slots, self._threads) for group in groups]
-        found = []
+        found, waiting = [], measured
+        while waiting:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_S)
+            if stop():
+                for reference in waiting:
+                    ray.cancel(reference, force=True)
+                raise KeyboardInterrupt
         for reference in measured:
             try:
                 found.append(ray.get(reference))

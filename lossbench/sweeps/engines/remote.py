@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 SHARE = 0.1  # of free memory that a dataset in Ray's object store may take
 SEND_S = 0.5  # between two reports of progress
-PASSED_ON = ("MLFLOW_", "LOSSBENCH_CACHE")  # settings in the environment that hold there too, passwords among them
+PASSED_ON = (
+    "MLFLOW_",
+    "LOSSBENCH_CACHE",
+    "LOSSBENCH_STORAGE",
+    "PGPASSWORD",
+)  # settings in the environment that hold there too, passwords among them
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,18 @@ INSTALL = "pip install 'lossbench[slurm]'"
 OURS = ("_target_", "jobs", "retries", "leave_out")  # settings of the launcher that are none of a job
 # of the job that leads, which trains nothing itself
 OF_LEADER = ("timeout_min", "slurm_setup", "slurm_partition", "slurm_account", "slurm_qos")
-GONE = ("", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+GONE = (
+    "COMPLETED",
+    "PREEMPTED",
+    "REVOKED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+)
 
 
 class Slurm:
@@ -50,6 +61,7 @@ class Slurm:
         Runs whose jobs died go into a new array, `retries` times at most. `setup` are lines of shell before each job.
         """
         require("hydra.launcher.jobs", jobs, lambda n: n >= 1, "at least 1")
+        require("hydra.launcher.retries", retries, lambda n: n >= 0, "0 or above")
         require("hydra.launcher.timeout_min", timeout_min, lambda n: n >= 1, "at least 1, in minutes")
         self._jobs, self._retries = jobs, retries
         self._parameters = parameters(timeout_min=timeout_min, setup=setup, **resources)
@@ -76,12 +88,12 @@ class Slurm:
         stopped = False
         while True:
             since = time.monotonic()
-            alive = states(array)
+            at_work = alive(array)
             left = [run for run in runs if run.result is None and run.error is None]
             records = by_key(left) if left else {}
             for run in left:
                 read_back(run, records.get(run.identity.key, []), began, board)
-            if not alive:
+            if not at_work:
                 break
             if stop() and not stopped:
                 stopped = True
@@ -190,11 +202,19 @@ def signal_s(parameters: Mapping[str, Any]) -> int:
     return min(SIGNAL_S, int(parameters["timeout_min"]) * 20)
 
 
-def states(job: str) -> list[str]:
-    """The states of the jobs of an array that have not ended."""
-    asked = ["squeue", "--noheader", "--array", f"--jobs={job}", "--format=%T"]
+def states(job: str) -> list[str] | None:
+    """The states of a job, or of the jobs of an array; none where Slurm knows it no more, None where it is away."""
+    asked = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%T"]
     told = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return [state for state in told.stdout.split() if state not in GONE]
+    if told.returncode:
+        return [] if "Invalid job id" in told.stderr else None
+    return told.stdout.split()
+
+
+def alive(job: str) -> bool:
+    """Whether any of these jobs may not have ended."""
+    found = states(job)
+    return found is None or any(state not in GONE for state in found)
 
 
 def _submitit() -> Any:
