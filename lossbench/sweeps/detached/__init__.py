@@ -72,7 +72,7 @@ def submit(words: Sequence[str], cfg: DictConfig) -> str:
     launcher = str(cfg.hydra.runtime.choices["hydra/launcher"])
     to = cluster(launcher)
     settings: Any = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
-    to.check(settings, cfg)
+    to.check(settings, OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     store, name = comparison.open_store(cfg), comparison.named(str(cfg.experiment_name))
     tags = {"lossbench.kind": "comparison", "lossbench.comparison": name}
     recorder = store.start(str(cfg.experiment_name), f"comparison {name}", tags)

@@ -71,7 +71,8 @@ class Ray:
         require("hydra.launcher.num_cpus", num_cpus, lambda n: n > 0, "above 0")
         require("hydra.launcher.num_gpus", num_gpus, lambda n: n >= 0, "0 or above")
         require("hydra.launcher.retries", retries, lambda n: n >= 0, "0 or above")
-        require("hydra.launcher.slots", slots, lambda n: n is None or n >= 1, "at least 1, or null")
+        if slots is not None:
+            require("hydra.launcher.slots", slots, lambda n: n >= 1, "at least 1, or null")
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         self._asked_slots, self._retries, self._runtime_env = slots, retries, dict(runtime_env or {})
         self._threads = max(1, int(num_cpus))
