@@ -93,6 +93,7 @@ class Claimant:
         store.patiently(self._begin)
         self._heart = lease.Heart(self._beat)
         store.on_return(self._beat)
+        store.before_start.append(self._still_here)
 
     def _begin(self) -> None:
         self._store.client.set_tag(self.ledger, IDENTITY + self.token, lease.mine())
@@ -251,9 +252,16 @@ class Claimant:
             self._take(())
         self._store.client.set_tag(self.ledger, BEAT + self.token, f"{time.time():.0f}")
 
+    def _still_here(self) -> None:
+        """Before a run is recorded: whether others have written this claimant off, where it was stopped for long."""
+        if time.monotonic() - self._looked > lease.WATCH_S and not self._store.away:
+            self._look()
+
     def leave(self) -> None:
         """Give up all claims; everything that was trained is recorded."""
         self._left = True
+        if self._still_here in self._store.before_start:
+            self._store.before_start.remove(self._still_here)
         self._heart.stop()
         if not self._store.away:
             if self._owed:

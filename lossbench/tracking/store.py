@@ -54,6 +54,7 @@ class Store:
         if location is not None:
             check_location(location)
         self._rested = 0.0
+        self.before_start: list[Callable[[], object]] = []  # called before each new run is recorded
         self.late: set[str] = set()  # runs of earlier processes that this one recorded after an outage
         for name in LOUD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -75,6 +76,8 @@ class Store:
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
         """The recorder of a new run, RUNNING until the recorder ends it; during an outage it is created later."""
+        for call in self.before_start:
+            call()
         token = secrets.token_hex(16)
         created = self._writer.put(
             entries.create(token, experiment, place(experiment, self.uri, self._files), name, tags), first=True

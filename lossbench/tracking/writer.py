@@ -35,6 +35,7 @@ class Item:
     entry: Entry | None
     call: Callable[[], Any] | None = None
     future: Future[Any] = field(default_factory=Future)
+    parts: list[Entry] = field(default_factory=list)  # the entries that were joined to this one
     spooled: bool = False
     tried: bool = False
     original: str = ""  # the folder that the spool copied while it was being uploaded
@@ -90,9 +91,9 @@ class Writer:
         if entry["do"] != "batch" or self._spool is not None:
             return None
         waiting = self._batches.get(run)
-        together = joined(waiting.entry, entry) if waiting is not None and waiting.entry is not None else None
-        if waiting is None or together is None:
+        if waiting is None or waiting.entry is None or (together := joined(waiting.entry, entry)) is None:
             return None
+        waiting.parts = [*(waiting.parts or [waiting.entry]), entry]
         waiting.entry = together
         return waiting.future
 
@@ -194,7 +195,27 @@ class Writer:
         if item.call is not None:
             return item.call()
         assert item.entry is not None
-        return self._write(item.entry, again=item.tried or item.spooled)
+        again = item.tried or item.spooled
+        try:
+            return self._write(item.entry, again=again)
+        except Exception as error:
+            if away(error) or not item.parts:
+                raise
+        return self._apart(item.parts, again=again)
+
+    def _apart(self, parts: list[Entry], *, again: bool) -> str:
+        """Write the parts of an entry one by one, so that one that is refused spoils no other. Raises: its error."""
+        written, refused = "", None
+        for part in parts:
+            try:
+                written = self._write(part, again=again)
+            except Exception as error:
+                if away(error):
+                    raise
+                refused = error
+        if refused is not None:
+            raise refused
+        return written
 
     def _finish(self, item: Item, *, result: Any = None, error: Exception | None = None) -> None:
         with self._changed:

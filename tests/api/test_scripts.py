@@ -89,5 +89,5 @@ def test_given_paths_are_found_wherever_they_stand(word):
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         schema.register()
         cfg = compose("config", [word.format("given.d1.own"), "experiment_name=x"])
-        assert run_key.given_paths(cfg) == ["given.d1.own"]
-        assert not run_key.given_paths(compose("config", ["experiment_name=given"]))
+        assert run_key.given_paths(run_key.flat(cfg)) == ["given.d1.own"]
+        assert not run_key.given_paths(run_key.flat(compose("config", ["experiment_name=given"])))

@@ -144,8 +144,13 @@ def cancel(store: tracking.Store, name: str) -> None:
         from lossbench.sweeps.detached.here import ThisMachine
 
         ThisMachine().cancel(lease.place(found.data.tags.get(lease.PROCESS, "")))
-    if comparison.record_of(store, name).info.status != "FINISHED":
-        store.client.set_terminated(found.info.run_id, "KILLED")
+    if comparison.record_of(store, name).info.status == "FINISHED":
+        return
+    store.client.set_terminated(found.info.run_id, "KILLED")
+    for run in store.find({"lossbench.comparison": name, "lossbench.kind": "run"}):
+        if run.info.status == "RUNNING":  # its process was ended before it could do so
+            store.client.set_tag(run.info.run_id, "lossbench.outcome", "killed")
+            store.client.set_terminated(run.info.run_id, "KILLED")
 
 
 def names(store: tracking.Store) -> list[str]:

@@ -77,7 +77,7 @@ class SlurmJob:
         subprocess.run(["scancel", str(job["id"])], check=False)
         subprocess.run(["scancel", f"--name=lossbench-{job['name']}"], check=False)
         deadline = time.monotonic() + SIGNAL_S
-        while not self.ended(job):
+        while not self.ended(job) or slurm_jobs.named(f"lossbench-{job['name']}"):
             if time.monotonic() > deadline:
                 raise ConfigError(f"cancel: Slurm's job {job['id']} does not end; scancel {job['id']} asks again")
             time.sleep(0.5)

@@ -211,6 +211,12 @@ def states(job: str) -> list[str] | None:
     return told.stdout.split()
 
 
+def named(name: str) -> bool:
+    """Whether Slurm has jobs of this name that have not ended."""
+    asked = ["squeue", "--noheader", f"--name={name}", "--format=%T"]
+    return bool(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split())
+
+
 def alive(job: str) -> bool:
     """Whether any of these jobs may not have ended."""
     found = states(job)
