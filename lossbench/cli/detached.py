@@ -32,11 +32,10 @@ def submit(arguments: list[str]) -> None:
     words = comparing.words(parsed)
     samples = comparing.samples(choices.read(words[1:]))
     chosen = parsed.value("losses") or parsed.value("loss")  # else from the catalogue, where all are sound
-    for sample in samples if chosen else samples[:1]:
-        composed = choices.composed(sample, choices.folders(parsed))
-        HydraConfig.instance().set_config(composed)
-        checks.check_job(composed, composed.hydra)
-    cfg = choices.composed(comparing.common(parsed), choices.folders(parsed))
+    for sample in reversed(samples if chosen else samples[:1]):
+        cfg = choices.composed(sample, choices.folders(parsed))
+        HydraConfig.instance().set_config(cfg)
+        checks.check_job(cfg, cfg.hydra)
     from lossbench import tracking
     from lossbench.sweeps import detached
 

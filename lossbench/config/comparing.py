@@ -58,16 +58,6 @@ def words(parsed: Arguments) -> list[str]:
     return ["-m", *options, *more, *rest, f"loss={losses}", seed]
 
 
-def common(parsed: Arguments) -> list[str]:
-    """The words that hold for the comparison as a whole: where it trains, where it records and what it is called."""
-    words = [
-        word
-        for word in parsed.settings
-        if word.startswith(("hydra/launcher=", "hydra.launcher.", "tracking.", "experiment=", "experiment_name="))
-    ]
-    return [*words, *(f"dataset={name.split(',')[0]}" for name in [parsed.value("dataset")] if name)]
-
-
 def samples(parsed: Arguments) -> list[list[str]]:
     """The words of one run of each loss, with the first value of whatever else is swept."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

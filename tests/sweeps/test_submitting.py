@@ -49,6 +49,21 @@ def test_a_password_is_in_no_command_line(lossbench, store):
     assert "Traceback" not in told
 
 
+def test_a_table_of_ones_own_is_submitted_as_it_is_compared(lossbench, store, here):
+    rows = "".join(f"{n % 7},{n % 5},{'yes' if n % 3 else 'no'}\n" for n in range(300))
+    (here / "mine.csv").write_text(f"a,b,outcome\n{rows}", encoding="utf-8")
+    said = lossbench("submit", "mine.csv", "target=outcome", "losses=bce,focal", "seeds=1", "train.steps=5")
+    assert said.code == 0, said.err
+    (record,) = store.find({"lossbench.kind": "comparison"})
+    name = record.data.tags["lossbench.comparison"]
+    assert name.startswith("mine-")
+    deadline = time.monotonic() + 60
+    while f"{name}: finished" not in (told := lossbench("status", name).out):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.5)
+    assert "2 of 2 runs" in told
+
+
 def test_a_comparison_that_a_terminal_goes_on_with_is_that_terminals(lossbench, store):
     """Neither status nor cancel asks the job that led it before."""
     words = [*SHORT, "losses=mse,huber"]
