@@ -251,7 +251,7 @@ def test_a_member_that_was_stopped_for_long_ends_and_counts_for_nothing(postgres
         check(store, alone)
     members[0].send_signal(signal.SIGCONT)
     _, err = members[0].communicate(60)
-    assert members[0].returncode == 1
-    assert "silent for too long" in err
+    assert members[0].returncode in (0, 1)  # 0 where it had claimed nothing yet when it was stopped
+    assert members[0].returncode == 0 or "silent for too long" in err
     with postgresql.looked_at() as store:
         check(store, alone)
