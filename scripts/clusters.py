@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 SMALL = ["dataset=regression", "dataset.train=500", "train.eval_every=250"]
@@ -28,12 +29,8 @@ SHORT = ["-m", "loss=mse,huber", "seed=range(500)", "train.steps=20", "train.eva
 def launchers(jobs: int) -> dict[str, list[str]]:
     """The words of each launcher that can be had here, with so many processes."""
     found = {"this machine": []}
-    try:
-        import ray  # noqa: F401
-
+    if find_spec("ray"):
         found["Ray"] = ["hydra/launcher=ray", "hydra.launcher.address=local", f"hydra.launcher.slots={jobs}"]
-    except ImportError:
-        pass
     if shutil.which("sinfo") and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
         found["Slurm"] = ["hydra/launcher=slurm", f"hydra.launcher.jobs={jobs}"]
     return found

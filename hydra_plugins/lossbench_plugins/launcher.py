@@ -27,15 +27,18 @@ class LossbenchLauncher(Launcher):
     With `leave_out`, losses that cannot train on the data are left out instead of refused.
     """
 
-    def __init__(self, leave_out: bool = False) -> None:
-        self.leave_out = leave_out
+    concurrent = False  # whether several threads may launch
+
+    def __init__(self, leave_out: bool = False, **settings: Any) -> None:
+        """`settings` are those of the engine."""
+        self.leave_out, self.settings = leave_out, settings
 
     @cached_property
     def engine(self) -> Engine:
-        """Where stacks train."""
+        """Where stacks train. Raises: ConfigError for settings that cannot work."""
         from lossbench.sweeps.engines.here import Here
 
-        return Here()
+        return Here(**self.settings)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep Hydra's context, whose configuration loader becomes lossbench's faster one."""
@@ -58,11 +61,7 @@ class LossbenchLauncher(Launcher):
 class RayLauncher(LossbenchLauncher):
     """Trains stacks on a Ray cluster."""
 
-    concurrent = True  # several threads may launch: Ray shares out its nodes
-
-    def __init__(self, leave_out: bool = False, **settings: Any) -> None:
-        super().__init__(leave_out)
-        self.settings = settings
+    concurrent = True  # Ray shares out its nodes
 
     @cached_property
     def engine(self) -> Engine:
@@ -74,10 +73,6 @@ class RayLauncher(LossbenchLauncher):
 
 class SlurmLauncher(LossbenchLauncher):
     """Trains stacks in jobs of a Slurm cluster."""
-
-    def __init__(self, leave_out: bool = False, **settings: Any) -> None:
-        super().__init__(leave_out)
-        self.settings = settings
 
     @cached_property
     def engine(self) -> Engine:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lossbench.cli.compare import stray_word
 from lossbench.cli.options import Parser
 from lossbench.config.arguments import JOIN
 from lossbench.config.redaction import redacted
 from lossbench.core import ConfigError
+
+if TYPE_CHECKING:
+    from lossbench.tracking import Store
 
 SUBMIT = """usage: python -m lossbench submit dataset=DATASET [losses=a,b] [hydra/launcher=slurm] [key=value …]
 
@@ -74,7 +79,7 @@ def cancel(arguments: list[str]) -> None:
     print(f"cancelled {name}; what was recorded is kept")
 
 
-def _named(verb: str, description: str, arguments: list[str], *, required: bool):  # type: ignore[no-untyped-def]
+def _named(verb: str, description: str, arguments: list[str], *, required: bool) -> tuple[str, Store]:
     settings = [a for a in arguments if a.startswith("tracking.uri=")]
     parser = Parser(
         f"python -m lossbench {verb}",

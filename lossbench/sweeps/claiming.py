@@ -26,14 +26,14 @@ SHARE = 0.2  # of the time that looking may take: it reads the records of all ru
 class Claims:
     """Claims runs as they are handed to an engine, and follows those that others have claimed."""
 
-    def __init__(self, claimant: Claimant | None, board: Board, *, trials: bool = False) -> None:
-        """Without a claimant nobody else can work on the runs; `trials`: nor is a search left to one process."""
+    def __init__(self, claimant: Claimant, board: Board, *, trials: bool = False) -> None:
+        """`trials`: those of a search are claimed as well; without it, they are left to the process that leads."""
         self._claimant, self._board, self._trials = claimant, board, trials
         self._began = now()
 
     def __call__(self, runs: Sequence[Run]) -> list[Run]:
         """The runs that are now this process's to train; one that another process has ended already is read back."""
-        if self._claimant is None or (runs[0].identity.kind == TRIAL and not self._trials):
+        if runs[0].identity.kind == TRIAL and not self._trials:
             return list(runs)
         mine = self._claimant.take([claim_of(run) for run in runs])
         claimed = [run for run in runs if claim_of(run) in mine and run.result is None]
@@ -47,9 +47,8 @@ class Claims:
 
     def left_behind(self, runs: Sequence[Run], stop: Callable[[], bool]) -> list[Run]:
         """Wait while others train these runs: those that somebody left behind, or none once all have ended."""
-        remaining = list(runs) if self._claimant is not None else []
-        while self._claimant is not None and remaining and not stop():
-            self._board.say(f"others train {len(remaining)} runs of this comparison")
+        remaining = list(runs)
+        while remaining and not stop():
             since = time.monotonic()
             ledger, records = self._claimant.read(), by_key(remaining)
             for run in remaining:
@@ -65,6 +64,7 @@ class Claims:
             if free:
                 return [run for run in remaining if claim_of(run) in free]
             if remaining:
+                self._board.say(f"others train {len(remaining)} runs of this comparison")
                 rest(since)
         return []
 
@@ -74,13 +74,13 @@ def rest(since: float) -> None:
     time.sleep(max(POLL_S, (time.monotonic() - since) / SHARE))
 
 
-def once(runs: Sequence[Run], claimant: Claimant | None) -> None:
+def once(runs: Sequence[Run], claimant: Claimant) -> None:
     """Let each run count once, by the record that ended first.
 
     Of what one process took alone during an outage, another that joined meanwhile may have trained some as well.
     Whoever ends last does this last. Raises: Away.
     """
-    if claimant is None or not claimant.shared:
+    if not claimant.shared:
         return
     records = by_key([run for run in runs if run.identity.kind != TRIAL])
     wanted = Counter(run.identity.key for run in runs)

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
@@ -44,6 +44,7 @@ class Open(NamedTuple):
 _open: list[Open] = []  # the comparison that this process is working on
 _claimant: list[Claimant] = []  # what claims its runs for this process
 PLANNED = "lossbench.runs"  # tag of a comparison: how many runs it has
+PLAN = "lossbench.plan"  # tag of a comparison: a hash of their keys
 GRID = "hydra_plugins.lossbench_plugins.sweeper.GridSweeper"
 JOB = "lossbench.job"  # tag of a comparison: the submitted job that leads it, as JSON
 SUBMITTED = "LOSSBENCH_SUBMITTED"  # in the environment of such a job: the name of its comparison
@@ -191,6 +192,29 @@ def leads_now() -> bool:
         return found.info.status != "FINISHED" and _lead(store, found, {})
 
     return leads() or store.patiently(lead)
+
+
+def plan(keys: Sequence[str]) -> None:
+    """Note the keys of all runs of the open comparison, which this process leads, before others can join it."""
+    note({PLANNED: str(len(keys)), PLAN: _hash(keys)})
+    recorder().wait()
+
+
+def check_plan(keys: Sequence[str]) -> None:
+    """Check that the open comparison, which another process leads, has the runs with these keys.
+
+    Raises: ConfigError where it has not: keys cover what lies in files, which may differ from machine to machine.
+    """
+    store, name = current()
+    if record_of(store, name).data.tags.get(PLAN) != _hash(keys):
+        raise ConfigError(
+            f"--comparison {name}: its runs are not those of this command here: a file of the data (its size and its "
+            "time count), or a module of yours, differs; cp -p and rsync -t keep times"
+        )
+
+
+def _hash(keys: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(sorted(keys)).encode()).hexdigest()[:16]
 
 
 def note(tags: Mapping[str, str]) -> None:

@@ -68,8 +68,8 @@ def launch(
     try:
         with terminal.board() as board:
             board.expect(len(ready), sum(job.settings["train.steps"] for job in ready))
-            planned = len(ready) if last and not first else None  # other sweepers add batch after batch
-            returns = _trained(context, task, config, ready, engine, datasets, board, planned)
+            planned = last and not first  # other sweepers add batch after batch
+            returns = _trained(context, task, config, ready, engine, datasets, board, planned=planned)
     except KeyboardInterrupt:
         concluding.conclude("KILLED")
         raise
@@ -118,7 +118,8 @@ def _trained(
     engine: Engine,
     datasets: Datasets,
     board: terminal.Board,
-    planned: int | None = None,
+    *,
+    planned: bool = False,
 ) -> list[JobReturn]:
     """Raises: KeyboardInterrupt after Ctrl-C, once all records have ended."""
     name, continues = comparison.begin(config, jobs[0].hydra, jobs[0].cfg)
@@ -126,11 +127,14 @@ def _trained(
         Run(job.settings, job.names, name, swept, place=job.number)
         for job, swept in zip(jobs, _swept(jobs), strict=True)
     ]
+    keys = [run.identity.key for run in runs]
     if planned and comparison.leads():
-        comparison.note({comparison.PLANNED: str(planned)})
+        comparison.plan(keys)
     for job in jobs if _listened(context) else ():
         context.callbacks.on_job_start(config=job.whole(), task_function=task)
     claimant = comparison.claimant()
+    if planned and not comparison.leads():
+        comparison.check_plan(keys)
     scheduler.train(runs, engine, claimant, datasets, board, continues=continues)
     claiming.once(runs, claimant)
     if comparison.leads_now() and (problem := references.record(runs, datasets, datasets.is_table)):

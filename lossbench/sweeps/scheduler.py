@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 def train(
     runs: Sequence[Run],
     engine: Engine,
-    claimant: Claimant | None,
+    claimant: Claimant,
     datasets: Datasets,
     display: terminal.Board,
     *,
     continues: bool,
 ) -> None:
-    """Train these runs; without a claimant, nobody else can work on them.
+    """Train these runs, those that can be claimed.
 
     Raises: KeyboardInterrupt after Ctrl-C, once all records have ended.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 
@@ -102,6 +103,31 @@ def test_without_its_claims_a_comparison_stops_in_a_line_and_the_same_command_co
     assert "continuing" in out
     kinds = [run.info.status for found in by_key(store).values() for run in found]
     assert kinds == ["FINISHED"] * 60
+
+
+def test_a_member_whose_file_is_another_is_refused(process, store, here):
+    """It would train every run once more, on other data."""
+    rows = "".join(f"{n % 7},{n % 5},{n % 3}\n" for n in range(300))
+    words = ["compare", "target=c", "losses=mse,mae", "seeds=8", "train.steps=3000", "dataset.type=regression"]
+    for folder in ("one", "other"):
+        (here / folder).mkdir()
+        (here / folder / "rows.csv").write_text(f"a,b,c\n{rows}", encoding="utf-8")
+        os.utime(here / folder / "rows.csv", (1, 1) if folder == "one" else (2, 2))
+    uri = f"tracking.uri=sqlite:///{here}/mlflow.db"
+    os.chdir(here / "one")
+    lead = process(*words, "dataset.path=rows.csv", "dataset=table", uri)
+    name = name_of(store)
+    os.chdir(here / "other")
+    member = process(*words, "dataset.path=rows.csv", "dataset=table", uri, "--comparison", name)
+    out, err = member.communicate(60)
+    assert member.returncode == 2, out + err
+    assert name in err
+    os.utime("rows.csv", (1, 1))
+    member = process(*words, "dataset.path=rows.csv", "dataset=table", uri, "--comparison", name)
+    for one in (lead, member):
+        out, err = one.communicate(120)
+        assert one.returncode == 0, out + err
+    assert [len(found) for found in by_key(store).values()] == [1] * 16
 
 
 def test_what_cannot_be_joined_is_refused_in_a_line(lossbench, store):

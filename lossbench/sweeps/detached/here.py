@@ -71,7 +71,7 @@ class ThisMachine:
             raise ConfigError(f"cancel: process {job.get('id')} is on another machine; call it there")
         if self.state(job) != "running":
             return
-        os.kill(int(job["id"]), signal.SIGINT)
+        os.kill(int(job["id"]), signal.SIGTERM)  # a shell lets what it starts in the background ignore SIGINT
         deadline = time.monotonic() + PATIENCE_S
         while self.state(job) == "running":
             if time.monotonic() > deadline:

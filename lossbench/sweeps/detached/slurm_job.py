@@ -38,7 +38,7 @@ class Lead:
             nonlocal again
             if not again:
                 again = True
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
 
         signal.signal(signal.SIGUSR2, ask)
         code = process.wait()

@@ -23,7 +23,7 @@ from lossbench.core.failures import MachineFault
 from lossbench.datasets import remarks
 from lossbench.runs.run import Run
 from lossbench.sweeps import planning, timing
-from lossbench.sweeps.engines.wire import Wire, hear, packed
+from lossbench.sweeps.engines.wire import Wire, hear, packed, unpacked
 from lossbench.sweeps.stacks import Board, Datasets, Waiting, take
 from lossbench.terminal import encoding
 
@@ -155,7 +155,7 @@ def _work(pipe: Connection) -> None:
     datasets = Datasets()
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
         while (asked := pipe.recv())[0]:
-            runs = [Run(*each) for each in asked[0]]
+            runs = unpacked(asked[0])
             wire = Wire(runs, partial(_send, pipe))
             beside = asked[1]
             size = timing.on_workers(runs, datasets, 1, 1, beside).size if beside else len(runs)

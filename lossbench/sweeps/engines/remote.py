@@ -19,10 +19,9 @@ from lossbench import __version__
 from lossbench.core import Splits, machine, tensors_of
 from lossbench.core.failures import MachineFault
 from lossbench.runs import provenance
-from lossbench.runs.run import Run
 from lossbench.runs.signals import Stop
 from lossbench.sweeps import timing
-from lossbench.sweeps.engines.wire import Packed, Send, Wire
+from lossbench.sweeps.engines.wire import Packed, Send, Wire, unpacked
 from lossbench.sweeps.planning import Schedule
 from lossbench.sweeps.stacks import Datasets, take
 from lossbench.terminal import encoding
@@ -32,12 +31,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.1  # of free memory that a dataset in Ray's object store may take
 SEND_S = 0.5  # between two reports of progress
-PASSED_ON = (
-    "MLFLOW_",
-    "LOSSBENCH_CACHE",
-    "LOSSBENCH_STORAGE",
-    "PGPASSWORD",
-)  # settings in the environment that hold there too, passwords among them
+PASSED_ON = ("MLFLOW_", "LOSSBENCH_CACHE", "LOSSBENCH_STORAGE", "PGPASSWORD")
+"""Settings in the environment that hold there too, passwords among them."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,7 @@ def train(
         _share_tensors()
     torch.set_num_threads(threads)
     remarks.mute()
-    runs = [Run(*one) for one in stack]
+    runs = unpacked(stack)
     datasets = _datasets()
     datasets.add({key: splits for key, splits in zip(keys, data, strict=True) if splits is not None})
     ended: list[tuple[Any, ...]] = []
@@ -129,7 +124,7 @@ def fastest(stack: Sequence[Packed], place: Place, slots: int, threads: int) -> 
     place.enter()
     remarks.mute()
     beside = max(1, machine.cores() // threads)
-    return timing.on_workers([Run(*one) for one in stack], _datasets(), slots, threads, beside)
+    return timing.on_workers(unpacked(stack), _datasets(), slots, threads, beside)
 
 
 def splits(dataset: dict[str, Any], place: Place) -> Splits | None:
@@ -144,6 +139,7 @@ def _nbytes(built: Splits) -> int:
     found: list[torch.Tensor] = []
     for _, split in built:
         found += [split.inputs, *tensors_of(split.targets), *split.metadata.values()]
+        found += [] if split.weights is None else [split.weights]
     return sum(tensor.nbytes for tensor in found)
 
 

@@ -27,7 +27,7 @@ from lossbench.sweeps.claiming import Claims, by_key, now, read_back, rest
 from lossbench.sweeps.engines import Claim, Group, checks
 from lossbench.sweeps.engines.here import Here
 from lossbench.sweeps.engines.remote import Place
-from lossbench.sweeps.engines.wire import Packed, packed
+from lossbench.sweeps.engines.wire import Packed, packed, unpacked
 from lossbench.sweeps.stacks import Board, Datasets
 from lossbench.tracking.claims import Claimant
 
@@ -128,7 +128,7 @@ class Member:
 
         self.place.enter()
         remarks.mute()
-        groups = [[Run(*one) for one in group] for group in self.groups]
+        groups = [unpacked(group) for group in self.groups]
         first = number * len(groups) // self.jobs  # so that not all begin with the same runs
         groups = [*groups[first:], *groups[:first]]
         again = _Again()

@@ -12,16 +12,28 @@ from lossbench.core.failures import MachineFault
 from lossbench.runs.run import Run
 from lossbench.sweeps.stacks import Board
 
-Packed = tuple[Settings, Names, str, str, Sequence[str], int | None]
-"""The arguments of a Run."""
+Packed = tuple[str, tuple[Settings, Names, str, str, Sequence[str], int | None]]
+"""The key of a run and the arguments of a Run."""
 
 Send = Callable[[tuple[Any, ...]], None]
 """Sends a message, which `hear` understands, to the process that leads."""
 
 
 def packed(stack: Sequence[Run]) -> list[Packed]:
-    """Runs as another process makes them again, by `Run(*one)`."""
-    return [(run.settings, run.names, run.comparison, run.swept, run.earlier.unfinished, run.place) for run in stack]
+    """Runs as data, from which another process makes them again."""
+    return [
+        (run.identity.key, (run.settings, run.names, run.comparison, run.swept, run.earlier.unfinished, run.place))
+        for run in stack
+    ]
+
+
+def unpacked(stack: Sequence[Packed]) -> list[Run]:
+    """Runs from what `packed` made of them. Raises: MachineFault where they would not be the same runs here."""
+    runs = [Run(*arguments) for _, arguments in stack]
+    for run, (key, _) in zip(runs, stack, strict=True):
+        if run.identity.key != key:  # it covers the user's own modules and the stamps of files
+            raise MachineFault(f"{run.label}: a file of the data, or a module of yours, differs where it is to train")
+    return runs
 
 
 class Wire:
