@@ -262,12 +262,7 @@ def of_clusters(table: Table, mnist: str | None, rounds: int) -> None:
     if "Ray" in words:
         on_ray = [*clusters.ALONE, *words["Ray"]]
         contenders = {f"{n} at once": clusters.spanned(*on_ray, f"hydra.launcher.slots={n}") for n in (1, cores)}
-        rows(
-            table,
-            "12 runs of a CNN on Ray, from the first to the last: ",
-            side_by_side(rounds, contenders),
-            faster=True,
-        )
+        rows(table, "12 runs of a CNN on Ray, first to last: ", side_by_side(rounds, contenders), faster=True)
     seconds, trained, runs, _ = clusters.timed(*clusters.SHORT)
     title = f"{runs:,} runs of 20 steps, a run, beside {1e3 * trained / runs:.1f} ms of training in its stack"
     table.add_row(title, f"{1e3 * seconds / runs:.1f} ms", "")

@@ -61,7 +61,7 @@ class MlflowSink:
     """Writes entries to a store, and holds the ids of the runs that they created."""
 
     def __init__(self, client: MlflowClient) -> None:
-        self._client = client
+        self.client = client
         self.experiments: dict[str, str] = {}  # ids by name
         self.runs: dict[str, str] = {}  # ids by token
 
@@ -81,12 +81,12 @@ class MlflowSink:
 
         if name in self.experiments:
             return self.experiments[name]
-        found = self._client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self._client.create_experiment(name, artifact_location=artifacts)
+                return self.client.create_experiment(name, artifact_location=artifacts)
             except MlflowException:  # another process was quicker, or the answer was lost
-                found = self._client.get_experiment_by_name(name)
+                found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
@@ -100,11 +100,11 @@ class MlflowSink:
         experiment = self.experiment(entry["experiment"], entry["artifacts"])
         if again and (run_ids := self._run_ids(entry["run"], [experiment])):
             return run_ids[0]
-        run = self._client.create_run(experiment, entry["time"], entry["tags"], entry["name"])
+        run = self.client.create_run(experiment, entry["time"], entry["tags"], entry["name"])
         return run.info.run_id
 
     def _run_ids(self, token: str, experiments: list[str]) -> list[str]:
-        found = self._client.search_runs(experiments, f"tags.`{TOKEN}` = '{token}'")
+        found = self.client.search_runs(experiments, f"tags.`{TOKEN}` = '{token}'")
         return sorted(run.info.run_id for run in found)
 
     def _batch(self, run: str, entry: Entry) -> None:
@@ -113,7 +113,7 @@ class MlflowSink:
         metrics = [Metric(*point) for point in entry.get("points", ())]
         params = [Param(*pair) for pair in entry.get("params", ())]
         tags = [RunTag(*pair) for pair in entry.get("tags", ())]
-        self._client.log_batch(run, metrics, params, tags, synchronous=True)
+        self.client.log_batch(run, metrics, params, tags, synchronous=True)
 
     def _inputs(self, run: str, entry: Entry) -> None:
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -125,7 +125,7 @@ class MlflowSink:
         )
         for last in (False, True):
             try:
-                return self._client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity())])
+                return self.client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity())])
             except (
                 Exception
             ) as error:  # MLflow looks for the dataset, then adds it: another process may add it in between
@@ -135,16 +135,16 @@ class MlflowSink:
     def _files(self, run: str, entry: Entry) -> None:
         if not Path(entry["folder"]).is_dir():
             raise RuntimeError(f"the files of run {run} are gone from {entry['folder']}")
-        self._client.log_artifacts(run, entry["folder"])
+        self.client.log_artifacts(run, entry["folder"])
 
     def _end(self, run: str, entry: Entry) -> None:
-        self._client.set_terminated(run, entry["status"], entry["time"])
+        self.client.set_terminated(run, entry["status"], entry["time"])
         if token := entry.get("token"):
             self._supersede(token, run)
 
     def _supersede(self, token: str, run: str) -> None:
         """Mark the duplicates that a server created for requests whose answers were lost."""
-        experiment = self._client.get_run(run).info.experiment_id
+        experiment = self.client.get_run(run).info.experiment_id
         for stray in self._run_ids(token, [experiment]):
             if stray != run:
-                supersede(self._client, stray)
+                supersede(self.client, stray)

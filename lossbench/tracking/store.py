@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lossbench.config.redaction import clean, redacted
 from lossbench.core import TEMPORARY_CACHE, ConfigError, cache_folder
 from lossbench.core.recorded_runs import recorded_runs
-from lossbench.tracking import entries, views
+from lossbench.tracking import adopting, entries, views
 from lossbench.tracking.entries import Entry, MlflowSink
 from lossbench.tracking.opening import check_location, client_of, place
 from lossbench.tracking.outage import Away, away, reason
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
+NAME = "lossbench.comparison"  # tag of runs and of the comparison that they belong to
 SHARE = 0.01  # of training time that the writer, which shares its interpreter, may take
 PATIENCE_S = 60.0  # how long to wait for a store that is away where nothing can continue without it
 LOUD = ("mlflow.store.db.utils", "urllib3.connectionpool")  # they print every attempt during an outage
@@ -137,7 +138,9 @@ class Store:
         try:
             found = self.client.get_run(name)
         except MlflowException:
-            comparisons = {_name(run): run for run in reversed(self.find({"lossbench.kind": "comparison"}))}
+            comparisons = {
+                run.data.tags.get(NAME, ""): run for run in reversed(self.find({"lossbench.kind": "comparison"}))
+            }
             experiments = {one.name: one.experiment_id for one in self.client.search_experiments()}
             if name not in comparisons and name in experiments:
                 return f"experiments/{experiments[name]}/runs"
@@ -148,8 +151,9 @@ class Store:
                 raise ConfigError(message) from None
             found = comparisons[name]
         experiment = self.client.get_experiment(found.info.experiment_id)
-        if found.data.tags.get("lossbench.kind") == "comparison" and views.TAG + _name(found) in experiment.tags:
-            return views.path(experiment.experiment_id, _name(found))
+        own, kind = (found.data.tags.get(tag, "") for tag in (NAME, "lossbench.kind"))
+        if kind == "comparison" and views.TAG + own in experiment.tags:
+            return views.path(experiment.experiment_id, own)
         return f"experiments/{experiment.experiment_id}/runs/{found.info.run_id}"
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
@@ -273,52 +277,13 @@ class Store:
         """Record the spools of processes that are gone; the error where the store is away again."""
         for spool in Spool.orphans(self._folder):
             try:
-                self._replay(spool)
+                self.late |= adopting.record(spool, self._sink, self.uri, self._find)
             except Exception as error:
                 spool.release()
                 if not away(error):
                     raise
                 return error
         return None
-
-    def _replay(self, spool: Spool) -> None:
-        found, damaged = spool.entries()
-        refused: list[Exception] = []
-        for entry in found:
-            try:
-                self._sink.write(entry, again=True)
-            except Exception as error:
-                if away(error):
-                    raise
-                refused.append(error)
-        late = {self.run(entry["run"]) or entry["run"] for entry in found}
-        for run_id in late:
-            self._yield(run_id)
-        refused_path = spool.end(keep=bool(refused or damaged))
-        self.late |= late
-        message = f"recorded what waited for {redacted(self.uri)} since an outage: entries of {len(late)} run"
-        message += "s"[: len(late) != 1]
-        if refused:
-            message += f"; {len(refused)} were refused ({reason(refused[0])}) and are kept in {refused_path}"
-        if damaged:
-            message += f"; {damaged} lines cannot be read, see {refused_path}"
-        say(message)
-
-    def _yield(self, run_id: str) -> None:
-        """Mark a late record of a comparison as superseded where another process has finished that run since."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            tags = self.client.get_run(run_id).data.tags
-        except MlflowException as error:
-            if away(error):
-                raise
-            return  # refused, or deleted
-        same = {name: tags.get(name, "") for name in ("lossbench.comparison", "lossbench.key", "lossbench.kind")}
-        if all(same.values()) and same["lossbench.kind"] == "run":
-            others = (found for found in self._find(same) if found.info.run_id != run_id)
-            if any(found.info.status == "FINISHED" for found in others):
-                entries.supersede(self.client, run_id)
 
     def _rest(self) -> None:
         """Let the writer rest until its processor time is SHARE of the time passed; called on its thread."""
@@ -336,7 +301,3 @@ def _report_waiting() -> None:
     for store in list(_opened):
         if store.has_waiting:
             say(store.outage_message())
-
-
-def _name(run: Run) -> str:
-    return run.data.tags.get("lossbench.comparison", "")

@@ -52,8 +52,8 @@ def test_what_mlflow_refuses_is_not_joined():
 def test_entries_that_wait_are_written_in_fewer_calls(store, monkeypatch):
     """While the writer is busy, a run's batches become one, and nothing of it is lost."""
     calls, free = [], threading.Event()
-    write = store._sink._client.log_batch
-    monkeypatch.setattr(store._sink._client, "log_batch", lambda *a, **k: calls.append(a) or write(*a, **k))
+    write = store._sink.client.log_batch
+    monkeypatch.setattr(store._sink.client, "log_batch", lambda *a, **k: calls.append(a) or write(*a, **k))
     store.later(free.wait)
     recorder = store.resume(store.client.create_run("0").info.run_id)
     recorder.params({"a": 1})
